@@ -1,0 +1,69 @@
+# `just` alone lists what there is to do. Every verb is one line; CI runs the same ones.
+
+python := env("COLLEGIUM_VENV", justfile_directory() / ".venv") / "bin/python"
+bin := parent_directory(python)
+uv := "uv"
+
+# Lists the verbs.
+default:
+    @just --list --unsorted
+
+# Makes the environment, with what tests and checks need.
+[group("work")]
+setup:
+    ./collegium test --version
+
+# Runs the tests; arguments go to pytest.
+[group("work")]
+test *arguments:
+    ./collegium test {{ arguments }}
+
+# Shows the whole journey on the embedded model.
+[group("work")]
+demo:
+    ./collegium demo
+
+# Runs everything on this machine.
+[group("work")]
+up *arguments:
+    ./collegium up {{ arguments }}
+
+# Looks for mistakes in the code.
+[group("check")]
+lint:
+    {{ bin }}/ruff check
+
+# Checks types and the borders between packages.
+[group("check")]
+types:
+    {{ bin }}/basedpyright && {{ bin }}/lint-imports
+
+# Formats the code.
+[group("check")]
+fmt:
+    {{ bin }}/ruff check --fix && {{ bin }}/ruff format
+
+# Checks docker-compose.yml with Compose itself, without an engine.
+[group("check")]
+compose-check:
+    $({{ python }} -c 'import compose, pathlib; print(pathlib.Path(compose.__file__).parent / "docker-compose")') config --quiet
+
+# Measures the gateway against a direct call.
+[group("measure")]
+bench-gateway *arguments:
+    ./collegium bench gateway {{ arguments }}
+
+# Pins every dependency anew, with hashes.
+[group("generate")]
+lock *arguments:
+    cd requirements && for name in build runtime dev models compose; do UV_CUSTOM_COMPILE_COMMAND='just lock' {{ uv }} pip compile --quiet --universal --python-version 3.11 --generate-hashes $(case $name in models|compose) echo --no-deps ;; esac) {{ arguments }} $name.in -o $name.txt; done
+
+# Generates the gRPC code from proto/.
+[group("generate")]
+proto:
+    {{ python }} -m grpc_tools.protoc --proto_path=proto --python_out=libs/protocol/src --grpc_python_out=libs/protocol/src --pyi_out=libs/protocol/src $(find proto -name '*.proto')
+
+# Generates docs/journey.md from the table in the code.
+[group("generate")]
+journey-docs:
+    {{ python }} -m collegium_contracts.journey_docs > docs/journey.md

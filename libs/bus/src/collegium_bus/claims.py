@@ -1,0 +1,54 @@
+"""Claim checks: payloads over 256 KB wait in the object store, and the message carries a claim.
+
+The claim is ``<name>:<bytes>:<sha256>``; what is fetched is checked against it. Objects expire with the events that
+name them. One rule: a message whose claim cannot be redeemed is treated as undecodable, never as empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from collegium_contracts import subjects as s
+from collegium_contracts.errors import UndecodableMessageError
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.object_store import ObjectStore
+
+from collegium_bus.connection import Connection
+from collegium_bus.errors import BrokerUnavailableError
+
+
+class ClaimStore:
+    """Puts payloads into the claims bucket and redeems claims."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._store: ObjectStore | None = None
+
+    async def _bucket(self) -> ObjectStore:
+        if self._store is None:
+            self._store = await JetStreamContext(self._connection.client).object_store(s.CLAIMS_BUCKET)
+        return self._store
+
+    async def put(self, payload: bytes) -> str:
+        """Stores a payload and returns its claim; raises BrokerUnavailableError where it cannot be stored."""
+        name = secrets.token_hex(16)
+        try:
+            await (await self._bucket()).put(name, payload)
+        except (NatsError, TimeoutError) as error:
+            raise BrokerUnavailableError(f"a payload of {len(payload)} bytes was not stored: {error}") from error
+        return f"{name}:{len(payload)}:{hashlib.sha256(payload).hexdigest()}"
+
+    async def get(self, claim: str) -> bytes:
+        """Redeems a claim; raises UndecodableMessageError where the object is gone or is not what was claimed."""
+        name, _, rest = claim.partition(":")
+        size, _, digest = rest.partition(":")
+        try:
+            found = await (await self._bucket()).get(name)
+        except (NatsError, TimeoutError) as error:
+            raise UndecodableMessageError(f"claim {name} cannot be redeemed: {error}") from error
+        payload = found.data or b""
+        if str(len(payload)) != size or hashlib.sha256(payload).hexdigest() != digest:
+            raise UndecodableMessageError(f"claim {name} holds other bytes than were claimed")
+        return payload

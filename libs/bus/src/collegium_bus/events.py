@@ -1,0 +1,169 @@
+"""Folding events in batches: decode, hand over a batch, acknowledge after the handler returned.
+
+The handler's return is the commit: what it did not return from is handed over again, in order. Undecodable bytes are
+dead-lettered verbatim and the rest goes on. One rule: handlers are idempotent by stream sequence or by the ids in the
+message, because after a crash the last batch comes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import structlog
+from collegium_contracts import subjects as s
+from collegium_contracts.codec import Codec
+from collegium_contracts.errors import ContractError
+from collegium_contracts.journey import Consumer
+
+from collegium_bus.claims import ClaimStore
+from collegium_bus.connection import Connection
+from collegium_bus.dead import DeadLetters
+from collegium_bus.delivery import Delivery
+from collegium_bus.pull import PullRequests
+
+log = structlog.get_logger(__name__)
+
+M = TypeVar("M")
+MAX_RETRY_SECONDS = 5.0
+
+
+class EventOf(NamedTuple, Generic[M]):
+    """One decoded event: the message, its payload as stored (claims redeemed), and how it was delivered."""
+
+    message: M
+    payload: bytes
+    delivery: Delivery
+
+    @property
+    def sequence(self) -> int:
+        """The event's sequence in its stream."""
+        return self.delivery.sequence
+
+    @property
+    def subject(self) -> str:
+        """The event's subject."""
+        return self.delivery.subject
+
+    @property
+    def traceparent(self) -> str:
+        """The trace context the event was published in; empty where there was none."""
+        return self.delivery.header(s.TRACEPARENT)
+
+
+class EventLoop(Generic[M]):
+    """Collects the events of a durable consumer and calls ``handle(batch)``; acknowledges when it returns.
+
+    A batch holds at most ``max_batch`` events and is handed over after at most ``linger_seconds``. While the handler
+    fails the same batch is retried with backoff and nothing is acknowledged; its leases are renewed.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        consumer: Consumer,
+        codec: Codec[M],
+        handle: Callable[[Sequence[EventOf[M]]], Awaitable[None]],
+        dead_letters: DeadLetters,
+        *,
+        max_batch: int = 500,
+        linger_seconds: float = 0.05,
+    ) -> None:
+        self.consumer = consumer
+        self.folded_sequence = 0
+        self._connection = connection
+        self._codec = codec
+        self._handle = handle
+        self._dead_letters = dead_letters
+        self._claims = ClaimStore(connection)
+        self._max_batch = max_batch
+        self._linger_seconds = linger_seconds
+        self._arrived: list[Delivery] = []
+        self._in_hand: list[Delivery] = []
+        self._wake = asyncio.Event()
+        self._pulls = PullRequests(
+            connection, consumer.stream, consumer.durable, self._on_message, on_lost=lambda _reason: self._top_up()
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def lag(self) -> int:
+        """Events that are here and not yet handled."""
+        return len(self._arrived) + len(self._in_hand)
+
+    def start(self) -> None:
+        """Asks for events and starts handling them."""
+        self._pulls.start()
+        self._top_up()
+        self._tasks = [
+            asyncio.create_task(self._run(), name=f"events-{self.consumer.durable}"),
+            asyncio.create_task(self._renew(), name=f"leases-{self.consumer.durable}"),
+        ]
+
+    async def stop(self) -> None:
+        """Stops; what was not handled comes again to the next who asks."""
+        self._pulls.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for delivery in self._in_hand + self._arrived:
+            delivery.nak(0.0)
+
+    def _on_message(self, subject: bytes, reply: bytes, payload: bytes, block: bytes | None) -> None:
+        self._arrived.append(Delivery(self._connection, subject, reply, payload, block))
+        self._wake.set()
+
+    def _top_up(self) -> None:
+        room = 2 * self._max_batch - len(self._arrived) - self._pulls.requested
+        if room >= self._max_batch // 2:
+            self._pulls.want(room)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            if len(self._arrived) < self._max_batch:
+                await asyncio.sleep(self._linger_seconds)
+            self._in_hand, self._arrived = self._arrived[: self._max_batch], self._arrived[self._max_batch :]
+            if not self._arrived:
+                self._wake.clear()
+            batch = [event for delivery in self._in_hand if (event := await self._decode(delivery)) is not None]
+            if batch:
+                await self._until_handled(batch)
+            for delivery in self._in_hand:
+                delivery.ack()
+            if self._in_hand:
+                self.folded_sequence = max(self.folded_sequence, self._in_hand[-1].sequence)
+            self._in_hand = []
+            self._top_up()
+
+    async def _decode(self, delivery: Delivery) -> EventOf[M] | None:
+        try:
+            claim = delivery.header(s.H_CLAIM)
+            payload = await self._claims.get(claim) if claim else delivery.payload
+            return EventOf(self._codec.decode(payload), payload, delivery)
+        except ContractError as error:
+            while not await self._dead_letters.bury(delivery, error.code, str(error)):  # noqa: ASYNC110 - a retry
+                await asyncio.sleep(random.uniform(0.5, MAX_RETRY_SECONDS))  # noqa: S311 - jitter
+            return None
+
+    async def _until_handled(self, batch: Sequence[EventOf[M]]) -> None:
+        tries = 0
+        while True:
+            try:
+                await self._handle(batch)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # a fold must not lose its batch, whatever failed
+                tries += 1
+                log.error("batch failed, trying again", consumer=self.consumer.durable, tries=tries, exc_info=error)
+                await asyncio.sleep(random.uniform(0.05, min(MAX_RETRY_SECONDS, 0.1 * 2**tries)))  # noqa: S311
+            else:
+                return
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self.consumer.ack_wait_seconds / 3)
+            for delivery in self._in_hand + self._arrived:
+                delivery.in_progress()

@@ -1,0 +1,115 @@
+"""Key–value buckets: read, compare-and-set, watch.
+
+Reads may be stale; only a compare-and-set's result is true. A watch reads the bucket in order from its newest values
+on, and once a minute reads everything again, because a watcher may take long to recover after a broker restart. One
+rule: a decision that must not be made twice goes through :meth:`Bucket.put` with the expected revision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from collegium_bus.connection import Connection
+from collegium_bus.delivery import Delivery
+from collegium_bus.direct import DirectReader
+from collegium_bus.ordered import OrderedReader
+from collegium_bus.publisher import Publisher
+
+REREAD_SECONDS = 60.0
+
+
+class Entry(NamedTuple):
+    """A value and its revision (the bucket's sequence)."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+class Bucket:
+    """One bucket over one connection."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self.name = name
+        self._connection = connection
+        self._stream = f"KV_{name}"
+        self._prefix = f"$KV.{name}."
+        self._direct = DirectReader(connection)
+        self._publisher = Publisher(connection)
+
+    async def get(self, key: str) -> Entry | None:
+        """Returns the newest value of a key, or none."""
+        stored = await self._direct.last(self._stream, self._prefix + key)
+        if stored is None or stored.headers.get("KV-Operation"):
+            return None
+        return Entry(key, stored.payload, stored.sequence)
+
+    async def put(
+        self, key: str, value: bytes, *, expected_revision: int | None = None, budget_seconds: float = 15.0
+    ) -> int:
+        """Stores a value and returns its revision.
+
+        ``expected_revision`` (0: the key must not exist) makes it a compare-and-set, refused with AlreadyStandsError.
+        """
+        ack = await self._publisher.publish(
+            self._prefix + key,
+            value,
+            message_id="",
+            expected_sequence=expected_revision,
+            budget_seconds=budget_seconds,
+        )
+        return ack.sequence
+
+    def watch(self, on_value: Callable[[Entry], None]) -> BucketWatch:
+        """Returns a watch that calls back for every value, the standing ones first; call its ``start``."""
+        return BucketWatch(self._connection, self._stream, self._prefix, on_value)
+
+
+class BucketWatch:
+    """Calls back for every value of a bucket, the standing ones first; a value may be called back more than once."""
+
+    def __init__(self, connection: Connection, stream: str, prefix: str, on_value: Callable[[Entry], None]) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._prefix = prefix
+        self._on_value = on_value
+        self._reader = self._new_reader()
+        self._task: asyncio.Task[None] | None = None
+
+    def _new_reader(self) -> OrderedReader:
+        return OrderedReader(
+            self._connection,
+            self._stream,
+            [self._prefix + ">"],
+            self._on_delivery,
+            last_per_subject=True,
+            label="watch",
+        )
+
+    async def start(self) -> None:
+        """Starts and returns once all standing values were called back."""
+        self._reader.start()
+        await self._reader.caught_up.wait()
+        self._task = asyncio.create_task(self._reread(), name=f"reread-{self._stream}")
+
+    async def stop(self) -> None:
+        """Stops."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._reader.stop()
+
+    async def _reread(self) -> None:
+        while True:
+            await asyncio.sleep(REREAD_SECONDS)
+            fresh = self._new_reader()
+            fresh.start()
+            await fresh.caught_up.wait()
+            stale, self._reader = self._reader, fresh
+            await stale.stop()
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        if not delivery.header("KV-Operation"):
+            self._on_value(Entry(delivery.subject[len(self._prefix) :], delivery.payload, delivery.sequence))

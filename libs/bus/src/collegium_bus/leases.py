@@ -1,0 +1,132 @@
+"""Leases on names in a bucket: one owner at a time, with an epoch that grows at every change of hands.
+
+A lease is a value {owner, epoch, expires}; taking and renewing are compare-and-sets on the value's revision, so two
+owners are impossible at the broker. An owner that could not renew before its own expiry (by its own clock, less a
+margin) stops acting. One rule: expiry is judged with a margin on both sides, so clocks may differ by that margin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+
+from collegium_bus.errors import AlreadyStandsError, BusError
+from collegium_bus.kv import Bucket
+
+log = structlog.get_logger(__name__)
+
+LEASE_SECONDS = 10.0
+CLOCK_MARGIN_SECONDS = 2.0
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """Who holds a name, since which epoch, until when (Unix seconds)."""
+
+    owner: str
+    epoch: int
+    expires: float
+
+
+class LeaseHolder:
+    """Holds what is free of the given names, renews it, and tells when a name is gained (with its epoch) or lost."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        owner: str,
+        names: Sequence[str],
+        *,
+        on_gained: Callable[[str, int], None],
+        on_lost: Callable[[str], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._bucket = bucket
+        self._owner = owner
+        self._names = list(names)
+        self._on_gained = on_gained
+        self._on_lost = on_lost
+        self._now = now
+        self._held: dict[str, tuple[Lease, int]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> frozenset[str]:
+        """The names held now."""
+        return frozenset(self._held)
+
+    async def start(self) -> None:
+        """Takes what is free, then renews and looks for freed names until stopped."""
+        await self._round()
+        self._task = asyncio.create_task(self._run(), name=f"leases-{self._bucket.name}")
+
+    async def stop(self) -> None:
+        """Gives every lease back, so that the next owner need not wait for the expiry."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for name, (lease, revision) in list(self._held.items()):
+            freed = Lease("", lease.epoch, 0.0)
+            try:
+                await self._bucket.put(name, msgspec.json.encode(freed), expected_revision=revision, budget_seconds=1.0)
+            except BusError as error:
+                log.info("lease not given back", name=name, error=str(error))
+            self._lose(name)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 3 * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
+            await self._round()
+
+    async def _round(self) -> None:
+        for name in self._names:
+            try:
+                if name in self._held:
+                    await self._renew(name)
+                else:
+                    await self._take(name)
+            except BusError as error:
+                log.warning("lease round failed", name=name, error=str(error))
+            held = self._held.get(name)
+            if held is not None and held[0].expires - CLOCK_MARGIN_SECONDS < self._now():
+                self._lose(name)
+
+    async def _renew(self, name: str) -> None:
+        lease, revision = self._held[name]
+        renewed = Lease(self._owner, lease.epoch, self._now() + LEASE_SECONDS)
+        try:
+            revision = await self._bucket.put(
+                name, msgspec.json.encode(renewed), expected_revision=revision, budget_seconds=2.0
+            )
+        except AlreadyStandsError:
+            self._lose(name)
+        else:
+            self._held[name] = (renewed, revision)
+
+    async def _take(self, name: str) -> None:
+        entry = await self._bucket.get(name)
+        standing = msgspec.json.decode(entry.value, type=Lease) if entry is not None else Lease("", 0, 0.0)
+        if standing.owner and standing.expires + CLOCK_MARGIN_SECONDS > self._now():
+            return
+        lease = Lease(self._owner, standing.epoch + 1, self._now() + LEASE_SECONDS)
+        try:
+            revision = await self._bucket.put(
+                name,
+                msgspec.json.encode(lease),
+                expected_revision=0 if entry is None else entry.revision,
+                budget_seconds=2.0,
+            )
+        except AlreadyStandsError:
+            return
+        self._held[name] = (lease, revision)
+        log.info("lease taken", name=name, owner=self._owner, epoch=lease.epoch)
+        self._on_gained(name, lease.epoch)
+
+    def _lose(self, name: str) -> None:
+        if self._held.pop(name, None) is not None:
+            log.info("lease lost", name=name, owner=self._owner)
+            self._on_lost(name)

@@ -1,0 +1,38 @@
+"""Settling a task: store the one terminal message, then tell the gateway that waits.
+
+Nobody waits on a stream's subject (a core subscriber there also sees what was refused), so the settler publishes, waits
+for the acknowledgement, and only then notifies. One rule: the notification is a hint; the stored message is the truth.
+"""
+
+from __future__ import annotations
+
+from collegium_contracts import subjects as s
+from collegium_contracts.codec import encode
+from collegium_contracts.messages import SettledMessage
+
+from collegium_bus.errors import AlreadyStandsError
+from collegium_bus.publisher import Publisher
+
+
+async def settle(publisher: Publisher, settled: SettledMessage, *, settler: str, traceparent: str) -> bool:
+    """Stores the terminal message and notifies the waiting gateway; false where the task was already settled.
+
+    ``settler`` must be unique for this try (attempt and delivery, or a service's name), so that a lost acknowledgement
+    can be told from somebody else's settlement. Raises BrokerUnavailableError where it cannot be stored in time.
+    """
+    task = settled.task
+    payload = encode(settled)
+    headers = {s.TRACEPARENT: traceparent, s.H_TENANT: task.tenant}
+    try:
+        await publisher.publish(
+            s.task_settled(task.tenant, task.id),
+            payload,
+            message_id=f"{task.id}.{settler}",
+            headers=headers,
+            create_once=True,
+        )
+    except AlreadyStandsError:
+        return False
+    if task.reply:
+        await publisher.notify(s.done(task.reply, task.id), payload, headers=headers)
+    return True

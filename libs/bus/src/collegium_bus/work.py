@@ -1,0 +1,147 @@
+"""Our own pull loop for work queues: slots, heartbeats, drain.
+
+A fixed number of slot tasks run the handler; never more messages are taken than slots are free, because each holds a
+lease. One task renews the leases of all running deliveries, each only up to its own deadline, so that a hung call loses
+its lease. One rule: a message leaves the queue because its handler answered for it, or as a dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from collegium_contracts.errors import ContractError
+from collegium_contracts.journey import Consumer
+
+from collegium_bus.connection import Connection
+from collegium_bus.dead import DeadLetters
+from collegium_bus.delivery import Delivery
+from collegium_bus.pull import PullRequests
+
+log = structlog.get_logger(__name__)
+
+MAX_BACKOFF_SECONDS = 10.0
+
+
+class WorkLoop:
+    """Runs ``handle(delivery)`` for the messages of a work-queue consumer, ``slots`` at a time.
+
+    The handler acknowledges. A ContractError from it dead-letters the message at once; any other exception gives it
+    back with a full-jitter delay, and dead-letters it on the consumer's last delivery.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        consumer: Consumer,
+        handle: Callable[[Delivery], Awaitable[None]],
+        dead_letters: DeadLetters,
+        *,
+        slots: int,
+    ) -> None:
+        self.consumer = consumer
+        self.slots = slots
+        self._connection = connection
+        self._handle = handle
+        self._dead_letters = dead_letters
+        self._queue: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._running: dict[Delivery, float] = {}
+        self._pulls = PullRequests(
+            connection, consumer.stream, consumer.durable, self._on_message, on_lost=lambda _reason: self._top_up()
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def running(self) -> int:
+        """How many deliveries are in hand."""
+        return len(self._running)
+
+    def start(self) -> None:
+        """Starts the slots and asks for work."""
+        self._tasks = [
+            asyncio.create_task(self._slot(), name=f"slot-{self.consumer.durable}-{number}")
+            for number in range(self.slots)
+        ]
+        self._tasks.append(asyncio.create_task(self._renew(), name=f"leases-{self.consumer.durable}"))
+        self._pulls.start()
+        self._top_up()
+
+    async def drain(self, *, timeout_seconds: float) -> None:
+        """Stops taking work, waits for what runs, and hands back at once what did not finish in time."""
+        self._draining = True
+        self._pulls.stop()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("handing back unfinished work", consumer=self.consumer.durable, running=len(self._running))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for delivery in self._running:
+            delivery.nak(0.0)
+
+    def extend_until(self, delivery: Delivery, deadline_ms: int) -> None:
+        """Names the time (Unix ms) after which the delivery's lease is no longer renewed."""
+        if delivery in self._running:
+            self._running[delivery] = deadline_ms / 1000
+
+    def _on_message(self, subject: bytes, reply: bytes, payload: bytes, block: bytes | None) -> None:
+        delivery = Delivery(self._connection, subject, reply, payload, block)
+        self._running[delivery] = 0.0
+        self._idle.clear()
+        self._queue.put_nowait(delivery)
+
+    def _top_up(self) -> None:
+        if self._draining:
+            return
+        requested = self._pulls.requested
+        free = self.slots - len(self._running) - requested
+        # Ask in lumps: one request for many messages costs what one for one message does.
+        if free > 0 and (free >= self.slots // 4 or requested <= self.slots // 4):
+            self._pulls.want(free)
+
+    async def _slot(self) -> None:
+        while True:
+            delivery = await self._queue.get()
+            try:
+                await self._handle(delivery)
+            except asyncio.CancelledError:
+                raise
+            except ContractError as error:
+                await self._bury(delivery, error.code, str(error))
+            except Exception as error:  # any failure of a handler must cost its message only
+                await self._failed(delivery, error)
+            self._running.pop(delivery, None)
+            if not self._running:
+                self._idle.set()
+            self._top_up()
+
+    async def _failed(self, delivery: Delivery, error: Exception) -> None:
+        log.error("handler failed", subject=delivery.subject, delivered=delivery.delivered, exc_info=error)
+        if 0 < self.consumer.max_deliver <= delivery.delivered:
+            await self._bury(delivery, "handler_failed", f"{type(error).__name__} on delivery {delivery.delivered}")
+        else:
+            cap = min(MAX_BACKOFF_SECONDS, 0.5 * 2**delivery.delivered)
+            delivery.nak(random.uniform(0.05, cap))  # noqa: S311 - jitter
+
+    async def _bury(self, delivery: Delivery, cause: str, detail: str) -> None:
+        if await self._dead_letters.bury(delivery, cause, detail):
+            await delivery.ack_sync()
+        else:
+            delivery.nak(random.uniform(1.0, MAX_BACKOFF_SECONDS))  # noqa: S311 - jitter
+
+    async def _renew(self) -> None:
+        period = self.consumer.ack_wait_seconds / 3
+        while True:
+            await asyncio.sleep(period)
+            now = time.time()
+            for delivery, deadline in list(self._running.items()):
+                if deadline == 0.0 or now < deadline:
+                    delivery.in_progress()

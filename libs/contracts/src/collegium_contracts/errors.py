@@ -1,0 +1,122 @@
+"""Errors of the contracts, and the catalogue of error codes that leave the platform.
+
+    ContractError
+    ├── UndecodableMessageError    bytes that are no message of ours
+    ├── UnknownVersionError        a message of a newer major version
+    └── UnknownKeyError            (envelope.py) content sealed with a key that is not held
+
+``ERRORS`` is the only place where an outward code, its HTTP status, its gRPC status and whether trying again can help
+are written down; doors, workers and dead letters all read it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class ContractError(Exception):
+    """Base of the errors of this package; ``code`` is stable."""
+
+    code = "contract_error"
+
+
+class UndecodableMessageError(ContractError):
+    """The bytes are not a message of the expected kind."""
+
+    code = "undecodable_message"
+
+
+class UnknownVersionError(ContractError):
+    """The message was written by a newer major version than this process can read."""
+
+    code = "unknown_version"
+
+
+ErrorType = Literal[
+    "invalid_request_error",
+    "authentication_error",
+    "insufficient_quota",
+    "permission_error",
+    "not_found_error",
+    "conflict_error",
+    "rate_limit_error",
+    "upstream_error",
+    "service_unavailable",
+    "deadline_exceeded",
+    "canceled",
+    "internal_error",
+]
+
+
+class ErrorKind(msgspec.Struct, frozen=True):
+    """How one outward error code is shown: HTTP status, OpenAI error type, gRPC status name, and its retry family."""
+
+    http_status: int
+    type: ErrorType
+    grpc_status: str
+    retryable: bool = False
+
+
+class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What went wrong with a task or an attempt, as it travels and as it is shown.
+
+    ``code`` is a key of :data:`ERRORS`; ``message`` names the id concerned and what to do, and holds no secret and no
+    content; ``upstream_status`` is the HTTP status of the model's endpoint where there was one.
+    """
+
+    code: str
+    message: str
+    param: str | None = None
+    upstream_status: int | None = None
+    retry_after_seconds: float | None = None
+
+
+_INVALID = ErrorKind(400, "invalid_request_error", "INVALID_ARGUMENT")
+_AUTH = ErrorKind(401, "authentication_error", "UNAUTHENTICATED")
+
+ERRORS: dict[str, ErrorKind] = {
+    "malformed_json": _INVALID,
+    "invalid_value": _INVALID,
+    "unknown_model": _INVALID,
+    "deadline_in_past": _INVALID,
+    "unsupported_plan": _INVALID,
+    "unsupported_option": _INVALID,
+    "missing_api_key": _AUTH,
+    "invalid_api_key": _AUTH,
+    "revoked_api_key": _AUTH,
+    "insufficient_scope": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
+    "not_found": ErrorKind(404, "not_found_error", "NOT_FOUND"),
+    "method_not_allowed": ErrorKind(405, "invalid_request_error", "UNIMPLEMENTED"),
+    "task_terminal": ErrorKind(409, "conflict_error", "FAILED_PRECONDITION"),
+    "already_exists": ErrorKind(409, "conflict_error", "ALREADY_EXISTS"),
+    "idempotency_conflict": ErrorKind(409, "conflict_error", "ALREADY_EXISTS"),
+    "body_too_large": ErrorKind(413, "invalid_request_error", "RESOURCE_EXHAUSTED"),
+    "context_length_exceeded": ErrorKind(422, "invalid_request_error", "FAILED_PRECONDITION"),
+    "no_eligible_model": ErrorKind(422, "invalid_request_error", "FAILED_PRECONDITION"),
+    "tenant_queue_full": ErrorKind(429, "rate_limit_error", "RESOURCE_EXHAUSTED", retryable=True),
+    "too_many_waiting": ErrorKind(429, "rate_limit_error", "RESOURCE_EXHAUSTED", retryable=True),
+    "canceled": ErrorKind(499, "canceled", "CANCELLED"),
+    "internal_error": ErrorKind(500, "internal_error", "INTERNAL"),
+    "upstream_rejected": ErrorKind(502, "upstream_error", "FAILED_PRECONDITION"),
+    "upstream_auth": ErrorKind(502, "upstream_error", "FAILED_PRECONDITION"),
+    "upstream_rate_limited": ErrorKind(502, "upstream_error", "UNAVAILABLE", retryable=True),
+    "upstream_error": ErrorKind(502, "upstream_error", "UNAVAILABLE", retryable=True),
+    "upstream_unreachable": ErrorKind(502, "upstream_error", "UNAVAILABLE", retryable=True),
+    "upstream_timeout": ErrorKind(502, "upstream_error", "UNAVAILABLE", retryable=True),
+    "upstream_garbage": ErrorKind(502, "upstream_error", "UNAVAILABLE", retryable=True),
+    "upstream_cut": ErrorKind(502, "upstream_error", "UNAVAILABLE", retryable=True),
+    "no_verdict": ErrorKind(502, "upstream_error", "UNAVAILABLE", retryable=True),
+    "attempts_exhausted": ErrorKind(502, "upstream_error", "UNAVAILABLE"),
+    "context_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
+    "billing_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
+    "broker_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
+    "not_ready": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
+    "deadline_exceeded": ErrorKind(504, "deadline_exceeded", "DEADLINE_EXCEEDED"),
+}
+
+
+def kind_of(code: str) -> ErrorKind:
+    """Returns how a code is shown; a code that is not in the catalogue is an internal error."""
+    return ERRORS.get(code) or ERRORS["internal_error"]

@@ -1,0 +1,226 @@
+"""The journey of a task, as data.
+
+``HOPS`` says which message goes from which service to which, over which subject, kept where. Streams, consumers,
+permissions, the topology test and docs/journey.md are derived from it or checked against it. One rule: what is not in
+this table does not travel.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from collegium_contracts import subjects as s
+
+Service = Literal["gateway", "router", "worker-pool", "context", "consensus", "evolution", "billing"]
+SERVICES: Final[tuple[Service, ...]] = (
+    "gateway", "router", "worker-pool", "context", "consensus", "evolution", "billing",
+)  # fmt: skip
+
+DAY_SECONDS: Final = 86_400
+
+
+class Hop(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the journey. ``stream`` none means core NATS; ``create_once`` means at most one message a subject."""
+
+    number: int
+    subject: str
+    filter: str
+    messages: tuple[str, ...]
+    senders: tuple[Service, ...]
+    receivers: tuple[Service, ...]
+    stream: str | None
+    note: str
+    create_once: bool = False
+
+
+HOPS: Final[tuple[Hop, ...]] = (
+    Hop(
+        number=1, subject="task.submitted.<priority>.<shard>.<tenant>", filter=s.TASK_SUBMITTED_ALL,
+        messages=("TaskSubmitted",), senders=("gateway",), receivers=("router",), stream=s.INGRESS,
+        note="the shard's owner removes what it has dispatched",
+    ),
+    Hop(
+        number=2, subject="work.<pool>.<priority>", filter=s.WORK_ALL,
+        messages=("RunAttempt",), senders=("router",), receivers=("worker-pool",), stream=s.WORK,
+        note="small, so that decisions are late",
+    ),
+    Hop(
+        number=3, subject="attempt.<tenant>.<task>.<n>.started.<delivery>", filter=s.ATTEMPT_STARTED_ALL,
+        messages=("AttemptStarted",), senders=("worker-pool",), receivers=("billing",), stream=s.EVENTS,
+        create_once=True, note="without an end it is possible spend",
+    ),
+    Hop(
+        number=4, subject="attempt.<tenant>.<task>.<n>.ended", filter=s.ATTEMPT_ENDED_ALL,
+        messages=("AttemptAnswered", "AttemptFailed"), senders=("worker-pool",),
+        receivers=("consensus", "billing", "evolution"), stream=s.EVENTS, create_once=True,
+        note="only for plans of several attempts; a plan of one settles straight away",
+    ),
+    Hop(
+        number=4, subject="attempt.<tenant>.<task>.<n>.discarded.<delivery>", filter=s.ATTEMPT_DISCARDED_ALL,
+        messages=("AttemptDiscarded",), senders=("worker-pool",), receivers=("billing", "evolution"), stream=s.EVENTS,
+        create_once=True, note="a finished call that settled nothing: cost, no charge",
+    ),
+    Hop(
+        number=6, subject="task.settled.<tenant>.<task>", filter=s.TASK_SETTLED_ALL,
+        messages=("TaskCompleted", "TaskFailed", "TaskCanceled"), senders=("worker-pool", "consensus", "router"),
+        receivers=("billing", "context", "evolution", "gateway"), stream=s.EVENTS, create_once=True,
+        note="the one terminal message of a task",
+    ),
+    Hop(
+        number=7, subject="done.<replica>.<task>", filter=s.DONE_ALL,
+        messages=("TaskCompleted", "TaskFailed", "TaskCanceled"), senders=("worker-pool", "consensus", "router"),
+        receivers=("gateway",), stream=None, note="the settled message again, after its acknowledgement",
+    ),
+    Hop(
+        number=8, subject="token.<tenant>.<task>", filter=s.TOKENS_ALL,
+        messages=("TokenChunk",), senders=("worker-pool",), receivers=("gateway",), stream=None,
+        note="numbered; the durable result heals a gap",
+    ),
+    Hop(
+        number=8, subject="attempt.<tenant>.<task>.<n>.checkpoint", filter=s.ATTEMPT_CHECKPOINT_ALL,
+        messages=("TextCheckpointed",), senders=("worker-pool",), receivers=("billing",), stream=s.EVENTS,
+        note="the text so far, every second or two of a stream",
+    ),
+    Hop(
+        number=9, subject="task.changed.<tenant>.<task>", filter=s.TASK_CHANGED_ALL,
+        messages=("TaskAccepted", "TaskDispatched"), senders=("gateway", "router"), receivers=("gateway",),
+        stream=s.EVENTS, note="for tasks nobody waits for, and plans of several attempts",
+    ),
+    Hop(
+        number=10, subject="ctl.cancel.<tenant>.<task>", filter=s.CANCEL_ALL,
+        messages=("CancelRequested",), senders=("gateway",), receivers=("router", "worker-pool"), stream=s.EVENTS,
+        note="whoever holds the task settles it",
+    ),
+    Hop(
+        number=15, subject="dead.<service>.<tenant>", filter=s.DEAD_ALL,
+        messages=("DeadLetter",), senders=SERVICES, receivers=(), stream=s.DEAD,
+        note="original bytes and cause, for the operator",
+    ),
+)  # fmt: skip
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """One request–reply edge (core NATS)."""
+
+    subject: str
+    asker: tuple[Service, ...]
+    answerer: Service
+
+
+ASKS: Final[tuple[Ask, ...]] = (
+    Ask(subject=s.SVC_CONTEXT_ALL, asker=("router",), answerer="context"),
+    Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
+)
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream as it is declared. ``max_bytes`` is per server; the sum over all streams must fit the disk's limit."""
+
+    name: str
+    subjects: tuple[str, ...]
+    retention: Literal["limits", "workqueue"]
+    discard: Literal["new", "old"]
+    max_bytes: int
+    max_age_seconds: int = 0
+    max_messages_per_subject: int = -1
+    discard_new_per_subject: bool = False
+    duplicate_window_seconds: int = 120
+    note: str = ""
+
+
+MB: Final = 1024 * 1024
+
+STREAMS: Final[tuple[Stream, ...]] = (
+    Stream(
+        name=s.INGRESS, subjects=(s.TASK_SUBMITTED_ALL,), retention="limits", discard="new", max_bytes=1024 * MB,
+        max_messages_per_subject=10_000, discard_new_per_subject=True,
+        note="10,000 queued tasks a tenant and priority; the next one is refused and answered 429",
+    ),
+    Stream(
+        name=s.WORK, subjects=(s.WORK_ALL,), retention="workqueue", discard="new", max_bytes=512 * MB,
+        max_messages_per_subject=1_024, discard_new_per_subject=True,
+        note="1,024 dispatched attempts a pool and priority; the router keeps the rest",
+    ),
+    Stream(
+        name=s.EVENTS, subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL),
+        retention="limits", discard="old", max_bytes=4096 * MB, max_age_seconds=3 * DAY_SECONDS,
+        note="discard old: no full stream may stop settlement; an alarm watches the archiver's lag",
+    ),
+    Stream(
+        name=s.DEAD, subjects=(s.DEAD_ALL,), retention="limits", discard="new", max_bytes=256 * MB,
+        note="kept until an operator decides",
+    ),
+)  # fmt: skip
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+    """A key–value bucket: who writes it, who reads it, and after how many seconds a value expires (0: never)."""
+
+    name: str
+    writers: tuple[Service, ...]
+    readers: tuple[Service, ...]
+    ttl_seconds: float = 0
+    max_bytes: int = 64 * MB
+
+
+BUCKETS: Final[tuple[Bucket, ...]] = (
+    Bucket(name=s.KV_TENANTS, writers=("billing",), readers=("gateway",)),
+    Bucket(name=s.KV_MODELS, writers=("router",), readers=("gateway", "worker-pool", "evolution")),
+    Bucket(name=s.KV_POLICY, writers=("evolution",), readers=("router", "gateway")),
+    Bucket(name=s.KV_OWNERS, writers=("router",), readers=("router",)),
+)
+
+
+class Consumer(msgspec.Struct, frozen=True, kw_only=True):
+    """A durable pull consumer. Its service pulls it; every replica of the service shares it."""
+
+    durable: str
+    stream: str
+    service: Service
+    filters: tuple[str, ...]
+    ack_wait_seconds: float = 20.0
+    max_ack_pending: int = 10_000
+    max_deliver: int = -1
+
+
+def work_consumer(pool: str) -> Consumer:
+    """The consumer of one worker pool. Its ``max_deliver`` is a backstop: the worker gives up before."""
+    return Consumer(
+        durable=f"pool-{pool}",
+        stream=s.WORK,
+        service="worker-pool",
+        filters=(s.work_pool(pool),),
+        max_deliver=8,
+    )
+
+
+CONSUMERS: Final[tuple[Consumer, ...]] = (
+    Consumer(
+        durable="billing", stream=s.EVENTS, service="billing",
+        filters=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL),
+    ),
+    Consumer(
+        durable="read-model", stream=s.EVENTS, service="gateway", filters=(s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL),
+    ),
+    Consumer(durable="turns", stream=s.EVENTS, service="context", filters=(s.TASK_SETTLED_ALL,)),
+    Consumer(durable="verdicts", stream=s.EVENTS, service="consensus", filters=(s.ATTEMPT_ENDED_ALL,)),
+    Consumer(
+        durable="scoreboard", stream=s.EVENTS, service="evolution",
+        filters=(s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_DISCARDED_ALL),
+    ),
+)  # fmt: skip
+
+
+def consumer(durable: str) -> Consumer:
+    """Returns the declared consumer of this name; a KeyError names one that is not declared."""
+    for declared in CONSUMERS:
+        if declared.durable == durable:
+            return declared
+    raise KeyError(durable)
+
+
+def hops_between(sender: str, receiver: str) -> tuple[Hop, ...]:
+    """Returns the hops that go from one service to another."""
+    return tuple(hop for hop in HOPS if sender in hop.senders and receiver in hop.receivers)

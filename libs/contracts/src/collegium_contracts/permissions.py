@@ -1,0 +1,108 @@
+"""What each service may publish and subscribe to on the broker, derived from the journey.
+
+The right to make a consumer is given only for the streams that a service reads in order (ephemeral readers and
+key–value watches); no service may create, change or delete a stream, or delete a consumer that is not its own.
+One rule: a right that no row of the journey needs does not exist.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from collegium_contracts import subjects as s
+from collegium_contracts.journey import ASKS, BUCKETS, CONSUMERS, HOPS, Service
+
+# Streams that a service reads by an ephemeral, ordered consumer.
+ORDERED_READERS: dict[Service, tuple[str, ...]] = {
+    "gateway": (s.EVENTS,),
+    "router": (s.INGRESS, s.EVENTS),
+    "worker-pool": (s.EVENTS,),
+}
+# Streams from which a service reads single messages by subject or sequence.
+DIRECT_READERS: dict[Service, tuple[str, ...]] = {
+    "gateway": (s.EVENTS,),
+    "router": (s.EVENTS,),
+    "worker-pool": (s.EVENTS,),
+    "consensus": (s.EVENTS,),
+    "context": (s.EVENTS,),
+}
+_WORK_TTL_READERS: tuple[Service, ...] = ("worker-pool",)
+
+
+class Permissions(msgspec.Struct, frozen=True):
+    """Allow lists of one broker user."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+def inbox_prefix(service: str) -> str:
+    """Returns the private inbox prefix of a service: nobody else may read its replies."""
+    return f"_INBOX.{service}"
+
+
+def permissions(service: Service) -> Permissions:
+    """Returns what a service's broker user may do."""
+    publish: set[str] = {"$JS.API.INFO"}
+    subscribe: set[str] = {f"{inbox_prefix(service)}.>"}
+    for hop in HOPS:
+        if service in hop.senders:
+            publish.add(s.dead(service, "*") if hop.filter == s.DEAD_ALL else hop.filter)
+        if service in hop.receivers and hop.stream is None:
+            subscribe.add(hop.filter)
+    for ask in ASKS:
+        if service in ask.asker:
+            publish.add(ask.subject)
+        if service == ask.answerer:
+            subscribe.add(ask.subject)
+            publish.update(f"{inbox_prefix(asker)}.>" for asker in ask.asker)
+    for stream in DIRECT_READERS.get(service, ()):
+        publish.update((f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"))
+    for stream in ORDERED_READERS.get(service, ()):
+        publish.update(_ordered_reader(stream))
+    for consumer in CONSUMERS:
+        if consumer.service == service:
+            publish.update(_durable(consumer.stream, consumer.durable))
+    if service in _WORK_TTL_READERS:
+        publish.update(_durable(s.WORK, "*"))
+    if service == "router":
+        publish.update((f"$JS.API.STREAM.PURGE.{s.INGRESS}", f"$JS.API.STREAM.INFO.{s.INGRESS}"))
+    for bucket in BUCKETS:
+        stream = f"KV_{bucket.name}"
+        if service in bucket.writers:
+            publish.add(f"$KV.{bucket.name}.>")
+        if service in bucket.readers or service in bucket.writers:
+            publish.update((f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"))
+            publish.update(_ordered_reader(stream))
+    publish.update(_claims(service))
+    return Permissions(tuple(sorted(publish)), tuple(sorted(subscribe)))
+
+
+def _durable(stream: str, durable: str) -> tuple[str, ...]:
+    return (
+        f"$JS.API.CONSUMER.INFO.{stream}.{durable}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}",
+        f"$JS.ACK.{stream}.{durable}.>",
+    )
+
+
+def _ordered_reader(stream: str) -> tuple[str, ...]:
+    return (
+        f"$JS.API.STREAM.INFO.{stream}",
+        f"$JS.API.CONSUMER.CREATE.{stream}.>",
+        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.>",
+        f"$JS.API.CONSUMER.DELETE.{stream}.>",
+    )
+
+
+def _claims(service: Service) -> tuple[str, ...]:
+    """Large payloads go through the object store: whoever sends content may put, everyone else may read."""
+    stream = f"OBJ_{s.CLAIMS_BUCKET}"
+    reads = (
+        f"$JS.API.DIRECT.GET.{stream}",
+        f"$JS.API.DIRECT.GET.{stream}.>",
+        f"$JS.API.STREAM.MSG.GET.{stream}",
+        *_ordered_reader(stream),
+    )
+    writes = (f"$O.{s.CLAIMS_BUCKET}.>", f"$JS.API.STREAM.PURGE.{stream}")
+    return reads + writes if service in ("gateway", "router", "worker-pool", "consensus", "context") else reads

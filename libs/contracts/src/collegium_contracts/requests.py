@@ -1,0 +1,141 @@
+"""Questions that one service asks another and waits for (core NATS, ``svc.<service>.<verb>``).
+
+A question is answered by its answer or by :class:`Refused`, which carries a code of the error catalogue.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from collegium_contracts.envelope import Envelope
+from collegium_contracts.messages import Message
+
+
+class Refused(Message, frozen=True, kw_only=True):
+    """The asked service could not or would not answer; ``code`` is a key of the error catalogue."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class TurnsRequest(Message, frozen=True, kw_only=True):
+    """Asks context for a conversation's turns, as folded up to the tenant's newest settled task."""
+
+    tenant: str
+    conversation: str
+    max_messages: int = 200
+
+
+class TurnsReply(Message, frozen=True, kw_only=True):
+    """The earlier messages of a conversation, oldest first; ``history`` seals a JSON list, or is none for a new one."""
+
+    history: Envelope | None
+    messages: int
+    history_bytes: int = 0
+
+
+class UsageRequest(Message, frozen=True, kw_only=True):
+    """Asks billing for usage in [from, to), grouped; ``tenant`` none means all tenants (operators only)."""
+
+    tenant: str | None
+    from_ms: int
+    to_ms: int
+    group_by: list[str] = []
+
+
+class UsageFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of one row: counts, and money as decimal strings of dollars."""
+
+    requests: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    cost_usd: str
+    wasted_usd: str
+    charged_usd: str
+    saved_usd: str
+
+
+class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One group of a usage report: the group's values by name, and its figures."""
+
+    group: dict[str, str]
+    figures: UsageFigures
+
+
+class UsageReply(Message, frozen=True, kw_only=True):
+    """A usage report: the groups and their sum."""
+
+    rows: list[UsageRow]
+    totals: UsageFigures
+
+
+class TenantCreate(Message, frozen=True, kw_only=True):
+    """Asks billing to create a tenant; refused with ``already_exists`` where it stands."""
+
+    tenant: str
+    tier: str = "free"
+
+
+class TenantList(Message, frozen=True, kw_only=True):
+    """Asks billing for all tenants."""
+
+
+class TenantRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One tenant as shown to operators."""
+
+    id: str
+    tier: str
+    created_at_ms: int
+    keys: int
+
+
+class TenantsReply(Message, frozen=True, kw_only=True):
+    """The tenants concerned."""
+
+    tenants: list[TenantRow]
+
+
+class KeyCreate(Message, frozen=True, kw_only=True):
+    """Asks billing for a new key of a tenant."""
+
+    tenant: str
+    project: str = "default"
+    scopes: list[str]
+    name: str = ""
+
+
+class KeyRevoke(Message, frozen=True, kw_only=True):
+    """Asks billing to revoke a key by its public id."""
+
+    key_id: str
+
+
+class KeyList(Message, frozen=True, kw_only=True):
+    """Asks billing for the keys of a tenant (all tenants when none)."""
+
+    tenant: str | None = None
+
+
+class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One key as shown: never its secret."""
+
+    id: str
+    tenant: str
+    project: str
+    name: str
+    scopes: list[str]
+    created_at_ms: int
+    revoked_at_ms: int | None
+
+
+class KeysReply(Message, frozen=True, kw_only=True):
+    """The keys concerned; ``secret_key`` is the full key, present only in the answer that created it."""
+
+    keys: list[KeyRow]
+    secret_key: str | None = None
+
+
+ServiceRequest = TurnsRequest | UsageRequest | TenantCreate | TenantList | KeyCreate | KeyRevoke | KeyList
+ServiceReply = Refused | TurnsReply | UsageReply | TenantsReply | KeysReply

@@ -1,0 +1,80 @@
+"""Versioned state that services share through key–value buckets.
+
+Billing writes ``tenants`` (one value per tenant), the router writes ``models`` (one value: the whole roster, swapped
+atomically), evolution writes ``policy`` (the scoreboard). Readers watch. One rule: no secret stands here, only hashes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from collegium_contracts.messages import Message, Rank
+from collegium_contracts.money import Price
+
+
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One API key as gateways know it: the SHA-256 of its secret (hex), what it may do, whether it is revoked."""
+
+    id: str
+    secret_sha256: str
+    project: str = "default"
+    scopes: list[str] = []
+    revoked: bool = False
+
+
+class TenantRecord(Message, frozen=True, kw_only=True):
+    """A tenant, its tier and its keys; the value under the tenant's id in the bucket ``tenants``."""
+
+    id: str
+    tier: str
+    keys: list[KeyRecord] = []
+
+
+class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model as the roster knows it: everything but where it is and the key to it, which workers read from their own
+    configuration."""
+
+    name: str
+    rank: Rank
+    pool: str
+    price: Price
+    charge: Price
+    max_output_tokens: int
+    context_tokens: int
+    domains: list[str] = []
+    capabilities: list[str] = []
+    fallbacks: list[str] = []
+    labels: dict[str, str] = {}
+    enabled: bool = True
+
+
+class Roster(Message, frozen=True, kw_only=True):
+    """All models, by one writer; the value under ``roster`` in the bucket ``models``."""
+
+    version: int
+    models: list[ModelRecord]
+
+
+class ModelScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one model did in one domain, as folded from EVENTS: calls, successes, latency and cost."""
+
+    model: str
+    domain: str
+    rank: str
+    calls: int
+    succeeded: int
+    duration_ms_total: int
+    cost_usd_picos: int
+    duration_ms_p50: float = 0.0
+    last_at_ms: int = 0
+
+
+class Scoreboard(Message, frozen=True, kw_only=True):
+    """The scoreboard; the value under ``scoreboard`` in the bucket ``policy``. ``folded_sequence`` is of EVENTS."""
+
+    folded_sequence: int
+    at_ms: int
+    scores: list[ModelScore]
+
+
+StateValue = TenantRecord | Roster | Scoreboard

@@ -1,0 +1,165 @@
+"""Every subject, stream, durable, bucket and header name. No other module writes one as a literal.
+
+Builders make concrete subjects; ``..._ALL`` are the filters readers use. Ids that become tokens were checked by
+ids.py; model names never become tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+# Streams
+INGRESS: Final = "INGRESS"
+WORK: Final = "WORK"
+EVENTS: Final = "EVENTS"
+DEAD: Final = "DEAD"
+
+# Key–value buckets and the object store for claim checks
+KV_TENANTS: Final = "tenants"
+KV_MODELS: Final = "models"
+KV_POLICY: Final = "policy"
+KV_OWNERS: Final = "owners"
+ROSTER_KEY: Final = "roster"
+SCOREBOARD_KEY: Final = "scoreboard"
+CLAIMS_BUCKET: Final = "claims"
+
+# Headers
+TRACEPARENT: Final = "traceparent"
+MESSAGE_ID: Final = "Nats-Msg-Id"
+EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+H_TENANT: Final = "Collegium-Tenant"
+H_TASK: Final = "Collegium-Task"
+H_ATTEMPT: Final = "Collegium-Attempt"
+H_DEADLINE_MS: Final = "Collegium-Deadline-Ms"
+H_CLAIM: Final = "Collegium-Claim"
+
+# Filters
+TASK_SUBMITTED_ALL: Final = "task.submitted.>"
+TASK_SETTLED_ALL: Final = "task.settled.>"
+TASK_CHANGED_ALL: Final = "task.changed.>"
+WORK_ALL: Final = "work.>"
+ATTEMPT_ALL: Final = "attempt.>"
+ATTEMPT_STARTED_ALL: Final = "attempt.*.*.*.started.*"
+ATTEMPT_ENDED_ALL: Final = "attempt.*.*.*.ended"
+ATTEMPT_DISCARDED_ALL: Final = "attempt.*.*.*.discarded.*"
+ATTEMPT_CHECKPOINT_ALL: Final = "attempt.*.*.*.checkpoint"
+CANCEL_ALL: Final = "ctl.cancel.>"
+DEAD_ALL: Final = "dead.>"
+TOKENS_ALL: Final = "token.>"
+DONE_ALL: Final = "done.>"
+
+# Request–reply
+SVC_CONTEXT_TURNS: Final = "svc.context.turns"
+SVC_BILLING_USAGE: Final = "svc.billing.usage"
+SVC_BILLING_TENANT_CREATE: Final = "svc.billing.tenant.create"
+SVC_BILLING_TENANT_LIST: Final = "svc.billing.tenant.list"
+SVC_BILLING_KEY_CREATE: Final = "svc.billing.key.create"
+SVC_BILLING_KEY_REVOKE: Final = "svc.billing.key.revoke"
+SVC_BILLING_KEY_LIST: Final = "svc.billing.key.list"
+SVC_CONTEXT_ALL: Final = "svc.context.>"
+SVC_BILLING_ALL: Final = "svc.billing.>"
+
+
+def task_submitted(priority: str, shard: int, tenant: str) -> str:
+    """Subject of TaskSubmitted."""
+    return f"task.submitted.{priority}.{shard}.{tenant}"
+
+
+def task_submitted_shard(shard: int) -> str:
+    """Filter of one INGRESS shard."""
+    return f"task.submitted.*.{shard}.>"
+
+
+def work(pool: str, priority: str) -> str:
+    """Subject of RunAttempt."""
+    return f"work.{pool}.{priority}"
+
+
+def work_pool(pool: str) -> str:
+    """Filter of one worker pool."""
+    return f"work.{pool}.>"
+
+
+def attempt_started(tenant: str, task: str, number: int, delivery: int) -> str:
+    """Subject of AttemptStarted: one per delivery."""
+    return f"attempt.{tenant}.{task}.{number}.started.{delivery}"
+
+
+def attempt_ended(tenant: str, task: str, number: int) -> str:
+    """Subject of AttemptAnswered and AttemptFailed: one per attempt, whoever comes first."""
+    return f"attempt.{tenant}.{task}.{number}.ended"
+
+
+def attempt_discarded(tenant: str, task: str, number: int, delivery: int) -> str:
+    """Subject of AttemptDiscarded."""
+    return f"attempt.{tenant}.{task}.{number}.discarded.{delivery}"
+
+
+def attempt_checkpoint(tenant: str, task: str, number: int) -> str:
+    """Subject of TextCheckpointed."""
+    return f"attempt.{tenant}.{task}.{number}.checkpoint"
+
+
+def attempts_of(tenant: str, task: str) -> str:
+    """Filter of everything about one task's attempts."""
+    return f"attempt.{tenant}.{task}.>"
+
+
+def task_settled(tenant: str, task: str) -> str:
+    """Subject of the terminal message: one per task."""
+    return f"task.settled.{tenant}.{task}"
+
+
+def settled_of_tenant(tenant: str) -> str:
+    """Filter of one tenant's terminal messages."""
+    return f"task.settled.{tenant}.>"
+
+
+def task_changed(tenant: str, task: str) -> str:
+    """Subject of TaskAccepted and TaskDispatched."""
+    return f"task.changed.{tenant}.{task}"
+
+
+def cancel(tenant: str, task: str) -> str:
+    """Subject of CancelRequested."""
+    return f"ctl.cancel.{tenant}.{task}"
+
+
+def done(replica: str, task: str) -> str:
+    """Core subject on which a waiting gateway replica hears that a task settled."""
+    return f"done.{replica}.{task}"
+
+
+def done_replica(replica: str) -> str:
+    """Filter of one gateway replica's notifications."""
+    return f"done.{replica}.*"
+
+
+def token(tenant: str, task: str) -> str:
+    """Core subject of TokenChunk."""
+    return f"token.{tenant}.{task}"
+
+
+def dead(service: str, tenant: str) -> str:
+    """Subject of DeadLetter; ``tenant`` is ``-`` where it could not be told."""
+    return f"dead.{service}.{tenant or '-'}"
+
+
+class EventSubject(NamedTuple):
+    """What a subject of EVENTS says about its message: its kind, tenant, task, and attempt (0 where none)."""
+
+    kind: str
+    tenant: str
+    task: str
+    attempt: int
+
+
+def parse_event(subject: str) -> EventSubject | None:
+    """Reads a subject of EVENTS; none where it is not one of ours."""
+    match subject.split("."):
+        case ["task" | "ctl", kind, tenant, task]:
+            return EventSubject(kind, tenant, task, 0)
+        case ["attempt", tenant, task, number, kind, *_] if number.isdigit():
+            return EventSubject(kind, tenant, task, int(number))
+        case _:
+            return None

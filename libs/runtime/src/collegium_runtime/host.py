@@ -1,0 +1,152 @@
+"""Running services in a process: build, start, report, wait for a signal, drain.
+
+Several services may share a process; each has its own broker connection and credentials, so a hop between two of them
+is the same message it would be between machines. One rule: a service that cannot start ends the process with its
+reason, and a supervisor decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+from collegium_bus.claims import ClaimStore
+from collegium_bus.connection import Connection, connect
+from collegium_bus.dead import DeadLetters
+from collegium_bus.direct import DirectReader
+from collegium_bus.publisher import Publisher
+from collegium_contracts.envelope import IdentityKeyring
+from collegium_contracts.journey import Service
+from collegium_contracts.permissions import inbox_prefix
+from collegium_settings import Settings
+from collegium_telemetry.logs import configure_logging
+from collegium_telemetry.metrics import Metrics
+from collegium_telemetry.tracing import Tracing, setup
+
+from collegium_runtime.admin import AdminServer
+from collegium_runtime.platform import App, Build, Platform
+from collegium_runtime.runtime_file import Runtime
+
+log = structlog.get_logger(__name__)
+
+DRAIN_SECONDS = 15.0
+
+
+class Hosted(msgspec.Struct, frozen=True, kw_only=True):
+    """One started service and what it runs on."""
+
+    platform: Platform
+    app: App
+    admin: AdminServer
+
+
+async def start_service(service: Service, settings: Settings, runtime: Runtime, *, admin_port: int = 0) -> Hosted:
+    """Connects, builds and starts one service, and opens its admin port."""
+    module = importlib.import_module(f"collegium_{service.replace('-', '_')}.app")
+    build: Build = module.build
+    connection = await connect_as(service, settings, runtime)
+    tracing = setup(
+        service, otlp_endpoint=settings.telemetry.otlp_endpoint, sample_ratio=settings.telemetry.sample_ratio
+    )
+    metrics = Metrics(service)
+    platform = make_platform(service, settings, runtime, connection, tracing, metrics)
+    app = build(platform)
+    await app.start()
+
+    def readiness() -> dict[str, bool]:
+        return {"broker": connection.is_connected, **app.readiness()}
+
+    admin = AdminServer(service, readiness, metrics)
+    await admin.start(settings.http.host, admin_port)
+    return Hosted(platform=platform, app=app, admin=admin)
+
+
+def make_platform(
+    service: Service, settings: Settings, runtime: Runtime, connection: Connection, tracing: Tracing, metrics: Metrics
+) -> Platform:
+    """Puts together what a service is given."""
+    publisher = Publisher(connection)
+    return Platform(
+        service=service,
+        settings=settings,
+        data_dir=Path(settings.data_dir),
+        database_url=settings.database.url or runtime.database,
+        embedded_model=runtime.embedded_model,
+        connection=connection,
+        publisher=publisher,
+        direct=DirectReader(connection),
+        claims=ClaimStore(connection),
+        dead_letters=DeadLetters(publisher, service),
+        tracing=tracing,
+        metrics=metrics,
+        keyring=IdentityKeyring(),
+    )
+
+
+async def connect_as(user: str, settings: Settings, runtime: Runtime) -> Connection:
+    """Connects to the broker as a user: with its NKey seed where the runtime names one, else with ``nats.creds``."""
+    seed_file = runtime.credentials.get(user)
+    seed = Path(seed_file).read_text().strip() if seed_file else None  # noqa: ASYNC240 - once, at start
+    creds = Path(settings.nats.creds) if settings.nats.creds else None
+
+    async def closed() -> None:
+        log.error("the broker connection closed for good", user=user)
+
+    return await connect(
+        settings.nats.url or runtime.nats,
+        user,
+        inbox_prefix=inbox_prefix(user),
+        nkey_seed=seed,
+        creds=creds,
+        on_closed=closed,
+    )
+
+
+async def stop_service(hosted: Hosted) -> None:
+    """Drains one service and closes what it ran on; bounded by DRAIN_SECONDS."""
+    service = hosted.platform.service
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await hosted.app.stop()
+    except TimeoutError:
+        log.warning("drain took too long and was cut", service=service, seconds=DRAIN_SECONDS)
+    await hosted.admin.stop()
+    await hosted.platform.connection.close()
+    hosted.platform.tracing.shutdown()
+
+
+async def run(
+    services: Sequence[Service],
+    settings: Settings,
+    runtime: Runtime,
+    *,
+    admin_ports: dict[str, int] | None = None,
+    report_fd: int | None = None,
+) -> None:
+    """Runs services until SIGTERM or SIGINT; writes one JSON line to ``report_fd`` when all of them are ready."""
+    configure_logging(services[0] if len(services) == 1 else "collegium")
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    hosted: list[Hosted] = []
+    try:
+        for service in services:
+            port = (admin_ports or {}).get(service, 0)
+            hosted.append(await start_service(service, settings, runtime, admin_port=port))
+        ports = {one.platform.service: one.admin.port for one in hosted}
+        log.info("services ready", services=list(services), admin_ports=ports)
+        if report_fd is not None:
+            with os.fdopen(report_fd, "wb") as report:
+                report.write(msgspec.json.encode({"pid": os.getpid(), "admin_ports": ports}) + b"\n")
+        await stopping.wait()
+    finally:
+        # In reverse, so that doors close before what they lean on.
+        for one in reversed(hosted):
+            await stop_service(one)

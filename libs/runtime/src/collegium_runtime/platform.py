@@ -1,0 +1,68 @@
+"""What a service is given, and what it gives back.
+
+One rule: everything from outside (settings, broker, database address, time, telemetry) comes in through here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from collegium_bus.claims import ClaimStore
+from collegium_bus.connection import Connection
+from collegium_bus.dead import DeadLetters
+from collegium_bus.direct import DirectReader
+from collegium_bus.publisher import Publisher
+from collegium_contracts.envelope import Keyring
+from collegium_contracts.journey import Service
+from collegium_settings import Settings
+from collegium_telemetry.metrics import Metrics
+from collegium_telemetry.tracing import Tracing
+
+from collegium_runtime.runtime_file import EmbeddedModel
+
+
+def unix_ms() -> int:
+    """Returns the time as Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Platform(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a service needs from outside. ``now_ms`` is the service's clock (Unix milliseconds)."""
+
+    service: Service
+    settings: Settings
+    data_dir: Path
+    database_url: str
+    embedded_model: EmbeddedModel | None
+    connection: Connection
+    publisher: Publisher
+    direct: DirectReader
+    claims: ClaimStore
+    dead_letters: DeadLetters
+    tracing: Tracing
+    metrics: Metrics
+    keyring: Keyring
+    now_ms: Callable[[], int] = unix_ms
+
+
+class App(Protocol):
+    """A service: ``start`` returns when it is ready to work, ``stop`` drains it."""
+
+    async def start(self) -> None:
+        """Starts; raises where a dependency refuses."""
+        ...
+
+    async def stop(self) -> None:
+        """Drains: takes nothing new, finishes or hands back what it holds."""
+        ...
+
+    def readiness(self) -> dict[str, bool]:
+        """Names what must be true for the service to do its work."""
+        ...
+
+
+Build = Callable[[Platform], App]

@@ -1,0 +1,91 @@
+"""What holds between the values of a configuration: names are unique, references exist.
+
+One rule: a check reads settings that are valid each by itself, and only notes problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from collegium_settings.errors import Problem
+from collegium_settings.settings import Settings
+
+EMBEDDED_MODEL_NAME = "smollm2-135m"
+AUTO = "auto"
+_SHARES_SLACK = 1e-9
+
+
+def check(settings: Settings) -> list[Problem]:
+    """Returns what does not fit together."""
+    return [
+        *_doors(settings),
+        *_models(settings),
+        *_tenants(settings),
+        *_shares(settings),
+        *_credentials(settings),
+    ]
+
+
+def _doors(settings: Settings) -> Iterable[Problem]:
+    http, grpc = settings.http, settings.grpc
+    if http.port == grpc.port != 0 and http.host == grpc.host:
+        yield Problem("grpc.port", str(grpc.port), "a port other than http.port")
+
+
+def _models(settings: Settings) -> Iterable[Problem]:
+    names = [model.name for model in settings.models]
+    yield from _duplicates("models[{}].name", names)
+    known = {*names, EMBEDDED_MODEL_NAME} if settings.embedded_model else set(names)
+    for number, model in enumerate(settings.models):
+        if model.name == AUTO:
+            yield Problem(f"models[{number}].name", repr(AUTO), "a name other than auto, which lets the router decide")
+        if model.max_output_tokens > model.context_tokens:
+            yield Problem(
+                f"models[{number}].max_output_tokens",
+                str(model.max_output_tokens),
+                f"at most context_tokens, which is {model.context_tokens}",
+            )
+        for place, fallback in enumerate(model.fallbacks):
+            if fallback not in known or fallback == model.name:
+                others = sorted(known - {model.name})
+                accepted = (
+                    "the name of another model: " + ", ".join(others) if others else "no fallback: no other model"
+                )
+                yield Problem(f"models[{number}].fallbacks[{place}]", repr(fallback), accepted)
+
+
+def _tenants(settings: Settings) -> Iterable[Problem]:
+    yield from _duplicates("tenants[{}].id", [tenant.id for tenant in settings.tenants])
+    seen: dict[str, int] = {}
+    for number, tenant in enumerate(settings.tenants):
+        if tenant.tier not in settings.tiers:
+            yield Problem(f"tenants[{number}].tier", repr(tenant.tier), "one of " + ", ".join(settings.tiers))
+        if tenant.api_key is not None:
+            public_id = tenant.api_key.reveal().split("-")[2]
+            if public_id in seen:
+                other = seen[public_id]
+                yield Problem(
+                    f"tenants[{number}].api_key", f"the public id of tenants[{other}].api_key", "a key of its own"
+                )
+            seen.setdefault(public_id, number)
+
+
+def _shares(settings: Settings) -> Iterable[Problem]:
+    total = sum(settings.routing.shares.values())
+    if total > 1 + _SHARES_SLACK:
+        yield Problem("routing.shares", f"a sum of {total:g}", "shares whose sum is at most 1")
+
+
+def _credentials(settings: Settings) -> Iterable[Problem]:
+    tls = settings.nats.tls
+    if tls is not None and (tls.cert is None) != (tls.key is None):
+        yield Problem("nats.tls", "one of cert and key", "both cert and key, or neither")
+    if settings.database.read_url is not None and settings.database.url is None:
+        yield Problem("database.read_url", "a replica of the bundled server", "null while database.url is null")
+
+
+def _duplicates(path: str, names: list[str]) -> Iterable[Problem]:
+    for number, name in enumerate(names):
+        first = names.index(name)
+        if first != number:
+            yield Problem(path.format(number), f"{name!r}, which {path.format(first)} is too", "a name of its own")

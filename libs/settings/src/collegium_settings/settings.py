@@ -1,0 +1,230 @@
+"""The configuration as a whole, and its smaller sections.
+
+Not here: reading (reader, environment) and what holds between sections (checks). One rule: every key of the file is a
+field here, with its default and its bounds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import field
+
+from collegium_settings.models import ModelSettings, Rank
+from collegium_settings.scalars import (
+    ClockTime,
+    Count,
+    DurationSeconds,
+    FilePath,
+    Flag,
+    Folder,
+    HiddenText,
+    HttpUrl,
+    Identifier,
+    NatsUrl,
+    Port,
+    PostgresUrl,
+    Ratio,
+    SizeBytes,
+    TenantKey,
+    Text,
+    Usd,
+    Zone,
+    whole,
+)
+from collegium_settings.section import Section
+
+
+class HttpSettings(Section, frozen=True, kw_only=True):
+    """The HTTP door; port 0 takes a free one."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 8700
+    max_body_bytes: SizeBytes = 10_000_000
+
+
+class GrpcSettings(Section, frozen=True, kw_only=True):
+    """The gRPC door; port 0 takes a free one."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 8701
+
+
+class TlsSettings(Section, frozen=True, kw_only=True):
+    """Files for TLS to the broker: the authority, and certificate and key where the broker asks for them."""
+
+    ca: FilePath
+    cert: FilePath | None = None
+    key: FilePath | None = None
+
+
+class NatsSettings(Section, frozen=True, kw_only=True):
+    """The broker; no URL: the bundled server. ``creds`` is the path of a credentials file."""
+
+    url: NatsUrl | None = None
+    creds: FilePath | None = None
+    tls: TlsSettings | None = None
+
+
+class DatabaseSettings(Section, frozen=True, kw_only=True):
+    """PostgreSQL; no URL: the bundled server. ``read_url`` is a replica for reports."""
+
+    url: PostgresUrl | None = None
+    read_url: PostgresUrl | None = None
+
+
+class QdrantSettings(Section, frozen=True, kw_only=True):
+    """The vector store; no URL: the embedded engine."""
+
+    url: HttpUrl | None = None
+    api_key: HiddenText | None = None
+
+
+class TelemetrySettings(Section, frozen=True, kw_only=True):
+    """Traces by OTLP over HTTP; no endpoint: no export."""
+
+    otlp_endpoint: HttpUrl | None = None
+    capture_content: Flag = False
+    sample_ratio: Ratio = 1.0
+
+
+class EmbeddingsSettings(Section, frozen=True, kw_only=True):
+    """An OpenAI-compatible endpoint for embeddings; none: the bundled embedder."""
+
+    base_url: HttpUrl | None = None
+    model: Text | None = None
+
+
+class CacheSettings(Section, frozen=True, kw_only=True):
+    """Answer caches; ``wrong_max`` is the share of wrong semantic hits that is tolerated."""
+
+    exact_ttl_seconds: DurationSeconds = 3600
+    semantic: Flag = False
+    wrong_max: Ratio = 0.01
+
+
+class RoutingSettings(Section, frozen=True, kw_only=True):
+    """How models are chosen; ``shares`` are the wanted shares by rank."""
+
+    quality_floor: Ratio | None = None
+    shares: dict[Rank, Ratio] = field(default_factory=dict[Rank, float])
+    exploration: Ratio = 0.03
+
+
+class EvolutionSettings(Section, frozen=True, kw_only=True):
+    """How models are promoted and made."""
+
+    interval_queries: Count = 100
+    auto_spawn_students: Flag = True
+    max_models_per_domain: Annotated[int, whole(1, 10_000)] = 10
+    min_teacher_confidence: Ratio = 0.85
+
+
+class OffPeakSettings(Section, frozen=True, kw_only=True):
+    """The cheap hours of a day, "HH:MM"; they may pass midnight."""
+
+    from_time: ClockTime = "22:00"
+    to_time: ClockTime = "06:00"
+    timezone: Zone = "UTC"
+
+
+class WebhookSettings(Section, frozen=True, kw_only=True):
+    """Where callbacks may go."""
+
+    allow_private_addresses: Flag = False
+
+
+class JwtIssuerSettings(Section, frozen=True, kw_only=True):
+    """Somebody whose tokens are taken: the ``iss`` claim, where the keys are, the ``aud`` claim that is asked for."""
+
+    issuer: HttpUrl
+    jwks_url: HttpUrl | None = None
+    audience: Text | None = None
+
+
+class JwtSettings(Section, frozen=True, kw_only=True):
+    """Tokens of others."""
+
+    issuers: tuple[JwtIssuerSettings, ...] = ()
+
+
+class EncryptionSettings(Section, frozen=True, kw_only=True):
+    """The envelope key for stored content; none: made and kept in the data folder."""
+
+    key: HiddenText | None = None
+
+
+class TierSettings(Section, frozen=True, kw_only=True):
+    """What a tenant of a tier may use."""
+
+    queries_per_day: Count
+    models_max: Count
+    concurrency: Count
+    storage_bytes: SizeBytes
+    weight: Annotated[int, whole(1, 1000)]
+
+
+class BudgetSettings(Section, frozen=True, kw_only=True):
+    """What a tenant may spend in a window."""
+
+    usd: Usd
+    window_seconds: DurationSeconds = 30 * 86_400
+
+
+class TenantCacheSettings(Section, frozen=True, kw_only=True):
+    """A tenant's own choice; None: as configured for all."""
+
+    semantic: Flag | None = None
+
+
+class TenantSettings(Section, frozen=True, kw_only=True):
+    """A tenant that is created when absent; its ``api_key`` becomes its first key."""
+
+    id: Identifier
+    tier: Text = "free"
+    api_key: TenantKey | None = None
+    budget: BudgetSettings | None = None
+    cache: TenantCacheSettings = TenantCacheSettings()
+    gates: tuple[Text, ...] = ()
+
+
+def default_tiers() -> dict[str, TierSettings]:
+    """Returns the tiers that stand unless the file changes them."""
+    return {
+        "free": TierSettings(
+            queries_per_day=1000, models_max=3, concurrency=5, storage_bytes=100 * 10**6, weight=1
+        ),
+        "pro": TierSettings(
+            queries_per_day=50_000, models_max=20, concurrency=50, storage_bytes=10 * 10**9, weight=4
+        ),
+        "enterprise": TierSettings(
+            queries_per_day=1_000_000, models_max=100, concurrency=1000, storage_bytes=10**12, weight=16
+        ),
+    }  # fmt: skip
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """The whole configuration; the defaults run on a laptop."""
+
+    data_dir: Folder = Path("./.collegium")
+    http: HttpSettings = HttpSettings()
+    grpc: GrpcSettings = GrpcSettings()
+    nats: NatsSettings = NatsSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    qdrant: QdrantSettings = QdrantSettings()
+    durability: Literal["process", "power"] = "process"
+    telemetry: TelemetrySettings = TelemetrySettings()
+    embedded_model: Flag = True
+    models: tuple[ModelSettings, ...] = ()
+    embeddings: EmbeddingsSettings = EmbeddingsSettings()
+    cache: CacheSettings = CacheSettings()
+    routing: RoutingSettings = RoutingSettings()
+    evolution: EvolutionSettings = EvolutionSettings()
+    off_peak: OffPeakSettings = OffPeakSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    jwt: JwtSettings = JwtSettings()
+    encryption: EncryptionSettings = EncryptionSettings()
+    tiers: dict[str, TierSettings] = field(default_factory=default_tiers)
+    tenants: tuple[TenantSettings, ...] = ()
+    gates: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])

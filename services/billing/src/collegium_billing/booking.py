@@ -1,0 +1,224 @@
+"""What events mean in the books: which rows a batch of messages adds.
+
+Here: messages in, rows out. Not here: SQL, the archive, money's arithmetic (the workers computed it with pinned
+prices). One rule: the rows of a set of events do not depend on their order or on how often each came.
+
+Several messages may tell of the same upstream call: the attempt's end with its own time, and the settled message with
+the verdict. They agree on everything but two fields, and both merge in any order: ``at_ms`` is the earliest that was
+told, and ``wasted`` is true once anybody said so. The statements in ``store`` merge by the same two laws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+from collegium_contracts.messages import (
+    AttemptAnswered,
+    AttemptDiscarded,
+    AttemptFailed,
+    AttemptStarted,
+    AttemptUsage,
+    JourneyMessage,
+    TaskCanceled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRef,
+)
+
+_STATES: dict[type, str] = {TaskCompleted: "completed", TaskFailed: "failed", TaskCanceled: "canceled"}
+_NO_TAGS = "{}"
+_encode_tags = msgspec.json.Encoder(order="sorted").encode
+
+
+class CallKey(NamedTuple):
+    """Names one upstream call: the task, the attempt's number, and which delivery of it made the call."""
+
+    task_id: str
+    attempt: int
+    delivery: int
+
+
+class StartRow(NamedTuple):
+    """A call that was about to be made. Fields are the columns of ``billing.starts``, in order."""
+
+    task_id: str
+    attempt: int
+    delivery: int
+    tenant: str
+    model: str
+    at_ms: int
+
+
+class AttemptRow(NamedTuple):
+    """A finished upstream call. Fields are the columns of ``billing.attempts``, in order.
+
+    ``tags`` is a JSON object. ``cost_picos`` is a decimal string of pico-dollars: a wire integer may exceed 63 bits.
+    """
+
+    task_id: str
+    attempt: int
+    delivery: int
+    tenant: str
+    project: str
+    key_id: str
+    model: str
+    rank: str
+    plan: str
+    tags: str
+    at_ms: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    estimated: bool
+    cost_picos: str
+    wasted: bool
+    succeeded: bool
+    error_code: str
+    duration_ms: int
+
+
+class TaskRow(NamedTuple):
+    """A settled task. Fields are the columns of ``billing.tasks``, in order; ``tags`` and money as in AttemptRow."""
+
+    task_id: str
+    tenant: str
+    project: str
+    key_id: str
+    model: str
+    rank: str
+    plan: str
+    tags: str
+    settled_at_ms: int
+    state: str
+    stop_reason: str
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    estimated: bool
+    charge_picos: str
+
+
+class Books(NamedTuple):
+    """The rows of a batch, each key once."""
+
+    starts: list[StartRow]
+    attempts: list[AttemptRow]
+    tasks: list[TaskRow]
+
+
+def book(messages: Iterable[JourneyMessage]) -> Books:
+    """Returns the rows that a batch adds, sorted by key; messages that no book speaks of add none.
+
+    Sorted, because two replicas that write the same redelivered rows in different orders would deadlock.
+    """
+    starts: dict[CallKey, StartRow] = {}
+    attempts: dict[CallKey, AttemptRow] = {}
+    tasks: dict[str, TaskRow] = {}
+    for message in messages:
+        match message:
+            case AttemptStarted():
+                row = _start(message)
+                starts[CallKey(*row[:3])] = row
+            case AttemptAnswered() | AttemptFailed():
+                _add(attempts, _attempt(message.task, message.attempt.plan, message.call, message.at_ms))
+            case AttemptDiscarded():
+                call = _attempt(message.task, message.attempt.plan, message.call, message.at_ms)
+                _add(attempts, call._replace(wasted=True))
+            case TaskCompleted() | TaskFailed() | TaskCanceled():
+                tasks[message.task.id] = _task(message)
+                for call in message.attempts:
+                    _add(attempts, _attempt(message.task, message.plan, call, message.settled_at_ms))
+            case _:
+                pass
+    return Books(
+        [starts[key] for key in sorted(starts)],
+        [attempts[key] for key in sorted(attempts)],
+        [tasks[key] for key in sorted(tasks)],
+    )
+
+
+def merge(first: AttemptRow, second: AttemptRow) -> AttemptRow:
+    """Returns what two tellings of the same call say together; commutative, associative and idempotent."""
+    return first._replace(at_ms=min(first.at_ms, second.at_ms), wasted=first.wasted or second.wasted)
+
+
+def _add(attempts: dict[CallKey, AttemptRow], row: AttemptRow) -> None:
+    key = CallKey(row.task_id, row.attempt, row.delivery)
+    standing = attempts.get(key)
+    attempts[key] = row if standing is None else merge(standing, row)
+
+
+def _start(started: AttemptStarted) -> StartRow:
+    return StartRow(
+        started.task.id,
+        started.attempt.number,
+        started.delivery,
+        started.task.tenant,
+        _text(started.attempt.model),
+        started.at_ms,
+    )
+
+
+def _attempt(task: TaskRef, plan: str, call: AttemptUsage, at_ms: int) -> AttemptRow:
+    usage = call.usage
+    return AttemptRow(
+        task.id,
+        call.number,
+        call.delivery,
+        task.tenant,
+        _text(task.project),
+        _text(task.key_id),
+        _text(call.model),
+        call.rank,
+        plan,
+        _tags(task.tags),
+        at_ms,
+        usage.input_tokens,
+        usage.cached_input_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+        usage.estimated,
+        str(usage.cost_usd_picos),
+        call.wasted,
+        call.succeeded,
+        _text(call.error_code),
+        call.duration_ms,
+    )
+
+
+def _task(settled: TaskCompleted | TaskFailed | TaskCanceled) -> TaskRow:
+    task, usage = settled.task, settled.usage
+    return TaskRow(
+        task.id,
+        task.tenant,
+        _text(task.project),
+        _text(task.key_id),
+        _text(settled.model),
+        _text(settled.rank),
+        settled.plan,
+        _tags(task.tags),
+        settled.settled_at_ms,
+        _STATES[type(settled)],
+        settled.stop_reason,
+        usage.input_tokens,
+        usage.cached_input_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+        usage.estimated,
+        str(usage.charge_usd_picos),
+    )
+
+
+def _text(value: str) -> str:
+    # PostgreSQL stores no NUL; a client that sends one must not escape its bill.
+    return value.replace("\x00", "\ufffd") if "\x00" in value else value
+
+
+def _tags(tags: dict[str, str]) -> str:
+    if not tags:
+        return _NO_TAGS
+    return _encode_tags({_text(key): _text(value) for key, value in tags.items()}).decode()

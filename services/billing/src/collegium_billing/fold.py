@@ -1,0 +1,81 @@
+"""Events in, books and archive out: one transaction a batch, acknowledged by the caller after it.
+
+One rule: every event is archived and booked in the same transaction, and booking it again changes nothing; so a batch
+that comes again after a crash between commit and acknowledgement is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import asyncpg
+import structlog
+from collegium_bus.dead import DeadLetters
+from collegium_bus.delivery import Delivery
+from collegium_bus.events import EventOf
+from collegium_contracts import subjects as s
+from collegium_contracts.messages import JourneyMessage
+from collegium_store.archive import ArchivedEvent
+from collegium_telemetry.tracing import Tracing
+
+from collegium_billing.booking import book
+from collegium_billing.errors import BuryError
+from collegium_billing.store import Store
+from collegium_billing.telemetry import begin_spans
+
+log = structlog.get_logger(__name__)
+
+Event = EventOf[JourneyMessage]
+
+
+class Fold:
+    """Books batches of events."""
+
+    def __init__(self, store: Store, dead_letters: DeadLetters, tracing: Tracing) -> None:
+        self._store = store
+        self._dead_letters = dead_letters
+        self._tracing = tracing
+
+    async def handle(self, batch: Sequence[Event]) -> None:
+        """Books and archives a batch; when it returns, all of it is committed or a dead letter."""
+        begun = begin_spans(self._tracing, batch)
+        try:
+            await self._book(batch)
+        finally:
+            for span in begun:
+                span.end()
+
+    async def _book(self, batch: Sequence[Event]) -> None:
+        try:
+            await self._store.book(book(event.message for event in batch), [archived(event) for event in batch])
+        except asyncpg.DataError as error:
+            # One value that PostgreSQL cannot hold must not stop the books of everybody else.
+            if len(batch) == 1:
+                await self._bury(batch[0].delivery, error)
+                return
+            log.warning("a batch holds what cannot be booked, booking one by one", events=len(batch))
+            for event in batch:
+                await self._book([event])
+
+    async def _bury(self, delivery: Delivery, error: asyncpg.DataError) -> None:
+        # The database's own words may quote the value, which may be content.
+        detail = f"PostgreSQL refused a value of it ({type(error).__name__}, SQLSTATE {error.sqlstate})"
+        if not await self._dead_letters.bury(delivery, "unbookable", detail):
+            raise BuryError(f"event {delivery.sequence} of {delivery.stream} cannot be booked, nor dead-lettered now")
+
+
+def archived(event: Event) -> ArchivedEvent:
+    """Returns an event as the archive keeps it: headers and payload as they were published, claims redeemed."""
+    delivery = event.delivery
+    about = s.parse_event(delivery.subject)
+    return ArchivedEvent(
+        stream=delivery.stream,
+        sequence=delivery.sequence,
+        subject=delivery.subject,
+        tenant=about.tenant if about is not None else "",
+        task=about.task if about is not None else "",
+        at=datetime.fromtimestamp(delivery.timestamp_ns / 1_000_000_000, UTC),
+        headers=delivery.block or b"",
+        payload=event.payload,
+    )

@@ -1,0 +1,135 @@
+"""Questions in, answers out: usage, tenants, keys.
+
+The gateway has checked who asks and for which tenant; here every value is checked. One rule: a question at fault is
+refused with a code of the outward catalogue and the field's name; a database that is away is ``billing_unavailable``,
+which may be asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, TypeVar, cast
+
+import asyncpg
+import structlog
+from collegium_bus.errors import RequestRefusedError
+from collegium_contracts import codec
+from collegium_contracts import subjects as s
+from collegium_contracts.messages import Message
+from collegium_contracts.requests import (
+    KeyCreate,
+    KeyList,
+    KeyRevoke,
+    KeysReply,
+    TenantCreate,
+    TenantList,
+    TenantsReply,
+    UsageReply,
+    UsageRequest,
+)
+
+from collegium_billing import keys, usage
+from collegium_billing.directory import TENANTS_MAX, Directory
+from collegium_billing.errors import QuestionError
+from collegium_billing.store import Store
+
+log = structlog.get_logger(__name__)
+
+Q = TypeVar("Q", bound=Message)
+Handler = Callable[[Any, str], Awaitable[Message]]
+
+# What asyncpg raises when the database is away, overloaded or too slow (a timeout is an OSError).
+_AWAY = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+KEYS_MAX = 2_000  # what one KeysReply holds
+
+
+class Questions:
+    """Answers what other services ask of billing."""
+
+    def __init__(self, store: Store, directory: Directory, tiers: Collection[str]) -> None:
+        self._store = store
+        self._directory = directory
+        self._tiers = tiers
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Returns the answering function of each subject."""
+        return {
+            s.SVC_BILLING_USAGE: _answering(UsageRequest, self.usage),
+            s.SVC_BILLING_TENANT_CREATE: _answering(TenantCreate, self.create_tenant),
+            s.SVC_BILLING_TENANT_LIST: _answering(TenantList, self.list_tenants),
+            s.SVC_BILLING_KEY_CREATE: _answering(KeyCreate, self.create_key),
+            s.SVC_BILLING_KEY_REVOKE: _answering(KeyRevoke, self.revoke_key),
+            s.SVC_BILLING_KEY_LIST: _answering(KeyList, self.list_keys),
+        }
+
+    async def usage(self, asked: UsageRequest) -> UsageReply:
+        """Answers a usage report."""
+        query = usage.query(asked)
+        reply = usage.reply(query, *await self._store.usage(query))
+        usage.check_size(len(codec.encode(reply)))
+        return reply
+
+    async def create_tenant(self, asked: TenantCreate) -> TenantsReply:
+        """Creates a tenant without keys."""
+        _check_tenant(asked.tenant)
+        if asked.tier not in self._tiers:
+            raise _invalid("tier", f"{asked.tier[:40]!r} is no tier; accepted: {', '.join(self._tiers)}")
+        tenant = await self._directory.create_tenant(asked.tenant, asked.tier)
+        return TenantsReply(tenants=[keys.tenant_row(tenant)])
+
+    async def list_tenants(self, _asked: TenantList) -> TenantsReply:
+        """Lists all tenants."""
+        return TenantsReply(tenants=[keys.tenant_row(tenant) for tenant in await self._store.tenants(TENANTS_MAX)])
+
+    async def create_key(self, asked: KeyCreate) -> KeysReply:
+        """Creates a key; the answer is the only place where it is ever shown."""
+        _check_tenant(asked.tenant)
+        scopes = keys.check_scopes(asked.scopes)
+        keys.check_project(asked.project)
+        keys.check_name(asked.name)
+        key, api_key = await self._directory.create_key(asked.tenant, asked.project, scopes, asked.name)
+        return KeysReply(keys=[keys.key_row(key)], secret_key=api_key.text)
+
+    async def revoke_key(self, asked: KeyRevoke) -> KeysReply:
+        """Revokes a key."""
+        keys.check_key_id(asked.key_id)
+        return KeysReply(keys=[keys.key_row(await self._directory.revoke_key(asked.key_id))])
+
+    async def list_keys(self, asked: KeyList) -> KeysReply:
+        """Lists the keys of a tenant, or of all."""
+        if asked.tenant is not None:
+            _check_tenant(asked.tenant)
+            if await self._store.tenant(asked.tenant) is None:
+                raise QuestionError("not_found", f"there is no tenant {asked.tenant}", "tenant")
+        found = await self._store.keys(asked.tenant, KEYS_MAX + 1)
+        if len(found) > KEYS_MAX:
+            raise _invalid("tenant", f"there are more than {KEYS_MAX} keys; ask for one tenant's")
+        reply = KeysReply(keys=[keys.key_row(key) for key in found])
+        usage.check_size(len(codec.encode(reply)))
+        return reply
+
+
+def _answering(expected: type[Q], answer: Callable[[Q], Awaitable[Message]]) -> Handler:
+    """Wraps an answer: checks the question's kind and turns this service's errors into refusals."""
+
+    async def handle(asked: Any, _traceparent: str) -> Message:
+        if not isinstance(asked, expected):
+            raise RequestRefusedError("invalid_value", f"{expected.__name__} is asked here, not {type(asked).__name__}")
+        try:
+            return await answer(cast("Q", asked))
+        except QuestionError as error:
+            raise RequestRefusedError(error.code, error.message, error.param) from error
+        except _AWAY as error:
+            log.warning("question not answered", asked=expected.__name__, error=type(error).__name__)
+            raise RequestRefusedError("billing_unavailable", "the books cannot be read in time; ask again") from error
+
+    return handle
+
+
+def _check_tenant(tenant_id: str) -> None:
+    if not keys.is_tenant_id(tenant_id):
+        raise _invalid("tenant", "a tenant's id has 1 to 40 characters of a-z, 0-9 and -")
+
+
+def _invalid(param: str, message: str) -> QuestionError:
+    return QuestionError("invalid_value", message, param)

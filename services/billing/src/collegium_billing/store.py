@@ -1,0 +1,302 @@
+"""Everything that billing asks of PostgreSQL: all of its SQL stands here.
+
+Not here: what events mean (booking) and what figures mean (usage). One rule: what a batch of events adds is one
+transaction with one statement a table, and doing it again changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+from collegium_store import archive
+from collegium_store.archive import ArchivedEvent
+
+from collegium_billing.booking import AttemptRow, Books, StartRow, TaskRow
+from collegium_billing.keys import Key, Tenant
+from collegium_billing.usage import ROWS_MAX, Sums, UsageQuery
+
+# Shorter than a caller waits for its answer.
+REPORT_SECONDS = 4.0
+POSSIBLE_SPEND_MAX = 10_000
+
+_INSERT_STARTS = """
+INSERT INTO billing.starts (task_id, attempt, delivery, tenant, model, at)
+SELECT task_id, attempt, delivery, tenant, model, timestamptz 'epoch' + at_ms * interval '1 millisecond'
+FROM unnest($1::text[], $2::int4[], $3::int4[], $4::text[], $5::text[], $6::int8[])
+     AS new (task_id, attempt, delivery, tenant, model, at_ms)
+ON CONFLICT DO NOTHING
+"""
+
+# Two tellings of one call merge as booking.merge does: earliest time, wasted once anybody said so.
+_INSERT_ATTEMPTS = """
+INSERT INTO billing.attempts AS standing (
+    task_id, attempt, delivery, tenant, project, key_id, model, rank, plan, tags, at, input_tokens,
+    cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_picos, wasted, succeeded, error_code,
+    duration_ms
+)
+SELECT task_id, attempt, delivery, tenant, project, key_id, model, rank, plan, tags::jsonb,
+       timestamptz 'epoch' + at_ms * interval '1 millisecond', input_tokens, cached_input_tokens, output_tokens,
+       reasoning_tokens, estimated, cost_picos::numeric, wasted, succeeded, error_code, duration_ms
+FROM unnest(
+    $1::text[], $2::int4[], $3::int4[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::text[], $11::int8[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::bool[], $17::text[],
+    $18::bool[], $19::bool[], $20::text[], $21::int8[]
+) AS new (
+    task_id, attempt, delivery, tenant, project, key_id, model, rank, plan, tags, at_ms, input_tokens,
+    cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_picos, wasted, succeeded, error_code,
+    duration_ms
+)
+ON CONFLICT (task_id, attempt, delivery) DO UPDATE
+SET wasted = standing.wasted OR excluded.wasted, at = least(standing.at, excluded.at)
+WHERE (excluded.wasted AND NOT standing.wasted) OR excluded.at < standing.at
+"""
+
+_INSERT_TASKS = """
+INSERT INTO billing.tasks (
+    task_id, tenant, project, key_id, model, rank, plan, tags, settled_at, state, stop_reason, input_tokens,
+    cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos
+)
+SELECT task_id, tenant, project, key_id, model, rank, plan, tags::jsonb,
+       timestamptz 'epoch' + settled_at_ms * interval '1 millisecond', state, stop_reason, input_tokens,
+       cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos::numeric
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int8[],
+    $10::text[], $11::text[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::bool[], $17::text[]
+) AS new (
+    task_id, tenant, project, key_id, model, rank, plan, tags, settled_at_ms, state, stop_reason, input_tokens,
+    cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos
+)
+ON CONFLICT DO NOTHING
+"""
+
+_POSSIBLE_SPEND = """
+SELECT task_id, attempt, delivery, tenant, model, (extract(epoch FROM at) * 1000)::int8
+FROM billing.starts AS started
+WHERE at >= timestamptz 'epoch' + $1::int8 * interval '1 millisecond'
+  AND at < timestamptz 'epoch' + $2::int8 * interval '1 millisecond'
+  AND ($3::text IS NULL OR tenant = $3)
+  AND NOT EXISTS (
+      SELECT FROM billing.attempts AS ended
+      WHERE (ended.task_id, ended.attempt, ended.delivery) = (started.task_id, started.attempt, started.delivery)
+  )
+ORDER BY at, task_id, attempt, delivery
+LIMIT $4
+"""
+
+# The only expressions that a report may group by; requests name them and never spell them.
+_TASK_GROUPS = {
+    "tenant": "tenant",
+    "project": "project",
+    "key": "key_id",
+    "model": "model",
+    "rank": "rank",
+    "plan": "plan",
+    "tag": "coalesce(tag.key || '=' || tag.value, '')",
+    "day": "to_char(settled_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+}
+_ATTEMPT_GROUPS = _TASK_GROUPS | {"day": "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"}
+
+_INSERT_TENANT = """
+INSERT INTO billing.tenants (id, tier, created_at)
+VALUES ($1, $2, timestamptz 'epoch' + $3::int8 * interval '1 millisecond')
+ON CONFLICT DO NOTHING RETURNING true
+"""
+_INSERT_KEY = """
+INSERT INTO billing.keys (id, tenant, secret_sha256, project, scopes, name, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, timestamptz 'epoch' + $7::int8 * interval '1 millisecond')
+ON CONFLICT DO NOTHING RETURNING true
+"""
+_TENANT = """
+SELECT id, tier, (extract(epoch FROM created_at) * 1000)::int8 AS created_at_ms,
+       (SELECT count(*) FROM billing.keys WHERE tenant = tenants.id AND revoked_at IS NULL) AS keys
+FROM billing.tenants
+"""
+_KEY_COLUMNS = """
+id, tenant, secret_sha256, project, scopes, name, (extract(epoch FROM created_at) * 1000)::int8 AS created_at_ms,
+(extract(epoch FROM revoked_at) * 1000)::int8 AS revoked_at_ms
+"""
+
+
+class PossibleSpend(NamedTuple):
+    """A call that was started and of whose end nothing is known; the fields are those of StartRow."""
+
+    task_id: str
+    attempt: int
+    delivery: int
+    tenant: str
+    model: str
+    at_ms: int
+
+
+class Store:
+    """Billing's tables over one pool."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def book(self, books: Books, archived: Sequence[ArchivedEvent]) -> None:
+        """Adds a batch of events and its rows in one transaction; what stands already stays.
+
+        Raises asyncpg.DataError where PostgreSQL cannot hold a value; nothing of the batch is stored then.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            await archive.append(connection, archived)
+            await _insert(connection, _INSERT_STARTS, books.starts)
+            await _insert(connection, _INSERT_ATTEMPTS, books.attempts)
+            await _insert(connection, _INSERT_TASKS, books.tasks)
+
+    async def usage(self, asked: UsageQuery) -> tuple[list[Sums], Sums]:
+        """Returns the sums by group (at most ROWS_MAX + 1 rows) and the totals, of one moment.
+
+        Raises TimeoutError after REPORT_SECONDS.
+        """
+        arguments = (asked.from_ms, asked.to_ms, asked.tenant)
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            found = await connection.fetch(_usage_sql(()), *arguments, timeout=REPORT_SECONDS)
+            totals = _sums(found[0], 0)
+            if not asked.groups:
+                return [totals], totals
+            rows = await connection.fetch(_usage_sql(asked.groups), *arguments, timeout=REPORT_SECONDS)
+            return [_sums(row, len(asked.groups)) for row in rows], totals
+
+    async def possible_spend(
+        self, from_ms: int, to_ms: int, tenant: str | None = None, *, limit: int = POSSIBLE_SPEND_MAX
+    ) -> list[PossibleSpend]:
+        """Lists calls started in [from, to) of whose end nothing is booked, oldest first.
+
+        A call that still runs is among them: let ``to_ms`` lie further back than a call may take.
+        """
+        rows = await self._pool.fetch(_POSSIBLE_SPEND, from_ms, to_ms, tenant, min(limit, POSSIBLE_SPEND_MAX))
+        return [PossibleSpend(*row) for row in rows]
+
+    async def create_tenant(self, tenant: Tenant, first_key: Key | None = None) -> bool:
+        """Adds a tenant, with its first key where there is one; false, and nothing added, where either stands."""
+        async with self._pool.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            added = await connection.fetchval(_INSERT_TENANT, tenant.id, tenant.tier, tenant.created_at_ms)
+            if added and (first_key is None or await _insert_key(connection, first_key)):
+                await transaction.commit()
+                return True
+            await transaction.rollback()
+            return False
+
+    async def count_tenants(self) -> int:
+        """Returns how many tenants there are."""
+        found: int = await self._pool.fetchval("SELECT count(*) FROM billing.tenants")
+        return found
+
+    async def tenant(self, tenant_id: str) -> Tenant | None:
+        """Returns a tenant, or none."""
+        row = await self._pool.fetchrow(f"{_TENANT} WHERE id = $1", tenant_id)
+        return None if row is None else Tenant(**row)
+
+    async def tenants(self, limit: int) -> list[Tenant]:
+        """Returns the first tenants by id."""
+        return [Tenant(**row) for row in await self._pool.fetch(f"{_TENANT} ORDER BY id LIMIT $1", limit)]
+
+    async def create_key(self, key: Key, *, live_keys_max: int) -> bool | None:
+        """Adds a key; false where its public id is taken, none where the tenant has as many live keys as it may.
+
+        The tenant must stand; its row is locked, so that the limit holds over replicas.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM billing.tenants WHERE id = $1 FOR UPDATE", key.tenant)
+            live: int = await connection.fetchval(
+                "SELECT count(*) FROM billing.keys WHERE tenant = $1 AND revoked_at IS NULL", key.tenant
+            )
+            if live >= live_keys_max:
+                return None
+            return await _insert_key(connection, key)
+
+    async def revoke_key(self, key_id: str, at_ms: int) -> Key | None:
+        """Revokes a key and returns it, or none; one revoked before keeps its time."""
+        row = await self._pool.fetchrow(
+            f"""
+            UPDATE billing.keys
+            SET revoked_at = coalesce(revoked_at, timestamptz 'epoch' + $2::int8 * interval '1 millisecond')
+            WHERE id = $1 RETURNING {_KEY_COLUMNS}
+            """,  # noqa: S608 - a constant
+            key_id,
+            at_ms,
+        )
+        return None if row is None else _key(row)
+
+    async def key(self, key_id: str) -> Key | None:
+        """Returns a key, or none."""
+        row = await self._pool.fetchrow(
+            f"SELECT {_KEY_COLUMNS} FROM billing.keys WHERE id = $1",  # noqa: S608 - a constant
+            key_id,
+        )
+        return None if row is None else _key(row)
+
+    async def keys(self, tenant_id: str | None, limit: int | None = None) -> list[Key]:
+        """Returns the keys of a tenant, or of all, by tenant and age."""
+        rows = await self._pool.fetch(
+            f"""
+            SELECT {_KEY_COLUMNS} FROM billing.keys WHERE $1::text IS NULL OR tenant = $1
+            ORDER BY tenant, billing.keys.created_at, id LIMIT $2
+            """,  # noqa: S608 - a constant
+            tenant_id,
+            limit,
+        )
+        return [_key(row) for row in rows]
+
+
+async def _insert(connection: Any, statement: str, rows: Sequence[StartRow | AttemptRow | TaskRow]) -> None:
+    if rows:
+        await connection.execute(statement, *map(list, zip(*rows, strict=True)))
+
+
+async def _insert_key(connection: Any, key: Key) -> bool:
+    fields = (key.id, key.tenant, key.secret_sha256, key.project, list(key.scopes), key.name, key.created_at_ms)
+    return await connection.fetchval(_INSERT_KEY, *fields) is not None
+
+
+def _usage_sql(groups: Sequence[str]) -> str:
+    """Writes the report's statement: two sums side by side, of settled tasks and of booked calls, then their sum."""
+    names = [f"group_{number}" for number in range(len(groups))]
+    lead = "".join(f"{name}, " for name in names)
+    tag = "LEFT JOIN LATERAL jsonb_each_text(tags) AS tag ON true" if "tag" in groups else ""
+    by = f"GROUP BY {', '.join(names)}" if names else ""
+
+    def expressions(of: dict[str, str]) -> str:
+        return "".join(f"{of[group]} AS {name}, " for group, name in zip(groups, names, strict=True))
+
+    def during(column: str) -> str:
+        return (
+            f"WHERE {column} >= timestamptz 'epoch' + $1::int8 * interval '1 millisecond'"
+            f" AND {column} < timestamptz 'epoch' + $2::int8 * interval '1 millisecond'"
+            " AND ($3::text IS NULL OR tenant = $3)"
+        )
+
+    return f"""
+    SELECT {lead} coalesce(sum(requests), 0), coalesce(sum(input_tokens), 0), coalesce(sum(cached_input_tokens), 0),
+           coalesce(sum(output_tokens), 0), coalesce(sum(cost), 0), coalesce(sum(wasted), 0), coalesce(sum(charge), 0)
+    FROM (
+        SELECT {expressions(_TASK_GROUPS)}
+               count(*) FILTER (WHERE state = 'completed' OR charge_picos > 0) AS requests,
+               sum(input_tokens) AS input_tokens, sum(cached_input_tokens) AS cached_input_tokens,
+               sum(output_tokens) AS output_tokens, 0 AS cost, 0 AS wasted, sum(charge_picos) AS charge
+        FROM billing.tasks {tag} {during("settled_at")} {by}
+        UNION ALL
+        SELECT {expressions(_ATTEMPT_GROUPS)} 0, 0, 0, 0,
+               sum(cost_picos), sum(cost_picos) FILTER (WHERE attempts.wasted), 0
+        FROM billing.attempts {tag} {during("at")} {by}
+    ) AS parts {by} LIMIT {ROWS_MAX + 1}
+    """  # noqa: S608 - made of this module's constants alone
+
+
+def _sums(row: asyncpg.Record, groups: int) -> Sums:
+    values = tuple(row)
+    return Sums(values[:groups], *(int(value) for value in values[groups:]))
+
+
+def _key(row: asyncpg.Record) -> Key:
+    fields = dict(row)
+    return Key(**(fields | {"scopes": tuple(fields["scopes"])}))

@@ -1,0 +1,201 @@
+"""Events of the journey as billing's tests want them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+from collegium_billing.migrations import MIGRATIONS
+from collegium_contracts.envelope import Envelope
+from collegium_contracts.errors import TaskError
+from collegium_contracts.messages import (
+    AttemptAnswered,
+    AttemptDiscarded,
+    AttemptFailed,
+    AttemptRef,
+    AttemptStarted,
+    AttemptUsage,
+    JourneyMessage,
+    SettledMessage,
+    TaskCanceled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRef,
+)
+from collegium_contracts.money import Price, Usage
+from collegium_store import migrate
+from collegium_testing.fixtures import Migrations
+from hypothesis import strategies as st
+
+NOW_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+ANSWER = Envelope("identity", b"", b'{"text":"yes"}')
+
+
+class Events:
+    """Makes messages; whatever is not named has a value that keeps them consistent with each other."""
+
+    now_ms = NOW_MS
+
+    def task(self, name: str, *, tenant: str = "acme", **fields: Any) -> TaskRef:
+        """A task whose id is made of its name."""
+        return TaskRef(
+            id=f"tsk_{name:0>26}",
+            tenant=tenant,
+            created_at_ms=NOW_MS,
+            deadline_ms=NOW_MS + 50_000,
+            model="auto",
+            **({"key_id": "k1"} | fields),
+        )
+
+    def call(
+        self, number: int = 1, *, delivery: int = 1, cost: int = 5, model: str = "m", **fields: Any
+    ) -> AttemptUsage:
+        """A finished call of 10 tokens in and 4 out."""
+        usage = Usage(input_tokens=10, output_tokens=4, cached_input_tokens=2, cost_usd_picos=cost)
+        values: dict[str, Any] = {"rank": "student", "usage": usage, "duration_ms": 3} | fields
+        return AttemptUsage(number=number, delivery=delivery, model=model, **values)
+
+    def attempt(self, call: AttemptUsage, plan: Any = "single") -> AttemptRef:
+        """The attempt that made a call."""
+        free = Price()
+        return AttemptRef(
+            number=call.number,
+            of=1,
+            model=call.model,
+            rank=call.rank,
+            pool="general",
+            price=free,
+            charge=free,
+            plan=plan,
+        )
+
+    def started(self, task: TaskRef, number: int = 1, *, delivery: int = 1, at_ms: int = NOW_MS) -> AttemptStarted:
+        """A call about to be made."""
+        attempt = self.attempt(self.call(number, delivery=delivery))
+        return AttemptStarted(task=task, attempt=attempt, delivery=delivery, worker="w", at_ms=at_ms)
+
+    def answered(
+        self, task: TaskRef, call: AttemptUsage, *, at_ms: int = NOW_MS, plan: Any = "panel"
+    ) -> AttemptAnswered:
+        """The end of one of several attempts."""
+        return AttemptAnswered(task=task, attempt=self.attempt(call, plan), answer=ANSWER, call=call, at_ms=at_ms)
+
+    def failed(self, task: TaskRef, call: AttemptUsage, *, at_ms: int = NOW_MS, plan: Any = "panel") -> AttemptFailed:
+        """The failure of one of several attempts."""
+        error = TaskError(code="upstream_timeout", message="no answer in time")
+        return AttemptFailed(task=task, attempt=self.attempt(call, plan), error=error, call=call, at_ms=at_ms)
+
+    def discarded(
+        self, task: TaskRef, call: AttemptUsage, *, at_ms: int = NOW_MS, plan: Any = "single"
+    ) -> AttemptDiscarded:
+        """A call whose result came too late."""
+        return AttemptDiscarded(task=task, attempt=self.attempt(call, plan), call=call, at_ms=at_ms)
+
+    def settled(
+        self,
+        task: TaskRef,
+        calls: list[AttemptUsage],
+        *,
+        state: str = "completed",
+        charge: int = 6,
+        at_ms: int = NOW_MS,
+        plan: Any = "single",
+    ) -> SettledMessage:
+        """The terminal message, with the usage of all its calls."""
+        usage = Usage(
+            input_tokens=sum(call.usage.input_tokens for call in calls),
+            output_tokens=sum(call.usage.output_tokens for call in calls),
+            cached_input_tokens=sum(call.usage.cached_input_tokens for call in calls),
+            cost_usd_picos=sum(call.usage.cost_usd_picos for call in calls),
+            charge_usd_picos=charge,
+        )
+        shared: dict[str, Any] = {
+            "task": task, "plan": plan, "usage": usage, "attempts": calls, "settled_at_ms": at_ms,
+            "model": calls[0].model if calls else "", "rank": calls[0].rank if calls else "",
+        }  # fmt: skip
+        if state == "completed":
+            return TaskCompleted(stop_reason="completed", output=ANSWER, **shared)
+        if state == "failed":
+            error = TaskError(code="upstream_error", message="it failed")
+            return TaskFailed(stop_reason="failed", error=error, **shared)
+        return TaskCanceled(stop_reason="canceled", **shared)
+
+    def histories(self) -> st.SearchStrategy[list[JourneyMessage]]:
+        """All events of a few tasks: plans of one and of several, zombies, verdicts of waste, in the order of life."""
+        shape = st.fixed_dictionaries(
+            {
+                "attempts": st.integers(1, 3),
+                "deliveries": st.integers(1, 2),
+                "state": st.sampled_from(["completed", "failed", "canceled", ""]),  # empty: not settled yet
+                "lost": st.integers(0, 3),  # which attempt the verdict calls waste; 0: none
+                "cost": st.integers(0, 10**15),
+                "tags": st.sampled_from([{}, {"team": "x"}, {"team": "x", "env": "y"}]),
+                "later_ms": st.integers(0, 172_800_000),
+            }
+        )
+        return st.lists(shape, min_size=1, max_size=5).map(
+            lambda shapes: [event for number, shape in enumerate(shapes) for event in self._history(number, **shape)]
+        )
+
+    def a_history(self, number: int, rng: random.Random) -> list[JourneyMessage]:
+        """All events of one task, as chance has it."""
+        return self._history(
+            number,
+            attempts=rng.randint(1, 3),
+            deliveries=rng.randint(1, 2),
+            state=rng.choice(["completed", "failed", "canceled", ""]),
+            lost=rng.randint(0, 3),
+            cost=rng.choice([0, rng.randrange(10**15)]),
+            tags=rng.choice([{}, {"team": "x"}, {"team": "x", "env": "y"}]),
+            later_ms=rng.randrange(172_800_000),
+        )
+
+    def _history(
+        self,
+        number: int,
+        *,
+        attempts: int,
+        deliveries: int,
+        state: str,
+        lost: int,
+        cost: int,
+        tags: dict[str, str],
+        later_ms: int,
+    ) -> list[JourneyMessage]:
+        task = self.task(str(number), tenant=f"t{number % 2}", tags=tags)
+        plan = "single" if attempts == 1 else "panel"
+        at_ms = NOW_MS + later_ms
+        events: list[JourneyMessage] = []
+        calls: list[AttemptUsage] = []
+        for attempt in range(1, attempts + 1):
+            for delivery in range(1, deliveries + 1):
+                events.append(self.started(task, attempt, delivery=delivery, at_ms=at_ms))
+                call = self.call(attempt, delivery=delivery, cost=cost + attempt, model=f"m{attempt}")
+                if delivery < deliveries:
+                    events.append(self.discarded(task, call, at_ms=at_ms + 5, plan=plan))
+                    continue
+                if plan == "panel":
+                    events.append(self.answered(task, call, at_ms=at_ms + attempt, plan=plan))
+                calls.append(msgspec.structs.replace(call, wasted=attempt == lost))
+        if state:
+            events.append(self.settled(task, calls, state=state, charge=cost, at_ms=at_ms + 50, plan=plan))
+        return events
+
+
+@pytest.fixture(scope="session")
+def make() -> Events:
+    """Gives the maker of events."""
+    return Events()
+
+
+async def migrate_billing(url: str) -> None:
+    """Makes billing's tables and the archive's."""
+    await migrate(url, [MIGRATIONS])
+
+
+@pytest.fixture(scope="session")
+def database_migrations() -> Migrations:
+    """Gives what makes the tables of a test's database."""
+    return migrate_billing

@@ -1,0 +1,178 @@
+"""Usage, and what operators see and change: models, tenants, keys."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from collegium_bus.ask import ask
+from collegium_bus.errors import BusError, RequestRefusedError
+from collegium_contracts import requests as q
+from collegium_contracts import subjects as s
+from collegium_contracts.messages import Message
+from collegium_contracts.money import picos_to_usd
+from collegium_runtime.platform import Platform
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from collegium_gateway import asgi
+from collegium_gateway.directory import Directory
+from collegium_gateway.errors import ApiError
+from collegium_gateway.principal import Principal
+from collegium_gateway.replies import json_reply
+from collegium_gateway.requests import decode_key, decode_tenant, parse
+from collegium_gateway.views import rfc3339
+
+R = TypeVar("R", bound=Message)
+
+MAX_BODY_BYTES = 64 * 1024
+USAGE_DAYS = 30
+
+
+class AdminDoor:
+    """Usage and administration over HTTP."""
+
+    def __init__(self, platform: Platform, directory: Directory) -> None:
+        self._platform = platform
+        self._directory = directory
+
+    def routes(self) -> list[Route]:
+        """The routes of this door."""
+        return [
+            Route("/v1/usage", self._usage, methods=["GET"]),
+            Route("/v1/admin/models", self._models, methods=["GET"]),
+            Route("/v1/admin/tenants", self._tenants, methods=["GET"]),
+            Route("/v1/admin/tenants", self._create_tenant, methods=["POST"]),
+            Route("/v1/admin/keys", self._keys, methods=["GET"]),
+            Route("/v1/admin/keys", self._create_key, methods=["POST"]),
+            Route("/v1/admin/keys/{id}/revoke", self._revoke_key, methods=["POST"]),
+        ]
+
+    def _principal(self, request: Request, scope: str) -> Principal:
+        principal = self._directory.keys.authenticate(request.headers.get("authorization"))
+        principal.need(scope)
+        return principal
+
+    async def _ask(self, subject: str, question: Message, expected: type[R]) -> R:
+        try:
+            return await ask(self._platform.connection, subject, question, expected)
+        except RequestRefusedError as error:
+            raise ApiError(error.code, error.message, param=error.param) from error
+        except BusError as error:
+            raise ApiError(
+                "billing_unavailable", "billing does not answer; try again later", retry_after_seconds=2
+            ) from error
+
+    async def _usage(self, request: Request) -> Response:
+        principal = self._principal(request, "usage")
+        query = request.query_params
+        now = datetime.fromtimestamp(self._platform.now_ms() / 1000, UTC)
+        group_by = [name for name in query.get("group_by", "").split(",") if name]
+        question = q.UsageRequest(
+            tenant=None if "admin" in principal.scopes else principal.tenant,
+            from_ms=_time_of(query.get("from"), now - timedelta(days=USAGE_DAYS), "from"),
+            to_ms=_time_of(query.get("to"), now + timedelta(seconds=1), "to"),
+            group_by=group_by,
+        )
+        reply = await self._ask(s.SVC_BILLING_USAGE, question, q.UsageReply)
+        data = [{**row.group, **_figures(row.figures)} for row in reply.rows]
+        return json_reply({"data": data, "totals": _figures(reply.totals)})
+
+    async def _models(self, request: Request) -> Response:
+        self._principal(request, "admin")
+        board = await self._directory.scoreboard()
+        scores: dict[str, list[dict[str, Any]]] = {}
+        for score in board.scores if board is not None else ():
+            scores.setdefault(score.model, []).append(
+                {
+                    "domain": score.domain,
+                    "rank": score.rank,
+                    "calls": score.calls,
+                    "succeeded": score.succeeded,
+                    "success_rate": score.succeeded / score.calls if score.calls else None,
+                    "duration_ms_mean": score.duration_ms_total / score.calls if score.calls else None,
+                    "duration_ms_p50": score.duration_ms_p50,
+                    "cost_usd": picos_to_usd(score.cost_usd_picos),
+                }
+            )
+        data = [
+            {
+                "name": model.name,
+                "rank": model.rank,
+                "pool": model.pool,
+                "domains": model.domains,
+                "enabled": model.enabled,
+                "context_tokens": model.context_tokens,
+                "max_output_tokens": model.max_output_tokens,
+                "price": {
+                    "input_usd_per_mtok": picos_to_usd(model.price.input_picos * 1_000_000),
+                    "output_usd_per_mtok": picos_to_usd(model.price.output_picos * 1_000_000),
+                },
+                "scores": scores.get(model.name, []),
+            }
+            for model in self._directory.models
+        ]
+        return json_reply({"data": data})
+
+    async def _tenants(self, request: Request) -> Response:
+        self._principal(request, "admin")
+        reply = await self._ask(s.SVC_BILLING_TENANT_LIST, q.TenantList(), q.TenantsReply)
+        return json_reply({"data": [_tenant(row) for row in reply.tenants]})
+
+    async def _create_tenant(self, request: Request) -> Response:
+        self._principal(request, "admin")
+        body = parse(decode_tenant, await asgi.read_body(request.scope, request.receive, MAX_BODY_BYTES))
+        question = q.TenantCreate(tenant=body.id, tier=body.tier)
+        reply = await self._ask(s.SVC_BILLING_TENANT_CREATE, question, q.TenantsReply)
+        return json_reply(_tenant(reply.tenants[0]), 201)
+
+    async def _keys(self, request: Request) -> Response:
+        self._principal(request, "admin")
+        question = q.KeyList(tenant=request.query_params.get("tenant") or None)
+        reply = await self._ask(s.SVC_BILLING_KEY_LIST, question, q.KeysReply)
+        return json_reply({"data": [_key(row) for row in reply.keys]})
+
+    async def _create_key(self, request: Request) -> Response:
+        self._principal(request, "admin")
+        body = parse(decode_key, await asgi.read_body(request.scope, request.receive, MAX_BODY_BYTES))
+        question = q.KeyCreate(tenant=body.tenant, project=body.project, scopes=body.scopes, name=body.name)
+        reply = await self._ask(s.SVC_BILLING_KEY_CREATE, question, q.KeysReply)
+        return json_reply({**_key(reply.keys[0]), "key": reply.secret_key}, 201)
+
+    async def _revoke_key(self, request: Request) -> Response:
+        self._principal(request, "admin")
+        reply = await self._ask(s.SVC_BILLING_KEY_REVOKE, q.KeyRevoke(key_id=request.path_params["id"]), q.KeysReply)
+        return json_reply(_key(reply.keys[0]))
+
+
+def _figures(figures: q.UsageFigures) -> dict[str, Any]:
+    return {name: getattr(figures, name) for name in q.UsageFigures.__struct_fields__}
+
+
+def _tenant(row: q.TenantRow) -> dict[str, Any]:
+    return {"id": row.id, "tier": row.tier, "created_at": rfc3339(row.created_at_ms), "keys": row.keys}
+
+
+def _key(row: q.KeyRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "tenant": row.tenant,
+        "project": row.project,
+        "name": row.name,
+        "scopes": row.scopes,
+        "created_at": rfc3339(row.created_at_ms),
+        "revoked_at": rfc3339(row.revoked_at_ms) if row.revoked_at_ms is not None else None,
+    }
+
+
+def _time_of(text: str | None, default: datetime, name: str) -> int:
+    if not text:
+        return int(default.timestamp() * 1000)
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise ApiError("invalid_value", f"{name} must be a time in RFC 3339 or a date", param=name) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,242 @@
+"""From a client's request to TaskSubmitted: defaults, bounds, and what is refused at the door. Pure.
+
+Everything that can be refused without asking anybody is refused here, before anything is stored. One rule: an option
+that this version does not carry out is refused, never ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from collegium_contracts.content import ChatMessage, decode_messages, encode_content
+from collegium_contracts.envelope import Keyring
+from collegium_contracts.ids import CONVERSATION_ID
+from collegium_contracts.messages import Sampling, Surface, TaskRef, TaskSubmitted
+from collegium_contracts.state import ModelRecord
+
+from collegium_gateway.errors import ApiError
+from collegium_gateway.principal import Principal
+from collegium_gateway.requests import ChatRequest, Options, TaskRequest
+
+AUTO = "auto"
+# Cancellations are remembered for an hour, so no deadline may be longer.
+MAX_DEADLINE_SECONDS = 3600.0
+MAX_PANEL = 9
+MAX_CHOICES = 16
+MAX_TAGS = 16
+MAX_TAG_CHARS = 128
+MAX_MESSAGES = 2_000
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_BYTES_PER_TOKEN_AT_MOST = 6
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, whatever door it came through: messages as JSON, sampling, options."""
+
+    model: str
+    messages: bytes
+    sampling: Sampling
+    options: Options
+    surface: Surface
+    streamed: bool = False
+    include_usage: bool = False
+
+
+def asked_by_chat(request: ChatRequest, surface: Surface = "chat") -> Asked:
+    """Returns what a chat request asks for."""
+    stop = [request.stop] if isinstance(request.stop, str) else request.stop
+    n = 1 if request.n is None else request.n
+    sampling = Sampling(
+        max_tokens=request.max_completion_tokens if request.max_tokens is None else request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        seed=request.seed,
+        stop=stop,
+        n=n,
+        tools=_present(request.tools),
+        tool_choice=_present(request.tool_choice),
+        response_format=_present(request.response_format),
+        stream=request.stream and n == 1,
+    )
+    return Asked(
+        model=request.model,
+        messages=bytes(request.messages),
+        sampling=sampling,
+        options=request.collegium or Options(),
+        surface=surface,
+        streamed=request.stream,
+        include_usage=request.stream_options is not None and request.stream_options.include_usage,
+    )
+
+
+def asked_by_task(request: TaskRequest, options: Options, surface: Surface = "tasks") -> Asked:
+    """Returns what a task request asks for; its text becomes one user message."""
+    if request.callback_url is not None:
+        raise _unsupported("callback_url")
+    raw = bytes(request.input)
+    messages = raw
+    if raw[:1] == b'"':
+        messages = encode_content([ChatMessage(role="user", content=msgspec.json.decode(raw, type=str))])
+    stop = [request.stop] if isinstance(request.stop, str) else request.stop
+    sampling = Sampling(
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seed=request.seed,
+        stop=stop,
+        tools=_present(request.tools),
+        tool_choice=_present(request.tool_choice),
+        response_format=_present(request.response_format),
+        stream=True,
+    )
+    return Asked(model=request.model, messages=messages, sampling=sampling, options=options, surface=surface)
+
+
+def submission(
+    asked: Asked,
+    principal: Principal,
+    models: Iterable[ModelRecord],
+    keyring: Keyring,
+    *,
+    task_id: str,
+    reply: str,
+    now_ms: int,
+) -> TaskSubmitted:
+    """Returns the message that starts the journey, or raises ApiError for what cannot be accepted."""
+    options = asked.options
+    _check_messages(asked.messages)
+    _check_sampling(asked.sampling)
+    _check_options(options)
+    _check_model(asked, list(models))
+    task = TaskRef(
+        id=task_id,
+        tenant=principal.tenant,
+        project=principal.project,
+        key_id=principal.key_id,
+        created_at_ms=now_ms,
+        deadline_ms=now_ms + int(options.deadline_seconds * 1000),
+        model=asked.model,
+        priority=options.priority,
+        plan="single" if options.plan == "auto" else options.plan,
+        surface=asked.surface,
+        domain=options.domain,
+        reply=reply,
+        conversation=options.conversation or "",
+        tags=options.tags,
+    )
+    return TaskSubmitted(
+        task=task,
+        prompt=keyring.seal(principal.tenant, asked.messages),
+        sampling=asked.sampling,
+        prompt_bytes=len(asked.messages),
+        panel_size=options.panel_size,
+    )
+
+
+def _present(raw: msgspec.Raw | None) -> msgspec.Raw | None:
+    return None if raw is None or bytes(raw) == b"null" else raw
+
+
+def _check_messages(messages: bytes) -> None:
+    try:
+        decoded = decode_messages(messages)
+    except msgspec.DecodeError as error:
+        reason, _, path = str(error).partition(" - at `$")
+        raise ApiError("invalid_value", reason, param="messages" + path.rstrip("`")) from None
+    if not decoded:
+        raise ApiError("invalid_value", "messages must hold at least one message", param="messages")
+    if len(decoded) > MAX_MESSAGES:
+        raise ApiError("invalid_value", f"messages holds more than {MAX_MESSAGES} messages", param="messages")
+    for index, message in enumerate(decoded):
+        if message.role not in ROLES:
+            raise ApiError(
+                "invalid_value",
+                f"role {message.role!r} is not one of {', '.join(sorted(ROLES))}",
+                param=f"messages[{index}].role",
+            )
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    if sampling.max_tokens is not None and sampling.max_tokens < 1:
+        raise ApiError("invalid_value", "max_tokens must be at least 1", param="max_tokens")
+    if not 1 <= sampling.n <= MAX_CHOICES:
+        raise ApiError("invalid_value", f"n must be between 1 and {MAX_CHOICES}", param="n")
+    if sampling.temperature is not None and not 0 <= sampling.temperature <= 2:
+        raise ApiError("invalid_value", "temperature must be between 0 and 2", param="temperature")
+    if sampling.top_p is not None and not 0 <= sampling.top_p <= 1:
+        raise ApiError("invalid_value", "top_p must be between 0 and 1", param="top_p")
+
+
+def _check_options(options: Options) -> None:
+    if options.deadline_seconds <= 0:
+        raise ApiError(
+            "deadline_in_past",
+            f"deadline_seconds is {options.deadline_seconds:g}, which has passed; give a positive number of seconds",
+            param="deadline_seconds",
+        )
+    if options.deadline_seconds > MAX_DEADLINE_SECONDS:
+        raise ApiError(
+            "invalid_value", f"deadline_seconds may be at most {MAX_DEADLINE_SECONDS:g}", param="deadline_seconds"
+        )
+    if not 1 <= options.panel_size <= MAX_PANEL:
+        raise ApiError("invalid_value", f"panel_size must be between 1 and {MAX_PANEL}", param="panel_size")
+    if options.conversation is not None and CONVERSATION_ID.match(options.conversation) is None:
+        raise ApiError(
+            "invalid_value", "conversation must be 1 to 128 of letters, digits and . _ : -", param="conversation"
+        )
+    if len(options.tags) > MAX_TAGS or any(
+        len(name) > MAX_TAG_CHARS or len(value) > MAX_TAG_CHARS for name, value in options.tags.items()
+    ):
+        raise ApiError(
+            "invalid_value", f"tags: at most {MAX_TAGS}, of at most {MAX_TAG_CHARS} characters each", param="tags"
+        )
+    _refuse_unsupported(options)
+
+
+def _refuse_unsupported(options: Options) -> None:
+    if options.plan == "cascade":
+        raise ApiError("unsupported_plan", "plan 'cascade' is not carried out by this version", param="plan")
+    asked_for = {
+        "quality_min": options.quality_min is not None,
+        "budget_usd_max": options.budget_usd_max is not None,
+        "memory": options.memory is not None,
+        "gates": bool(options.gates),
+        "verified": bool(options.verified),
+        "not_before": options.not_before is not None,
+        "off_peak": options.off_peak,
+        "cache": options.cache in ("use", "refresh"),
+    }
+    for name, present in asked_for.items():
+        if present:
+            raise _unsupported(name)
+
+
+def _unsupported(name: str) -> ApiError:
+    return ApiError(
+        "unsupported_option", f"option {name!r} is not carried out by this version; leave it out", param=name
+    )
+
+
+def _check_model(asked: Asked, models: list[ModelRecord]) -> None:
+    enabled = [model for model in models if model.enabled]
+    if asked.model == AUTO:
+        candidates = [model for model in enabled if not model.domains or asked.options.domain in model.domains]
+        if not candidates:
+            raise ApiError(
+                "no_eligible_model", f"no enabled model serves domain {asked.options.domain!r}", param="model"
+            )
+    else:
+        candidates = [model for model in enabled if model.name == asked.model]
+        if not candidates:
+            raise ApiError(
+                "unknown_model", f"model {asked.model!r} is not in the roster; see GET /v1/models", param="model"
+            )
+    if all(len(asked.messages) // _BYTES_PER_TOKEN_AT_MOST >= model.context_tokens for model in candidates):
+        raise ApiError(
+            "context_length_exceeded",
+            f"messages of {len(asked.messages)} bytes are longer than any eligible model's context",
+            param="messages",
+        )

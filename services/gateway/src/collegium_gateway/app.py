@@ -1,0 +1,148 @@
+"""Wiring of the gateway: directory, waits, read model, doors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import uvicorn
+from collegium_bus import topology
+from collegium_bus.events import EventLoop, EventOf
+from collegium_contracts import codec
+from collegium_contracts.journey import consumer
+from collegium_contracts.messages import JourneyMessage
+from collegium_runtime.platform import Platform
+from collegium_store import open_pool
+
+from collegium_gateway.admin import AdminDoor
+from collegium_gateway.application import Tasks
+from collegium_gateway.chat import ChatDoor
+from collegium_gateway.directory import Directory
+from collegium_gateway.http import HttpDoor
+from collegium_gateway.readmodel import fold
+from collegium_gateway.store import TaskStore
+from collegium_gateway.tasks import TaskDoor
+from collegium_gateway.waiting import Waiting
+
+BACKLOG = 2048
+READ_MODEL_LINGER_SECONDS = 0.1
+DRAIN_SECONDS = 8
+
+
+class GatewayApp:
+    """The gateway as a service."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._directory = Directory(platform.connection)
+        self._waiting = Waiting(platform)
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._store: TaskStore | None = None
+        self._server: uvicorn.Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._read_model: EventLoop[JourneyMessage] | None = None
+        self.tasks: Tasks | None = None
+
+    async def start(self) -> None:
+        """Reads the directory, opens the read model, then the doors."""
+        platform = self._platform
+        await topology.verify(platform.connection, "gateway")
+        self._pool = await open_pool(platform.database_url, application_name="collegium-gateway")
+        self._store = TaskStore(self._pool)
+        await self._directory.start()
+        await self._waiting.start()
+        self.tasks = Tasks(platform, self._directory, self._waiting, self._store)
+        self._read_model = EventLoop(
+            platform.connection,
+            consumer("read-model"),
+            codec.journey,
+            self._project,
+            platform.dead_letters,
+            linger_seconds=READ_MODEL_LINGER_SECONDS,
+        )
+        self._read_model.start()
+        door = HttpDoor(
+            platform,
+            self._directory,
+            ChatDoor(platform, self._directory, self.tasks),
+            TaskDoor(platform, self._directory, self.tasks),
+            AdminDoor(platform, self._directory),
+            self.readiness,
+        )
+        await self._listen(door)
+
+    async def _listen(self, door: HttpDoor) -> None:
+        http = self._platform.settings.http
+        listening = socket.create_server((http.host, http.port), backlog=BACKLOG, reuse_port=False)
+        config = uvicorn.Config(
+            door,
+            http="httptools",
+            loop="none",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listening]), name="http")
+        while not self._server.started:
+            if self._serving.done():
+                await self._serving
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Closes the doors, lets what waits finish, then the rest."""
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
+        if self._read_model is not None:
+            await self._read_model.stop()
+        await self._waiting.stop()
+        await self._directory.stop()
+        if self._pool is not None:
+            await self._pool.close()
+
+    def readiness(self) -> dict[str, bool]:
+        """Whether the doors are open and there is somebody to let in and a model to answer."""
+        return {
+            "listening": self._server is not None and self._server.started,
+            "directory": self._directory.ready,
+        }
+
+    async def _project(self, events: Sequence[EventOf[JourneyMessage]]) -> None:
+        assert self._store is not None, "the store is opened before the read model starts"
+        rows = fold((event.message, event.payload) for event in events)
+        if rows:
+            await self._store.upsert(rows)
+        for event in events:
+            if event.traceparent.endswith("-01"):
+                hop = self._platform.tracing.hop(
+                    "gateway project task",
+                    "consumer",
+                    event.traceparent,
+                    {"messaging.destination.name": "task.settled.<tenant>.<task>"},
+                )
+                hop.end()
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its own signal handling: the host drains."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):
+        """Leaves signals to the host."""
+        yield
+
+
+def build(platform: Platform) -> GatewayApp:
+    """Builds the service."""
+    return GatewayApp(platform)

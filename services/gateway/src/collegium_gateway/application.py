@@ -1,0 +1,265 @@
+"""What the doors do: submit, wait, stream, look up, cancel. HTTP and gRPC are two ways to call this.
+
+One rule: a task is accepted when INGRESS has acknowledged it, and not before; from then on it is found from any
+replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+import msgspec
+import structlog
+from collegium_bus.errors import BusError
+from collegium_contracts import codec, ids
+from collegium_contracts import subjects as s
+from collegium_contracts.errors import ContractError
+from collegium_contracts.messages import (
+    CancelRequested,
+    SettledMessage,
+    TaskAccepted,
+    TaskDispatched,
+    TaskSubmitted,
+    TokenChunk,
+)
+from collegium_runtime.platform import Platform
+from collegium_telemetry.tracing import Hop
+
+from collegium_gateway.admission import Asked, submission
+from collegium_gateway.directory import Directory
+from collegium_gateway.errors import ApiError, from_bus
+from collegium_gateway.healing import TextStream
+from collegium_gateway.principal import Principal
+from collegium_gateway.readmodel import TERMINAL, State
+from collegium_gateway.store import TaskStore
+from collegium_gateway.views import TaskView, open_view, settled_view, task_view
+from collegium_gateway.waiting import Waiting
+
+log = structlog.get_logger(__name__)
+
+CANCEL_WAIT_SECONDS = 3.0
+CANCEL_POLL_SECONDS = 0.02
+SUBMITTED_TEMPLATE = "task.submitted.<priority>.<shard>.<tenant>"
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """One step of a streamed answer: text to pass on, or the settled message that ends it."""
+
+    text: str = ""
+    settled: SettledMessage | None = None
+
+
+class Tasks:
+    """The gateway's use cases."""
+
+    def __init__(self, platform: Platform, directory: Directory, waiting: Waiting, store: TaskStore) -> None:
+        self._platform = platform
+        self._directory = directory
+        self._waiting = waiting
+        self._store = store
+
+    def prepare(self, principal: Principal, asked: Asked, *, waits: bool) -> TaskSubmitted:
+        """Checks a request and returns the message that will be stored; raises ApiError."""
+        now = self._platform.now_ms()
+        return submission(
+            asked,
+            principal,
+            self._directory.models,
+            self._platform.keyring,
+            task_id=ids.task_id(now, os.urandom(10)),
+            reply=self._waiting.replica if waits else "",
+            now_ms=now,
+        )
+
+    async def complete(self, submitted: TaskSubmitted, hop: Hop) -> SettledMessage:
+        """Submits a task and returns its terminal message."""
+        future = self._waiting.begin(submitted.task)
+        try:
+            await self._store_submitted(submitted, hop)
+            return await future
+        finally:
+            self._waiting.end(submitted.task.id)
+
+    async def stream(self, submitted: TaskSubmitted, hop: Hop) -> AsyncIterator[Piece]:
+        """Submits a task and yields its text as it comes, then its terminal message.
+
+        When the iterator is closed before its end, the task is canceled for the client that went away.
+        """
+        task = submitted.task
+        queue: asyncio.Queue[TokenChunk | SettledMessage | ApiError] = asyncio.Queue()
+
+        def on_token(_subject: bytes, _reply: bytes, payload: bytes, _block: bytes | None) -> None:
+            try:
+                message = codec.journey.decode(payload)
+            except ContractError:
+                return
+            if isinstance(message, TokenChunk):
+                queue.put_nowait(message)
+
+        def on_settled(future: asyncio.Future[SettledMessage]) -> None:
+            if not future.cancelled():
+                error = future.exception()
+                queue.put_nowait(error if isinstance(error, ApiError) else future.result())
+
+        future = self._waiting.begin(task)
+        future.add_done_callback(on_settled)
+        client = self._platform.connection.client
+        sid = client.subscribe_raw(s.token(task.tenant, task.id), on_token)
+        text = TextStream()
+        try:
+            await self._store_submitted(submitted, hop)
+            while True:
+                item = await queue.get()
+                if isinstance(item, ApiError):
+                    raise item
+                if not isinstance(item, TokenChunk):
+                    yield self._last_piece(item, text)
+                    return
+                plain = self._platform.keyring.open(task.tenant, item.text).decode(errors="replace")
+                if new := text.chunk(item.attempt, item.delivery, item.number, plain):
+                    yield Piece(text=new)
+        except (GeneratorExit, asyncio.CancelledError):
+            await self._request_cancel(task.tenant, task.id, "client_disconnected")
+            raise
+        finally:
+            client.unsubscribe_raw(sid)
+            self._waiting.end(task.id)
+            future.cancel()
+
+    def _last_piece(self, settled: SettledMessage, text: TextStream) -> Piece:
+        view = settled_view(settled, self._platform.keyring)
+        rest = text.complete(view.output or "")
+        if rest is None:
+            raise ApiError(
+                "upstream_cut",
+                f"task {settled.task.id} was answered by a second try whose text differs from what was streamed;"
+                f" read it at /v1/tasks/{settled.task.id}",
+                task_id=settled.task.id,
+            )
+        return Piece(text=rest, settled=settled)
+
+    async def submit(self, submitted: TaskSubmitted, hop: Hop, *, wait_seconds: float = 0) -> TaskView:
+        """Submits a task for later and returns its view; with ``wait_seconds``, waits that long for it to settle."""
+        task = submitted.task
+        now = self._platform.now_ms()
+        wait_until = now + int(wait_seconds * 1000)
+        future = self._waiting.begin(task, wait_until_ms=wait_until) if task.reply else None
+        try:
+            await self._store_submitted(submitted, hop)
+            accepted = TaskAccepted(task=task, at_ms=now)
+            await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
+            if future is None:
+                return open_view(task, "submitted")
+            try:
+                async with asyncio.timeout(wait_seconds):
+                    return settled_view(await future, self._platform.keyring)
+            except (TimeoutError, ApiError):
+                return open_view(task, "submitted")
+        finally:
+            self._waiting.end(task.id)
+
+    async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop) -> None:
+        task = submitted.task
+        subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
+        await self._publish(subject, submitted, task.id, hop, task.tenant)
+
+    async def _publish(
+        self,
+        subject: str,
+        message: TaskSubmitted | TaskAccepted | CancelRequested,
+        message_id: str,
+        hop: Hop,
+        tenant: str,
+    ) -> None:
+        try:
+            await self._platform.publisher.publish(
+                subject,
+                codec.encode(message),
+                message_id=message_id,
+                headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: tenant},
+            )
+        except BusError as error:
+            raise from_bus(error, "the task") from error
+
+    async def get(self, principal: Principal, task_id: str) -> TaskView:
+        """Returns a task of the principal's tenant: the row, else the stream, else ApiError ``not_found``."""
+        view = await self.find(principal.tenant, task_id)
+        if view is None:
+            raise ApiError("not_found", f"there is no task {task_id!r}", param="id")
+        return view
+
+    async def find(self, tenant: str, task_id: str) -> TaskView | None:
+        """Returns a tenant's task, or none."""
+        if ids.TASK_ID.match(task_id) is None:
+            return None
+        row = await self._store.get(tenant, task_id)
+        if row is not None and row.state in TERMINAL:
+            return task_view(row, self._platform.keyring)
+        try:
+            stored = await self._platform.direct.last(s.EVENTS, s.task_settled(tenant, task_id))
+            if stored is not None:
+                return settled_view(codec.settled.decode(stored.payload), self._platform.keyring)
+            if row is not None:
+                return task_view(row, self._platform.keyring)
+            stored = await self._platform.direct.last(s.EVENTS, s.task_changed(tenant, task_id))
+        except BusError as error:
+            raise from_bus(error, f"task {task_id}") from error
+        message = codec.journey.decode(stored.payload) if stored is not None else None
+        if isinstance(message, TaskAccepted):
+            return open_view(message.task, "submitted")
+        if isinstance(message, TaskDispatched):
+            return open_view(message.task, "working")
+        return None
+
+    async def page(
+        self,
+        principal: Principal,
+        *,
+        state: State | None,
+        since_ms: int,
+        before: tuple[int, str] | None,
+        limit: int,
+    ) -> tuple[list[TaskView], tuple[int, str] | None]:
+        """Returns a page of the tenant's tasks, newest first, and where the next one begins."""
+        rows = await self._store.page(principal.tenant, state=state, since_ms=since_ms, before=before, limit=limit + 1)
+        views = [task_view(row, self._platform.keyring) for row in rows[:limit]]
+        more = (rows[limit - 1].created_at_ms, rows[limit - 1].task_id) if len(rows) > limit else None
+        return views, more
+
+    async def cancel(self, principal: Principal, task_id: str) -> TaskView:
+        """Cancels a task and returns it as it then stands; ApiError ``task_terminal`` where it had ended."""
+        view = await self.get(principal, task_id)
+        if view.state in TERMINAL:
+            raise ApiError(
+                "task_terminal", f"task {task_id} is {view.state}; a terminal task does not change", param="id"
+            )
+        await self._request_cancel(principal.tenant, task_id, "canceled")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CANCEL_WAIT_SECONDS
+        while loop.time() < deadline:
+            stored = await self._platform.direct.last(s.EVENTS, s.task_settled(principal.tenant, task_id))
+            if stored is not None:
+                return settled_view(codec.settled.decode(stored.payload), self._platform.keyring)
+            await asyncio.sleep(CANCEL_POLL_SECONDS)
+        return view
+
+    async def _request_cancel(self, tenant: str, task_id: str, reason: str) -> None:
+        message = CancelRequested(
+            task_id=task_id,
+            tenant=tenant,
+            at_ms=self._platform.now_ms(),
+            reason="client_disconnected" if reason == "client_disconnected" else "canceled",
+        )
+        try:
+            await self._platform.publisher.publish(
+                s.cancel(tenant, task_id),
+                codec.encode(message),
+                message_id=f"{task_id}.cancel",
+                headers={s.H_TENANT: tenant},
+            )
+        except BusError as error:
+            if reason == "canceled":
+                raise from_bus(error, f"the cancellation of task {task_id}") from error
+            log.warning("cancellation for a lost client not stored", task=task_id, error=str(error))

@@ -1,0 +1,69 @@
+"""What this replica knows of tenants, keys and models: the buckets, watched.
+
+One rule: what cannot be read keeps its last good value, and is logged.
+"""
+
+from __future__ import annotations
+
+import structlog
+from collegium_bus.connection import Connection
+from collegium_bus.kv import Bucket, Entry
+from collegium_contracts import codec
+from collegium_contracts import subjects as s
+from collegium_contracts.errors import ContractError
+from collegium_contracts.state import ModelRecord, Roster, Scoreboard, TenantRecord
+
+from collegium_gateway.principal import KeyBook
+
+log = structlog.get_logger(__name__)
+
+
+class Directory:
+    """Keys and roster, followed by watches; the scoreboard, read when asked."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.keys = KeyBook()
+        self.models: list[ModelRecord] = []
+        self._policy = Bucket(connection, s.KV_POLICY)
+        self._watches = [
+            Bucket(connection, s.KV_TENANTS).watch(self._learn_tenant),
+            Bucket(connection, s.KV_MODELS).watch(self._learn_roster),
+        ]
+
+    async def start(self) -> None:
+        """Reads what stands, then follows."""
+        for watch in self._watches:
+            await watch.start()
+
+    async def stop(self) -> None:
+        """Stops following."""
+        for watch in self._watches:
+            await watch.stop()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a key to be let in with and a model to answer."""
+        return bool(self.models) and any(True for _ in self.keys.tenants())
+
+    async def scoreboard(self) -> Scoreboard | None:
+        """Returns evolution's newest scoreboard, or none."""
+        entry = await self._policy.get(s.SCOREBOARD_KEY)
+        value = codec.state.decode(entry.value) if entry is not None else None
+        return value if isinstance(value, Scoreboard) else None
+
+    def _learn_tenant(self, entry: Entry) -> None:
+        record = self._read(entry)
+        if isinstance(record, TenantRecord):
+            self.keys.learn(record)
+
+    def _learn_roster(self, entry: Entry) -> None:
+        roster = self._read(entry)
+        if isinstance(roster, Roster):
+            self.models = roster.models
+
+    def _read(self, entry: Entry) -> object:
+        try:
+            return codec.state.decode(entry.value)
+        except ContractError as error:
+            log.error("state unreadable, keeping the last good value", key=entry.key, error=str(error))
+            return None

@@ -1,0 +1,153 @@
+"""The HTTP door: every route but the hot one, and the application that holds them all.
+
+Routes are Starlette's; ``/v1/chat/completions`` is reached before its router, because routing and request objects cost
+a tenth of a plain call. One rule: whatever fails, the client gets the error body of the contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from collegium_runtime.platform import Platform
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from collegium_gateway import asgi, openapi
+from collegium_gateway.admin import AdminDoor
+from collegium_gateway.asgi import Receive, Scope, Send
+from collegium_gateway.chat import ChatDoor
+from collegium_gateway.directory import Directory
+from collegium_gateway.errors import ApiError
+from collegium_gateway.replies import json_reply
+from collegium_gateway.tasks import TaskDoor
+
+log = structlog.get_logger(__name__)
+
+CHAT_PATH = "/v1/chat/completions"
+
+
+class HttpDoor:
+    """The gateway's ASGI application."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        directory: Directory,
+        chat: ChatDoor,
+        tasks: TaskDoor,
+        admin: AdminDoor,
+        readiness: Callable[[], dict[str, bool]],
+    ) -> None:
+        self._platform = platform
+        self._directory = directory
+        self._chat = chat
+        self._readiness = readiness
+        self._routes = Starlette(
+            routes=[
+                Route("/v1/models", self._models),
+                *tasks.routes(),
+                *admin.routes(),
+                Route("/health/live", self._live),
+                Route("/health/ready", self._ready),
+                Route("/metrics", self._metrics),
+                Route("/openapi.json", self._openapi),
+                Route("/docs", self._docs),
+            ],
+            exception_handlers={
+                ApiError: _api_error,
+                HTTPException: _http_exception,
+                Exception: _defect,
+            },
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one connection event."""
+        if scope["type"] == "http" and scope["path"] == CHAT_PATH and scope["method"] == "POST":
+            await self._guarded_chat(scope, receive, send)
+        else:
+            await self._routes(scope, receive, send)
+
+    async def _guarded_chat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Any) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._chat(scope, receive, watched)
+        except Exception as error:  # the last line of defence of the hot door
+            log.error("request failed", path=CHAT_PATH, exc_info=error)
+            if not started:
+                await asgi.send_error(send, _internal())
+
+    async def _models(self, request: Request) -> Response:
+        self._directory.keys.authenticate(request.headers.get("authorization")).need("chat")
+        data: list[dict[str, Any]] = [
+            {
+                "id": model.name,
+                "object": "model",
+                "created": 0,
+                "owned_by": "collegium",
+                "collegium": {
+                    "rank": model.rank,
+                    "domains": model.domains,
+                    "capabilities": model.capabilities,
+                    "context_tokens": model.context_tokens,
+                    "max_output_tokens": model.max_output_tokens,
+                },
+            }
+            for model in self._directory.models
+            if model.enabled
+        ]
+        data.append({"id": "auto", "object": "model", "created": 0, "owned_by": "collegium"})
+        return json_reply({"object": "list", "data": data})
+
+    async def _live(self, _request: Request) -> Response:
+        return json_reply({"status": "live", "service": "gateway"})
+
+    async def _ready(self, _request: Request) -> Response:
+        checks = {"broker": self._platform.connection.is_connected, **self._readiness()}
+        ready = all(checks.values())
+        return json_reply({"status": "ready" if ready else "not ready", "checks": checks}, 200 if ready else 503)
+
+    async def _metrics(self, _request: Request) -> Response:
+        return Response(self._platform.metrics.render(), media_type="text/plain; version=0.0.4")
+
+    async def _openapi(self, _request: Request) -> Response:
+        return json_reply(openapi.document())
+
+    async def _docs(self, _request: Request) -> Response:
+        return HTMLResponse(openapi.PAGE)
+
+
+def _error_response(error: ApiError) -> Response:
+    headers = {name.decode(): value.decode() for name, value in asgi.error_headers(error)}
+    return json_reply(asgi.error_body(error), error.kind.http_status, headers)
+
+
+async def _api_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return _error_response(error)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        return _error_response(ApiError("method_not_allowed", f"{request.method} is not allowed on {request.url.path}"))
+    return _error_response(ApiError("not_found", f"there is nothing at {request.url.path}"))
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    log.error("request failed", path=request.url.path, exc_info=error)
+    return _error_response(_internal())
+
+
+def _internal() -> ApiError:
+    return ApiError("internal_error", "the gateway failed on this request; its log says why")

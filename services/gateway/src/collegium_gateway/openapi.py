@@ -1,0 +1,159 @@
+"""The OpenAPI document, made from the request structs, and a page that shows it.
+
+One rule: schemas of bodies come from the structs that decode them, so that the document cannot disagree with the door.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import msgspec
+from collegium_contracts.errors import ERRORS
+
+from collegium_gateway.requests import ChatRequest, KeyRequest, TaskRequest, TenantRequest
+from collegium_gateway.views import TaskView
+
+_OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
+    ("post", "/v1/chat/completions", "chat", "Answers a chat, plain or streamed.", ChatRequest),
+    ("get", "/v1/models", "chat", "Lists the models that may be asked.", None),
+    ("post", "/v1/tasks", "tasks", "Submits a task for later.", TaskRequest),
+    ("get", "/v1/tasks", "tasks", "Lists the tenant's tasks, newest first.", None),
+    ("get", "/v1/tasks/{id}", "tasks", "Returns one task.", None),
+    ("post", "/v1/tasks/{id}/cancel", "tasks", "Cancels a task.", None),
+    ("get", "/v1/tasks/{id}/events", "tasks", "Follows a task by server-sent events.", None),
+    ("get", "/v1/usage", "usage", "Reports usage, grouped.", None),
+    ("get", "/v1/admin/models", "admin", "Lists the roster with its scoreboard.", None),
+    ("get", "/v1/admin/tenants", "admin", "Lists tenants.", None),
+    ("post", "/v1/admin/tenants", "admin", "Creates a tenant.", TenantRequest),
+    ("get", "/v1/admin/keys", "admin", "Lists keys, without their secrets.", None),
+    ("post", "/v1/admin/keys", "admin", "Creates a key; the answer shows it once.", KeyRequest),
+    ("post", "/v1/admin/keys/{id}/revoke", "admin", "Revokes a key.", None),
+    ("get", "/health/live", "health", "Whether the process answers.", None),
+    ("get", "/health/ready", "health", "Whether the gateway can do its work.", None),
+    ("get", "/metrics", "health", "Prometheus metrics.", None),
+)
+_QUERY: dict[str, tuple[str, ...]] = {
+    "/v1/tasks": ("state", "since", "cursor", "limit"),
+    "/v1/usage": ("from", "to", "group_by"),
+    "/v1/admin/keys": ("tenant",),
+}
+# Parts that pass through as they came have no schema of their own in the structs.
+_RAW_SCHEMAS: dict[str, Any] = {
+    "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+    "input": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Returns the OpenAPI 3.1 document."""
+    bodies = [operation[4] for operation in _OPERATIONS if operation[4] is not None]
+    _, schemas = msgspec.json.schema_components(
+        [*bodies, TaskView], schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
+    )
+    for schema in schemas.values():
+        for name, replacement in _RAW_SCHEMAS.items():
+            if name in schema.get("properties", {}):
+                schema["properties"][name] = replacement
+    schemas["Error"] = _error_schema()
+    paths: dict[str, dict[str, Any]] = {}
+    for method, path, tag, summary, body in _OPERATIONS:
+        paths.setdefault(path, {})[method] = _operation(method, path, tag, summary, body)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Collegium", "version": "0.1.0", "license": {"name": "Apache-2.0"}},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "sk-clg-…"}},
+        },
+        "security": [{"key": []}],
+    }
+
+
+def _schema_of(_type: type) -> dict[str, Any]:
+    """JSON that passes through as it came has no schema."""
+    return {}
+
+
+def _error_schema() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "error": {
+                "type": "object",
+                "properties": {
+                    "message": {"type": "string"},
+                    "type": {"type": "string", "enum": sorted({kind.type for kind in ERRORS.values()})},
+                    "param": {"type": ["string", "null"]},
+                    "code": {"type": "string", "enum": sorted(ERRORS)},
+                },
+                "required": ["message", "type", "param", "code"],
+            }
+        },
+        "required": ["error"],
+    }
+
+
+def _operation(method: str, path: str, tag: str, summary: str, body: type | None) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "tags": [tag],
+        "summary": summary,
+        "operationId": f"{method}_{path.strip('/').replace('/', '_').replace('{', '').replace('}', '')}",
+        "responses": {
+            "200": {"description": "The answer."},
+            "default": {
+                "description": "What went wrong and what to do.",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            },
+        },
+    }
+    if path == "/v1/tasks/{id}" or (method, path) == ("post", "/v1/tasks"):
+        shown = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/TaskView"}}}}
+        operation["responses"]["200"].update(shown)
+    if tag == "health":
+        operation["security"] = []
+    parameters = [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+        for name in (_QUERY.get(path, ()) if method == "get" else ())
+    ]
+    if "{id}" in path:
+        parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+    if parameters:
+        operation["parameters"] = parameters
+    if body is not None:
+        schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return operation
+
+
+# A page without anything from elsewhere: it draws the document in place, so that it works without a network.
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Collegium API</title>
+<style>
+ body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1f}
+ details{border:1px solid #d6d6de;border-radius:6px;margin:.5rem 0;padding:.4rem .8rem}
+ summary{cursor:pointer}
+ code,pre{font:14px/1.4 ui-monospace,monospace}pre{overflow:auto;background:#f5f5f8;padding:.6rem}
+ .m{display:inline-block;width:4rem;font-weight:600;text-transform:uppercase}.s{color:#55555f}
+</style></head><body>
+<h1>Collegium API</h1><p>The document itself is at <a href="/openapi.json">/openapi.json</a>.</p><main id="list"></main>
+<script>
+fetch('/openapi.json').then(r=>r.json()).then(d=>{
+ const list=document.getElementById('list');let tag='';
+ const resolve=s=>s&&s.$ref?d.components.schemas[s.$ref.split('/').pop()]:s;
+ for(const [path,ops] of Object.entries(d.paths))for(const [method,op] of Object.entries(ops)){
+  if(op.tags[0]!==tag){tag=op.tags[0];const h=document.createElement('h2');h.textContent=tag;list.append(h)}
+  const box=document.createElement('details'),head=document.createElement('summary');
+  for(const [cls,text] of [['m',method],['',path+'  '],['s',op.summary]]){
+   const s=document.createElement(cls===''?'code':'span');s.className=cls;s.textContent=text;head.append(s)}
+  box.append(head);
+  const show=(title,value)=>{const p=document.createElement('p');p.textContent=title;
+   const pre=document.createElement('pre');pre.textContent=JSON.stringify(value,null,1);box.append(p,pre)};
+  if(op.parameters)show('Parameters',op.parameters.map(p=>p.name+' ('+p.in+')'));
+  if(op.requestBody)show('Body',resolve(op.requestBody.content['application/json'].schema));
+  list.append(box)}
+});
+</script></body></html>
+"""

@@ -1,0 +1,88 @@
+"""The tasks' read model: events folded into one row a task. Pure.
+
+A task's state only moves forward (submitted, working, then one terminal state), so events may come late, twice or in
+any order. One rule: the terminal message is kept whole; everything shown of a settled task is read from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+from collegium_contracts.codec import encode
+from collegium_contracts.messages import (
+    Message,
+    Settled,
+    TaskAccepted,
+    TaskCanceled,
+    TaskCompleted,
+    TaskDispatched,
+    TaskFailed,
+    TaskRef,
+)
+
+State = Literal["submitted", "working", "input_required", "completed", "failed", "canceled", "rejected"]
+STATES: tuple[State, ...] = ("submitted", "working", "input_required", "completed", "failed", "canceled", "rejected")
+TERMINAL: frozenset[State] = frozenset(("completed", "failed", "canceled", "rejected"))
+ORDER: dict[State, int] = {state: (0, 1, 1, 2, 2, 2, 2)[index] for index, state in enumerate(STATES)}
+
+
+class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One task of the read model. ``reference`` is its TaskRef and ``settled`` its terminal message, both msgpack."""
+
+    task_id: str
+    tenant: str
+    state: State
+    created_at_ms: int
+    settled_at_ms: int | None = None
+    reference: bytes
+    settled: bytes | None = None
+
+
+def state_of(message: Message) -> State | None:
+    """Returns the state that an event puts its task in; none for events that change nothing."""
+    match message:
+        case TaskAccepted():
+            return "submitted"
+        case TaskDispatched():
+            return "working"
+        case TaskCompleted():
+            return "completed"
+        case TaskFailed():
+            return "failed"
+        case TaskCanceled():
+            return "canceled"
+        case _:
+            return None
+
+
+def fold(events: Iterable[tuple[Message, bytes]]) -> list[TaskRow]:
+    """Folds events (message, payload) into one row a task: the one furthest on."""
+    rows: dict[str, TaskRow] = {}
+    for message, payload in events:
+        row = row_of(message, payload)
+        if row is None:
+            continue
+        known = rows.get(row.task_id)
+        if known is None or ORDER[row.state] > ORDER[known.state]:
+            rows[row.task_id] = row
+    return list(rows.values())
+
+
+def row_of(message: Message, payload: bytes) -> TaskRow | None:
+    """Returns the row that one event makes."""
+    state = state_of(message)
+    if state is None:
+        return None
+    task: TaskRef = message.task  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    settled = isinstance(message, Settled)
+    return TaskRow(
+        task_id=task.id,
+        tenant=task.tenant,
+        state=state,
+        created_at_ms=task.created_at_ms,
+        settled_at_ms=message.settled_at_ms if settled else None,
+        reference=encode(task),
+        settled=payload if settled else None,
+    )

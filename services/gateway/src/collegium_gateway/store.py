@@ -1,0 +1,78 @@
+"""The read model's rows in PostgreSQL, schema ``gateway``. The only SQL of the gateway.
+
+One rule: every read names its tenant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from collegium_gateway.readmodel import ORDER, State, TaskRow
+
+_UPSERT = """
+INSERT INTO gateway.tasks (task_id, tenant, state, progress, created_at_ms, settled_at_ms, reference, settled)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::smallint[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bytea[]
+)
+ON CONFLICT (task_id) DO UPDATE
+SET state = excluded.state, progress = excluded.progress, settled_at_ms = excluded.settled_at_ms,
+    settled = excluded.settled
+WHERE excluded.progress > gateway.tasks.progress
+"""
+_COLUMNS = "task_id, tenant, state, created_at_ms, settled_at_ms, reference, settled"
+
+
+class TaskStore:
+    """Reads and writes task rows."""
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self._pool = pool
+
+    async def upsert(self, rows: Sequence[TaskRow]) -> None:
+        """Writes rows in one statement; a row never moves a task backwards."""
+        await self._pool.execute(
+            _UPSERT,
+            [row.task_id for row in rows],
+            [row.tenant for row in rows],
+            [row.state for row in rows],
+            [ORDER[row.state] for row in rows],
+            [row.created_at_ms for row in rows],
+            [row.settled_at_ms for row in rows],
+            [row.reference for row in rows],
+            [row.settled for row in rows],
+        )
+
+    async def get(self, tenant: str, task_id: str) -> TaskRow | None:
+        """Returns a tenant's task, or none."""
+        record = await self._pool.fetchrow(
+            f"SELECT {_COLUMNS} FROM gateway.tasks WHERE tenant = $1 AND task_id = $2",  # noqa: S608 - constant
+            tenant,
+            task_id,
+        )
+        return _row(record) if record is not None else None
+
+    async def page(
+        self, tenant: str, *, state: State | None, since_ms: int, before: tuple[int, str] | None, limit: int
+    ) -> list[TaskRow]:
+        """Returns a tenant's tasks, newest first, created at or after ``since_ms`` and listed after ``before``."""
+        created, task_id = before if before is not None else (2**62, "")
+        records = await self._pool.fetch(
+            f"SELECT {_COLUMNS} FROM gateway.tasks"  # noqa: S608 - constant
+            " WHERE tenant = $1 AND created_at_ms >= $2 AND (created_at_ms, task_id) < ($3, $4)"
+            " AND ($5::text IS NULL OR state = $5)"
+            " ORDER BY created_at_ms DESC, task_id DESC LIMIT $6",
+            tenant,
+            since_ms,
+            created,
+            task_id,
+            state,
+            limit,
+        )
+        return [_row(record) for record in records]
+
+
+def _row(record: asyncpg.Record) -> TaskRow:
+    return TaskRow(**dict(record))

@@ -1,0 +1,137 @@
+"""``GET /v1/tasks/{id}/events``: a task's states, tokens and result as they happen, resumable on any replica.
+
+States, checkpoints and the result come from EVENTS in order, with the stream's sequence as the event id; tokens come
+live and carry no id. One rule: after ``Last-Event-ID`` nothing stored is left out, on whichever replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from collegium_bus.delivery import Delivery
+from collegium_bus.ordered import OrderedReader
+from collegium_contracts import codec
+from collegium_contracts import subjects as s
+from collegium_contracts.errors import ContractError
+from collegium_contracts.messages import (
+    AttemptStarted,
+    Message,
+    Settled,
+    TaskAccepted,
+    TaskDispatched,
+    TextCheckpointed,
+    TokenChunk,
+)
+from collegium_runtime.platform import Platform
+
+from collegium_gateway import asgi
+from collegium_gateway.asgi import Headers, Receive, Send
+from collegium_gateway.readmodel import TERMINAL
+from collegium_gateway.views import TaskView, settled_view
+
+KEEP_ALIVE_SECONDS = 15.0
+
+
+class TaskEvent(msgspec.Struct, frozen=True):
+    """One server-sent event of a task."""
+
+    event: str
+    data: Any
+    sequence: int | None = None
+
+
+class TaskEvents:
+    """Follows one task for one client."""
+
+    def __init__(self, platform: Platform, tenant: str, view: TaskView, after: int) -> None:
+        self._platform = platform
+        self._tenant = tenant
+        self._view = view
+        self._queue: asyncio.Queue[TaskEvent | None] = asyncio.Queue()
+        task_id = view.id
+        self._reader = OrderedReader(
+            platform.connection,
+            s.EVENTS,
+            [s.task_changed(tenant, task_id), s.attempts_of(tenant, task_id), s.task_settled(tenant, task_id)],
+            self._on_event,
+            start_sequence=after + 1,
+            label="task-events",
+        )
+
+    async def serve(self, receive: Receive, send: Send, headers: Headers) -> None:
+        """Sends events until the task is done or the client is gone."""
+        client = self._platform.connection.client
+        sid = client.subscribe_raw(s.token(self._tenant, self._view.id), self._on_token)
+        self._reader.start()
+        gone = asyncio.create_task(self._wait_for_disconnect(receive))
+        try:
+            await asgi.start_events(send, headers)
+            aged_out = asyncio.create_task(self._finish_from_row())
+            while True:
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                        event = await self._queue.get()
+                except TimeoutError:
+                    await send({"type": "http.response.body", "body": b": keep-alive\n\n", "more_body": True})
+                    continue
+                if event is None:
+                    return
+                await asgi.send_event(send, event.data, event=event.event, event_id=event.sequence)
+                if event.event == "done":
+                    await asgi.end_events(send)
+                    return
+        finally:
+            aged_out.cancel()
+            gone.cancel()
+            client.unsubscribe_raw(sid)
+            await self._reader.stop()
+
+    async def _finish_from_row(self) -> None:
+        """A task that settled so long ago that EVENTS forgot it is finished from the read model."""
+        if self._view.state in TERMINAL:
+            await self._reader.caught_up.wait()
+            self._queue.put_nowait(TaskEvent("done", self._view))
+
+    async def _wait_for_disconnect(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._queue.put_nowait(None)
+
+    def _on_event(self, delivery: Delivery) -> None:
+        try:
+            message = codec.journey.decode(delivery.payload)
+        except ContractError:
+            return
+        if (event := self._event(message, delivery.sequence)) is not None:
+            self._queue.put_nowait(event)
+
+    def _event(self, message: Message, sequence: int) -> TaskEvent | None:
+        match message:
+            case TaskAccepted():
+                return TaskEvent("state", {"state": "submitted"}, sequence)
+            case TaskDispatched():
+                return TaskEvent("state", {"state": "working", "models": message.models}, sequence)
+            case AttemptStarted():
+                data = {"state": "working", "attempt": message.attempt.number, "model": message.attempt.model}
+                return TaskEvent("state", data, sequence)
+            case TextCheckpointed():
+                text = self._platform.keyring.open(self._tenant, message.text).decode(errors="replace")
+                data = {"text": text, "chunks": message.chunks, "attempt": message.attempt.number}
+                return TaskEvent("checkpoint", data, sequence)
+            case Settled():
+                view = settled_view(message, self._platform.keyring)  # pyright: ignore[reportArgumentType]
+                return TaskEvent("done", view, sequence)
+            case _:
+                return None
+
+    def _on_token(self, _subject: bytes, _reply: bytes, payload: bytes, _block: bytes | None) -> None:
+        try:
+            message = codec.journey.decode(payload)
+        except ContractError:
+            return
+        if isinstance(message, TokenChunk):
+            text = self._platform.keyring.open(self._tenant, message.text).decode(errors="replace")
+            data = {"text": text, "number": message.number, "attempt": message.attempt, "delivery": message.delivery}
+            self._queue.put_nowait(TaskEvent("token", data))

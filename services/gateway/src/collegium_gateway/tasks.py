@@ -1,0 +1,170 @@
+"""The task endpoints: submit, get, list, cancel, events."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from datetime import datetime
+from typing import Any
+
+from collegium_runtime.platform import Platform
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from collegium_gateway import asgi
+from collegium_gateway.admission import asked_by_task
+from collegium_gateway.application import Tasks
+from collegium_gateway.chat import describe
+from collegium_gateway.directory import Directory
+from collegium_gateway.errors import ApiError
+from collegium_gateway.principal import Principal
+from collegium_gateway.readmodel import STATES, TERMINAL, State
+from collegium_gateway.replies import json_reply
+from collegium_gateway.requests import decode_task, options_of, parse
+from collegium_gateway.taskevents import TaskEvents
+
+MAX_PAGE = 200
+MAX_WAIT_SECONDS = 300.0
+_PREFER_WAIT = re.compile(r"\bwait=(\d{1,4})\b")
+
+
+class TaskDoor:
+    """The task endpoints over HTTP."""
+
+    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks) -> None:
+        self._platform = platform
+        self._directory = directory
+        self._tasks = tasks
+        self._max_body_bytes = platform.settings.http.max_body_bytes
+
+    def routes(self) -> list[Route]:
+        """The routes of this door."""
+        return [
+            Route("/v1/tasks", self._submit, methods=["POST"]),
+            Route("/v1/tasks", self._list, methods=["GET"]),
+            Route("/v1/tasks/{id}", self._get, methods=["GET"]),
+            Route("/v1/tasks/{id}/cancel", self._cancel, methods=["POST"]),
+            Route("/v1/tasks/{id}/events", self._events, methods=["GET"]),
+        ]
+
+    def _principal(self, request: Request) -> Principal:
+        principal = self._directory.keys.authenticate(request.headers.get("authorization"))
+        principal.need("tasks")
+        return principal
+
+    async def _submit(self, request: Request) -> Response:
+        hop = self._platform.tracing.root(
+            "POST /v1/tasks", "server", incoming_traceparent=request.headers.get("traceparent"), attributes=None
+        )
+        with hop:
+            principal = self._principal(request)
+            body = await asgi.read_body(request.scope, request.receive, self._max_body_bytes)
+            task_request = parse(decode_task, body)
+            asked = asked_by_task(task_request, options_of(task_request))
+            wait_seconds = _wait_of(request)
+            submitted = self._tasks.prepare(principal, asked, waits=wait_seconds > 0)
+            if hop.sampled:
+                describe(hop, submitted)
+            view = await self._tasks.submit(submitted, hop, wait_seconds=wait_seconds)
+        status = 200 if view.state in TERMINAL else 202
+        headers = {
+            "x-request-id": asgi.request_id(request.scope),
+            "traceparent": hop.traceparent,
+            "x-collegium-task-id": view.id,
+            "location": f"/v1/tasks/{view.id}",
+        }
+        return json_reply(view, status, headers)
+
+    async def _get(self, request: Request) -> Response:
+        return json_reply(await self._tasks.get(self._principal(request), request.path_params["id"]))
+
+    async def _list(self, request: Request) -> Response:
+        principal = self._principal(request)
+        query = request.query_params
+        views, more = await self._tasks.page(
+            principal,
+            state=_state_of(query.get("state")),
+            since_ms=_since_of(query.get("since")),
+            before=_cursor_of(query.get("cursor")),
+            limit=_limit_of(query.get("limit")),
+        )
+        return json_reply({"data": views, "next_cursor": _cursor(more) if more is not None else None})
+
+    async def _cancel(self, request: Request) -> Response:
+        return json_reply(await self._tasks.cancel(self._principal(request), request.path_params["id"]))
+
+    async def _events(self, request: Request) -> Response:
+        principal = self._principal(request)
+        view = await self._tasks.get(principal, request.path_params["id"])
+        after = _last_event_of(request.headers.get("last-event-id"))
+        events = TaskEvents(self._platform, principal.tenant, view, after)
+        headers = [(b"x-request-id", asgi.request_id(request.scope).encode("latin-1"))]
+        return _EventResponse(events, headers)
+
+
+class _EventResponse(Response):
+    """A response that is served by :class:`TaskEvents`."""
+
+    def __init__(self, events: TaskEvents, headers: asgi.Headers) -> None:
+        super().__init__()
+        self._events = events
+        self._event_headers = headers
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._events.serve(receive, send, self._event_headers)
+
+
+def _wait_of(request: Request) -> float:
+    match = _PREFER_WAIT.search(request.headers.get("prefer", ""))
+    return min(float(match.group(1)), MAX_WAIT_SECONDS) if match is not None else 0.0
+
+
+def _state_of(text: str | None) -> State | None:
+    if text is None or text == "":
+        return None
+    for state in STATES:
+        if state == text:
+            return state
+    raise ApiError("invalid_value", f"state must be one of {', '.join(STATES)}", param="state")
+
+
+def _since_of(text: str | None) -> int:
+    if not text:
+        return 0
+    try:
+        return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
+    except ValueError:
+        raise ApiError("invalid_value", "since must be a time in RFC 3339", param="since") from None
+
+
+def _limit_of(text: str | None) -> int:
+    if not text:
+        return 50
+    if not text.isdigit() or not 1 <= int(text) <= MAX_PAGE:
+        raise ApiError("invalid_value", f"limit must be between 1 and {MAX_PAGE}", param="limit")
+    return int(text)
+
+
+def _cursor(position: tuple[int, str]) -> str:
+    return base64.urlsafe_b64encode(f"{position[0]}.{position[1]}".encode()).decode().rstrip("=")
+
+
+def _cursor_of(text: str | None) -> tuple[int, str] | None:
+    if not text:
+        return None
+    try:
+        plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        created, _, task_id = plain.partition(".")
+        return int(created), task_id
+    except (binascii.Error, ValueError):
+        raise ApiError("invalid_value", "cursor is not one that a list returned", param="cursor") from None
+
+
+def _last_event_of(text: str | None) -> int:
+    if not text:
+        return 0
+    if not text.isdigit():
+        raise ApiError("invalid_value", "Last-Event-ID must be an id that an event carried", param="Last-Event-ID")
+    return int(text)

@@ -1,0 +1,196 @@
+"""What clients see: settled messages and rows as JSON bodies and headers. Pure, apart from opening envelopes.
+
+One rule: money is a decimal string of dollars, a time is RFC 3339 in UTC, and nothing is shown that was not stored.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from collegium_contracts import codec
+from collegium_contracts.content import Answer, decode_answer
+from collegium_contracts.envelope import Envelope, Keyring
+from collegium_contracts.errors import kind_of
+from collegium_contracts.messages import AttemptUsage, SettledMessage, TaskCompleted, TaskFailed, TaskRef
+from collegium_contracts.money import Usage, picos_to_usd
+
+from collegium_gateway.readmodel import State, TaskRow, state_of
+
+_decode_reference = msgspec.msgpack.Decoder(TaskRef).decode
+
+
+def rfc3339(unix_ms: int) -> str:
+    """Writes Unix milliseconds as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def collegium_of(settled: SettledMessage, trace_id: str) -> dict[str, Any]:
+    """Returns the response extension ``collegium`` of a settled task."""
+    return {
+        "task_id": settled.task.id,
+        "plan": settled.plan,
+        "model": settled.model,
+        "rank": settled.rank,
+        "attempts": len(settled.attempts),
+        "confidence": settled.confidence,
+        "cost_usd": picos_to_usd(settled.usage.cost_usd_picos),
+        "cache": "off",
+        "stop_reason": settled.stop_reason,
+        "trace_id": trace_id,
+    }
+
+
+def usage_of(usage: Usage) -> dict[str, Any]:
+    """Returns a usage as tasks show it."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "estimated": usage.estimated,
+        "cost_usd": picos_to_usd(usage.cost_usd_picos),
+        "charged_usd": picos_to_usd(usage.charge_usd_picos),
+    }
+
+
+def openai_usage(usage: Usage) -> dict[str, Any]:
+    """Returns a usage as OpenAI's chat completions show it."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_input_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def answer_of(keyring: Keyring, tenant: str, envelope: Envelope | None) -> Answer | None:
+    """Opens a sealed answer; none where there is none."""
+    return None if envelope is None else decode_answer(keyring.open(tenant, envelope))
+
+
+def completion(settled: TaskCompleted, answer: Answer, trace_id: str) -> dict[str, Any]:
+    """Returns the body of a chat completion."""
+    return {
+        "id": f"chatcmpl-{settled.task.id}",
+        "object": "chat.completion",
+        "created": settled.task.created_at_ms // 1000,
+        "model": settled.model,
+        "choices": [
+            {
+                "index": index,
+                "message": {
+                    "role": "assistant",
+                    "content": choice.text,
+                    **({"tool_calls": choice.tool_calls} if choice.tool_calls else {}),
+                },
+                "finish_reason": choice.finish_reason,
+            }
+            for index, choice in enumerate(answer.choices)
+        ],
+        "usage": openai_usage(settled.usage),
+        "collegium": collegium_of(settled, trace_id),
+    }
+
+
+def result_headers(settled: SettledMessage) -> list[tuple[bytes, bytes]]:
+    """Returns the headers that say who answered and what it cost."""
+    return [
+        (b"x-collegium-task-id", settled.task.id.encode()),
+        (b"x-collegium-model", settled.model.encode("latin-1", "replace")),
+        (b"x-collegium-rank", settled.rank.encode()),
+        (b"x-collegium-plan", settled.plan.encode()),
+        (b"x-collegium-cache", b"off"),
+        (b"x-collegium-cost-usd", picos_to_usd(settled.usage.cost_usd_picos).encode()),
+    ]
+
+
+class TaskView(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as ``GET /v1/tasks/{id}`` shows it."""
+
+    id: str
+    state: State
+    created_at: str
+    settled_at: str | None = None
+    output: str | None = None
+    choices: list[Any] | None = None
+    usage: dict[str, Any] | None = None
+    collegium: dict[str, Any] | None = None
+    attempts: list[dict[str, Any]] = []
+    stop_reason: str | None = None
+    partial: bool = False
+    error: dict[str, Any] | None = None
+    queue_position: int | None = None
+    model: str = ""
+    priority: str = "normal"
+    tags: dict[str, str] = {}
+
+
+def task_view(row: TaskRow, keyring: Keyring) -> TaskView:
+    """Returns the view of a read-model row."""
+    if row.settled is not None:
+        return settled_view(codec.settled.decode(row.settled), keyring)
+    return open_view(_decode_reference(row.reference), row.state)
+
+
+def open_view(task: TaskRef, state: State) -> TaskView:
+    """Returns the view of a task that has not settled."""
+    return TaskView(
+        id=task.id,
+        state=state,
+        created_at=rfc3339(task.created_at_ms),
+        model=task.model,
+        priority=task.priority,
+        tags=task.tags,
+    )
+
+
+def settled_view(settled: SettledMessage, keyring: Keyring) -> TaskView:
+    """Returns the view of a settled task."""
+    task = settled.task
+    completed = isinstance(settled, TaskCompleted)
+    answer = answer_of(keyring, task.tenant, settled.output if completed else settled.partial)
+    return TaskView(
+        id=task.id,
+        state=state_of(settled) or "failed",
+        created_at=rfc3339(task.created_at_ms),
+        settled_at=rfc3339(settled.settled_at_ms),
+        output=answer.choices[0].text if answer is not None else None,
+        choices=msgspec.to_builtins(answer.choices) if answer is not None else None,
+        usage=usage_of(settled.usage),
+        collegium=collegium_of(settled, ""),
+        attempts=[attempt_view(attempt) for attempt in settled.attempts],
+        stop_reason=settled.stop_reason,
+        partial=answer is not None and not completed,
+        error=error_view(settled) if isinstance(settled, TaskFailed) else None,
+        model=task.model,
+        priority=task.priority,
+        tags=task.tags,
+    )
+
+
+def attempt_view(attempt: AttemptUsage) -> dict[str, Any]:
+    """Returns one attempt as tasks show it."""
+    return {
+        "number": attempt.number,
+        "model": attempt.model,
+        "rank": attempt.rank,
+        "duration_ms": attempt.duration_ms,
+        "succeeded": attempt.succeeded,
+        "error": attempt.error_code or None,
+        "wasted": attempt.wasted,
+        "usage": usage_of(attempt.usage),
+    }
+
+
+def error_view(failed: TaskFailed) -> dict[str, Any]:
+    """Returns a failed task's error as the error bodies show it."""
+    kind = kind_of(failed.error.code)
+    return {
+        "message": failed.error.message,
+        "type": kind.type,
+        "param": failed.error.param,
+        "code": failed.error.code,
+    }

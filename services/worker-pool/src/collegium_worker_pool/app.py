@@ -1,0 +1,68 @@
+"""Wiring of the worker pool: one work loop a pool, the pooled client, the cancellations."""
+
+from __future__ import annotations
+
+import asyncio
+
+from collegium_bus import topology
+from collegium_bus.work import WorkLoop
+from collegium_contracts.journey import work_consumer
+from collegium_runtime.platform import Platform
+
+from collegium_worker_pool.attempts import AttemptRunner
+from collegium_worker_pool.cancels import Cancels
+from collegium_worker_pool.endpoints import endpoints
+from collegium_worker_pool.upstream import Upstream
+
+# Attempts in hand at a time and pool: each waits for a model and holds a lease, a connection and its prompt.
+SLOTS = 128
+DRAIN_SECONDS = 10.0
+
+
+class WorkerPoolApp:
+    """The worker pool as a service."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._upstream = Upstream()
+        self._cancels = Cancels(platform.connection)
+        self._runner = AttemptRunner(
+            platform, self._upstream, endpoints(platform.settings, platform.embedded_model), self._cancels
+        )
+        pools = sorted({model.pool for model in platform.settings.models} | {"general"})
+        self._loops = {
+            pool: WorkLoop(
+                platform.connection, work_consumer(pool), self._runner.handle, platform.dead_letters, slots=SLOTS
+            )
+            for pool in pools
+        }
+        self._runner.loops = self._loops
+        self._started = False
+
+    async def start(self) -> None:
+        """Opens the client, reads the cancellations, and takes work."""
+        await topology.verify(self._platform.connection, "worker-pool", pools=self._loops)
+        await self._upstream.open()
+        await self._cancels.start()
+        for loop in self._loops.values():
+            loop.start()
+        self._platform.metrics.watch_gauge(
+            "collegium_queue_depth", lambda: sum(x.running for x in self._loops.values())
+        )
+        self._started = True
+
+    async def stop(self) -> None:
+        """Finishes what runs, hands back what does not finish in time."""
+        self._started = False
+        await asyncio.gather(*(loop.drain(timeout_seconds=DRAIN_SECONDS) for loop in self._loops.values()))
+        await self._cancels.stop()
+        await self._upstream.close()
+
+    def readiness(self) -> dict[str, bool]:
+        """Whether work is being taken."""
+        return {"taking_work": self._started}
+
+
+def build(platform: Platform) -> WorkerPoolApp:
+    """Builds the service."""
+    return WorkerPoolApp(platform)

@@ -1,0 +1,98 @@
+"""From a call's end to the message that says it. Pure.
+
+A plan of one attempt settles its task straight away; a member of a larger plan ends its attempt, and consensus settles.
+One rule: what was generated is billed when the client ended the call, and not when the platform or the endpoint did.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from collegium_contracts.content import Answer
+from collegium_contracts.envelope import Envelope
+from collegium_contracts.errors import TaskError
+from collegium_contracts.messages import (
+    AttemptAnswered,
+    AttemptEnded,
+    AttemptFailed,
+    AttemptUsage,
+    RunAttempt,
+    SettledMessage,
+    StopReason,
+    TaskCanceled,
+    TaskCompleted,
+    TaskFailed,
+)
+from collegium_contracts.money import Usage
+
+
+class CallEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """How a call ended: sealed output (the answer, or what there was of it), usage, and an error unless it answered."""
+
+    usage: Usage
+    duration_ms: int
+    output: Envelope | None = None
+    finish_reason: str = "stop"
+    error: TaskError | None = None
+    stop_reason: StopReason = "completed"
+
+
+def stop_reason_of(answer: Answer) -> StopReason:
+    """Returns the stop reason that an answer's first finish reason means."""
+    match answer.choices[0].finish_reason:
+        case "length":
+            return "length"
+        case "tool_calls" | "function_call":
+            return "tool_calls"
+        case "content_filter":
+            return "content_filter"
+        case _:
+            return "completed"
+
+
+def call_usage(run: RunAttempt, delivery: int, end: CallEnd) -> AttemptUsage:
+    """Returns the call as it is booked."""
+    return AttemptUsage(
+        number=run.attempt.number,
+        delivery=delivery,
+        model=run.attempt.model,
+        rank=run.attempt.rank,
+        usage=end.usage,
+        duration_ms=end.duration_ms,
+        succeeded=end.error is None,
+        error_code=end.error.code if end.error is not None else "",
+    )
+
+
+def settled(run: RunAttempt, delivery: int, end: CallEnd, now_ms: int) -> SettledMessage:
+    """Returns the terminal message of a plan of one attempt."""
+    canceled = end.stop_reason in ("canceled", "client_disconnected")
+    usage = end.usage
+    if end.error is not None and not canceled:
+        usage = msgspec.structs.replace(usage, charge_usd_picos=0)
+    shared = {
+        "task": run.task,
+        "plan": run.attempt.plan,
+        "stop_reason": end.stop_reason,
+        "usage": usage,
+        "attempts": [call_usage(run, delivery, end)],
+        "settled_at_ms": now_ms,
+        "model": run.attempt.model,
+        "rank": run.attempt.rank,
+    }
+    if canceled:
+        return TaskCanceled(**shared, partial=end.output)
+    if end.error is not None or end.output is None:
+        error = end.error or TaskError(code="internal_error", message=f"task {run.task.id} ended without an answer")
+        return TaskFailed(**shared, error=error, partial=end.output)
+    turn = run.prompt if run.task.conversation else None
+    return TaskCompleted(**shared, output=end.output, turn=turn)
+
+
+def ended(run: RunAttempt, delivery: int, end: CallEnd, now_ms: int) -> AttemptEnded:
+    """Returns the end of one member of a larger plan."""
+    call = call_usage(run, delivery, end)
+    if end.error is not None or end.output is None:
+        error = end.error or TaskError(code="internal_error", message=f"task {run.task.id} ended without an answer")
+        return AttemptFailed(task=run.task, attempt=run.attempt, error=error, call=call, at_ms=now_ms)
+    turn = run.prompt if run.task.conversation else None
+    return AttemptAnswered(task=run.task, attempt=run.attempt, answer=end.output, call=call, at_ms=now_ms, turn=turn)

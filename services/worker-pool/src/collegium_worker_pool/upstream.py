@@ -1,0 +1,146 @@
+"""Calling an OpenAI-compatible endpoint over one pooled HTTP client.
+
+A call ends in a :class:`CallResult` or in :class:`CallFailed`; text that was streamed before a failure stays with the
+call, so that it can be billed. One rule: nothing here retries; whoever asked decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import aiohttp
+import msgspec
+from collegium_contracts.content import Answer
+
+from collegium_worker_pool import failures
+from collegium_worker_pool.endpoints import Endpoint
+from collegium_worker_pool.failures import CallFailed
+from collegium_worker_pool.metering import UpstreamUsage
+from collegium_worker_pool.wire import Chunk, StreamedAnswer, answer_of, decode_chunk, decode_completion
+
+# An answer is bounded by max_tokens; an endpoint that ignores it is cut here.
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+MAX_CONNECTIONS = 1024
+
+OnText = Callable[[str], None]
+
+
+class CallResult(msgspec.Struct, frozen=True):
+    """A finished call: the answer, the endpoint's usage (none where it gave none), and the model it says it was."""
+
+    answer: Answer
+    usage: UpstreamUsage | None
+    model: str
+
+
+class Upstream:
+    """The pooled client. ``open`` and ``close`` bracket its life."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Opens the pool."""
+        connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=60, ttl_dns_cache=60)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=True,
+        )
+
+    async def close(self) -> None:
+        """Closes the pool."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def complete(self, model: str, endpoint: Endpoint, body: bytes, headers: dict[str, str]) -> CallResult:
+        """Makes one call without streaming."""
+        async with self._post(model, endpoint, body, headers) as response:
+            content = await _read(model, response)
+            if response.status >= 400:
+                raise CallFailed(
+                    failures.from_status(model, response.status, content, response.headers.get("Retry-After"))
+                )
+        try:
+            completion = decode_completion(content)
+        except (msgspec.DecodeError, ValueError):
+            raise CallFailed(failures.garbage(model, f"{len(content)} bytes that are no completion")) from None
+        if not completion.choices:
+            raise CallFailed(failures.garbage(model, "no choices"))
+        return CallResult(answer_of(completion), completion.usage, completion.model)
+
+    async def stream(
+        self,
+        model: str,
+        endpoint: Endpoint,
+        body: bytes,
+        headers: dict[str, str],
+        *,
+        into: StreamedAnswer,
+        on_text: OnText,
+    ) -> CallResult:
+        """Makes one call with streaming; ``into`` holds what has come, also when the call fails."""
+        async with self._post(model, endpoint, body, headers) as response:
+            if response.status >= 400:
+                content = await _read(model, response)
+                raise CallFailed(
+                    failures.from_status(model, response.status, content, response.headers.get("Retry-After"))
+                )
+            try:
+                async for line in response.content:
+                    if not line.startswith(b"data:"):
+                        continue
+                    data = line[5:].strip()
+                    if data == b"[DONE]":
+                        break
+                    if text := into.add(_chunk(model, data)):
+                        on_text(text)
+            except (aiohttp.ClientError, ValueError) as error:
+                raise CallFailed(failures.cut(model, len(into.text))) from error
+        if not into.finished:
+            raise CallFailed(failures.cut(model, len(into.text)))
+        return CallResult(into.answer(), into.usage, into.model)
+
+    def _post(self, model: str, endpoint: Endpoint, body: bytes, headers: dict[str, str]) -> _Guarded:
+        assert self._session is not None, "open() comes first"
+        return _Guarded(model, self._session.post(endpoint.url, data=body, headers={**endpoint.headers, **headers}))
+
+
+class _Guarded:
+    """Turns connection failures of a request into :class:`CallFailed`."""
+
+    def __init__(self, model: str, request: aiohttp.client._RequestContextManager) -> None:  # pyright: ignore[reportPrivateUsage]
+        self._model = model
+        self._request = request
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        try:
+            return await self._request.__aenter__()
+        except (aiohttp.ClientError, OSError) as error:
+            raise CallFailed(failures.unreachable(self._model, type(error).__name__)) from error
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        # A response that was not read to its end is closed, so that the endpoint sees the abort.
+        await self._request.__aexit__(*exc_info)  # pyright: ignore[reportArgumentType]
+
+
+async def _read(model: str, response: aiohttp.ClientResponse) -> bytes:
+    try:
+        content = await response.read()
+    except (aiohttp.ClientError, asyncio.IncompleteReadError) as error:
+        raise CallFailed(failures.cut(model, 0)) from error
+    if len(content) > MAX_ANSWER_BYTES:
+        raise CallFailed(failures.garbage(model, f"{len(content)} bytes, more than is accepted"))
+    return content
+
+
+def _chunk(model: str, data: bytes) -> Chunk:
+    try:
+        chunk = decode_chunk(data)
+    except (msgspec.DecodeError, ValueError):
+        raise CallFailed(failures.garbage(model, "a stream event that is no chunk")) from None
+    if chunk.error is not None:
+        raise CallFailed(failures.from_status(model, 500, msgspec.json.encode({"error": chunk.error}), None))
+    return chunk

@@ -1,0 +1,195 @@
+"""OpenAI's chat-completions wire format, as far as a caller needs it. Pure.
+
+One rule: the client's messages and tools pass through byte for byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from collegium_contracts.content import Answer, Choice
+from collegium_contracts.messages import Sampling
+
+from collegium_worker_pool.metering import UpstreamUsage
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    """OpenAI's ``stream_options``."""
+
+    include_usage: bool = True
+
+
+class UpstreamRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of a call; ``max_tokens`` is always sent."""
+
+    model: str
+    messages: msgspec.Raw
+    max_tokens: int
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    stop: list[str] | None = None
+    n: int = 1
+    tools: msgspec.Raw | None = None
+    tool_choice: msgspec.Raw | None = None
+    response_format: msgspec.Raw | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class Completion(msgspec.Struct):
+    """A whole answer."""
+
+    choices: list[_Choice]
+    model: str = ""
+    usage: UpstreamUsage | None = None
+
+
+class FunctionDelta(msgspec.Struct):
+    """A piece of a streamed function call."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallDelta(msgspec.Struct):
+    """A piece of a streamed tool call."""
+
+    index: int = 0
+    id: str | None = None
+    function: FunctionDelta | None = None
+
+
+class Delta(msgspec.Struct):
+    """What a chunk adds."""
+
+    content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+
+
+class ChunkChoice(msgspec.Struct):
+    """One choice of a chunk."""
+
+    index: int = 0
+    delta: Delta = msgspec.field(default_factory=Delta)
+    finish_reason: str | None = None
+
+
+class Chunk(msgspec.Struct):
+    """One event of a stream."""
+
+    choices: list[ChunkChoice] = []
+    model: str = ""
+    usage: UpstreamUsage | None = None
+    error: Any = None
+
+
+_encode = msgspec.json.Encoder().encode
+decode_completion = msgspec.json.Decoder(Completion).decode
+decode_chunk = msgspec.json.Decoder(Chunk).decode
+_decode_raw_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def request_body(upstream_model: str, prompt: bytes, history: bytes | None, sampling: Sampling) -> bytes:
+    """Writes the request; ``prompt`` and ``history`` are JSON lists of messages, history first."""
+    messages = prompt if history is None else _encode(_decode_raw_list(history) + _decode_raw_list(prompt))
+    return _encode(
+        UpstreamRequest(
+            model=upstream_model,
+            messages=msgspec.Raw(messages),
+            max_tokens=sampling.max_tokens or 1,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
+            seed=sampling.seed,
+            stop=sampling.stop,
+            n=sampling.n,
+            tools=sampling.tools,
+            tool_choice=sampling.tool_choice,
+            response_format=sampling.response_format,
+            stream=sampling.stream,
+            stream_options=StreamOptions() if sampling.stream else None,
+        )
+    )
+
+
+def answer_of(completion: Completion) -> Answer:
+    """Returns the answer of a whole completion, choices in index order."""
+    choices = sorted(completion.choices, key=lambda choice: choice.index)
+    return Answer(
+        [
+            Choice(choice.message.content, choice.finish_reason or "stop", choice.message.tool_calls or None)
+            for choice in choices
+        ]
+    )
+
+
+class StreamedAnswer:
+    """Puts a streamed answer together, chunk by chunk."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, list[str]] = {}
+        self._finish: dict[int, str] = {}
+        self._tools: dict[int, dict[int, dict[str, Any]]] = {}
+        self.usage: UpstreamUsage | None = None
+        self.model = ""
+
+    def add(self, chunk: Chunk) -> str:
+        """Takes one chunk and returns the text that it adds to the first choice."""
+        self.usage = chunk.usage or self.usage
+        self.model = chunk.model or self.model
+        added = ""
+        for choice in chunk.choices:
+            texts = self._texts.setdefault(choice.index, [])
+            if choice.delta.content:
+                texts.append(choice.delta.content)
+                if choice.index == 0:
+                    added += choice.delta.content
+            if choice.finish_reason:
+                self._finish[choice.index] = choice.finish_reason
+            for delta in choice.delta.tool_calls or ():
+                self._add_tool(choice.index, delta)
+        return added
+
+    def _add_tool(self, choice: int, delta: ToolCallDelta) -> None:
+        call = self._tools.setdefault(choice, {}).setdefault(
+            delta.index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+        )
+        call["id"] = delta.id or call["id"]
+        if delta.function is not None:
+            call["function"]["name"] += delta.function.name or ""
+            call["function"]["arguments"] += delta.function.arguments or ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice announced its end."""
+        return bool(self._finish) and self._finish.keys() >= self._texts.keys()
+
+    @property
+    def text(self) -> str:
+        """The first choice's text so far."""
+        return "".join(self._texts.get(0, ()))
+
+    def answer(self) -> Answer:
+        """Returns the answer as it stands."""
+        choices: list[Choice] = []
+        for index in sorted(self._texts) or [0]:
+            tools = [msgspec.Raw(_encode(call)) for _, call in sorted(self._tools.get(index, {}).items())]
+            text = "".join(self._texts.get(index, ()))
+            choices.append(Choice(text or (None if tools else ""), self._finish.get(index, "stop"), tools or None))
+        return Answer(choices)
