@@ -229,6 +229,7 @@ class TokenChunk(Message, frozen=True, kw_only=True):
     delivery: int
     number: int
     text: Envelope
+    model: str = ""
 
 
 class TaskAccepted(Message, frozen=True, kw_only=True):

@@ -109,7 +109,8 @@ def _put(raw: dict[str, Any], keys: list[str], value: Any, name: str, problems: 
         if depth == len(keys) - 1:
             place[slot] = value
         elif isinstance(slot, str) and place.get(slot) is None:
-            place[slot] = place = dict[str, Any]()
+            # A number below nothing means an item of a list that is not there.
+            place[slot] = place = list[Any]() if keys[depth + 1].isdecimal() else dict[str, Any]()
         else:
             place = place[slot]
 

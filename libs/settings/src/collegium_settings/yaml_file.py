@@ -31,8 +31,8 @@ class _Loader(_Base):
                 if key_node.value in seen:
                     raise YamlError(f"line {key_node.start_mark.line + 1}", f"the key {key_node.value!r} a second time")
                 seen.add(key_node.value)
-        built: dict[Any, Any] = super().construct_mapping(node, deep=deep)  # pyright: ignore[reportUnknownMemberType] - base chosen at run time
-        return built
+        parent: Any = super()
+        return parent.construct_mapping(node, deep=deep)
 
 
 def parse(data: bytes) -> Any:

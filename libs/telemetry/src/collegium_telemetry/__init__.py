@@ -1,4 +1,5 @@
-"""Telemetry: traces by OpenTelemetry, metrics by prometheus-client, logs by structlog; one name for one thing.
+"""Traces, metrics and logs of Collegium, and their names.
 
-Modules: tracing (one span a hop, sampled at the root), metrics, logs (secrets masked), names.
+Import the modules by name (``collegium_telemetry.tracing``, ``.metrics``, ``.logs``, ``.names``): what a process does
+not use is not loaded. One rule: telemetry never decides what happens to a task, and never shows content or secrets.
 """

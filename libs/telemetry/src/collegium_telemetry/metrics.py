@@ -1,62 +1,126 @@
-"""Prometheus metrics of one service, in a registry of its own.
+"""Prometheus metrics: one registry a service, and label children that are looked up once.
 
-Label children are looked up once and kept, because a lookup costs more than the increment. One rule: no label takes a
-value that a client chooses freely.
+One rule: counting on the hot path is a dictionary access and an addition; whatever has to be computed is computed when
+somebody scrapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from collegium_telemetry import names
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_OVERHEAD = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+# Labels are roster names and states, tens of them; a mistake must not fill the memory of Prometheus.
+LABELS_MAX: Final = 1000
+OTHER: Final = "other"
+PICOS_PER_USD: Final = 10**12
+
+DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 120.0)
+OVERHEAD_BUCKETS: Final = (0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
+TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576)
+
+# Creation times double the number of series and nobody reads them.
+disable_created_metrics()
+
+
+class Family(Generic[M]):
+    """A metric with labels; ``family[state]`` (or ``family[model, kind]``) is its child, made at the first use."""
+
+    __slots__ = ("_children", "_metric", "_width")
+
+    def __init__(self, metric: M, width: int) -> None:
+        self._metric = metric
+        self._width = width
+        self._children: dict[str | tuple[str, ...], M] = {}
+
+    def __getitem__(self, labels: str | tuple[str, ...]) -> M:
+        child = self._children.get(labels)
+        return self._make(labels) if child is None else child
+
+    def _make(self, labels: str | tuple[str, ...]) -> M:
+        values = (labels,) if isinstance(labels, str) else labels
+        if len(self._children) >= LABELS_MAX:
+            return self._metric.labels(*(OTHER,) * self._width)
+        child = self._metric.labels(*values)
+        self._children[labels] = child
+        return child
 
 
 class Metrics:
-    """The metrics that a service may report; unused ones are not shown."""
+    """What one service counts and measures.
+
+    ``tasks["completed"].inc()``, ``task_duration.observe(seconds)``, ``overhead.observe(seconds)``,
+    ``cache_requests["hit_exact"].inc()``, ``model_health[model].set(1)``, ``add_cost(model, picos)``,
+    ``watch_gauge(name, read)`` for what is read at a scrape.
+    """
 
     def __init__(self, service: str) -> None:
         self.service = service
         self.registry = CollectorRegistry()
+        self.tasks = self.counters(names.METRIC_TASKS, "Tasks by the state they settled in", ("state",))
+        self.task_duration = self.histogram(
+            names.METRIC_TASK_DURATION, "From acceptance to settlement", DURATION_BUCKETS
+        )
+        self.overhead = self.histogram(names.METRIC_OVERHEAD, "Everything but the model", OVERHEAD_BUCKETS)
+        self.cost_usd = self.counters(names.METRIC_COST, "Booked cost in dollars, for watching only", ("model",))
+        self.cache_requests = self.counters(names.METRIC_CACHE_REQUESTS, "Looks into the answer caches", ("result",))
+        self.model_health = self.gauges(names.METRIC_MODEL_HEALTH, "1 where a model answers, 0 where not", ("model",))
+        self.token_usage = self.histograms(
+            names.METRIC_TOKEN_USAGE, "Tokens of a call by type", TOKEN_BUCKETS, ("model", "type")
+        )
+        self.operation_duration = self.histograms(
+            names.METRIC_OPERATION_DURATION, "Duration of a model call", DURATION_BUCKETS, ("model",)
+        )
+        self.first_token = self.histograms(
+            names.METRIC_FIRST_TOKEN, "From a streamed call to its first token", DURATION_BUCKETS, ("model",)
+        )
+        self._watched: dict[str, Gauge] = {}
+        # Memory, processor time, open files and start time of the process, read at a scrape.
         ProcessCollector(registry=self.registry)
-        self.tasks = cache(self._tasks)
-        self.task_duration = cache(self._task_duration)
-        self.overhead = cache(self._overhead)
-        self.cost_usd = cache(self._cost_usd)
-        self._gauges: dict[str, Gauge] = {}
-        self._tasks_total = cache(
-            lambda: Counter(names.TASKS_TOTAL, "Tasks by state.", ["state"], registry=self.registry)
-        )
-        self._cost_total = cache(
-            lambda: Counter(names.COST_USD_TOTAL, "Cost booked, in dollars.", ["model"], registry=self.registry)
-        )
 
-    def _tasks(self, state: str) -> Counter:
-        return self._tasks_total().labels(state)
+    def counters(self, name: str, about: str, labels: Sequence[str]) -> Family[Counter]:
+        """Adds a counter with labels."""
+        return Family(Counter(name, about, labels, registry=self.registry), len(labels))
 
-    def _cost_usd(self, model: str) -> Counter:
-        return self._cost_total().labels(model)
+    def gauges(self, name: str, about: str, labels: Sequence[str]) -> Family[Gauge]:
+        """Adds a gauge with labels."""
+        return Family(Gauge(name, about, labels, registry=self.registry), len(labels))
 
-    def _task_duration(self) -> Histogram:
-        return Histogram(
-            names.TASK_DURATION_SECONDS, "Submission to settlement.", buckets=_SECONDS, registry=self.registry
-        )
+    def histograms(self, name: str, about: str, buckets: Sequence[float], labels: Sequence[str]) -> Family[Histogram]:
+        """Adds a histogram with labels."""
+        return Family(Histogram(name, about, labels, registry=self.registry, buckets=buckets), len(labels))
 
-    def _overhead(self) -> Histogram:
-        return Histogram(names.OVERHEAD_SECONDS, "Everything but the model.", buckets=_OVERHEAD, registry=self.registry)
+    def counter(self, name: str, about: str) -> Counter:
+        """Adds a counter without labels."""
+        return Counter(name, about, registry=self.registry)
 
-    def watch_gauge(self, name: str, read: Callable[[], float], help_text: str = "") -> None:
-        """Reports what ``read`` returns at each scrape under a metric's name."""
-        gauge = self._gauges.get(name)
-        if gauge is None:
-            gauge = self._gauges[name] = Gauge(name, help_text or name.replace("_", " "), registry=self.registry)
-        gauge.set_function(read)
+    def histogram(self, name: str, about: str, buckets: Sequence[float] = DURATION_BUCKETS) -> Histogram:
+        """Adds a histogram without labels."""
+        return Histogram(name, about, registry=self.registry, buckets=buckets)
+
+    def watch_gauge(self, name: str, read: Callable[[], float], about: str | None = None) -> None:
+        """Adds a gauge whose value is read at every scrape; the same name again replaces what is read."""
+        if name not in self._watched:
+            self._watched[name] = Gauge(name, about or name, registry=self.registry)
+        self._watched[name].set_function(read)
+
+    def add_cost(self, model: str, picos: int) -> None:
+        """Counts a booked cost; a float for dashboards, the ledger has the exact one."""
+        self.cost_usd[model].inc(picos / PICOS_PER_USD)
 
     def render(self) -> bytes:
-        """Returns the metrics in Prometheus' text format."""
+        """Writes everything in Prometheus's text format 0.0.4."""
         return generate_latest(self.registry)

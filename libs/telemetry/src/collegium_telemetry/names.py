@@ -1,33 +1,56 @@
-"""Names of span attributes and metrics, as the outside contract has them."""
+"""The names of span attributes and metrics: OpenTelemetry's GenAI and messaging conventions, and our own.
+
+One rule: a name that leaves the platform stands here and nowhere else.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-# OpenTelemetry's GenAI and messaging conventions.
+SERVICE_PREFIX: Final = "collegium-"
+
 OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
-USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"  # cache reads included
 USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
-ERROR_TYPE: Final = "error.type"
-DESTINATION_NAME: Final = "messaging.destination.name"
+USAGE_CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
+TOKEN_TYPE: Final = "gen_ai.token.type"
 
-# Ours.
+MESSAGING_SYSTEM: Final = "messaging.system"
+MESSAGING_OPERATION: Final = "messaging.operation.type"
+MESSAGING_DESTINATION: Final = "messaging.destination.name"
+MESSAGING_MESSAGE_ID: Final = "messaging.message.id"
+MESSAGING_CONSUMER: Final = "messaging.consumer.group.name"
+MESSAGING_BATCH_COUNT: Final = "messaging.batch.message_count"
+
+HTTP_METHOD: Final = "http.request.method"
+HTTP_ROUTE: Final = "http.route"
+HTTP_STATUS: Final = "http.response.status_code"
+RPC_SYSTEM: Final = "rpc.system"
+RPC_METHOD: Final = "rpc.method"
+SERVER_ADDRESS: Final = "server.address"
+ERROR_TYPE: Final = "error.type"
+
 TENANT: Final = "collegium.tenant"
 TASK: Final = "collegium.task"
 PLAN: Final = "collegium.plan"
 RANK: Final = "collegium.rank"
 PRIORITY: Final = "collegium.priority"
+ATTEMPT: Final = "collegium.attempt"
 
-# Metrics.
-TASKS_TOTAL: Final = "collegium_tasks"
-TASK_DURATION_SECONDS: Final = "collegium_task_duration_seconds"
-OVERHEAD_SECONDS: Final = "collegium_overhead_seconds"
-QUEUE_DEPTH: Final = "collegium_queue_depth"
-COST_USD_TOTAL: Final = "collegium_cost_usd"
-CACHE_REQUESTS_TOTAL: Final = "collegium_cache_requests"
-MODEL_HEALTH: Final = "collegium_model_health"
-EVENT_LAG: Final = "collegium_event_lag"
+METRIC_TASKS: Final = "collegium_tasks_total"
+METRIC_TASK_DURATION: Final = "collegium_task_duration_seconds"
+METRIC_OVERHEAD: Final = "collegium_overhead_seconds"
+METRIC_QUEUE_DEPTH: Final = "collegium_queue_depth"
+METRIC_COST: Final = "collegium_cost_usd_total"
+METRIC_CACHE_REQUESTS: Final = "collegium_cache_requests_total"
+METRIC_MODEL_HEALTH: Final = "collegium_model_health"
+# The GenAI conventions' metrics as Prometheus spells them.
+METRIC_TOKEN_USAGE: Final = "gen_ai_client_token_usage"  # noqa: S105 - a metric of language models' tokens
+METRIC_OPERATION_DURATION: Final = "gen_ai_client_operation_duration_seconds"
+METRIC_FIRST_TOKEN: Final = "gen_ai_server_time_to_first_token_seconds"  # noqa: S105 - likewise

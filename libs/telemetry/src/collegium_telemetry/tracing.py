@@ -1,146 +1,137 @@
-"""One span a hop, sampled at the root, carried by W3C trace context.
+"""Spans: one a hop, decided once a trace, and free where nobody records.
 
-An unsampled hop touches no SDK: its trace context is passed on as it came, so that a hop costs about a microsecond. A
-sampled hop is a span of the OpenTelemetry SDK. One rule: the root decides, everybody else follows the flag.
+The root (a door) decides whether a trace is recorded, by the client's own flag or by chance; every later hop follows
+the flag in its message's ``traceparent``. An unrecorded hop is a small object around that text. A recorded one is a
+span of OpenTelemetry's SDK, which is loaded only where an endpoint is configured. Each service has a
+:class:`Tracing` of its own and nothing is global, so several can share a process. One rule: no content in attributes;
+``fail`` is given a type and a text that the caller wrote.
 """
 
 from __future__ import annotations
 
-import os
-import random
-import re
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Self
+
+from collegium_telemetry import traceparent as w3c
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.trace import Span, SpanKind, Tracer
+    from collegium_telemetry.recorder import Recorder
 
-HopKind = Literal["server", "client", "producer", "consumer", "internal"]
-Attributes = Mapping[str, Any]
+Kind = Literal["internal", "server", "client", "producer", "consumer"]
+Attribute = str | bool | int | float | Sequence[str]
+Attributes = Mapping[str, Attribute | None]
 
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})\Z")
-_SAMPLED_FLAG = "-01"
+_UNSAMPLED = "-00"
 
 
 class Hop:
-    """One hop's span. ``traceparent`` goes into the headers of what the hop causes."""
+    """One hop of a journey; this base records nothing. Ends with ``end()`` or as a context manager."""
 
-    __slots__ = ("_span", "sampled", "traceparent")
+    __slots__ = ("traceparent",)
 
-    def __init__(self, traceparent: str, span: Span | None) -> None:
+    #: Whether this hop is recorded here.
+    sampled = False
+
+    def __init__(self, traceparent: str) -> None:
         self.traceparent = traceparent
-        self.sampled = span is not None
-        self._span = span
 
     @property
     def trace_id(self) -> str:
-        """The trace's id, 32 hex digits; empty where there is no trace."""
+        """The trace's id, 32 hexadecimal digits."""
         return self.traceparent[3:35]
 
-    def set(self, name: str, value: Any) -> None:
-        """Sets an attribute of a sampled span."""
-        if self._span is not None:
-            self._span.set_attribute(name, value)
+    def set(self, key: str, value: Attribute | None) -> None:
+        """Sets an attribute; None sets nothing."""
 
-    def fail(self, error_type: str) -> None:
-        """Marks the span failed with an error code (never a message, which may hold content)."""
-        if self._span is not None:
-            from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415
-
-            self._span.set_attribute("error.type", error_type)
-            self._span.set_status(Status(StatusCode.ERROR, error_type))
+    def fail(self, error_type: str, message: str | None = None) -> None:
+        """Marks the hop as failed with a low-cardinality type (``error.type``); the message holds no content."""
 
     def end(self) -> None:
-        """Ends the span; ending it twice is harmless."""
-        if self._span is not None:
-            self._span.end()
-            self._span = None
+        """Ends the hop; a second time does nothing."""
 
-    def __enter__(self) -> Hop:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if exc_type is not None:
-            self.fail(getattr(exc, "code", None) or exc_type.__name__)
+        if kind is not None:
+            # An exception's own text may quote content.
+            self.fail(kind.__name__)
         self.end()
 
 
 class Tracing:
-    """The tracer of one service."""
+    """One service's tracing; without a recorder nothing is recorded and flags pass through as they came."""
 
-    def __init__(self, service: str, provider: TracerProvider | None, sample_ratio: float) -> None:
-        self.service = service
-        self._provider = provider
-        self._tracer: Tracer | None = provider.get_tracer("collegium") if provider is not None else None
-        self._sample_ratio = sample_ratio
-        self._random = random.Random()  # noqa: S311 - trace ids and sampling are no secret
+    __slots__ = ("_ratio", "_recorder")
+
+    def __init__(self, recorder: Recorder | None, sample_ratio: float) -> None:
+        self._recorder = recorder
+        self._ratio = sample_ratio
 
     def root(
-        self, name: str, kind: HopKind, *, incoming_traceparent: str | None = None, attributes: Attributes | None = None
+        self, name: str, kind: Kind, *, incoming_traceparent: str | None = None, attributes: Attributes | None = None
     ) -> Hop:
-        """Begins a journey: follows the caller's trace context where it sent one, else makes and samples a new one."""
-        if incoming_traceparent is not None and _TRACEPARENT.match(incoming_traceparent) is not None:
-            return self.hop(name, kind, incoming_traceparent, attributes)
-        if self._tracer is not None and self._random.random() < self._sample_ratio:
-            return self._sampled(name, kind, None, attributes)
-        return Hop(f"00-{self._random.getrandbits(128):032x}-{self._random.getrandbits(64):016x}-00", None)
+        """Begins a journey's first hop and decides whether the trace is recorded.
 
-    def hop(self, name: str, kind: HopKind, traceparent: str | None, attributes: Attributes | None = None) -> Hop:
-        """Continues a journey from the trace context in a message's headers."""
-        if not traceparent or self._tracer is None or not traceparent.endswith(_SAMPLED_FLAG):
-            return Hop(traceparent or "", None)
-        return self._sampled(name, kind, traceparent, attributes)
+        A valid incoming traceparent is continued and its flag obeyed; otherwise a new trace begins, recorded by chance.
+        """
+        if incoming_traceparent:
+            parent = w3c.parse(incoming_traceparent)
+            if parent is not None:
+                if self._recorder is None or not parent[2]:
+                    return Hop(incoming_traceparent[: w3c.LENGTH])
+                return self._recorder.begin(name, kind, parent, attributes, ())
+        if self._recorder is None or not w3c.sampled_by(self._ratio):
+            return Hop(w3c.unsampled())
+        return self._recorder.begin(name, kind, None, attributes, ())
 
-    def _sampled(self, name: str, kind: HopKind, parent: str | None, attributes: Attributes | None) -> Hop:
-        from opentelemetry import trace  # noqa: PLC0415
-        from opentelemetry.context import Context  # noqa: PLC0415
+    def hop(
+        self,
+        name: str,
+        kind: Kind,
+        traceparent: str | None,
+        attributes: Attributes | None = None,
+        links: Sequence[str] | None = None,
+    ) -> Hop:
+        """Begins a later hop below the span that ``traceparent`` names, recorded when its flag says so.
 
-        assert self._tracer is not None, "only a tracer samples"
-        context = Context()
-        match = _TRACEPARENT.match(parent) if parent is not None else None
-        if match is not None:
-            remote = trace.SpanContext(
-                trace_id=int(match.group(1), 16),
-                span_id=int(match.group(2), 16),
-                is_remote=True,
-                trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
-            )
-            context = trace.set_span_in_context(trace.NonRecordingSpan(remote), context)
-        span = self._tracer.start_span(name, context=context, kind=_kind(kind), attributes=attributes)
-        own = span.get_span_context()
-        return Hop(f"00-{own.trace_id:032x}-{own.span_id:016x}-01", span)
+        Without a valid traceparent the hop is of a new trace that is not recorded. ``links`` are traceparents of other
+        traces that the hop also works for.
+        """
+        if not traceparent:
+            return Hop(w3c.unsampled())
+        if self._recorder is None or (traceparent.endswith(_UNSAMPLED) and len(traceparent) == w3c.LENGTH):
+            return Hop(traceparent)
+        parent = w3c.parse(traceparent)
+        if parent is None:
+            return Hop(w3c.unsampled())
+        if not parent[2]:
+            return Hop(traceparent)
+        return self._recorder.begin(name, kind, parent, attributes, links or ())
 
-    def shutdown(self) -> None:
-        """Sends what is pending and stops; blocks for at most the exporter's timeout."""
-        if self._provider is not None:
-            self._provider.shutdown()
+    def flush(self, timeout_seconds: float = 5.0) -> bool:
+        """Sends what is recorded so far; blocks, and returns false where the time was not enough."""
+        return self._recorder is None or self._recorder.flush(timeout_seconds)
 
+    def shutdown(self, timeout_seconds: float = 3.0) -> None:
+        """Sends what is left and ends; blocks for at most about ``timeout_seconds``. Later hops are dropped."""
+        if self._recorder is not None:
+            self._recorder.shutdown(timeout_seconds)
 
-def _kind(kind: HopKind) -> SpanKind:
-    from opentelemetry.trace import SpanKind  # noqa: PLC0415
-
-    return SpanKind[kind.upper()]
+    async def aclose(self, timeout_seconds: float = 3.0) -> None:
+        """Does what ``shutdown`` does in a thread, so that the event loop goes on."""
+        if self._recorder is not None:
+            await asyncio.to_thread(self._recorder.shutdown, timeout_seconds)
 
 
 def setup(service: str, *, otlp_endpoint: str | None, sample_ratio: float) -> Tracing:
-    """Returns a service's tracing; without an endpoint nothing is sampled here and the SDK is not imported.
+    """Makes a service's tracing; ``otlp_endpoint`` is OTLP's base URL (``http://host:4318``), None: no export."""
+    if otlp_endpoint is None:
+        return Tracing(None, sample_ratio)
+    from collegium_telemetry.recorder import Recorder  # noqa: PLC0415 - the SDK costs 0.1 s and 15 MB
 
-    ``otlp_endpoint`` is the base URL of an OTLP/HTTP receiver; traces go to ``<base>/v1/traces``.
-    """
-    if not otlp_endpoint:
-        return Tracing(service, None, 0.0)
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-    from opentelemetry.sdk.trace.sampling import ALWAYS_ON  # noqa: PLC0415
-
-    resource = Resource.create({"service.name": f"collegium-{service}", "service.instance.id": f"{os.getpid()}"})
-    provider = TracerProvider(resource=resource, sampler=ALWAYS_ON, shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(endpoint=otlp_endpoint.rstrip("/") + "/v1/traces", timeout=5)
-    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
-    return Tracing(service, provider, sample_ratio)
+    return Tracing(Recorder(service, otlp_endpoint), sample_ratio)

@@ -1,8 +1,9 @@
-"""Wiring of billing: the pool, the directory of tenants and keys, the fold of EVENTS, the answers."""
+"""Wiring of billing: the pool, the directory of tenants and keys, the answers, the fold of EVENTS."""
 
 from __future__ import annotations
 
-import asyncpg
+from contextlib import AsyncExitStack
+
 from collegium_bus.events import EventLoop
 from collegium_bus.kv import Bucket
 from collegium_bus.shell import Answering
@@ -26,51 +27,52 @@ class BillingApp:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._pool: asyncpg.Pool | None = None
+        self._open = AsyncExitStack()
         self._directory: Directory | None = None
-        self._loop: EventLoop[JourneyMessage] | None = None
-        self._answering: Answering | None = None
+        self._events: EventLoop[JourneyMessage] | None = None
 
     async def start(self) -> None:
-        """Publishes tenants and keys, then answers questions and folds events."""
+        """Publishes tenants and keys, then answers questions and books events."""
         platform = self._platform
-        self._pool = await open_pool(platform.database_url, application_name="collegium-billing")
-        store = Store(self._pool)
+        pool = await open_pool(platform.database_url, application_name="collegium-billing")
+        self._open.push_async_callback(pool.close)
+        store = Store(pool)
+
         self._directory = Directory(store, Bucket(platform.connection, s.KV_TENANTS), platform.now_ms)
+        self._open.push_async_callback(self._directory.stop)
         await self._directory.start(platform.settings.tenants, platform.data_dir)
+
         questions = Questions(store, self._directory, list(platform.settings.tiers))
-        self._answering = Answering(platform.connection, dict(questions.handlers()))
-        await self._answering.start()
-        fold = Fold(store, platform.dead_letters, platform.tracing)
-        self._loop = EventLoop(
+        answering = Answering(platform.connection, dict(questions.handlers()))
+        self._open.push_async_callback(answering.stop)
+        await answering.start()
+
+        self._events = EventLoop(
             platform.connection,
             journey.consumer("billing"),
             codec.journey,
-            fold.handle,
+            Fold(store, platform.dead_letters, platform.tracing).handle,
             platform.dead_letters,
             max_batch=MAX_BATCH,
         )
-        self._loop.start()
-        platform.metrics.watch_gauge(names.EVENT_LAG, lambda: self._loop.lag if self._loop is not None else 0)
+        self._open.push_async_callback(self._events.stop)
+        self._events.start()
+        platform.metrics.watch_gauge(names.EVENT_LAG, self._lag)
 
     async def stop(self) -> None:
         """Takes no more events and questions; what was not committed comes again to the next who asks."""
-        if self._loop is not None:
-            await self._loop.stop()
-            self._loop = None
-        if self._answering is not None:
-            await self._answering.stop()
-        if self._directory is not None:
-            await self._directory.stop()
-        if self._pool is not None:
-            await self._pool.close()
+        await self._open.aclose()
+        self._events = None
 
     def readiness(self) -> dict[str, bool]:
         """Whether events are being booked, and gateways see every tenant as it is."""
         return {
-            "booking": self._loop is not None,
-            "tenants published": self._directory is not None and not self._directory.unpublished,
+            "booking": self._events is not None,
+            "tenants_published": self._directory is not None and not self._directory.unpublished,
         }
+
+    def _lag(self) -> float:
+        return self._events.lag if self._events is not None else 0
 
 
 def build(platform: Platform) -> BillingApp:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import asyncpg
+import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 import structlog
 from collegium_bus.dead import DeadLetters
 from collegium_bus.delivery import Delivery
@@ -62,7 +62,10 @@ class Fold:
         # The database's own words may quote the value, which may be content.
         detail = f"PostgreSQL refused a value of it ({type(error).__name__}, SQLSTATE {error.sqlstate})"
         if not await self._dead_letters.bury(delivery, "unbookable", detail):
-            raise BuryError(f"event {delivery.sequence} of {delivery.stream} cannot be booked, nor dead-lettered now")
+            # Without its cause, which quotes the value and would be logged.
+            raise BuryError(
+                f"event {delivery.sequence} of {delivery.stream} can be neither booked nor dead-lettered now"
+            ) from None
 
 
 def archived(event: Event) -> ArchivedEvent:

@@ -8,9 +8,9 @@ which may be asked again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import asyncpg
+import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 import structlog
 from collegium_bus.errors import RequestRefusedError
 from collegium_contracts import codec
@@ -116,7 +116,7 @@ def _answering(expected: type[Q], answer: Callable[[Q], Awaitable[Message]]) -> 
         if not isinstance(asked, expected):
             raise RequestRefusedError("invalid_value", f"{expected.__name__} is asked here, not {type(asked).__name__}")
         try:
-            return await answer(cast("Q", asked))
+            return await answer(asked)
         except QuestionError as error:
             raise RequestRefusedError(error.code, error.message, error.param) from error
         except _AWAY as error:

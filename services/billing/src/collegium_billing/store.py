@@ -4,12 +4,15 @@ Not here: what events mean (booking) and what figures mean (usage). One rule: wh
 transaction with one statement a table, and doing it again changes nothing.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (asyncpg has no types of its own)
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import asyncpg
+import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 from collegium_store import archive
 from collegium_store.archive import ArchivedEvent
 
@@ -298,5 +301,6 @@ def _sums(row: asyncpg.Record, groups: int) -> Sums:
 
 
 def _key(row: asyncpg.Record) -> Key:
-    fields = dict(row)
-    return Key(**(fields | {"scopes": tuple(fields["scopes"])}))
+    fields: dict[str, Any] = dict(row)
+    fields["scopes"] = tuple(fields["scopes"])
+    return Key(**fields)

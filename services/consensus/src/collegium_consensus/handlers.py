@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 import structlog
-from collegium_bus.delivery import Delivery
-from collegium_bus.errors import BrokerUnavailableError
+from collegium_bus.errors import BrokerUnavailableError, BusError
 from collegium_bus.events import EventOf
 from collegium_bus.settle import settle
 from collegium_contracts import codec
@@ -69,9 +68,13 @@ class Verdicts:
         async with self._slots:
             try:
                 await self._judge(events)
+            except BusError:
+                raise
             except ContractError as error:
-                for event in events:
-                    await self._bury(event.delivery, error)
+                await self._bury(events, error.code, str(error))
+            except Exception as error:  # one task that cannot be judged must not stop the verdicts of all others
+                log.error("panel cannot be judged", task=_task_of(events[0]), exc_info=error)
+                await self._bury(events, "handler_failed", type(error).__name__)
 
     async def _judge(self, events: Sequence[Event]) -> None:
         known = _known(events)
@@ -125,13 +128,14 @@ class Verdicts:
             task, number = member.task, member.attempt.number
             try:
                 answers[number] = decode_answer(self._platform.keyring.open(task.tenant, member.answer))
-            except (UnknownKeyError, msgspec.DecodeError) as error:
+            except (UnknownKeyError, msgspec.DecodeError, ValueError, RecursionError) as error:
                 log.error("answer cannot be read", task=task.id, attempt=number, error=type(error).__name__)
         return answers
 
-    async def _bury(self, delivery: Delivery, error: ContractError) -> None:
-        if not await self._platform.dead_letters.bury(delivery, error.code, str(error)):
-            raise BrokerUnavailableError(f"event {delivery.sequence} can neither be judged nor dead-lettered now")
+    async def _bury(self, events: Sequence[Event], cause: str, detail: str) -> None:
+        for event in events:
+            if not await self._platform.dead_letters.bury(event.delivery, cause, detail):
+                raise BrokerUnavailableError(f"event {event.sequence} can neither be judged nor dead-lettered now")
 
 
 def _task_of(event: Event) -> str:

@@ -66,6 +66,6 @@ def _call(raw: msgspec.Raw) -> str:
     if isinstance(arguments, str):
         try:
             arguments = msgspec.json.decode(arguments)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             arguments = arguments.strip()
     return _sorted_json.encode([named.get("name"), arguments]).decode()

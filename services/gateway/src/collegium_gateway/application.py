@@ -48,6 +48,7 @@ class Piece(msgspec.Struct, frozen=True):
     """One step of a streamed answer: text to pass on, or the settled message that ends it."""
 
     text: str = ""
+    model: str = ""
     settled: SettledMessage | None = None
 
 
@@ -119,7 +120,7 @@ class Tasks:
                     return
                 plain = self._platform.keyring.open(task.tenant, item.text).decode(errors="replace")
                 if new := text.chunk(item.attempt, item.delivery, item.number, plain):
-                    yield Piece(text=new)
+                    yield Piece(text=new, model=item.model)
         except (GeneratorExit, asyncio.CancelledError):
             await self._request_cancel(task.tenant, task.id, "client_disconnected")
             raise
@@ -138,7 +139,7 @@ class Tasks:
                 f" read it at /v1/tasks/{settled.task.id}",
                 task_id=settled.task.id,
             )
-        return Piece(text=rest, settled=settled)
+        return Piece(text=rest, model=settled.model, settled=settled)
 
     async def submit(self, submitted: TaskSubmitted, hop: Hop, *, wait_seconds: float = 0) -> TaskView:
         """Submits a task for later and returns its view; with ``wait_seconds``, waits that long for it to settle."""

@@ -95,7 +95,7 @@ class ChatDoor:
         try:
             async for piece in pieces:
                 if piece.text:
-                    await events.text(piece.text, submitted.task.model)
+                    await events.text(piece.text, piece.model)
                 if piece.settled is not None:
                     await self._finish(asked, events, piece.settled, hop)
         except ApiError as error:

@@ -58,6 +58,7 @@ class TokenStream:
             delivery=self._delivery,
             number=self._number,
             text=self._platform.keyring.seal(task.tenant, text.encode()),
+            model=self._run.attempt.model,
         )
         self._number += 1
         try:

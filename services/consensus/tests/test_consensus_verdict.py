@@ -1,0 +1,144 @@
+"""The count of votes, and the message it becomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from collegium_consensus.verdict import decide
+from collegium_consensus.vote import count, vote
+from collegium_contracts.content import Answer, Choice, decode_answer
+from collegium_contracts.messages import AttemptAnswered, AttemptEnded, TaskCanceled, TaskCompleted, TaskFailed
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def opened(members: list[AttemptEnded]) -> dict[int, Answer]:
+    return {
+        member.attempt.number: decode_answer(member.answer.body)
+        for member in members
+        if isinstance(member, AttemptAnswered)
+    }
+
+
+def judge(make: Any, members: list[AttemptEnded]) -> Any:
+    return decide(members, opened(members), make.now_ms)
+
+
+def texts(*answers: str) -> dict[int, Answer]:
+    return {number: Answer([Choice(text=text)]) for number, text in enumerate(answers, 1)}
+
+
+def test_most_votes_win(make: Any) -> None:
+    members = [make.answered(1, "Lyon"), make.answered(2, "Paris"), make.answered(3, "**paris**")]
+    settled = judge(make, members)
+    assert isinstance(settled, TaskCompleted)
+    assert (settled.model, settled.output, settled.turn) == ("m2", members[1].answer, members[1].turn)
+    assert settled.confidence == pytest.approx(2 / 3)
+    assert settled.stop_reason == "completed"
+    assert [call.number for call in settled.attempts] == [1, 2, 3]
+
+
+def test_a_tie_goes_to_the_lowest_attempt(make: Any) -> None:
+    members = [make.answered(number, text, of=4) for number, text in enumerate(["b", "a", "a", "b"], 1)]
+    settled = judge(make, members)
+    assert (settled.model, settled.confidence, settled.stop_reason) == ("m1", 0.5, "completed")
+
+
+def test_without_two_that_agree_the_first_answer_stands_as_no_majority(make: Any) -> None:
+    settled = judge(make, [make.failed(1), make.answered(2, "a"), make.answered(3, "b")])
+    assert isinstance(settled, TaskCompleted)
+    assert (settled.model, settled.confidence, settled.stop_reason) == ("m2", 0.5, "no_majority")
+
+
+@pytest.mark.parametrize(
+    ("finish", "reason"), [("stop", "completed"), ("length", "length"), ("content_filter", "content_filter")]
+)
+def test_the_stop_reason_is_the_winners(make: Any, finish: str, reason: str) -> None:
+    members = [make.answered(1, "a", finish=finish), make.answered(2, "a"), make.failed(3)]
+    assert judge(make, members).stop_reason == reason
+
+
+def test_all_failed_is_no_verdict(make: Any) -> None:
+    settled = judge(make, [make.failed(1), make.failed(2, "upstream_error"), make.failed(3)])
+    assert isinstance(settled, TaskFailed)
+    assert (settled.error.code, settled.stop_reason) == ("no_verdict", "failed")
+    assert "upstream_error, upstream_timeout" in settled.error.message
+    assert (settled.usage.cost_usd_picos, settled.usage.charge_usd_picos) == (30, 0)
+
+
+def test_a_deadline_without_an_answer_is_a_deadline(make: Any) -> None:
+    settled = judge(make, [make.failed(1), make.failed(2, "deadline_exceeded"), make.failed(3)])
+    assert isinstance(settled, TaskFailed)
+    assert (settled.error.code, settled.stop_reason) == ("deadline_exceeded", "deadline")
+
+
+def test_a_canceled_member_cancels_the_task_and_keeps_what_was_answered(make: Any) -> None:
+    members = [make.answered(1, "a"), make.failed(2, "canceled"), make.failed(3, "upstream_error")]
+    settled = judge(make, members)
+    assert isinstance(settled, TaskCanceled)
+    assert settled.partial == members[0].answer
+    # The answer and what was generated until the cancellation, and not the upstream's failure.
+    assert settled.usage.charge_usd_picos == 24
+
+
+def test_an_answer_that_cannot_be_read_does_not_vote(make: Any) -> None:
+    members = [make.answered(1, "a"), make.answered(2, "b"), make.answered(3, "b")]
+    answers = opened(members)
+    del answers[1]
+    settled = decide(members, answers, make.now_ms)
+    assert (settled.model, settled.confidence) == ("m2", 1.0)
+
+
+def test_none_that_can_be_read_is_no_verdict(make: Any) -> None:
+    settled = decide([make.answered(1, "a", of=1)], {}, make.now_ms)
+    assert isinstance(settled, TaskFailed)
+    assert settled.error.code == "no_verdict"
+
+
+def test_a_wasted_call_costs_and_is_not_charged(make: Any) -> None:
+    wasted = msgspec.structs.replace(make.answered(3, "a"), call=msgspec.structs.replace(make.call(3), wasted=True))
+    settled = judge(make, [make.answered(1, "a"), make.answered(2, "a"), wasted])
+    assert (settled.usage.cost_usd_picos, settled.usage.charge_usd_picos) == (30, 24)
+
+
+def test_tool_calls_agree_without_their_ids_and_whatever_the_order_of_their_arguments() -> None:
+    def calling(call_id: str, arguments: str) -> Answer:
+        call = {"id": call_id, "type": "function", "function": {"name": "find", "arguments": arguments}}
+        return Answer([Choice(finish_reason="tool_calls", tool_calls=[msgspec.Raw(msgspec.json.encode(call))])])
+
+    first, second = calling("a", '{"x":1,"y":"z"}'), calling("b", '{"y": "z", "x": 1}')
+    assert vote(first) == vote(second)
+    assert vote(first) != vote(calling("c", '{"x":2,"y":"z"}'))
+    assert vote(first) != vote(calling("d", "[" * 100_000))
+    assert vote(first) != vote(calling("e", "not json"))
+
+
+def test_nobody_voted() -> None:
+    assert count({}) is None
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", "A.", " b "]), min_size=1, max_size=9))
+def test_the_winner_is_in_the_largest_camp_and_the_first_of_it(answers: list[str]) -> None:
+    counted = count(texts(*answers))
+    assert counted is not None
+    votes = [text.strip(" .").lower() for text in answers]
+    assert counted.agreeing == max(votes.count(one) for one in votes)
+    assert votes.count(votes[counted.winner - 1]) == counted.agreeing
+    assert votes.index(votes[counted.winner - 1]) == counted.winner - 1
+
+
+@given(data=st.data(), outcomes=st.lists(st.sampled_from(["a", "b", "!upstream_error", "!canceled"]), min_size=1))
+def test_the_order_of_members_does_not_matter(make: Any, data: st.DataObject, outcomes: list[str]) -> None:
+    members = [
+        make.failed(number, outcome[1:], of=len(outcomes))
+        if outcome.startswith("!")
+        else make.answered(number, outcome, of=len(outcomes))
+        for number, outcome in enumerate(outcomes, 1)
+    ]
+    shuffled = data.draw(st.permutations(members))
+    settled = judge(make, members)
+    assert judge(make, shuffled) == settled
+    assert 0 <= settled.usage.charge_usd_picos <= sum(member.call.usage.charge_usd_picos for member in members)
+    assert settled.usage.cost_usd_picos == sum(member.call.usage.cost_usd_picos for member in members)

@@ -1,0 +1,73 @@
+"""Wiring of context: the pool, the fold of settled tasks, the answers."""
+
+from __future__ import annotations
+
+import asyncpg
+from collegium_bus.events import EventLoop
+from collegium_bus.shell import Answering
+from collegium_contracts import codec, journey
+from collegium_contracts import subjects as s
+from collegium_contracts.messages import SettledMessage
+from collegium_runtime.platform import Platform
+from collegium_store import open_pool
+from collegium_telemetry import names
+
+from collegium_context.fold import Fold
+from collegium_context.freshness import Freshness
+from collegium_context.handlers import Questions
+from collegium_context.store import Store
+
+# The next turn of a conversation waits for the fold of this one, so events are not collected for long.
+LINGER_SECONDS = 0.005
+
+
+class ContextApp:
+    """Context as a service."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._pool: asyncpg.Pool | None = None
+        self._loop: EventLoop[SettledMessage] | None = None
+        self._answering: Answering | None = None
+
+    async def start(self) -> None:
+        """Folds settled tasks, then answers questions."""
+        platform = self._platform
+        self._pool = await open_pool(platform.database_url, application_name="collegium-context")
+        store = Store(self._pool)
+        consumer = journey.consumer("turns")
+        fold = Fold(store, platform.keyring, platform.dead_letters, platform.tracing)
+        self._loop = EventLoop(
+            platform.connection,
+            consumer,
+            codec.settled,
+            fold.handle,
+            platform.dead_letters,
+            linger_seconds=LINGER_SECONDS,
+        )
+        self._loop.start()
+        freshness = Freshness(platform.connection, platform.direct, consumer)
+        questions = Questions(store, platform.keyring, freshness, platform.tracing)
+        self._answering = Answering(platform.connection, {s.SVC_CONTEXT_TURNS: questions.turns})
+        await self._answering.start()
+        platform.metrics.watch_gauge(names.EVENT_LAG, lambda: self._loop.lag if self._loop is not None else 0)
+
+    async def stop(self) -> None:
+        """Takes no more questions and events; what was not committed comes again to the next who asks."""
+        if self._answering is not None:
+            await self._answering.stop()
+            self._answering = None
+        if self._loop is not None:
+            await self._loop.stop()
+            self._loop = None
+        if self._pool is not None:
+            await self._pool.close()
+
+    def readiness(self) -> dict[str, bool]:
+        """Whether turns are being folded and questions answered."""
+        return {"folding": self._loop is not None, "answering": self._answering is not None}
+
+
+def build(platform: Platform) -> ContextApp:
+    """Builds the service."""
+    return ContextApp(platform)

@@ -1,0 +1,94 @@
+"""Questions in, answers out: the earlier turns of a conversation.
+
+One rule: an answer holds everything that the tenant has seen settled, or it is a refusal that may be asked again.
+"""
+
+from __future__ import annotations
+
+import asyncpg
+import msgspec
+import structlog
+from collegium_bus.errors import RequestRefusedError
+from collegium_contracts import subjects as s
+from collegium_contracts.envelope import Keyring, UnknownKeyError
+from collegium_contracts.ids import CONVERSATION_ID, TENANT_ID
+from collegium_contracts.messages import Message
+from collegium_contracts.requests import TurnsReply, TurnsRequest
+from collegium_telemetry import names
+from collegium_telemetry.tracing import Tracing
+
+from collegium_context.freshness import Freshness
+from collegium_context.store import Store
+from collegium_context.telemetry import SPAN_TURNS
+from collegium_context.turn import make_history
+
+log = structlog.get_logger(__name__)
+
+# What asyncpg raises when the database is away, overloaded or too slow (a timeout is an OSError).
+_AWAY = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+MESSAGES_MAX = 1_000
+# An answer travels in one message, and the broker takes at most a megabyte.
+HISTORY_BYTES_MAX = 768 * 1024
+
+
+class Questions:
+    """Answers what other services ask of context."""
+
+    def __init__(self, store: Store, keyring: Keyring, freshness: Freshness, tracing: Tracing) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._freshness = freshness
+        self._tracing = tracing
+
+    async def turns(self, question: Message, traceparent: str) -> Message:
+        """Answers with the newest messages of a conversation, oldest first."""
+        with self._tracing.hop(SPAN_TURNS, "server", traceparent, {names.DESTINATION_NAME: s.SVC_CONTEXT_TURNS}):
+            asked = _checked(question)
+            await self._freshness.wait(asked.tenant)
+            return await self._read(asked)
+
+    async def _read(self, asked: TurnsRequest) -> TurnsReply:
+        try:
+            newest = await self._store.newest(
+                asked.tenant, asked.conversation, max_messages=asked.max_messages, max_bytes=HISTORY_BYTES_MAX
+            )
+        except _AWAY as error:
+            log.warning("conversation cannot be read", tenant=asked.tenant, error=type(error).__name__)
+            raise RequestRefusedError(
+                "context_unavailable", "the conversations' database is away; ask again"
+            ) from error
+        if newest.is_cut and not newest.turns:
+            raise RequestRefusedError(
+                "context_length_exceeded",
+                f"the last turn of conversation {asked.conversation} is over {HISTORY_BYTES_MAX} bytes; begin a new one",
+                "conversation",
+            )
+        try:
+            opened = [self._keyring.open(asked.tenant, turn) for turn in newest.turns]
+            history = make_history(opened, max_messages=asked.max_messages, is_cut=newest.is_cut)
+        except (UnknownKeyError, msgspec.DecodeError) as error:
+            log.error("stored turns cannot be read", tenant=asked.tenant, error=type(error).__name__)
+            raise RequestRefusedError(
+                "internal_error",
+                f"conversation {asked.conversation} holds turns that cannot be read; see context's log",
+            ) from error
+        if history is None:
+            return TurnsReply(history=None, messages=0)
+        return TurnsReply(
+            history=self._keyring.seal(asked.tenant, history.body),
+            messages=history.messages,
+            history_bytes=len(history.body),
+        )
+
+
+def _checked(question: Message) -> TurnsRequest:
+    if not isinstance(question, TurnsRequest):
+        raise RequestRefusedError("invalid_value", f"{type(question).__name__} is not asked here")
+    # A tenant becomes a subject token: a wildcard would read another tenant's mark.
+    if not TENANT_ID.match(question.tenant):
+        raise RequestRefusedError("invalid_value", "not the id of a tenant", "tenant")
+    if not CONVERSATION_ID.match(question.conversation):
+        raise RequestRefusedError("invalid_value", "not the id of a conversation", "conversation")
+    if not 1 <= question.max_messages <= MESSAGES_MAX:
+        raise RequestRefusedError("invalid_value", f"from 1 to {MESSAGES_MAX}", "max_messages")
+    return question
