@@ -81,7 +81,8 @@ def service_types(file: FileDescriptorProto) -> str:
 
 
 def _types(messages: str, method: MethodDescriptorProto) -> tuple[str, str]:
-    return tuple(f"{messages}.{name.rpartition('.')[2]}" for name in (method.input_type, method.output_type))  # type: ignore[return-value]
+    asked, answered = method.input_type.rpartition(".")[2], method.output_type.rpartition(".")[2]
+    return f"{messages}.{asked}", f"{messages}.{answered}"
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ async def platforms(clean_nats_url: str, tmp_path: Path) -> AsyncIterator[Platfo
             direct=DirectReader(connection),
             claims=ClaimStore(connection),
             dead_letters=DeadLetters(publisher, "consensus"),
-            tracing=tracing or Tracing("consensus", None, 0.0),
+            tracing=tracing or Tracing(None, 0.0),
             metrics=Metrics("consensus"),
             keyring=IdentityKeyring(),
             now_ms=lambda: NOW_MS,

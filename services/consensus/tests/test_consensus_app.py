@@ -14,11 +14,9 @@ from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.messages import DeadLetter, TaskCompleted, TaskFailed, TaskRef
 from collegium_runtime.platform import Platform
-from collegium_telemetry.tracing import Tracing
+from collegium_telemetry.tracing import setup
 from collegium_testing import eventually
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from collegium_testing.otlp import OtlpReceiver
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -158,10 +156,13 @@ async def test_all_members_failed(platforms: Any, make: Any, end_attempt: Any) -
 async def test_a_sampled_verdict_is_a_span_between_the_last_member_and_the_settled_message(
     platforms: Any, make: Any, end_attempt: Any
 ) -> None:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    platform = await platforms(Tracing("consensus", provider, 1.0))
+    with OtlpReceiver() as receiver:
+        tracing = setup("consensus", otlp_endpoint=receiver.endpoint, sample_ratio=1.0)
+        await check_span(await platforms(tracing), receiver, make, end_attempt)
+        await tracing.aclose()
+
+
+async def check_span(platform: Platform, receiver: OtlpReceiver, make: Any, end_attempt: Any) -> None:
     app = build(platform)
     await app.start()
     sampled, unsampled = make.task("1"), make.task("2")
@@ -170,18 +171,14 @@ async def test_a_sampled_verdict_is_a_span_between_the_last_member_and_the_settl
             await end_attempt(platform, make.answered(number, "yes", task=task), traceparent)
     await wait_settled(platform, unsampled)
     await wait_settled(platform, sampled)
-    await eventually(exporter.get_finished_spans)
-    (span,) = exporter.get_finished_spans()
-    assert span.name == "consensus decide"
-    assert span.parent is not None
-    assert f"{span.parent.span_id:016x}" == TRACEPARENT.split("-")[2]
-    assert span.attributes is not None
-    assert span.attributes["messaging.destination.name"] == "attempt.<tenant>.<task>.<n>.ended"
     stored = await settled_of(platform, sampled)
     assert stored is not None
-    assert stored.headers[s.TRACEPARENT] == f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-01"
     await app.stop()
-    provider.shutdown()
+    assert platform.tracing.flush()
+    (span,) = receiver.spans
+    assert (span.name, span.kind, span.parent_span_id) == ("consensus decide", "consumer", TRACEPARENT.split("-")[2])
+    assert span.attributes["messaging.destination.name"] == "attempt.<tenant>.<task>.<n>.ended"
+    assert stored.headers[s.TRACEPARENT] == f"00-{span.trace_id}-{span.span_id}-01"
 
 
 async def dead_letter(platform: Platform, payload: bytes) -> DeadLetter | None:

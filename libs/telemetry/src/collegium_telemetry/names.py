@@ -19,7 +19,7 @@ USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"  # cache reads included
 USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 USAGE_CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"
-TOKEN_TYPE: Final = "gen_ai.token.type"
+TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - the type of a model's tokens
 
 MESSAGING_SYSTEM: Final = "messaging.system"
 MESSAGING_OPERATION: Final = "messaging.operation.type"
@@ -51,6 +51,6 @@ METRIC_COST: Final = "collegium_cost_usd_total"
 METRIC_CACHE_REQUESTS: Final = "collegium_cache_requests_total"
 METRIC_MODEL_HEALTH: Final = "collegium_model_health"
 # The GenAI conventions' metrics as Prometheus spells them.
-METRIC_TOKEN_USAGE: Final = "gen_ai_client_token_usage"  # noqa: S105 - a metric of language models' tokens
+METRIC_TOKEN_USAGE: Final = "gen_ai_client_token_usage"  # noqa: S105 - likewise
 METRIC_OPERATION_DURATION: Final = "gen_ai_client_operation_duration_seconds"
 METRIC_FIRST_TOKEN: Final = "gen_ai_server_time_to_first_token_seconds"  # noqa: S105 - likewise

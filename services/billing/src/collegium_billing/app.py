@@ -51,13 +51,13 @@ class BillingApp:
             platform.connection,
             journey.consumer("billing"),
             codec.journey,
-            Fold(store, platform.dead_letters, platform.tracing).handle,
+            Fold(store, platform.dead_letters, platform.tracing, platform.metrics).handle,
             platform.dead_letters,
             max_batch=MAX_BATCH,
         )
         self._open.push_async_callback(self._events.stop)
         self._events.start()
-        platform.metrics.watch_gauge(names.EVENT_LAG, self._lag)
+        platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, self._lag)
 
     async def stop(self) -> None:
         """Takes no more events and questions; what was not committed comes again to the next who asks."""

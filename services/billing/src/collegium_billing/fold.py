@@ -17,11 +17,12 @@ from collegium_bus.events import EventOf
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import JourneyMessage
 from collegium_store.archive import ArchivedEvent
+from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing
 
 from collegium_billing.booking import book
 from collegium_billing.errors import BuryError
-from collegium_billing.store import Store
+from collegium_billing.store import UNBOOKABLE, Store
 from collegium_billing.telemetry import begin_spans
 
 log = structlog.get_logger(__name__)
@@ -32,10 +33,11 @@ Event = EventOf[JourneyMessage]
 class Fold:
     """Books batches of events."""
 
-    def __init__(self, store: Store, dead_letters: DeadLetters, tracing: Tracing) -> None:
+    def __init__(self, store: Store, dead_letters: DeadLetters, tracing: Tracing, metrics: Metrics) -> None:
         self._store = store
         self._dead_letters = dead_letters
         self._tracing = tracing
+        self._metrics = metrics
 
     async def handle(self, batch: Sequence[Event]) -> None:
         """Books and archives a batch; when it returns, all of it is committed or a dead letter."""
@@ -48,8 +50,8 @@ class Fold:
 
     async def _book(self, batch: Sequence[Event]) -> None:
         try:
-            await self._store.book(book(event.message for event in batch), [archived(event) for event in batch])
-        except asyncpg.DataError as error:
+            costs = await self._store.book(book(event.message for event in batch), [archived(event) for event in batch])
+        except UNBOOKABLE as error:
             # One value that PostgreSQL cannot hold must not stop the books of everybody else.
             if len(batch) == 1:
                 await self._bury(batch[0].delivery, error)
@@ -57,8 +59,11 @@ class Fold:
             log.warning("a batch holds what cannot be booked, booking one by one", events=len(batch))
             for event in batch:
                 await self._book([event])
+            return
+        for model, picos in costs.items():
+            self._metrics.add_cost(model, picos)
 
-    async def _bury(self, delivery: Delivery, error: asyncpg.DataError) -> None:
+    async def _bury(self, delivery: Delivery, error: asyncpg.PostgresError) -> None:
         # The database's own words may quote the value, which may be content.
         detail = f"PostgreSQL refused a value of it ({type(error).__name__}, SQLSTATE {error.sqlstate})"
         if not await self._dead_letters.bury(delivery, "unbookable", detail):

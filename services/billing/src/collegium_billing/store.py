@@ -23,6 +23,8 @@ from collegium_billing.usage import ROWS_MAX, Sums, UsageQuery
 # Shorter than a caller waits for its answer.
 REPORT_SECONDS = 4.0
 POSSIBLE_SPEND_MAX = 10_000
+# What a batch raises when one of its values is at fault, however often it is tried.
+UNBOOKABLE = (asyncpg.DataError, asyncpg.CheckViolationError)
 
 _INSERT_STARTS = """
 INSERT INTO billing.starts (task_id, attempt, delivery, tenant, model, at)
@@ -33,7 +35,9 @@ ON CONFLICT DO NOTHING
 """
 
 # Two tellings of one call merge as booking.merge does: earliest time, wasted once anybody said so.
+# A row that was there before has an xmax, so that only what was booked just now is summed up.
 _INSERT_ATTEMPTS = """
+WITH booked AS (
 INSERT INTO billing.attempts AS standing (
     task_id, attempt, delivery, tenant, project, key_id, model, rank, plan, tags, at, input_tokens,
     cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_picos, wasted, succeeded, error_code,
@@ -54,6 +58,9 @@ FROM unnest(
 ON CONFLICT (task_id, attempt, delivery) DO UPDATE
 SET wasted = standing.wasted OR excluded.wasted, at = least(standing.at, excluded.at)
 WHERE (excluded.wasted AND NOT standing.wasted) OR excluded.at < standing.at
+RETURNING model, cost_picos, standing.xmax = 0 AS is_new
+)
+SELECT model, sum(cost_picos) FROM booked WHERE is_new GROUP BY model
 """
 
 _INSERT_TASKS = """
@@ -139,16 +146,18 @@ class Store:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def book(self, books: Books, archived: Sequence[ArchivedEvent]) -> None:
+    async def book(self, books: Books, archived: Sequence[ArchivedEvent]) -> dict[str, int]:
         """Adds a batch of events and its rows in one transaction; what stands already stays.
 
-        Raises asyncpg.DataError where PostgreSQL cannot hold a value; nothing of the batch is stored then.
+        Returns the cost booked for the first time, in pico-dollars by model. Raises one of UNBOOKABLE where a value
+        cannot be held or is below zero; nothing of the batch is stored then.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             await archive.append(connection, archived)
             await _insert(connection, _INSERT_STARTS, books.starts)
-            await _insert(connection, _INSERT_ATTEMPTS, books.attempts)
+            costs = await _insert(connection, _INSERT_ATTEMPTS, books.attempts)
             await _insert(connection, _INSERT_TASKS, books.tasks)
+        return {model: int(picos) for model, picos in costs}
 
     async def usage(self, asked: UsageQuery) -> tuple[list[Sums], Sums]:
         """Returns the sums by group (at most ROWS_MAX + 1 rows) and the totals, of one moment.
@@ -251,9 +260,10 @@ class Store:
         return [_key(row) for row in rows]
 
 
-async def _insert(connection: Any, statement: str, rows: Sequence[StartRow | AttemptRow | TaskRow]) -> None:
-    if rows:
-        await connection.execute(statement, *map(list, zip(*rows, strict=True)))
+async def _insert(
+    connection: Any, statement: str, rows: Sequence[StartRow | AttemptRow | TaskRow]
+) -> list[asyncpg.Record]:
+    return await connection.fetch(statement, *map(list, zip(*rows, strict=True))) if rows else []
 
 
 async def _insert_key(connection: Any, key: Key) -> bool:

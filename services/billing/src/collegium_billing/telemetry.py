@@ -35,5 +35,5 @@ def begin_spans(tracing: Tracing, batch: Sequence[EventOf[JourneyMessage]]) -> l
             continue
         destination = _DESTINATIONS.get(type(event.message).__name__)
         if destination is not None:
-            begun.append(tracing.hop(SPAN_BOOK, "consumer", traceparent, {names.DESTINATION_NAME: destination}))
+            begun.append(tracing.hop(SPAN_BOOK, "consumer", traceparent, {names.MESSAGING_DESTINATION: destination}))
     return begun

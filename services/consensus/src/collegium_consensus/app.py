@@ -32,7 +32,7 @@ class ConsensusApp:
     async def start(self) -> None:
         """Begins to judge."""
         self._loop.start()
-        self._platform.metrics.watch_gauge(names.EVENT_LAG, lambda: self._loop.lag)
+        self._platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag)
         self._started = True
 
     async def stop(self) -> None:

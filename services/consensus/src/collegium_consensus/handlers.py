@@ -97,7 +97,9 @@ class Verdicts:
     async def _settle(self, members: Sequence[Member], traceparent: str) -> None:
         messages = [member.message for member in members]
         task = messages[0].task
-        hop = self._platform.tracing.hop(SPAN_DECIDE, "consumer", traceparent, {names.DESTINATION_NAME: DESTINATION})
+        hop = self._platform.tracing.hop(
+            SPAN_DECIDE, "consumer", traceparent, {names.MESSAGING_DESTINATION: DESTINATION}
+        )
         with hop:
             settled = decide(messages, self._answers(messages), self._platform.now_ms())
             if hop.sampled:

@@ -50,7 +50,7 @@ class ContextApp:
         questions = Questions(store, platform.keyring, freshness, platform.tracing)
         self._answering = Answering(platform.connection, {s.SVC_CONTEXT_TURNS: questions.turns})
         await self._answering.start()
-        platform.metrics.watch_gauge(names.EVENT_LAG, lambda: self._loop.lag if self._loop is not None else 0)
+        platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag if self._loop is not None else 0)
 
     async def stop(self) -> None:
         """Takes no more questions and events; what was not committed comes again to the next who asks."""

@@ -42,7 +42,7 @@ class Questions:
 
     async def turns(self, question: Message, traceparent: str) -> Message:
         """Answers with the newest messages of a conversation, oldest first."""
-        with self._tracing.hop(SPAN_TURNS, "server", traceparent, {names.DESTINATION_NAME: s.SVC_CONTEXT_TURNS}):
+        with self._tracing.hop(SPAN_TURNS, "server", traceparent, {names.MESSAGING_DESTINATION: s.SVC_CONTEXT_TURNS}):
             asked = _checked(question)
             await self._freshness.wait(asked.tenant)
             return await self._read(asked)
@@ -60,7 +60,7 @@ class Questions:
         if newest.is_cut and not newest.turns:
             raise RequestRefusedError(
                 "context_length_exceeded",
-                f"the last turn of conversation {asked.conversation} is over {HISTORY_BYTES_MAX} bytes; begin a new one",
+                f"the last turn of conversation {asked.conversation} is over {HISTORY_BYTES_MAX} bytes; begin another",
                 "conversation",
             )
         try:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import asyncpg
 from collegium_contracts.envelope import Envelope
 
-# A question waits for its answer; a conversation that takes longer to read is refused, and asked for again.
-READ_SECONDS = 2.0
+# What the asker's patience leaves after the wait for the fold; a conversation that takes longer to read is refused, and asked for again.
+READ_SECONDS = 0.8
 
 _INSERT = """
 INSERT INTO context.turns (task_id, tenant, conversation, sequence, key_id, nonce, body, messages, bytes, created_at)

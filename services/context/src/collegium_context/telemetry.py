@@ -26,7 +26,7 @@ _SAMPLED = "01"
 def begin_spans(tracing: Tracing, batch: Sequence[EventOf[SettledMessage]]) -> list[Hop]:
     """Begins one span for each sampled event."""
     return [
-        tracing.hop(SPAN_FOLD, "consumer", event.traceparent, {names.DESTINATION_NAME: DESTINATION})
+        tracing.hop(SPAN_FOLD, "consumer", event.traceparent, {names.MESSAGING_DESTINATION: DESTINATION})
         for event in batch
         if event.traceparent[-2:] == _SAMPLED
     ]

@@ -68,7 +68,8 @@ _TABLES = (
         succeeded boolean NOT NULL,
         error_code text NOT NULL,
         duration_ms bigint NOT NULL,
-        PRIMARY KEY (task_id, attempt, delivery)
+        PRIMARY KEY (task_id, attempt, delivery),
+        CHECK (cost_picos >= 0 AND least(input_tokens, cached_input_tokens, output_tokens, reasoning_tokens) >= 0)
     )
     """,
     """
@@ -89,7 +90,8 @@ _TABLES = (
         output_tokens bigint NOT NULL,
         reasoning_tokens bigint NOT NULL,
         estimated boolean NOT NULL,
-        charge_picos numeric(38, 0) NOT NULL
+        charge_picos numeric(38, 0) NOT NULL,
+        CHECK (charge_picos >= 0 AND least(input_tokens, cached_input_tokens, output_tokens, reasoning_tokens) >= 0)
     )
     """,
 )

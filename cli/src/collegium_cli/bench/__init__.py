@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against a direct call, and against peers where they are given."""

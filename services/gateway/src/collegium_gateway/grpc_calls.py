@@ -1,0 +1,92 @@
+"""What every gRPC call goes through: who asks, the root span, and errors as canonical status codes.
+
+One rule: a client is told by google.rpc.ErrorInfo what HTTP tells it by ``code``; a defect is logged and told as
+``internal_error``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+import msgspec
+import structlog
+from collegium_runtime.platform import Platform
+from collegium_telemetry.tracing import Hop
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from collegium_gateway.asgi import new_request_id
+from collegium_gateway.directory import Directory
+from collegium_gateway.errors import ApiError
+from collegium_gateway.principal import Principal
+
+log = structlog.get_logger(__name__)
+
+DOMAIN = "collegium"
+DETAILS_KEY = "grpc-status-details-bin"
+# Errors travel in HTTP/2 trailers, which clients bound at 8 KB for all of them, twice the message included.
+MAX_MESSAGE_CHARS = 500
+_STATUS = {code.name: code for code in grpc.StatusCode}
+
+Reply = TypeVar("Reply")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Method(msgspec.Struct, frozen=True):
+    """One RPC: its full name, and the scope that a key needs for it."""
+
+    name: str
+    scope: str
+
+
+class Call:
+    """One call of a principal, under its root span."""
+
+    def __init__(self, context: Context, principal: Principal, hop: Hop, request_id: str) -> None:
+        self._context = context
+        self._request_id = request_id
+        self.principal = principal
+        self.hop = hop
+
+    async def accept(self, task_id: str) -> None:
+        """Sends the initial metadata: the ids by which this call is found again."""
+        await self._context.send_initial_metadata(
+            (
+                ("x-request-id", self._request_id),
+                ("traceparent", self.hop.traceparent),
+                ("x-collegium-task-id", task_id),
+            )
+        )
+
+
+class Calls:
+    """Lets calls in and turns what they raise into statuses."""
+
+    def __init__(self, platform: Platform, directory: Directory) -> None:
+        self._tracing = platform.tracing
+        self._keys = directory.keys
+
+    async def run(self, context: Context, method: Method, work: Callable[[Call], Awaitable[Reply]]) -> Reply:
+        """Returns what ``work`` returns, or aborts the call with the status of what it raised."""
+        metadata = dict(context.invocation_metadata() or ())
+        hop = self._tracing.root(method.name, "server", incoming_traceparent=_text(metadata.get("traceparent")))
+        try:
+            principal = self._keys.authenticate(_text(metadata.get("authorization")))
+            principal.need(method.scope)
+            return await work(Call(context, principal, hop, new_request_id(_text(metadata.get("x-request-id")))))
+        except ApiError as error:
+            refused = error
+        except asyncio.CancelledError:
+            hop.fail("client_disconnected")
+            raise
+        except Exception as error:  # the last line of defence of this door
+            log.error("call failed", method=method.name, exc_info=error)
+            refused = ApiError("internal_error", "the gateway failed on this call; its log says why")
+        finally:
+            hop.end()
+        await refuse(context, refused)
