@@ -1,13 +1,25 @@
-"""Events of the journey as billing's tests want them."""
+"""Events of the journey as billing's tests want them, and a world to run the service in."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
+from collegium_billing.app import BillingApp, build
 from collegium_billing.migrations import MIGRATIONS
+from collegium_bus import topology
+from collegium_bus.ask import ask
+from collegium_bus.connection import Connection, connect
+from collegium_bus.kv import Bucket
+from collegium_bus.publisher import Publisher
+from collegium_contracts import codec
+from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import (
@@ -18,6 +30,7 @@ from collegium_contracts.messages import (
     AttemptStarted,
     AttemptUsage,
     JourneyMessage,
+    Message,
     SettledMessage,
     TaskCanceled,
     TaskCompleted,
@@ -25,7 +38,15 @@ from collegium_contracts.messages import (
     TaskRef,
 )
 from collegium_contracts.money import Price, Usage
-from collegium_store import migrate
+from collegium_contracts.state import TenantRecord
+from collegium_runtime.host import make_platform
+from collegium_runtime.platform import Platform
+from collegium_runtime.runtime_file import Runtime
+from collegium_settings import Settings, TenantSettings
+from collegium_store import migrate, open_pool
+from collegium_store.archive import ARCHIVE_MIGRATIONS
+from collegium_telemetry.metrics import Metrics
+from collegium_telemetry.tracing import Tracing, setup
 from collegium_testing.fixtures import Migrations
 from hypothesis import strategies as st
 
@@ -192,10 +213,100 @@ def make() -> Events:
 
 async def migrate_billing(url: str) -> None:
     """Makes billing's tables and the archive's."""
-    await migrate(url, [MIGRATIONS])
+    await migrate(url, [ARCHIVE_MIGRATIONS, MIGRATIONS])
 
 
 @pytest.fixture(scope="session")
 def database_migrations() -> Migrations:
     """Gives what makes the tables of a test's database."""
     return migrate_billing
+
+
+class World:
+    """A broker with the declared streams, an empty database, and services started on them."""
+
+    def __init__(self, nats_url: str, database_url: str, data_dir: Path, make: Any, stack: AsyncExitStack) -> None:
+        self.make = make
+        self.database_url = database_url
+        self.data_dir = data_dir
+        self._nats_url = nats_url
+        self._stack = stack
+        self.gateway: Connection
+        self.worker: Publisher
+        self.pool: asyncpg.Pool
+
+    async def open(self) -> None:
+        """Connects the test's own hands and declares the streams."""
+        self.gateway = await self.connect("gateway")
+        self.worker = Publisher(await self.connect("worker-pool"))
+        await topology.apply(self.gateway, await topology.plan(self.gateway, pools=["general"]))
+        self.pool = await open_pool(self.database_url, application_name="billing-test")
+        self._stack.push_async_callback(self.pool.close)
+
+    async def connect(self, service: str) -> Connection:
+        """Opens one more connection."""
+        connection = await connect(self._nats_url, service)
+        self._stack.push_async_callback(connection.close)
+        return connection
+
+    async def platform(self, *tenants: TenantSettings, tracing: Tracing | None = None) -> Platform:
+        """What billing is given."""
+        settings = Settings(data_dir=self.data_dir, tenants=tenants)
+        runtime = Runtime(database=self.database_url)
+        connection = await self.connect("billing")
+        tracing = tracing or setup("billing", otlp_endpoint=None, sample_ratio=0.0)
+        return make_platform("billing", settings, runtime, connection, tracing, Metrics("billing"))
+
+    async def billing(self, *tenants: TenantSettings, tracing: Tracing | None = None) -> BillingApp:
+        """A started service."""
+        app = build(await self.platform(*tenants, tracing=tracing))
+        self._stack.push_async_callback(app.stop)
+        await app.start()
+        return app
+
+    async def publish(self, message: Any, traceparent: str = "") -> None:
+        """Publishes one event as a worker would."""
+        await self.worker.publish(
+            subject_of(message),
+            codec.encode(message),
+            message_id="",
+            headers={s.TRACEPARENT: traceparent, s.H_TENANT: "acme"},
+        )
+
+    async def count(self, table: str) -> int:
+        """How many rows a table has."""
+        found: int = await self.pool.fetchval(f"SELECT count(*) FROM {table}")
+        return found
+
+    async def ask(self, subject: str, question: Message, expected: Any) -> Any:
+        """Asks as the gateway does."""
+        return await ask(self.gateway, subject, question, expected)
+
+    async def record(self, tenant: str) -> TenantRecord:
+        """A tenant as gateways see it."""
+        entry = await Bucket(self.gateway, s.KV_TENANTS).get(tenant)
+        assert entry is not None
+        found = codec.state.decode(entry.value)
+        assert isinstance(found, TenantRecord)
+        return found
+
+
+def subject_of(message: Any) -> str:
+    task = message.task
+    match message:
+        case AttemptStarted():
+            return s.attempt_started(task.tenant, task.id, message.attempt.number, message.delivery)
+        case AttemptDiscarded():
+            return s.attempt_discarded(task.tenant, task.id, message.call.number, message.call.delivery)
+        case AttemptAnswered():
+            return s.attempt_ended(task.tenant, task.id, message.call.number)
+        case _:
+            return s.task_settled(task.tenant, task.id)
+
+
+@pytest.fixture
+async def world(clean_nats_url: str, database_url: str, tmp_path: Path, make: Any) -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+        world = World(clean_nats_url, database_url, tmp_path, make, stack)
+        await world.open()
+        yield world

@@ -3,38 +3,27 @@
 import asyncio
 import random
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import asyncpg
 import pytest
 from collegium_billing import keys
-from collegium_billing.app import BillingApp, build
 from collegium_billing.booking import book
 from collegium_billing.errors import KeyConflictError
 from collegium_billing.fold import Event, Fold
 from collegium_billing.store import Store
 from collegium_billing.telemetry import SPAN_BOOK
 from collegium_billing.usage import DAY_MS
-from collegium_bus import topology
-from collegium_bus.ask import ask
-from collegium_bus.connection import Connection, connect
 from collegium_bus.direct import DirectReader
 from collegium_bus.errors import RequestRefusedError
 from collegium_bus.events import EventLoop
 from collegium_bus.kv import Bucket, Entry
-from collegium_bus.publisher import Publisher
 from collegium_contracts import codec, journey
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import (
-    AttemptAnswered,
-    AttemptDiscarded,
-    AttemptStarted,
     DeadLetter,
     JourneyMessage,
-    Message,
 )
 from collegium_contracts.money import picos_to_usd
 from collegium_contracts.requests import (
@@ -49,13 +38,9 @@ from collegium_contracts.requests import (
     UsageRequest,
 )
 from collegium_contracts.state import TenantRecord
-from collegium_runtime.host import make_platform
 from collegium_runtime.platform import Platform
-from collegium_runtime.runtime_file import Runtime
-from collegium_settings import Secret, Settings, TenantSettings
-from collegium_store import open_pool
-from collegium_telemetry.metrics import Metrics
-from collegium_telemetry.tracing import Tracing, setup
+from collegium_settings import Secret, TenantSettings
+from collegium_telemetry.tracing import setup
 from collegium_testing.eventually import eventually
 from collegium_testing.otlp import OtlpReceiver
 
@@ -65,103 +50,13 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 
 
-class World:
-    """A broker with the declared streams, an empty database, and services started on them."""
-
-    def __init__(self, nats_url: str, database_url: str, data_dir: Path, make: Any, stack: AsyncExitStack) -> None:
-        self.make = make
-        self.database_url = database_url
-        self.data_dir = data_dir
-        self._nats_url = nats_url
-        self._stack = stack
-        self.gateway: Connection
-        self.worker: Publisher
-        self.pool: asyncpg.Pool
-
-    async def open(self) -> None:
-        """Connects the test's own hands and declares the streams."""
-        self.gateway = await self.connect("gateway")
-        self.worker = Publisher(await self.connect("worker-pool"))
-        await topology.apply(self.gateway, await topology.plan(self.gateway, pools=["general"]))
-        self.pool = await open_pool(self.database_url, application_name="billing-test")
-        self._stack.push_async_callback(self.pool.close)
-
-    async def connect(self, service: str) -> Connection:
-        """Opens one more connection."""
-        connection = await connect(self._nats_url, service)
-        self._stack.push_async_callback(connection.close)
-        return connection
-
-    async def platform(self, *tenants: TenantSettings, tracing: Tracing | None = None) -> Platform:
-        """What billing is given."""
-        settings = Settings(data_dir=self.data_dir, tenants=tenants)
-        runtime = Runtime(database=self.database_url)
-        connection = await self.connect("billing")
-        tracing = tracing or setup("billing", otlp_endpoint=None, sample_ratio=0.0)
-        return make_platform("billing", settings, runtime, connection, tracing, Metrics("billing"))
-
-    async def billing(self, *tenants: TenantSettings, tracing: Tracing | None = None) -> BillingApp:
-        """A started service."""
-        app = build(await self.platform(*tenants, tracing=tracing))
-        self._stack.push_async_callback(app.stop)
-        await app.start()
-        return app
-
-    async def publish(self, message: Any, traceparent: str = "") -> None:
-        """Publishes one event as a worker would."""
-        await self.worker.publish(
-            subject_of(message),
-            codec.encode(message),
-            message_id="",
-            headers={s.TRACEPARENT: traceparent, s.H_TENANT: "acme"},
-        )
-
-    async def count(self, table: str) -> int:
-        """How many rows a table has."""
-        found: int = await self.pool.fetchval(f"SELECT count(*) FROM {table}")
-        return found
-
-    async def ask(self, subject: str, question: Message, expected: Any) -> Any:
-        """Asks as the gateway does."""
-        return await ask(self.gateway, subject, question, expected)
-
-    async def record(self, tenant: str) -> TenantRecord:
-        """A tenant as gateways see it."""
-        entry = await Bucket(self.gateway, s.KV_TENANTS).get(tenant)
-        assert entry is not None
-        found = codec.state.decode(entry.value)
-        assert isinstance(found, TenantRecord)
-        return found
-
-
-def subject_of(message: Any) -> str:
-    task = message.task
-    match message:
-        case AttemptStarted():
-            return s.attempt_started(task.tenant, task.id, message.attempt.number, message.delivery)
-        case AttemptDiscarded():
-            return s.attempt_discarded(task.tenant, task.id, message.call.number, message.call.delivery)
-        case AttemptAnswered():
-            return s.attempt_ended(task.tenant, task.id, message.call.number)
-        case _:
-            return s.task_settled(task.tenant, task.id)
-
-
-@pytest.fixture
-async def world(clean_nats_url: str, database_url: str, tmp_path: Path, make: Any) -> AsyncIterator[World]:
-    async with AsyncExitStack() as stack:
-        world = World(clean_nats_url, database_url, tmp_path, make, stack)
-        await world.open()
-        yield world
-
-
 async def refused(asking: Awaitable[Any]) -> tuple[str, str | None]:
     with pytest.raises(RequestRefusedError) as refusal:
         await asking
     return refusal.value.code, refusal.value.param
 
 
-async def test_events_are_booked_archived_and_reported(world: World) -> None:
+async def test_events_are_booked_archived_and_reported(world: Any) -> None:
     await world.billing(ACME)
     make, task = world.make, world.make.task("a", tags={"team": "x"})
     await world.publish(make.started(task))
@@ -180,7 +75,7 @@ async def test_events_are_booked_archived_and_reported(world: World) -> None:
 
 
 async def test_what_was_committed_and_not_acknowledged_comes_again_and_changes_nothing(
-    world: World, rng: random.Random
+    world: Any, rng: random.Random
 ) -> None:
     make = world.make
     history = [event for number in range(30) for event in make.a_history(number, rng)]
@@ -241,9 +136,7 @@ async def books_of(pool: asyncpg.Pool) -> dict[str, list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize("fault", [{"duration_ms": 2**63}, {"cost": -5}])
-async def test_an_event_that_cannot_be_booked_is_buried_and_the_rest_goes_on(
-    world: World, fault: dict[str, int]
-) -> None:
+async def test_an_event_that_cannot_be_booked_is_buried_and_the_rest_goes_on(world: Any, fault: dict[str, int]) -> None:
     make = world.make
     await world.publish(make.started(make.task("a")))
     await world.publish(make.settled(make.task("b"), [make.call(**fault)]))
@@ -261,7 +154,7 @@ async def test_an_event_that_cannot_be_booked_is_buried_and_the_rest_goes_on(
     assert await world.count("billing.starts") == 1
 
 
-async def dead_letter(world: World, tenant: str) -> DeadLetter | None:
+async def dead_letter(world: Any, tenant: str) -> DeadLetter | None:
     stored = await DirectReader(world.gateway).last(s.DEAD, s.dead("billing", tenant))
     if stored is None:
         return None
@@ -270,7 +163,7 @@ async def dead_letter(world: World, tenant: str) -> DeadLetter | None:
     return letter
 
 
-async def test_tenants_and_keys_of_the_configuration_are_made_once_and_never_overwritten(world: World) -> None:
+async def test_tenants_and_keys_of_the_configuration_are_made_once_and_never_overwritten(world: Any) -> None:
     app = await world.billing(ACME)
     assert all(app.readiness().values())
     record = await world.record("acme")
@@ -285,7 +178,7 @@ async def test_tenants_and_keys_of_the_configuration_are_made_once_and_never_ove
     assert await world.record("acme") == record
 
 
-async def test_the_operator_has_the_key_of_the_file_also_on_a_new_database(world: World) -> None:
+async def test_the_operator_has_the_key_of_the_file_also_on_a_new_database(world: Any) -> None:
     await (await world.billing()).stop()
     path = world.data_dir / "admin.key"
     made = keys.parse(path.read_text().strip(), "test")
@@ -300,14 +193,14 @@ async def test_the_operator_has_the_key_of_the_file_also_on_a_new_database(world
     ]
 
 
-async def test_a_configured_key_of_somebody_else_stops_the_start(world: World) -> None:
+async def test_a_configured_key_of_somebody_else_stops_the_start(world: Any) -> None:
     thief = TenantSettings(id="thief", api_key=Secret(FIRST_KEY))
     with pytest.raises(KeyConflictError, match="thief"):
         await world.billing(ACME, thief)
     assert await world.count("billing.tenants") == 2
 
 
-async def test_a_record_that_differs_is_published_again_at_start(world: World) -> None:
+async def test_a_record_that_differs_is_published_again_at_start(world: Any) -> None:
     await (await world.billing(ACME)).stop()
     standing = await world.record("acme")
     bucket = Bucket(world.gateway, s.KV_TENANTS)
@@ -316,7 +209,7 @@ async def test_a_record_that_differs_is_published_again_at_start(world: World) -
     assert await world.record("acme") == standing
 
 
-async def test_keys_are_made_listed_and_revoked_and_gateways_follow(world: World) -> None:
+async def test_keys_are_made_listed_and_revoked_and_gateways_follow(world: Any) -> None:
     await world.billing(ACME)
     seen: dict[str, bool] = {}
 
@@ -346,7 +239,7 @@ async def test_keys_are_made_listed_and_revoked_and_gateways_follow(world: World
     await watch.stop()
 
 
-async def test_tenants_are_made_and_listed(world: World) -> None:
+async def test_tenants_are_made_and_listed(world: Any) -> None:
     await world.billing(ACME)
     made = await world.ask(s.SVC_BILLING_TENANT_CREATE, TenantCreate(tenant="new-one", tier="free"), TenantsReply)
     assert [(row.id, row.tier, row.keys) for row in made.tenants] == [("new-one", "free", 0)]
@@ -355,7 +248,7 @@ async def test_tenants_are_made_and_listed(world: World) -> None:
     assert [(row.id, row.keys) for row in listed.tenants] == [("acme", 1), ("new-one", 0), ("operator", 1)]
 
 
-async def test_bad_questions_are_refused_with_code_and_field(world: World) -> None:
+async def test_bad_questions_are_refused_with_code_and_field(world: Any) -> None:
     await world.billing(ACME)
 
     def create(**fields: Any) -> Awaitable[Any]:
@@ -386,14 +279,14 @@ async def test_bad_questions_are_refused_with_code_and_field(world: World) -> No
     assert await refused(wrong_kind) == ("invalid_value", None)
 
 
-async def test_two_replicas_may_start_at_once(world: World) -> None:
+async def test_two_replicas_may_start_at_once(world: Any) -> None:
     apps = await asyncio.gather(*(world.billing(ACME) for _ in range(2)))
     assert all(all(app.readiness().values()) for app in apps)
     assert len((await world.record("acme")).keys) == 1
     assert len((await world.record("operator")).keys) == 1
 
 
-async def test_sampled_events_have_a_span_and_others_none(world: World) -> None:
+async def test_sampled_events_have_a_span_and_others_none(world: Any) -> None:
     make = world.make
     with OtlpReceiver() as receiver:
         tracing = setup("billing", otlp_endpoint=receiver.endpoint, sample_ratio=1.0)

@@ -117,6 +117,7 @@ async def platforms(clean_nats_url: str, tmp_path: Path) -> AsyncIterator[Platfo
         publisher = Publisher(connection)
         return Platform(
             service="consensus",
+            instance=connection.instance,
             settings=Settings(),
             data_dir=tmp_path,
             database_url="",

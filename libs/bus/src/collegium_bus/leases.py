@@ -2,7 +2,9 @@
 
 A lease is a value {owner, epoch, expires}; taking and renewing are compare-and-sets on the value's revision, so two
 owners are impossible at the broker. An owner that could not renew before its own expiry (by its own clock, less a
-margin) stops acting. One rule: expiry is judged with a margin on both sides, so clocks may differ by that margin.
+margin) stops acting. An owner that comes back under its own name takes its leases at once: the epoch grows, and a
+leftover of its former life is refused at its next renewal. One rule: expiry is judged with a margin on both sides, so
+clocks may differ by that margin.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from collegium_bus.kv import Bucket
 
 log = structlog.get_logger(__name__)
 
-LEASE_SECONDS = 10.0
-CLOCK_MARGIN_SECONDS = 2.0
+LEASE_SECONDS = 6.0
+CLOCK_MARGIN_SECONDS = 1.0
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -110,7 +112,7 @@ class LeaseHolder:
     async def _take(self, name: str) -> None:
         entry = await self._bucket.get(name)
         standing = msgspec.json.decode(entry.value, type=Lease) if entry is not None else Lease("", 0, 0.0)
-        if standing.owner and standing.expires + CLOCK_MARGIN_SECONDS > self._now():
+        if standing.owner not in ("", self._owner) and standing.expires + CLOCK_MARGIN_SECONDS > self._now():
             return
         lease = Lease(self._owner, standing.epoch + 1, self._now() + LEASE_SECONDS)
         try:

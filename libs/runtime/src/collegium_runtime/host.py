@@ -36,6 +36,8 @@ from collegium_runtime.runtime_file import Runtime
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 15.0
+# Set by a supervisor that starts a replica again under the same name, so that it takes its leases back at once.
+INSTANCE_VARIABLE = "COLLEGIUM_INSTANCE"
 
 
 class Hosted(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +76,7 @@ def make_platform(
     publisher = Publisher(connection)
     return Platform(
         service=service,
+        instance=os.environ.get(INSTANCE_VARIABLE) or connection.instance,
         settings=settings,
         data_dir=Path(settings.data_dir),
         database_url=settings.database.url or runtime.database,

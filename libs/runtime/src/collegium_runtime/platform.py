@@ -31,9 +31,14 @@ def unix_ms() -> int:
 
 
 class Platform(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a service needs from outside. ``now_ms`` is the service's clock (Unix milliseconds)."""
+    """Everything a service needs from outside.
+
+    ``instance`` names this replica, and stays the same over restarts where a supervisor says so. ``now_ms`` is the
+    service's clock (Unix milliseconds).
+    """
 
     service: Service
+    instance: str
     settings: Settings
     data_dir: Path
     database_url: str

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 import structlog
 from collegium_bus.dead import DeadLetters
 from collegium_bus.delivery import Delivery
 from collegium_bus.events import EventOf
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import JourneyMessage
+from collegium_store import is_poison
 from collegium_store.archive import ArchivedEvent
 from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing
 
 from collegium_billing.booking import book
 from collegium_billing.errors import BuryError
-from collegium_billing.store import UNBOOKABLE, Store
+from collegium_billing.store import Store
 from collegium_billing.telemetry import begin_spans
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,9 @@ class Fold:
     async def _book(self, batch: Sequence[Event]) -> None:
         try:
             costs = await self._store.book(book(event.message for event in batch), [archived(event) for event in batch])
-        except UNBOOKABLE as error:
+        except Exception as error:
+            if not is_poison(error):
+                raise
             # One value that PostgreSQL cannot hold must not stop the books of everybody else.
             if len(batch) == 1:
                 await self._bury(batch[0].delivery, error)
@@ -63,9 +65,10 @@ class Fold:
         for model, picos in costs.items():
             self._metrics.add_cost(model, picos)
 
-    async def _bury(self, delivery: Delivery, error: asyncpg.PostgresError) -> None:
+    async def _bury(self, delivery: Delivery, error: Exception) -> None:
         # The database's own words may quote the value, which may be content.
-        detail = f"PostgreSQL refused a value of it ({type(error).__name__}, SQLSTATE {error.sqlstate})"
+        state: str = getattr(error, "sqlstate", "")
+        detail = f"PostgreSQL refused a value of it ({type(error).__name__}, SQLSTATE {state})"
         if not await self._dead_letters.bury(delivery, "unbookable", detail):
             # Without its cause, which quotes the value and would be logged.
             raise BuryError(

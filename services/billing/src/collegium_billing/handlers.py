@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 import structlog
 from collegium_bus.errors import RequestRefusedError
 from collegium_contracts import codec
@@ -27,6 +26,7 @@ from collegium_contracts.requests import (
     UsageReply,
     UsageRequest,
 )
+from collegium_store import is_transient
 
 from collegium_billing import keys, usage
 from collegium_billing.directory import TENANTS_MAX, Directory
@@ -38,8 +38,6 @@ log = structlog.get_logger(__name__)
 Q = TypeVar("Q", bound=Message)
 Handler = Callable[[Any, str], Awaitable[Message]]
 
-# What asyncpg raises when the database is away, overloaded or too slow (a timeout is an OSError).
-_AWAY = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 KEYS_MAX = 2_000  # what one KeysReply holds
 
 
@@ -119,7 +117,9 @@ def _answering(expected: type[Q], answer: Callable[[Q], Awaitable[Message]]) -> 
             return await answer(asked)
         except QuestionError as error:
             raise RequestRefusedError(error.code, error.message, error.param) from error
-        except _AWAY as error:
+        except Exception as error:
+            if not is_transient(error):
+                raise
             log.warning("question not answered", asked=expected.__name__, error=type(error).__name__)
             raise RequestRefusedError("billing_unavailable", "the books cannot be read in time; ask again") from error
 

@@ -9,6 +9,7 @@ transaction with one statement a table, and doing it again changes nothing.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,8 +24,6 @@ from collegium_billing.usage import ROWS_MAX, Sums, UsageQuery
 # Shorter than a caller waits for its answer.
 REPORT_SECONDS = 4.0
 POSSIBLE_SPEND_MAX = 10_000
-# What a batch raises when one of its values is at fault, however often it is tried.
-UNBOOKABLE = (asyncpg.DataError, asyncpg.CheckViolationError)
 
 _INSERT_STARTS = """
 INSERT INTO billing.starts (task_id, attempt, delivery, tenant, model, at)
@@ -149,8 +148,8 @@ class Store:
     async def book(self, books: Books, archived: Sequence[ArchivedEvent]) -> dict[str, int]:
         """Adds a batch of events and its rows in one transaction; what stands already stays.
 
-        Returns the cost booked for the first time, in pico-dollars by model. Raises one of UNBOOKABLE where a value
-        cannot be held or is below zero; nothing of the batch is stored then.
+        Returns the cost booked for the first time, in pico-dollars by model. Where a value cannot be
+        held or is below zero, nothing of the batch is stored and ``collegium_store.is_poison`` knows the error.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             await archive.append(connection, archived)
@@ -166,14 +165,15 @@ class Store:
         """
         arguments = (asked.from_ms, asked.to_ms, asked.tenant)
         async with (
+            asyncio.timeout(REPORT_SECONDS),
             self._pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            found = await connection.fetch(_usage_sql(()), *arguments, timeout=REPORT_SECONDS)
+            found = await connection.fetch(_usage_sql(()), *arguments)
             totals = _sums(found[0], 0)
             if not asked.groups:
                 return [totals], totals
-            rows = await connection.fetch(_usage_sql(asked.groups), *arguments, timeout=REPORT_SECONDS)
+            rows = await connection.fetch(_usage_sql(asked.groups), *arguments)
             return [_sums(row, len(asked.groups)) for row in rows], totals
 
     async def possible_spend(

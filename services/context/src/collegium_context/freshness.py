@@ -23,11 +23,11 @@ _FIRST_PAUSE_SECONDS = 0.002
 _LONGEST_PAUSE_SECONDS = 0.05
 
 
-class _Position(msgspec.Struct):
+class _Position(msgspec.Struct, frozen=True):
     stream_seq: int = 0
 
 
-class ConsumerInfo(msgspec.Struct):
+class ConsumerInfo(msgspec.Struct, frozen=True):
     """How far a durable consumer is, as the broker says."""
 
     ack_floor: _Position = _Position()

@@ -5,7 +5,6 @@ One rule: an answer holds everything that the tenant has seen settled, or it is 
 
 from __future__ import annotations
 
-import asyncpg
 import msgspec
 import structlog
 from collegium_bus.errors import RequestRefusedError
@@ -14,6 +13,7 @@ from collegium_contracts.envelope import Keyring, UnknownKeyError
 from collegium_contracts.ids import CONVERSATION_ID, TENANT_ID
 from collegium_contracts.messages import Message
 from collegium_contracts.requests import TurnsReply, TurnsRequest
+from collegium_store import is_transient
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Tracing
 
@@ -24,8 +24,6 @@ from collegium_context.turn import make_history
 
 log = structlog.get_logger(__name__)
 
-# What asyncpg raises when the database is away, overloaded or too slow (a timeout is an OSError).
-_AWAY = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 MESSAGES_MAX = 1_000
 # An answer travels in one message, and the broker takes at most a megabyte.
 HISTORY_BYTES_MAX = 768 * 1024
@@ -52,7 +50,9 @@ class Questions:
             newest = await self._store.newest(
                 asked.tenant, asked.conversation, max_messages=asked.max_messages, max_bytes=HISTORY_BYTES_MAX
             )
-        except _AWAY as error:
+        except Exception as error:
+            if not is_transient(error):
+                raise
             log.warning("conversation cannot be read", tenant=asked.tenant, error=type(error).__name__)
             raise RequestRefusedError(
                 "context_unavailable", "the conversations' database is away; ask again"

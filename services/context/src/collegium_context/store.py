@@ -11,7 +11,8 @@ from typing import NamedTuple
 import asyncpg
 from collegium_contracts.envelope import Envelope
 
-# What the asker's patience leaves after the wait for the fold; a conversation that takes longer to read is refused, and asked for again.
+# What the wait for the fold leaves of the asker's patience; a conversation that takes longer to read is refused, and
+# asked for again.
 READ_SECONDS = 0.8
 
 _INSERT = """

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import uvicorn
@@ -28,9 +28,13 @@ from collegium_gateway.store import TaskStore
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.waiting import Waiting
 
+if TYPE_CHECKING:
+    from collegium_gateway.grpc import GrpcDoor
+
 BACKLOG = 2048
 READ_MODEL_LINGER_SECONDS = 0.1
 DRAIN_SECONDS = 8
+GRPC_DRAIN_SECONDS = 5
 
 
 class GatewayApp:
@@ -46,6 +50,7 @@ class GatewayApp:
         self._serving: asyncio.Task[None] | None = None
         self._read_model: EventLoop[JourneyMessage] | None = None
         self.tasks: Tasks | None = None
+        self.grpc: GrpcDoor | None = None
 
     async def start(self) -> None:
         """Reads the directory, opens the read model, then the doors."""
@@ -74,6 +79,10 @@ class GatewayApp:
             self.readiness,
         )
         await self._listen(door)
+        from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it
+
+        self.grpc = GrpcDoor(platform, self._directory, self.tasks, self.readiness)
+        await self.grpc.start()
 
     async def _listen(self, door: HttpDoor) -> None:
         http = self._platform.settings.http
@@ -87,6 +96,7 @@ class GatewayApp:
             interface="asgi3",
             access_log=False,
             log_config=None,
+            proxy_headers=False,
             server_header=False,
             date_header=False,
             timeout_keep_alive=75,
@@ -101,6 +111,8 @@ class GatewayApp:
 
     async def stop(self) -> None:
         """Closes the doors, lets what waits finish, then the rest."""
+        if self.grpc is not None:
+            await self.grpc.stop(GRPC_DRAIN_SECONDS)
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
@@ -115,6 +127,7 @@ class GatewayApp:
         """Whether the doors are open and there is somebody to let in and a model to answer."""
         return {
             "listening": self._server is not None and self._server.started,
+            "grpc": self.grpc is not None and self.grpc.listening,
             "directory": self._directory.ready,
         }
 

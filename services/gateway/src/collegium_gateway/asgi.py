@@ -5,7 +5,7 @@ One rule: every response carries ``x-request-id``, and every error the body of t
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -36,7 +36,7 @@ def request_id(scope: Scope) -> str:
     given = header(scope, b"x-request-id")
     if given and len(given) <= MAX_REQUEST_ID_CHARS and given.isascii() and given.isprintable():
         return given
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 from collegium_protocol.v1 import chat_pb2, chat_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 from collegium_runtime.platform import Platform
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from collegium_gateway.application import Tasks
@@ -51,7 +51,8 @@ class GrpcDoor:
         )
         calls = Calls(platform, directory)
         self._task_service = TaskService(platform, calls, tasks)
-        self._health = health_aio.HealthServicer()
+        # The package's published types do not know its asyncio half.
+        self._health: Any = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
         chat_pb2_grpc.add_ChatServicer_to_server(ChatService(platform, calls, tasks), self._server)
         tasks_pb2_grpc.add_TasksServicer_to_server(self._task_service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

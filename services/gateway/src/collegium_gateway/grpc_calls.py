@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
@@ -20,7 +20,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from collegium_gateway.asgi import new_request_id
+from collegium_gateway.asgi import request_id
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
@@ -73,20 +73,46 @@ class Calls:
 
     async def run(self, context: Context, method: Method, work: Callable[[Call], Awaitable[Reply]]) -> Reply:
         """Returns what ``work`` returns, or aborts the call with the status of what it raised."""
-        metadata = dict(context.invocation_metadata() or ())
+        metadata: dict[str, str | bytes] = dict(context.invocation_metadata() or ())
         hop = self._tracing.root(method.name, "server", incoming_traceparent=_text(metadata.get("traceparent")))
         try:
             principal = self._keys.authenticate(_text(metadata.get("authorization")))
             principal.need(method.scope)
-            return await work(Call(context, principal, hop, new_request_id(_text(metadata.get("x-request-id")))))
+            return await work(Call(context, principal, hop, _request_id(metadata)))
         except ApiError as error:
+            hop.fail(error.code)
             refused = error
         except asyncio.CancelledError:
             hop.fail("client_disconnected")
             raise
         except Exception as error:  # the last line of defence of this door
             log.error("call failed", method=method.name, exc_info=error)
+            hop.fail("internal_error")
             refused = ApiError("internal_error", "the gateway failed on this call; its log says why")
         finally:
             hop.end()
-        await refuse(context, refused)
+        return await refuse(context, refused)
+
+
+async def refuse(context: Context, error: ApiError) -> NoReturn:
+    """Aborts a call with an error's canonical status and its details."""
+    message = error.message[:MAX_MESSAGE_CHARS]
+    code = _STATUS[error.kind.grpc_status]
+    status = Status(code=code.value[0], message=message)
+    known = {"param": (error.param or "")[:MAX_MESSAGE_CHARS], "task_id": error.task_id}
+    reason = ErrorInfo(reason=error.code, domain=DOMAIN, metadata={name: text for name, text in known.items() if text})
+    status.details.add().Pack(reason)
+    if error.retry_after_seconds is not None:
+        delay = Duration()
+        delay.FromMilliseconds(round(error.retry_after_seconds * 1000))
+        status.details.add().Pack(RetryInfo(retry_delay=delay))
+    await context.abort(code, message, ((DETAILS_KEY, status.SerializeToString()),))
+
+
+def _text(value: str | bytes | None) -> str | None:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _request_id(metadata: dict[str, str | bytes]) -> str:
+    given = _text(metadata.get("x-request-id"))
+    return request_id({"headers": [(b"x-request-id", given.encode("latin-1", "replace"))] if given else []})

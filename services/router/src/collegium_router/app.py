@@ -41,7 +41,7 @@ class RouterApp:
         self._closing: set[asyncio.Task[None]] = set()
         self._leases = LeaseHolder(
             Bucket(platform.connection, s.KV_OWNERS),
-            platform.connection.instance,
+            platform.instance,
             [f"ingress-{shard}" for shard in SHARDS],
             on_gained=self._gained,
             on_lost=self._lost,

@@ -34,16 +34,19 @@ log = structlog.get_logger(__name__)
 
 SLOTS = 64
 EXPIRY_SECONDS = 0.25
-# A message older than this at a replay may have been dispatched outside the broker's duplicate window.
-REPLAY_DOUBT_MS = 100_000
 
 
 class Queued(msgspec.Struct, eq=False):
-    """One task in the queue: its message, where it stands, and whether somebody wants it ended."""
+    """One task in the queue: its message, where it stands, and whether somebody wants it ended.
+
+    ``replayed`` marks a task that stood when this owner took the shard: it may have been dispatched, and even settled,
+    before, beyond what the broker's duplicate window remembers.
+    """
 
     submitted: TaskSubmitted
     delivery: Delivery
     shard: IngressShard
+    replayed: bool
     cancel_reason: str = ""
     taken: bool = False
 
@@ -99,7 +102,7 @@ class Dispatcher:
             error = ContractError(f"{type(message).__name__} on {delivery.subject}, where only TaskSubmitted may stand")
             self._tasks.append(asyncio.create_task(self._bury(shard, delivery, error)))
             return
-        queued = Queued(message, delivery, shard)
+        queued = Queued(message, delivery, shard, replayed=not shard.caught_up.is_set())
         self._by_task[message.task.id] = queued
         self._queue.append(queued)
         self._wake.release()
@@ -171,7 +174,7 @@ class Dispatcher:
             return await self._settle(canceled(task, now, reason), hop)
         if now >= task.deadline_ms:
             return await self._settle(expired(task, now), hop)
-        if now - queued.delivery.timestamp_ns // 1_000_000 > REPLAY_DOUBT_MS and await self._stands(submitted):
+        if queued.replayed and await self._stands(submitted):
             return True
         planned = make_plan(submitted, list(self._models.values()), self._recent)
         if isinstance(planned, TaskError):

@@ -1,0 +1,195 @@
+"""Everything that evolution asks of PostgreSQL: all of its SQL stands here.
+
+Which events were folded is kept exactly and in little room: a position up to which everything was, and the single
+events after it. The position follows the consumer's acknowledgements, so what is kept singly is what was folded after
+the oldest event still unacknowledged. An event is known by its sequence and the time it was stored, so that a stream
+made anew, whose sequences begin again, is not taken for the old one. One rule: scores and the marks of their events
+change in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+from collegium_contracts.state import ModelScore
+
+from collegium_evolution.histogram import quantile_ms
+from collegium_evolution.scoring import Call, ScoreKey, Sum, add_up
+
+# Domains are the clients' words; those beyond so many are scored together.
+DOMAINS_MAX = 500
+OTHER_DOMAINS = "(other)"
+# The scoreboard stays far below what one value of a bucket may hold.
+BOARD_ROWS_MAX = 500
+_INT64_MAX = 2**63 - 1
+
+_POSITION = "SELECT sequence, stored_ns FROM evolution.position WHERE durable = $1 FOR UPDATE"
+_MARK = """
+INSERT INTO evolution.folded (sequence, stored_ns) SELECT * FROM unnest($1::int8[], $2::int8[])
+ON CONFLICT DO NOTHING RETURNING sequence, stored_ns
+"""
+_ADD_SCORES = """
+INSERT INTO evolution.scores AS standing (
+    model, domain, rank, calls, succeeded, duration_ms_total, cost_picos, last_at
+)
+SELECT model, domain, rank, calls, succeeded, duration_ms_total, cost_picos::numeric,
+       timestamptz 'epoch' + last_at_ms * interval '1 millisecond'
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::int8[], $5::int8[], $6::int8[], $7::text[], $8::int8[]
+) AS new (model, domain, rank, calls, succeeded, duration_ms_total, cost_picos, last_at_ms)
+ON CONFLICT (model, domain, rank) DO UPDATE
+SET calls = standing.calls + excluded.calls,
+    succeeded = standing.succeeded + excluded.succeeded,
+    duration_ms_total = standing.duration_ms_total + excluded.duration_ms_total,
+    cost_picos = standing.cost_picos + excluded.cost_picos,
+    last_at = greatest(standing.last_at, excluded.last_at)
+"""
+_ADD_DURATIONS = """
+INSERT INTO evolution.durations AS standing (model, domain, rank, bucket, calls)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::int8[])
+ON CONFLICT (model, domain, rank, bucket) DO UPDATE SET calls = standing.calls + excluded.calls
+"""
+_ADVANCE = """
+WITH newest AS (
+    SELECT max(stored_ns) AS stored_ns FROM evolution.folded WHERE sequence <= $2
+), moved AS (
+    UPDATE evolution.position SET sequence = $2, stored_ns = newest.stored_ns
+    FROM newest WHERE durable = $1 AND newest.stored_ns > position.stored_ns
+    RETURNING position.sequence, position.stored_ns
+)
+DELETE FROM evolution.folded USING moved
+WHERE folded.sequence <= moved.sequence AND folded.stored_ns <= moved.stored_ns
+"""
+_NEWEST = """
+SELECT sequence FROM (
+    SELECT sequence, stored_ns FROM evolution.position WHERE durable = $1
+    UNION ALL SELECT sequence, stored_ns FROM evolution.folded
+) AS marks ORDER BY stored_ns DESC LIMIT 1
+"""
+_SCORES = """
+SELECT model, domain, rank, calls, succeeded, duration_ms_total, cost_picos,
+       (extract(epoch FROM last_at) * 1000)::int8 AS last_at_ms
+FROM evolution.scores ORDER BY calls DESC, model, domain, rank LIMIT $1
+"""
+_DURATIONS = """
+SELECT model, domain, rank, bucket, calls FROM evolution.durations
+WHERE (model, domain, rank) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]))
+"""
+
+
+class Folding(NamedTuple):
+    """One event to fold: where it stands, when it was stored there (Unix nanoseconds), and the calls it counts."""
+
+    sequence: int
+    stored_ns: int
+    calls: Sequence[Call]
+
+
+class Board(NamedTuple):
+    """The scores with most calls first, and the sequence of the newest event in them."""
+
+    scores: list[ModelScore]
+    folded_sequence: int
+
+
+class Store:
+    """Evolution's tables over one pool, for the folds of one durable consumer."""
+
+    def __init__(self, pool: asyncpg.Pool, durable: str) -> None:
+        self._pool = pool
+        self._durable = durable
+        self._domains: set[str] = set()
+
+    async def fold(self, events: Sequence[Folding]) -> int:
+        """Adds events to the scores in one transaction and returns how many were new; the others change nothing.
+
+        Raises asyncpg.DataError where PostgreSQL cannot hold a value; nothing of the batch is folded then.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            # Locks out other folds and the clearing of marks, so that no mark goes between here and the insertion.
+            position = await connection.fetchrow(_POSITION, self._durable)
+            fresh = await self._mark(connection, events, tuple(position))
+            sums = add_up(call for event in fresh for call in event.calls)
+            await self._add(connection, await self._admitted(connection, sums))
+        return len(fresh)
+
+    async def _mark(self, connection: Any, events: Sequence[Folding], position: tuple[int, int]) -> list[Folding]:
+        after = {
+            (event.sequence, event.stored_ns): event
+            for event in events
+            if event.sequence > position[0] or event.stored_ns > position[1]
+        }
+        if not after:
+            return []
+        rows = await connection.fetch(_MARK, *_columns(sorted(after)))
+        return [after[row["sequence"], row["stored_ns"]] for row in rows]
+
+    async def _admitted(self, connection: Any, sums: Mapping[ScoreKey, Sum]) -> dict[ScoreKey, list[Sum]]:
+        """Groups sums by the key they are stored under: new domains beyond the limit go together."""
+        if not {key.domain for key in sums} <= self._domains:
+            rows = await connection.fetch("SELECT DISTINCT domain FROM evolution.scores")
+            self._domains = {row["domain"] for row in rows}
+        grouped: defaultdict[ScoreKey, list[Sum]] = defaultdict(list)
+        room = DOMAINS_MAX - len(self._domains)
+        admitted: set[str] = set()
+        for key in sorted(sums):
+            if key.domain not in self._domains and key.domain not in admitted:
+                if len(admitted) >= room:
+                    grouped[key._replace(domain=OTHER_DOMAINS)].append(sums[key])
+                    continue
+                admitted.add(key.domain)
+            grouped[key].append(sums[key])
+        return grouped
+
+    async def _add(self, connection: Any, grouped: Mapping[ScoreKey, Collection[Sum]]) -> None:
+        scores: list[tuple[Any, ...]] = []
+        durations: list[tuple[Any, ...]] = []
+        for key in sorted(grouped):
+            sums = grouped[key]
+            total = Sum()
+            for one in sums:
+                total.merge(one)
+            cost = str(total.cost_picos)
+            scores.append((*key, total.calls, total.succeeded, total.duration_ms_total, cost, total.last_at_ms))
+            durations.extend((*key, bucket, total.durations[bucket]) for bucket in sorted(total.durations))
+        if scores:
+            await connection.execute(_ADD_SCORES, *_columns(scores))
+        if durations:
+            await connection.execute(_ADD_DURATIONS, *_columns(durations))
+
+    async def advance(self, acknowledged: int) -> None:
+        """Moves the position to a sequence up to which every event is acknowledged, and drops the marks before it."""
+        await self._pool.execute(_ADVANCE, self._durable, acknowledged)
+
+    async def marks(self) -> int:
+        """Returns how many single events are marked as folded."""
+        return await self._pool.fetchval("SELECT count(*) FROM evolution.folded")
+
+    async def board(self) -> Board:
+        """Returns the scoreboard of one moment: at most BOARD_ROWS_MAX scores."""
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            newest: int | None = await connection.fetchval(_NEWEST, self._durable)
+            rows = await connection.fetch(_SCORES, BOARD_ROWS_MAX)
+            keys = [ScoreKey(row["model"], row["domain"], row["rank"]) for row in rows]
+            found = await connection.fetch(_DURATIONS, *_columns(keys)) if keys else []
+        counts: defaultdict[ScoreKey, dict[int, int]] = defaultdict(dict)
+        for row in found:
+            counts[ScoreKey(row["model"], row["domain"], row["rank"])][row["bucket"]] = row["calls"]
+        scores = [_score(row, counts[key]) for key, row in zip(keys, rows, strict=True)]
+        return Board(scores, newest or 0)
+
+
+def _score(row: asyncpg.Record, durations: Mapping[int, int]) -> ModelScore:
+    fields = dict(row)
+    cost = min(int(fields.pop("cost_picos")), _INT64_MAX)
+    return ModelScore(**fields, cost_usd_picos=cost, duration_ms_p50=quantile_ms(durations, 0.5))
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,158 @@
+"""``collegium.v1.Tasks``: submit, get, list, cancel, watch.
+
+One rule: after ``after_sequence`` nothing stored is left out, on whichever replica.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import math
+
+from collegium_protocol.v1.tasks_pb2 import (
+    CancelRequest,
+    GetRequest,
+    ListRequest,
+    ListResponse,
+    SubmitRequest,
+    Task,
+    WatchRequest,
+)
+from collegium_protocol.v1.tasks_pb2_grpc import TasksServicer
+from collegium_runtime.platform import Platform
+
+from collegium_gateway import grpc_replies as replies
+from collegium_gateway.application import Tasks
+from collegium_gateway.chat import describe
+from collegium_gateway.errors import ApiError
+from collegium_gateway.grpc_calls import Call, Calls, Context, Method
+from collegium_gateway.grpc_requests import asked_over_tasks, rfc3339_of
+from collegium_gateway.grpc_watch import TaskWatch
+from collegium_gateway.readmodel import STATES, State
+from collegium_gateway.tasks import MAX_PAGE, MAX_WAIT_SECONDS
+
+DEFAULT_PAGE = 50
+SUBMIT, GET, LIST, CANCEL, WATCH = (
+    Method(f"collegium.v1.Tasks/{name}", "tasks") for name in ("Submit", "Get", "List", "Cancel", "Watch")
+)
+
+
+class TaskService(TasksServicer):
+    """The service."""
+
+    def __init__(self, platform: Platform, calls: Calls, tasks: Tasks) -> None:
+        self._platform = platform
+        self._calls = calls
+        self._tasks = tasks
+        self._watches: set[TaskWatch] = set()
+
+    def end_watches(self) -> None:
+        """Ends every Watch with ``not_ready``, so that a stopping gateway need not wait for them."""
+        for watch in self._watches:
+            watch.end()
+
+    async def Submit(self, request: SubmitRequest, context: Context) -> Task:  # noqa: N802 - the RPC's name
+        """Stores a task, and waits for it where that is asked."""
+
+        async def work(call: Call) -> Task:
+            asked = asked_over_tasks(request)
+            wait_seconds = _wait_of(request)
+            submitted = self._tasks.prepare(call.principal, asked, waits=wait_seconds > 0)
+            if call.hop.sampled:
+                describe(call.hop, submitted)
+            await call.accept(submitted.task.id)
+            return replies.task(await self._tasks.submit(submitted, call.hop, wait_seconds=wait_seconds))
+
+        return await self._calls.run(context, SUBMIT, work)
+
+    async def Get(self, request: GetRequest, context: Context) -> Task:  # noqa: N802 - the RPC's name
+        """Returns a task."""
+
+        async def work(call: Call) -> Task:
+            return replies.task(await self._tasks.get(call.principal, request.id))
+
+        return await self._calls.run(context, GET, work)
+
+    async def List(self, request: ListRequest, context: Context) -> ListResponse:  # noqa: N802 - the RPC's name
+        """Returns a page of tasks, newest first."""
+
+        async def work(call: Call) -> ListResponse:
+            views, more = await self._tasks.page(
+                call.principal,
+                state=_state_of(request),
+                since_ms=_since_of(request),
+                before=_cursor_of(request.cursor) if request.cursor else None,
+                limit=_limit_of(request),
+            )
+            return replies.task_list(views, _cursor(more) if more is not None else None)
+
+        return await self._calls.run(context, LIST, work)
+
+    async def Cancel(self, request: CancelRequest, context: Context) -> Task:  # noqa: N802 - the RPC's name
+        """Cancels a task."""
+
+        async def work(call: Call) -> Task:
+            return replies.task(await self._tasks.cancel(call.principal, request.id))
+
+        return await self._calls.run(context, CANCEL, work)
+
+    async def Watch(self, request: WatchRequest, context: Context) -> None:  # noqa: N802 - the RPC's name
+        """Sends a task's events until it is done."""
+
+        async def work(call: Call) -> None:
+            view = await self._tasks.get(call.principal, request.id)
+            await call.accept(view.id)
+            watch = TaskWatch(self._platform, call.principal.tenant, view, request.after_sequence)
+            self._watches.add(watch)
+            try:
+                async with contextlib.aclosing(watch.events()) as events:
+                    async for event in events:
+                        await context.write(replies.watch_event(event))
+            finally:
+                self._watches.discard(watch)
+
+        await self._calls.run(context, WATCH, work)
+
+
+def _wait_of(request: SubmitRequest) -> float:
+    seconds = request.wait_seconds
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ApiError("invalid_value", "wait_seconds must be 0 or more", param="wait_seconds")
+    return min(seconds, MAX_WAIT_SECONDS)
+
+
+def _state_of(request: ListRequest) -> State | None:
+    if not request.state:
+        return None
+    for state in STATES:
+        if state == request.state:
+            return state
+    raise ApiError("invalid_value", f"state must be one of {', '.join(STATES)}", param="state")
+
+
+def _since_of(request: ListRequest) -> int:
+    if not request.HasField("since"):
+        return 0
+    rfc3339_of(request.since, "since")
+    return max(0, request.since.ToMilliseconds())
+
+
+def _limit_of(request: ListRequest) -> int:
+    if not request.HasField("limit"):
+        return DEFAULT_PAGE
+    if not 1 <= request.limit <= MAX_PAGE:
+        raise ApiError("invalid_value", f"limit must be between 1 and {MAX_PAGE}", param="limit")
+    return request.limit
+
+
+def _cursor(position: tuple[int, str]) -> str:
+    return base64.urlsafe_b64encode(f"{position[0]}.{position[1]}".encode()).decode().rstrip("=")
+
+
+def _cursor_of(text: str) -> tuple[int, str]:
+    try:
+        created, _, task_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition(".")
+        return int(created), task_id
+    except (binascii.Error, ValueError):
+        raise ApiError("invalid_value", "cursor is not one that a list returned", param="cursor") from None
