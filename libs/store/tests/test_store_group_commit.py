@@ -69,6 +69,22 @@ async def test_producers_wait_where_the_database_is_slow() -> None:
     await commits.close()
 
 
+async def test_room_given_to_a_cancelled_caller_goes_to_the_next() -> None:
+    table = Table()
+    table.gate.clear()
+    commits = GroupCommit(table.flush, max_items=1, max_wait_seconds=0, max_pending=1)
+    first = [asyncio.create_task(commits.submit(number)) for number in (1, 2)]
+    await eventually(lambda: table.batches and commits.pending == 1)
+    cancelled, patient = (asyncio.create_task(commits.submit(number)) for number in (3, 4))
+    await asyncio.sleep(0)
+    table.gate.set()
+    await first[0]
+    cancelled.cancel()
+    await asyncio.gather(*first, patient)
+    assert [row for row in table.rows if row != 3] == [1, 2, 4]
+    await commits.close()
+
+
 async def test_only_the_bad_item_fails() -> None:
     table = Table()
     async with GroupCommit(table.flush, max_wait_seconds=0.005) as commits:

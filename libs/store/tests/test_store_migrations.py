@@ -93,9 +93,9 @@ async def test_a_revision_that_does_not_follow_its_file_is_refused(database_url:
 
 
 async def test_a_schemas_role_may_read_and_write_and_no_more(database_url: str, ledger: Migrations) -> None:
+    await migrate(database_url, [ledger], roles=True)
+    connection = await open_connection(database_url, application_name="test")
     try:
-        await migrate(database_url, [ledger], roles=True)
-        connection = await open_connection(database_url, application_name="test")
         may = await connection.fetchrow(
             """
             SELECT has_table_privilege('collegium_ledger', 'ledger.holds', 'INSERT') AS write,
@@ -104,7 +104,10 @@ async def test_a_schemas_role_may_read_and_write_and_no_more(database_url: str, 
         )
         assert tuple(may) == (True, False)
     finally:
-        await connection.execute("DROP OWNED BY collegium_ledger; DROP ROLE collegium_ledger")
+        # Roles belong to the whole server, which other tests use too.
+        await connection.execute(
+            "GRANT collegium_ledger TO CURRENT_USER; DROP OWNED BY collegium_ledger; DROP ROLE collegium_ledger"
+        )
         await connection.close()
 
 

@@ -114,6 +114,11 @@ def test_a_terminal_gets_readable_lines(stream: io.StringIO, monkeypatch: pytest
     monkeypatch.setattr(stream, "isatty", lambda: True)
     configure_logging("router", level="info", stream=stream)
     structlog.get_logger().info("ready", key=KEY)
+    try:
+        raise ValueError(KEY)
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    assert "ValueError: sk-clg-acmekey1-***" in stream.getvalue()
     assert "ready" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
     assert SECRET not in stream.getvalue()

@@ -51,8 +51,10 @@ KEYS = {
     "other": ("otherkey0001", "b" * 48, ["chat", "tasks"]),
     "narrow": ("narrowkey001", "c" * 48, ["chat"]),
 }
-ACME = {tenant: ("authorization", f"Bearer sk-clg-{key}-{secret}") for tenant, (key, secret, _) in KEYS.items()}
-AS_ACME = (ACME["acme"],)
+AUTHORIZATION = {
+    tenant: ("authorization", f"Bearer sk-clg-{key}-{secret}") for tenant, (key, secret, _) in KEYS.items()
+}
+AS_ACME = (AUTHORIZATION["acme"],)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 MIGRATIONS = Migrations("gateway", Path(collegium_gateway.__file__).parent / "migrations")
 
@@ -258,7 +260,7 @@ async def test_what_cannot_be_done_is_refused_as_over_http(
 
 
 async def test_a_key_without_the_scope_and_a_message_over_the_limit_are_refused(world: World) -> None:
-    status, info = await refusal(world.tasks.List(ListRequest(), metadata=(ACME["narrow"],)))
+    status, info = await refusal(world.tasks.List(ListRequest(), metadata=(AUTHORIZATION["narrow"],)))
     assert (status, info.reason) == (grpc.StatusCode.PERMISSION_DENIED, "insufficient_scope")
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await world.chat.Complete(asking("x" * MAX_BODY_BYTES), metadata=AS_ACME)
@@ -266,7 +268,7 @@ async def test_a_key_without_the_scope_and_a_message_over_the_limit_are_refused(
 
 
 async def test_an_upstream_that_fails_is_told_with_its_task(world: World) -> None:
-    world.simulator.script(Rule(Behaviour(status=400)))
+    world.simulator.script(Rule(Behaviour(status=400, error_code="bad", error_message="no")))
     status, info = await refusal(world.chat.Complete(asking("hello"), metadata=AS_ACME))
     assert (status, info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "upstream_rejected")
     task = await world.tasks.Get(GetRequest(id=info.metadata["task_id"]), metadata=AS_ACME)
@@ -288,7 +290,7 @@ async def test_a_task_is_submitted_found_and_listed_by_its_tenant_alone(world: W
     assert (waited.usage.output_tokens, waited.attempts[0].model) == (3, "m")
     assert waited.settled_at.ToMilliseconds() >= waited.created_at.ToMilliseconds()
 
-    status, info = await refusal(world.tasks.Get(GetRequest(id=waited.id), metadata=(ACME["other"],)))
+    status, info = await refusal(world.tasks.Get(GetRequest(id=waited.id), metadata=(AUTHORIZATION["other"],)))
     assert (status, info.reason) == (grpc.StatusCode.NOT_FOUND, "not_found")
     await eventually(lambda: listed(world, 2))
     first = await world.tasks.List(ListRequest(limit=1, state="completed"), metadata=AS_ACME)
@@ -296,7 +298,7 @@ async def test_a_task_is_submitted_found_and_listed_by_its_tenant_alone(world: W
     assert {first.data[0].id, second.data[0].id} == {submitted.id, waited.id}
     assert not second.next_cursor
     assert not (await world.tasks.List(ListRequest(since={"seconds": 4_000_000_000}), metadata=AS_ACME)).data
-    assert not (await world.tasks.List(ListRequest(), metadata=(ACME["other"],))).data
+    assert not (await world.tasks.List(ListRequest(), metadata=(AUTHORIZATION["other"],))).data
 
 
 async def listed(world: World, count: int) -> bool:
@@ -395,7 +397,7 @@ async def test_a_call_is_the_root_of_its_trace_or_follows_the_callers(world: Wor
     followed = await world.chat.Complete(asking("hello"), metadata=(*AS_ACME, parent))
     assert followed.collegium.trace_id == TRACE
     found = await eventually(
-        lambda: [span for span in otlp.spans() if span.name == "collegium.v1.Chat/Complete"][1:] and otlp.spans()
+        lambda: [span for span in otlp.spans if span.name == "collegium.v1.Chat/Complete"][1:] and otlp.spans
     )
     roots = {span.trace_id: span for span in found if span.name == "collegium.v1.Chat/Complete"}
     assert roots.keys() == {TRACE, answer.collegium.trace_id}

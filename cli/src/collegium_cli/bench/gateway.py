@@ -14,7 +14,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,7 @@ def _config(options: Options, simulator: dict[str, Any], receiver: dict[str, Any
     }
 
 
-def _round(
-    folder: Path, targets: dict[str, tuple[str, str, str]], clients: int, seconds: float
-) -> dict[str, Any]:
+def _round(folder: Path, targets: dict[str, tuple[str, str, str]], clients: int, seconds: float) -> dict[str, Any]:
     reports: dict[str, Any] = {}
     for name, (url, key, model) in targets.items():
         print(f"  {clients:>3} clients, {name} …", file=sys.stderr, flush=True)
@@ -117,7 +115,7 @@ def _load(folder: Path, url: str, key: str, model: str, clients: int, seconds: f
 
 
 @contextlib.contextmanager
-def _child(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+def _child(module: str, *arguments: str) -> Generator[dict[str, Any]]:
     """Runs one of our modules until the block ends; yields the JSON of its ready line."""
     process = subprocess.Popen(  # noqa: S603 - our own module
         [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, env=os.environ.copy()
@@ -151,12 +149,13 @@ def _pss_mb(pid: int) -> float | None:
 
 def table(figures: dict[str, Any]) -> str:
     """Returns the figures as a table for people."""
-    lines = [f"{'clients':>7}  {'target':<10} {'req/s':>9} {'p50 ms':>8} {'p90 ms':>8} {'p99 ms':>8} {'added p50':>10} failed"]
+    lines = ["clients  target          req/s   p50 ms   p90 ms   p99 ms  added p50  failed"]
     for clients, reports in figures["clients"].items():
         for name, report in reports.items():
+            latencies = " ".join(f"{report[column]:>8.2f}" for column in ("p50_ms", "p90_ms", "p99_ms"))
             lines.append(
-                f"{clients:>7}  {name:<10} {report['requests_per_second']:>9.0f} {report['p50_ms']:>8.2f}"
-                f" {report['p90_ms']:>8.2f} {report['p99_ms']:>8.2f} {report['added_p50_ms']:>10.2f} {report['failed']:>6}"
+                f"{clients:>7}  {name:<10} {report['requests_per_second']:>10.0f} {latencies}"
+                f" {report['added_p50_ms']:>10.2f} {report['failed']:>7}"
             )
     return "\n".join(lines)
 

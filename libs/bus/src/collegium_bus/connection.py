@@ -42,6 +42,7 @@ class Connection:
         self.instance = secrets.token_hex(4)
         self.inbox = f"{inbox_prefix}.{self.instance}"
         self.on_reconnect: list[Callable[[], None]] = []
+        self.closing = False
         self._numbers = itertools.count(1)
         self._waiting: dict[bytes, tuple[asyncio.Future[Reply], float]] = {}
         self._sweeper: asyncio.Task[None] | None = None
@@ -109,6 +110,7 @@ class Connection:
 
     async def close(self) -> None:
         """Flushes and closes the connection."""
+        self.closing = True
         if self._sweeper is not None:
             self._sweeper.cancel()
         with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
@@ -173,13 +175,15 @@ async def connect(
             callback()
 
     async def disconnected() -> None:
+        if connection.closing:
+            return
         log.warning("broker disconnected", service=service)
 
     async def failed(error: Exception) -> None:
         log.warning("broker connection error", service=service, error=str(error) or type(error).__name__)
 
     async def closed() -> None:
-        if on_closed is not None:
+        if on_closed is not None and not connection.closing:
             await on_closed()
 
     try:

@@ -130,5 +130,5 @@ class LeaseHolder:
 
     def _lose(self, name: str) -> None:
         if self._held.pop(name, None) is not None:
-            log.info("lease lost", name=name, owner=self._owner)
+            log.info("lease ended", name=name, owner=self._owner)
             self._on_lost(name)

@@ -25,6 +25,9 @@ from collegium_bus.errors import RequestRefusedError
 
 log = structlog.get_logger(__name__)
 
+# Questions of one kind answered at the same time; FastStream would take them one by one, and some wait for a while.
+MAX_AT_ONCE = 64
+
 # Answers a decoded question; the second argument is the question's traceparent, empty where there was none.
 Handler = Callable[[Any, str], Awaitable[Message]]
 
@@ -60,7 +63,9 @@ class Answering:
         self._service = connection.service
         self.broker = _SharedBroker(connection)
         for subject, handler in handlers.items():
-            subscriber = self.broker.subscriber(subject, queue=self._service, decoder=_undecoded)
+            subscriber = self.broker.subscriber(
+                subject, queue=self._service, decoder=_undecoded, max_workers=MAX_AT_ONCE
+            )
             subscriber(self._wrap(subject, handler))
 
     async def start(self) -> None:

@@ -30,7 +30,8 @@ class WorkLoop:
     """Runs ``handle(delivery)`` for the messages of a work-queue consumer, ``slots`` at a time.
 
     The handler acknowledges. A ContractError from it dead-letters the message at once; any other exception gives it
-    back with a full-jitter delay, and dead-letters it on the consumer's last delivery.
+    back with a full-jitter delay, and dead-letters it on the consumer's last delivery, after ``give_up`` was told, so
+    that whoever waits for the work hears of it.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class WorkLoop:
         dead_letters: DeadLetters,
         *,
         slots: int,
+        give_up: Callable[[Delivery, Exception], Awaitable[None]] | None = None,
     ) -> None:
         self.consumer = consumer
         self.slots = slots
         self._connection = connection
         self._handle = handle
         self._dead_letters = dead_letters
+        self._give_up = give_up
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue()
         self._running: dict[Delivery, float] = {}
         self._pulls = PullRequests(
@@ -126,6 +129,8 @@ class WorkLoop:
     async def _failed(self, delivery: Delivery, error: Exception) -> None:
         log.error("handler failed", subject=delivery.subject, delivered=delivery.delivered, exc_info=error)
         if 0 < self.consumer.max_deliver <= delivery.delivered:
+            if self._give_up is not None:
+                await self._give_up(delivery, error)
             await self._bury(delivery, "handler_failed", f"{type(error).__name__} on delivery {delivery.delivered}")
         else:
             cap = min(MAX_BACKOFF_SECONDS, 0.5 * 2**delivery.delivered)

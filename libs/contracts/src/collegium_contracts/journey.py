@@ -224,3 +224,14 @@ def consumer(durable: str) -> Consumer:
 def hops_between(sender: str, receiver: str) -> tuple[Hop, ...]:
     """Returns the hops that go from one service to another."""
     return tuple(hop for hop in HOPS if sender in hop.senders and receiver in hop.receivers)
+
+
+def template(message: str, *, stored: bool = True) -> str:
+    """Returns the subject template on which a message travels, for span attributes and pages.
+
+    ``stored`` chooses between the stored hop and the core one where a message has both (settled, then done).
+    """
+    for hop in HOPS:
+        if message in hop.messages and (hop.stream is not None) == stored:
+            return hop.subject
+    raise KeyError(message)

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import os
 import signal
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from collegium_contracts.envelope import IdentityKeyring
 from collegium_contracts.journey import Service
 from collegium_contracts.permissions import inbox_prefix
 from collegium_settings import Settings
-from collegium_telemetry.logs import configure_logging
+from collegium_settings.settings import TlsSettings
+from collegium_telemetry.logs import bind_service, configure_logging
 from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing, setup
 
@@ -52,6 +54,7 @@ async def start_service(service: Service, settings: Settings, runtime: Runtime, 
     """Connects, builds and starts one service, and opens its admin port."""
     module = importlib.import_module(f"collegium_{service.replace('-', '_')}.app")
     build: Build = module.build
+    bind_service(service)
     connection = await connect_as(service, settings, runtime)
     tracing = setup(
         service, otlp_endpoint=settings.telemetry.otlp_endpoint, sample_ratio=settings.telemetry.sample_ratio
@@ -107,8 +110,18 @@ async def connect_as(user: str, settings: Settings, runtime: Runtime) -> Connect
         inbox_prefix=inbox_prefix(user),
         nkey_seed=seed,
         creds=creds,
+        tls=_tls(settings.nats.tls),
         on_closed=closed,
     )
+
+
+def _tls(files: TlsSettings | None) -> ssl.SSLContext | None:
+    if files is None:
+        return None
+    context = ssl.create_default_context(cafile=files.ca)
+    if files.cert is not None:
+        context.load_cert_chain(files.cert, files.key)
+    return context
 
 
 async def stop_service(hosted: Hosted) -> None:
@@ -121,7 +134,7 @@ async def stop_service(hosted: Hosted) -> None:
         log.warning("drain took too long and was cut", service=service, seconds=DRAIN_SECONDS)
     await hosted.admin.stop()
     await hosted.platform.connection.close()
-    hosted.platform.tracing.shutdown()
+    await hosted.platform.tracing.aclose()
 
 
 async def run(

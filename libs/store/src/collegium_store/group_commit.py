@@ -130,14 +130,21 @@ class GroupCommit(Generic[T]):
     async def _wait_for_room(self) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._room.append(future)
-        await future
+        try:
+            await future
+        except asyncio.CancelledError:
+            # The room that this one was given goes to the next.
+            self._let_in()
+            raise
 
     def _let_in(self) -> None:
-        """Wakes those who wait for room; each looks again whether there is any."""
-        while self._room:
+        """Wakes as many of those who wait as there is room for, all of them after the close."""
+        room = len(self._room) if self._closed else self._max_pending - len(self._pending)
+        while self._room and room > 0:
             future = self._room.popleft()
             if not future.done():
                 future.set_result(None)
+                room -= 1
 
     async def _run(self) -> None:
         while True:

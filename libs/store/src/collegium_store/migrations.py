@@ -103,7 +103,9 @@ async def _upgrade(connection: Any, migrations: Migrations, newest: str, *, role
     schema = migrations.schema
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"collegium migrate {schema}")
-        await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+        # Read from the catalog: IF NOT EXISTS may look into a cache from before the lock.
+        if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema):
+            await connection.execute(f'CREATE SCHEMA "{schema}"')
         # Read again: another process may have been here since. An error would end this transaction.
         present = await connection.fetchval("SELECT to_regclass($1)", f'"{schema}".{VERSION_TABLE}')
         version = await _version(connection, schema) if present else None

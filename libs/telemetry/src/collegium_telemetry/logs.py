@@ -100,7 +100,7 @@ def configure_logging(service: str, *, level: str | None = None, stream: TextIO 
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
             mask_event,
-            structlog.dev.ConsoleRenderer(timestamp_key="at") if terminal else _render_json,
+            _console() if terminal else _render_json,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *names: _Writer(str(names[0]) if names else "", stream),
@@ -162,6 +162,12 @@ def _add_logger(logger: Any, _method: str, event: Event) -> Event:
 def _render_json(_logger: Any, _method: str, event: Event) -> str:
     first = {key: event.pop(key) for key in ("at", "level", "service", "logger", "event") if key in event}
     return msgspec.json.encode({**first, **event}, enc_hook=str).decode()
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    # Other formatters print local variables, and expect tracebacks that have not been masked yet.
+    plain = structlog.dev.plain_traceback
+    return structlog.dev.ConsoleRenderer(timestamp_key="at", exception_formatter=plain)
 
 
 def _level(name: str) -> int:

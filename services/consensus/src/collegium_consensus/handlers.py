@@ -107,7 +107,6 @@ class Verdicts:
                 hop.set(names.TASK, task.id)
                 hop.set(names.PLAN, settled.plan)
                 hop.set(names.RANK, settled.rank)
-                hop.set("collegium.stop_reason", settled.stop_reason)
             await settle(self._platform.publisher, settled, settler=self._settler, traceparent=hop.traceparent)
 
     async def _standing(self, of: AttemptEnded, number: int) -> Member | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import uvicorn
 from collegium_bus import topology
-from collegium_bus.events import EventLoop, EventOf
+from collegium_bus.events import EventLoop
 from collegium_contracts import codec
 from collegium_contracts.journey import consumer
 from collegium_contracts.messages import JourneyMessage
@@ -23,7 +22,7 @@ from collegium_gateway.application import Tasks
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.directory import Directory
 from collegium_gateway.http import HttpDoor
-from collegium_gateway.readmodel import fold
+from collegium_gateway.projection import Projection
 from collegium_gateway.store import TaskStore
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.waiting import Waiting
@@ -65,7 +64,7 @@ class GatewayApp:
             platform.connection,
             consumer("read-model"),
             codec.journey,
-            self._project,
+            Projection(platform, self._store).handle,
             platform.dead_letters,
             linger_seconds=READ_MODEL_LINGER_SECONDS,
         )
@@ -130,21 +129,6 @@ class GatewayApp:
             "grpc": self.grpc is not None and self.grpc.listening,
             "directory": self._directory.ready,
         }
-
-    async def _project(self, events: Sequence[EventOf[JourneyMessage]]) -> None:
-        assert self._store is not None, "the store is opened before the read model starts"
-        rows = fold((event.message, event.payload) for event in events)
-        if rows:
-            await self._store.upsert(rows)
-        for event in events:
-            if event.traceparent.endswith("-01"):
-                hop = self._platform.tracing.hop(
-                    "gateway project task",
-                    "consumer",
-                    event.traceparent,
-                    {"messaging.destination.name": "task.settled.<tenant>.<task>"},
-                )
-                hop.end()
 
 
 class _Server(uvicorn.Server):

@@ -41,7 +41,6 @@ log = structlog.get_logger(__name__)
 
 CANCEL_WAIT_SECONDS = 3.0
 CANCEL_POLL_SECONDS = 0.02
-SUBMITTED_TEMPLATE = "task.submitted.<priority>.<shard>.<tenant>"
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -12,13 +12,15 @@ from typing import Any, cast
 
 import msgspec
 import structlog
+from collegium_contracts.journey import template
 from collegium_contracts.messages import SettledMessage, TaskCanceled, TaskCompleted, TaskFailed, TaskSubmitted
 from collegium_runtime.platform import Platform
+from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
 
 from collegium_gateway import asgi
 from collegium_gateway.admission import Asked, asked_by_chat
-from collegium_gateway.application import SUBMITTED_TEMPLATE, Piece, Tasks
+from collegium_gateway.application import Piece, Tasks
 from collegium_gateway.asgi import Headers, Receive, Scope, Send
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_task
@@ -134,12 +136,12 @@ class ChatDoor:
 def describe(hop: Hop, submitted: TaskSubmitted) -> None:
     """Puts the task's attributes on its root span."""
     task = submitted.task
-    hop.set("collegium.tenant", task.tenant)
-    hop.set("collegium.task", task.id)
-    hop.set("collegium.plan", task.plan)
-    hop.set("collegium.priority", task.priority)
-    hop.set("gen_ai.request.model", task.model)
-    hop.set("messaging.destination.name", SUBMITTED_TEMPLATE)
+    hop.set(names.TENANT, task.tenant)
+    hop.set(names.TASK, task.id)
+    hop.set(names.PLAN, task.plan)
+    hop.set(names.PRIORITY, task.priority)
+    hop.set(names.REQUEST_MODEL, task.model)
+    hop.set(names.MESSAGING_DESTINATION, template("TaskSubmitted"))
 
 
 def refusal(settled: SettledMessage) -> ApiError:

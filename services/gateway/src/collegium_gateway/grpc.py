@@ -1,7 +1,7 @@
 """The gRPC door: the server, its services, reflection and health.
 
 The services are in grpc_chat.py and grpc_tasks.py. This module and its neighbours named ``grpc_*`` are imported when
-the door opens and by nobody else, because grpc costs 14 MB and a quarter of a second. One rule: what HTTP refuses is
+the door opens and by nobody else, because grpc costs 19 MB and a fifth of a second. One rule: what HTTP refuses is
 refused here, by the same checks.
 """
 

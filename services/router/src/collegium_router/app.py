@@ -19,6 +19,7 @@ from collegium_contracts.ids import SHARDS
 from collegium_contracts.messages import CancelRequested
 from collegium_contracts.state import Roster
 from collegium_runtime.platform import Platform
+from collegium_telemetry import names
 
 from collegium_router.configured import records
 from collegium_router.dispatch import Dispatcher
@@ -60,7 +61,7 @@ class RouterApp:
         await self._cancels.caught_up.wait()
         self._dispatcher.start()
         await self._leases.start()
-        self._platform.metrics.watch_gauge("collegium_queue_depth", lambda: self._dispatcher.queued)
+        self._platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._dispatcher.queued)
         self._started = True
 
     async def stop(self) -> None:

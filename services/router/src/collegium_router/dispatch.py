@@ -20,11 +20,13 @@ from collegium_bus.ingress import IngressShard
 from collegium_bus.settle import settle
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import encode, journey
-from collegium_contracts.errors import ContractError, TaskError
+from collegium_contracts.errors import ContractError, TaskError, kind_of
+from collegium_contracts.journey import template
 from collegium_contracts.messages import RunAttempt, SettledMessage, TaskDispatched, TaskSubmitted
 from collegium_contracts.requests import TurnsReply, TurnsRequest
 from collegium_contracts.state import ModelRecord
 from collegium_runtime.platform import Platform
+from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
 
 from collegium_router.plan import Planned, make_plan, max_tokens
@@ -149,7 +151,7 @@ class Dispatcher:
             "router dispatch",
             "consumer",
             queued.delivery.header(s.TRACEPARENT),
-            {"messaging.destination.name": "task.submitted.<priority>.<shard>.<tenant>", "collegium.task": task.id},
+            {names.MESSAGING_DESTINATION: template("TaskSubmitted"), names.TASK: task.id},
         )
         try:
             while True:
@@ -181,9 +183,12 @@ class Dispatcher:
             return await self._settle(failed(task, planned, now), hop)
         history: TurnsReply | None = None
         if task.conversation:
-            history = await self._turns(submitted, hop)
-            if history is None:
+            turns = await self._turns(submitted, hop)
+            if isinstance(turns, TaskError):
+                return await self._settle(failed(task, turns, now), hop)
+            if turns is None:
                 return False
+            history = turns
         await self._dispatch(submitted, planned, history, hop)
         return True
 
@@ -223,8 +228,8 @@ class Dispatcher:
                 headers=headers,
             )
 
-    async def _turns(self, submitted: TaskSubmitted, hop: Hop) -> TurnsReply | None:
-        """Asks context for the conversation; none where it did not answer and the task may still wait."""
+    async def _turns(self, submitted: TaskSubmitted, hop: Hop) -> TurnsReply | TaskError | None:
+        """Asks context for the conversation; none where it did not answer and the task may still wait for it."""
         task = submitted.task
         try:
             return await ask(
@@ -236,6 +241,8 @@ class Dispatcher:
                 traceparent=hop.traceparent,
             )
         except (NoAnswerError, RequestRefusedError) as error:
+            if isinstance(error, RequestRefusedError) and not kind_of(error.code).retryable:
+                return TaskError(code=error.code, message=error.message, param=error.param)
             log.warning("conversation not readable yet", task=task.id, error=str(error))
             await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
             return None

@@ -8,6 +8,7 @@ from collegium_bus import topology
 from collegium_bus.work import WorkLoop
 from collegium_contracts.journey import work_consumer
 from collegium_runtime.platform import Platform
+from collegium_telemetry import names
 
 from collegium_worker_pool.attempts import AttemptRunner
 from collegium_worker_pool.cancels import Cancels
@@ -32,7 +33,12 @@ class WorkerPoolApp:
         pools = sorted({model.pool for model in platform.settings.models} | {"general"})
         self._loops = {
             pool: WorkLoop(
-                platform.connection, work_consumer(pool), self._runner.handle, platform.dead_letters, slots=SLOTS
+                platform.connection,
+                work_consumer(pool),
+                self._runner.handle,
+                platform.dead_letters,
+                slots=SLOTS,
+                give_up=self._runner.give_up,
             )
             for pool in pools
         }
@@ -47,7 +53,7 @@ class WorkerPoolApp:
         for loop in self._loops.values():
             loop.start()
         self._platform.metrics.watch_gauge(
-            "collegium_queue_depth", lambda: sum(x.running for x in self._loops.values())
+            names.METRIC_QUEUE_DEPTH, lambda: sum(x.running for x in self._loops.values())
         )
         self._started = True
 

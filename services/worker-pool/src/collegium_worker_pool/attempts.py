@@ -14,16 +14,18 @@ from collections.abc import Mapping
 import msgspec
 import structlog
 from collegium_bus.delivery import Delivery
-from collegium_bus.errors import AlreadyStandsError
+from collegium_bus.errors import AlreadyStandsError, BusError
 from collegium_bus.settle import settle
 from collegium_bus.work import WorkLoop
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import encode, journey
 from collegium_contracts.content import encode_content
-from collegium_contracts.errors import TaskError, UndecodableMessageError
+from collegium_contracts.errors import ContractError, TaskError, UndecodableMessageError
+from collegium_contracts.journey import template
 from collegium_contracts.messages import AttemptDiscarded, AttemptStarted, RunAttempt
 from collegium_contracts.money import Usage
 from collegium_runtime.platform import Platform
+from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
 
 from collegium_worker_pool import failures
@@ -74,11 +76,29 @@ class AttemptRunner:
             "worker-pool run attempt",
             "consumer",
             delivery.header(s.TRACEPARENT),
-            {"messaging.destination.name": "work.<pool>.<priority>", "collegium.task": run.task.id},
+            {names.MESSAGING_DESTINATION: template("RunAttempt"), names.TASK: run.task.id},
         )
         with hop:
             await self._run(run, delivery, hop)
         delivery.ack()
+
+    async def give_up(self, delivery: Delivery, error: Exception) -> None:
+        """Ends an attempt whose handling failed on its last delivery, so that its task does not wait for ever."""
+        claim = delivery.header(s.H_CLAIM)
+        try:
+            run = journey.decode(await self._platform.claims.get(claim) if claim else delivery.payload)
+            if not isinstance(run, RunAttempt):
+                return
+            text = f"attempt {run.attempt.number} of task {run.task.id} failed {delivery.delivered} times in the worker"
+            failed = TaskError(
+                code="attempts_exhausted", message=f"{text} ({type(error).__name__}); see its dead letter"
+            )
+            end = CallEnd(usage=Usage(), duration_ms=0, error=failed, stop_reason="failed")
+            hop = self._platform.tracing.hop("worker-pool give up", "consumer", delivery.header(s.TRACEPARENT))
+            with hop:
+                await self._finish(run, delivery.delivered, end, hop)
+        except (ContractError, BusError) as failure:
+            log.error("attempt could not be ended", subject=delivery.subject, error=str(failure))
 
     async def _run(self, run: RunAttempt, delivery: Delivery, hop: Hop) -> None:
         if delivery.delivered > 1 and await self._stands(run):
@@ -281,27 +301,26 @@ class AttemptRunner:
             "client",
             hop.traceparent,
             {
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": endpoint.provider,
-                "gen_ai.request.model": run.attempt.model,
-                "gen_ai.request.max_tokens": run.sampling.max_tokens or 0,
-                "collegium.tenant": run.task.tenant,
-                "collegium.task": run.task.id,
-                "collegium.plan": run.attempt.plan,
-                "collegium.rank": run.attempt.rank,
-                "collegium.priority": run.task.priority,
+                names.OPERATION_NAME: "chat",
+                names.PROVIDER_NAME: endpoint.provider,
+                names.REQUEST_MODEL: run.attempt.model,
+                names.REQUEST_MAX_TOKENS: run.sampling.max_tokens or 0,
+                names.TENANT: run.task.tenant,
+                names.TASK: run.task.id,
+                names.PLAN: run.attempt.plan,
+                names.RANK: run.attempt.rank,
+                names.PRIORITY: run.task.priority,
             },
         )
 
     def _close_span(self, span: Hop, end: CallEnd, result: CallResult | None) -> None:
         if not span.sampled:
             return
-        span.set("gen_ai.usage.input_tokens", end.usage.input_tokens)
-        span.set("gen_ai.usage.output_tokens", end.usage.output_tokens)
+        span.set(names.USAGE_INPUT_TOKENS, end.usage.input_tokens)
+        span.set(names.USAGE_OUTPUT_TOKENS, end.usage.output_tokens)
         if result is not None:
-            span.set("gen_ai.response.model", result.model)
+            span.set(names.RESPONSE_MODEL, result.model)
         if end.error is not None:
-            span.set("error.type", end.error.code)
             span.fail(end.error.code)
         span.end()
 

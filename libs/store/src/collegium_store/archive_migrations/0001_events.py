@@ -20,7 +20,8 @@ _STATEMENTS = (
     ) PARTITION BY RANGE (at)
     """,
     "CREATE INDEX events_of_task ON archive.events (task, at) WHERE task IS NOT NULL",
-    # Made beside the table and then attached, which does not stop its readers and writers.
+    # Made beside the table and then attached, which does not stop its readers and writers. The lock is the one that
+    # attaching takes; waiting for it (unlike for an advisory lock) also makes the other's partition visible.
     """
     CREATE FUNCTION archive.ensure_day(day date) RETURNS void LANGUAGE plpgsql AS $body$
     DECLARE
@@ -30,7 +31,7 @@ _STATEMENTS = (
         IF to_regclass('archive.' || name) IS NOT NULL THEN
             RETURN;
         END IF;
-        PERFORM pg_advisory_xact_lock(hashtextextended('collegium archive', 0));
+        LOCK TABLE archive.events IN SHARE UPDATE EXCLUSIVE MODE;
         IF to_regclass('archive.' || name) IS NOT NULL THEN
             RETURN;
         END IF;

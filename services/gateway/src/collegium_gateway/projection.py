@@ -1,0 +1,49 @@
+"""Projecting events into the read model: one batch, one statement, then spans and metrics of what settled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from collegium_bus.events import EventOf
+from collegium_contracts.journey import template
+from collegium_contracts.messages import JourneyMessage, Settled
+from collegium_runtime.platform import Platform
+from collegium_telemetry import names
+
+from collegium_gateway.readmodel import fold, state_of
+from collegium_gateway.store import TaskStore
+
+_SAMPLED = "-01"
+
+
+class Projection:
+    """Folds EVENTS into the tasks' rows."""
+
+    def __init__(self, platform: Platform, store: TaskStore) -> None:
+        self._platform = platform
+        self._store = store
+
+    async def handle(self, events: Sequence[EventOf[JourneyMessage]]) -> None:
+        """Writes a batch; counts it once the rows stand."""
+        rows = fold((event.message, event.payload) for event in events)
+        if rows:
+            await self._store.upsert(rows)
+        for event in events:
+            if isinstance(event.message, Settled):
+                self._measure(event.message)
+            if event.traceparent.endswith(_SAMPLED):
+                self._span(event)
+
+    def _measure(self, settled: Settled) -> None:
+        metrics = self._platform.metrics
+        state = state_of(settled)
+        if state is not None:
+            metrics.tasks[state].inc()
+        duration_ms = max(0, settled.settled_at_ms - settled.task.created_at_ms)
+        metrics.task_duration.observe(duration_ms / 1000)
+        model_ms = max((attempt.duration_ms for attempt in settled.attempts), default=0)
+        metrics.overhead.observe(max(0, duration_ms - model_ms) / 1000)
+
+    def _span(self, event: EventOf[JourneyMessage]) -> None:
+        destination = {names.MESSAGING_DESTINATION: template(type(event.message).__name__)}
+        self._platform.tracing.hop("gateway project task", "consumer", event.traceparent, destination).end()
