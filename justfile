@@ -61,7 +61,7 @@ lock *arguments:
 # Generates the gRPC code from proto/.
 [group("generate")]
 proto:
-    {{ python }} -m grpc_tools.protoc --proto_path=proto --python_out=libs/protocol/src --grpc_python_out=libs/protocol/src --pyi_out=libs/protocol/src $(find proto -name '*.proto')
+    {{ python }} proto/generate.py
 
 # Generates docs/journey.md from the table in the code.
 [group("generate")]

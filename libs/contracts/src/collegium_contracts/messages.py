@@ -78,9 +78,9 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seed: int | None = None
     stop: list[str] | None = None
     n: int = 1
-    tools: msgspec.Raw | None = None
-    tool_choice: msgspec.Raw | None = None
-    response_format: msgspec.Raw | None = None
+    tools: bytes | None = None
+    tool_choice: bytes | None = None
+    response_format: bytes | None = None
     stream: bool = False
 
 

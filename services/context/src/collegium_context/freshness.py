@@ -8,6 +8,7 @@ acknowledged after its turn was committed. One rule: an answer is given from a s
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 from collegium_bus.connection import Connection
@@ -33,7 +34,7 @@ class ConsumerInfo(msgspec.Struct, frozen=True):
     ack_floor: _Position = _Position()
     delivered: _Position = _Position()
     num_ack_pending: int = 0
-    error: msgspec.Raw | None = None
+    error: dict[str, Any] | None = None
 
     def has_folded(self, sequence: int) -> bool:
         """Whether everything up to a sequence that stands in the stream was handled.

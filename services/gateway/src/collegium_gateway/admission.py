@@ -136,8 +136,8 @@ def submission(
     )
 
 
-def _present(raw: msgspec.Raw | None) -> msgspec.Raw | None:
-    return None if raw is None or bytes(raw) == b"null" else raw
+def _present(raw: msgspec.Raw) -> bytes | None:
+    return None if bytes(raw) == b"null" else bytes(raw)
 
 
 def _check_messages(messages: bytes) -> None:

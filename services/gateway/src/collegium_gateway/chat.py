@@ -95,11 +95,14 @@ class ChatDoor:
         watcher = asyncio.create_task(watch_client())
         events = ChatEvents(submitted, send, [*common, (b"x-collegium-task-id", submitted.task.id.encode())])
         try:
+            settled: SettledMessage | None = None
             async for piece in pieces:
                 if piece.text:
                     await events.text(piece.text, piece.model)
-                if piece.settled is not None:
-                    await self._finish(asked, events, piece.settled, hop)
+                settled = piece.settled
+            # After the loop: an error in here must not look like a client that went away.
+            if settled is not None:
+                await self._finish(asked, events, settled, hop)
         except ApiError as error:
             if not events.started:
                 raise

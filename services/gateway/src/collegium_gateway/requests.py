@@ -13,6 +13,9 @@ from collegium_contracts.messages import CacheMode, Plan, Priority
 
 from collegium_gateway.errors import ApiError
 
+# msgspec cannot decode a union with Raw, so an absent value reads as JSON's null.
+NULL = msgspec.Raw(b"null")
+
 
 class StreamOptions(msgspec.Struct, frozen=True):
     """OpenAI's ``stream_options``."""
@@ -56,9 +59,9 @@ class ChatRequest(msgspec.Struct, frozen=True):
     seed: int | None = None
     stop: str | list[str] | None = None
     n: int | None = None
-    tools: msgspec.Raw | None = None
-    tool_choice: msgspec.Raw | None = None
-    response_format: msgspec.Raw | None = None
+    tools: msgspec.Raw = NULL
+    tool_choice: msgspec.Raw = NULL
+    response_format: msgspec.Raw = NULL
     collegium: Options | None = None
 
 
@@ -73,9 +76,9 @@ class TaskRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top_p: float | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
-    tools: msgspec.Raw | None = None
-    tool_choice: msgspec.Raw | None = None
-    response_format: msgspec.Raw | None = None
+    tools: msgspec.Raw = NULL
+    tool_choice: msgspec.Raw = NULL
+    response_format: msgspec.Raw = NULL
     callback_url: str | None = None
     plan: Plan = "auto"
     panel_size: int = 3

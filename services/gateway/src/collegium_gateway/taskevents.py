@@ -66,9 +66,9 @@ class TaskEvents:
         sid = client.subscribe_raw(s.token(self._tenant, self._view.id), self._on_token)
         self._reader.start()
         gone = asyncio.create_task(self._wait_for_disconnect(receive))
+        aged_out = asyncio.create_task(self._finish_from_row())
         try:
             await asgi.start_events(send, headers)
-            aged_out = asyncio.create_task(self._finish_from_row())
             while True:
                 try:
                     async with asyncio.timeout(KEEP_ALIVE_SECONDS):

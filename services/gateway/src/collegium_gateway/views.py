@@ -158,7 +158,7 @@ def settled_view(settled: SettledMessage, keyring: Keyring) -> TaskView:
         created_at=rfc3339(task.created_at_ms),
         settled_at=rfc3339(settled.settled_at_ms),
         output=answer.choices[0].text if answer is not None else None,
-        choices=msgspec.to_builtins(answer.choices) if answer is not None else None,
+        choices=msgspec.json.decode(msgspec.json.encode(answer.choices)) if answer is not None else None,
         usage=usage_of(settled.usage),
         collegium=collegium_of(settled, ""),
         attempts=[attempt_view(attempt) for attempt in settled.attempts],

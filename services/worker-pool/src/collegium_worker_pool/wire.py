@@ -119,13 +119,17 @@ def request_body(upstream_model: str, prompt: bytes, history: bytes | None, samp
             seed=sampling.seed,
             stop=sampling.stop,
             n=sampling.n,
-            tools=sampling.tools,
-            tool_choice=sampling.tool_choice,
-            response_format=sampling.response_format,
+            tools=_raw(sampling.tools),
+            tool_choice=_raw(sampling.tool_choice),
+            response_format=_raw(sampling.response_format),
             stream=sampling.stream,
             stream_options=StreamOptions() if sampling.stream else None,
         )
     )
+
+
+def _raw(text: bytes | None) -> msgspec.Raw | None:
+    return None if text is None else msgspec.Raw(text)
 
 
 def answer_of(completion: Completion) -> Answer:
