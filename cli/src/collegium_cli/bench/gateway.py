@@ -163,3 +163,20 @@ def table(figures: dict[str, Any]) -> str:
 def parse_clients(text: str) -> Sequence[int]:
     """Reads a comma-separated list of numbers of clients."""
     return tuple(int(part) for part in text.split(","))
+
+
+def main(options: Any) -> int:
+    """Runs the verb ``bench gateway`` and prints the figures; returns the exit code."""
+    figures = run(
+        Options(
+            clients=tuple(parse_clients(options.clients)),
+            seconds=options.seconds,
+            sample_ratio=options.sample_ratio,
+            peer_url=options.peer_url,
+            peer_key=options.peer_key,
+            peer_model=options.peer_model,
+            simulator_port=options.simulator_port,
+        )
+    )
+    print(json.dumps(figures) if options.json else table(figures))
+    return 0

@@ -143,9 +143,9 @@ async def run(
     runtime: Runtime,
     *,
     admin_ports: dict[str, int] | None = None,
-    report_fd: int | None = None,
+    report: Path | None = None,
 ) -> None:
-    """Runs services until SIGTERM or SIGINT; writes one JSON line to ``report_fd`` when all of them are ready."""
+    """Runs services until SIGTERM or SIGINT; writes ``report`` (pid and admin ports, JSON) when all are started."""
     configure_logging(services[0] if len(services) == 1 else "collegium")
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -158,9 +158,10 @@ async def run(
             hosted.append(await start_service(service, settings, runtime, admin_port=port))
         ports = {one.platform.service: one.admin.port for one in hosted}
         log.info("services ready", services=list(services), admin_ports=ports)
-        if report_fd is not None:
-            with os.fdopen(report_fd, "wb") as report:
-                report.write(msgspec.json.encode({"pid": os.getpid(), "admin_ports": ports}) + b"\n")
+        if report is not None:
+            draft = report.with_suffix(".new")
+            draft.write_bytes(msgspec.json.encode({"pid": os.getpid(), "admin_ports": ports}))  # noqa: ASYNC240 - once
+            draft.replace(report)  # noqa: ASYNC240 - once
         await stopping.wait()
     finally:
         # In reverse, so that doors close before what they lean on.

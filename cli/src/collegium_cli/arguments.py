@@ -1,0 +1,200 @@
+"""The command line: verbs, their options, and which function runs them.
+
+One rule: nothing heavy is imported here; each verb imports its own module when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from collegium_cli.environment import settings_of
+
+Verb = Callable[[argparse.Namespace], int]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of all verbs; the parsed options carry the verb as ``run``."""
+    about = "An LLM work platform for teams that serve many tenants."
+    root = argparse.ArgumentParser(prog="collegium", description=about)
+    verbs = root.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _platform(verbs)
+    _asking(verbs)
+    _operating(verbs)
+    return root
+
+
+def _add(verbs: argparse._SubParsersAction, name: str, about: str, run: Verb) -> argparse.ArgumentParser:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
+    verb: argparse.ArgumentParser = verbs.add_parser(name, help=about, description=about)
+    verb.add_argument("--config", type=Path, help="configuration file (YAML)")
+    verb.add_argument("--data", type=Path, help="data folder (default: data_dir of the configuration)")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _platform(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
+    up = _add(verbs, "up", "Starts a whole platform on this machine and keeps it running.", _up)
+    up.add_argument("--http-port", type=int)
+    up.add_argument("--grpc-port", type=int)
+    up.add_argument("--only", type=_names, help="services to run, by comma")
+    demo = _add(verbs, "demo", "Shows the journey on the embedded model, from nothing.", _demo)
+    demo.add_argument("--keep", action="store_true", help="keep the data folder")
+    serve = _add(verbs, "serve", "Runs one service against given URLs or a running `up`.", _serve)
+    serve.add_argument("services", type=_names, metavar="SERVICE")
+    serve.add_argument("--admin-port", action="append", default=[], metavar="[SERVICE=]PORT")
+    serve.add_argument("--report", type=Path, help=argparse.SUPPRESS)
+    serve.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    migrate = _add(verbs, "migrate", "Applies stream declarations and database migrations.", _migrate)
+    migrate.add_argument("--dry-run", action="store_true")
+    _add(verbs, "check", "Validates the configuration and reaches every dependency.", _check)
+    bench = _add(verbs, "bench", "Measures ratios against a direct call and, where given, a peer.", _bench)
+    bench.add_argument("what", choices=["gateway"])
+    bench.add_argument("--clients", default="1,16,64", help="numbers of clients, by comma")
+    bench.add_argument("--seconds", type=float, default=5.0)
+    bench.add_argument("--sample-ratio", type=float, default=0.1)
+    bench.add_argument("--peer-url", default="", help="base URL of another gateway with the simulator behind it")
+    bench.add_argument("--peer-key", default="")
+    bench.add_argument("--peer-model", default="sim")
+    bench.add_argument("--simulator-port", type=int, default=0)
+
+
+def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
+    ask = _add(verbs, "ask", "Asks one question.", _ask)
+    ask.add_argument("question")
+    ask.add_argument("--model", default="auto")
+    ask.add_argument("--plan", default="auto")
+    ask.add_argument("--conversation")
+    ask.add_argument("--max-tokens", type=int)
+    ask.add_argument("--stream", action="store_true")
+    task = _add(verbs, "task", "Lists, shows, follows and cancels tasks.", _task)
+    task.add_argument("action", choices=["ls", "show", "tail", "cancel"])
+    task.add_argument("id", nargs="*", help="task ids")
+    task.add_argument("--state")
+    task.add_argument("--limit", type=int, default=20)
+    task.add_argument("--dry-run", action="store_true")
+    task.add_argument("--tenant", help="tenant of the task, where the ladder is read by an operator")
+
+
+def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
+    tap = _add(verbs, "tap", "Shows decoded messages as they pass.", _tap)
+    tap.add_argument("subject")
+    tap.add_argument("--tenant")
+    tap.add_argument("--task")
+    tap.add_argument("--since", help="also what passed since then, for instance 5m")
+    tap.add_argument("--raw", action="store_true", help="print the bytes as they came")
+    tap.add_argument("--content", action="store_true", help="show prompts and answers")
+    model = _add(verbs, "model", "Shows the roster with its scoreboard.", _model)
+    model.add_argument("action", choices=["ls"])
+    tenant = _add(verbs, "tenant", "Lists and creates tenants.", _tenant)
+    tenant.add_argument("action", choices=["ls", "create"])
+    tenant.add_argument("id", nargs="?")
+    tenant.add_argument("--tier", default="free")
+    key = _add(verbs, "key", "Lists, creates and revokes keys.", _key)
+    key.add_argument("action", choices=["ls", "create", "revoke"])
+    key.add_argument("id", nargs="*", help="public ids, for revoke")
+    key.add_argument("--tenant")
+    key.add_argument("--project", default="default")
+    key.add_argument("--name", default="")
+    key.add_argument("--scopes", type=_names, default=("chat", "tasks", "usage"))
+    key.add_argument("--dry-run", action="store_true")
+    spend = _add(verbs, "spend", "Reports usage and cost.", _spend)
+    spend.add_argument("--group-by", default="tenant,model")
+    spend.add_argument("--from", dest="since")
+    spend.add_argument("--to", dest="until")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _up(options: argparse.Namespace) -> int:
+    from collegium_cli.up.command import UpOptions, run
+
+    overrides: dict[str, str] = {}
+    if options.http_port is not None:
+        overrides["COLLEGIUM_HTTP__PORT"] = str(options.http_port)
+    if options.grpc_port is not None:
+        overrides["COLLEGIUM_GRPC__PORT"] = str(options.grpc_port)
+    settings = settings_of(options.config, options.data, overrides)
+    return run(settings, UpOptions(config=options.config, only=options.only, as_json=options.json))
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from collegium_cli.serve import ServeOptions, serve
+
+    ports: dict[str, int] = {}
+    for text in options.admin_port:
+        name, _, port = text.rpartition("=")
+        ports[name or options.services[0]] = int(port)
+    return serve(
+        settings_of(options.config, options.data),
+        ServeOptions(services=options.services, admin_ports=ports, report=options.report, parent=options.parent),
+    )
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from collegium_cli.serve import migrate
+
+    return migrate(settings_of(options.config, options.data), dry_run=options.dry_run, as_json=options.json)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from collegium_cli.demo import run
+
+    return run(options.data, keep=options.keep)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from collegium_cli.check import run
+
+    return run(settings_of(options.config, options.data), as_json=options.json)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from collegium_cli.bench import gateway
+
+    return gateway.main(options)
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from collegium_cli.ask import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
+def _task(options: argparse.Namespace) -> int:
+    from collegium_cli.tasks import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
+def _tap(options: argparse.Namespace) -> int:
+    from collegium_cli.tap import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
+def _model(options: argparse.Namespace) -> int:
+    from collegium_cli.operator_verbs import models
+
+    return models(settings_of(options.config, options.data), options)
+
+
+def _tenant(options: argparse.Namespace) -> int:
+    from collegium_cli.operator_verbs import tenants
+
+    return tenants(settings_of(options.config, options.data), options)
+
+
+def _key(options: argparse.Namespace) -> int:
+    from collegium_cli.operator_verbs import keys
+
+    return keys(settings_of(options.config, options.data), options)
+
+
+def _spend(options: argparse.Namespace) -> int:
+    from collegium_cli.operator_verbs import spend
+
+    return spend(settings_of(options.config, options.data), options)

@@ -1,0 +1,1 @@
+"""``collegium up``: a whole platform on this machine, supervised."""

@@ -1,0 +1,52 @@
+"""Applying declarations: streams and consumers on the broker, schemas in the database.
+
+One rule: services find what they need or refuse to start; only ``up`` and ``migrate`` change it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from collegium_bus import topology
+from collegium_runtime.host import connect_as
+from collegium_runtime.runtime_file import Runtime
+from collegium_settings import Settings
+from collegium_store import Migrations, migrate
+
+from collegium_cli.up.credentials import OPERATOR
+
+_OWNERS = ("billing", "context", "evolution", "gateway")
+
+
+def pools(settings: Settings) -> list[str]:
+    """Returns the worker pools that there are."""
+    return sorted({model.pool for model in settings.models} | {"general"})
+
+
+def all_migrations() -> list[Migrations]:
+    """Returns the migrations of every service that owns tables, and the archive's."""
+    found: list[Any] = [importlib.import_module("collegium_store.archive").ARCHIVE_MIGRATIONS]
+    for owner in _OWNERS:
+        found.append(importlib.import_module(f"collegium_{owner}.migrations").MIGRATIONS)
+    return found
+
+
+async def apply_topology(
+    settings: Settings, runtime: Runtime, *, replicas: int = 1, dry_run: bool = False
+) -> list[str]:
+    """Declares streams, consumers and buckets; returns what was (or would be) done, a line each."""
+    connection = await connect_as(OPERATOR, settings, runtime)
+    try:
+        changes = await topology.plan(connection, pools=pools(settings), replicas=replicas)
+        if not dry_run:
+            await topology.apply(connection, changes)
+    finally:
+        await connection.close()
+    return [f"{change.action} {change.kind} {change.name} {' '.join(change.differs)}".rstrip() for change in changes]
+
+
+async def apply_schemas(database_url: str) -> list[str]:
+    """Migrates every schema; returns what was applied, a line each."""
+    applied = await migrate(database_url, all_migrations())
+    return [f"migrate {one.schema} {one.revision}" for one in applied]
