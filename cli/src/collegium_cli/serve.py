@@ -44,9 +44,7 @@ def serve(settings: Settings, options: ServeOptions) -> int:
 
     services = cast("tuple[Service, ...]", options.services)
     try:
-        uvloop.run(
-            host.run(services, settings, runtime, admin_ports=options.admin_ports, report=options.report)
-        )
+        uvloop.run(host.run(services, settings, runtime, admin_ports=options.admin_ports, report=options.report))
     except (BusError, OSError) as error:
         print(f"collegium serve: {error}", file=sys.stderr)
         return HOST_ERROR

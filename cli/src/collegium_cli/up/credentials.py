@@ -52,6 +52,7 @@ def _public_key(path: Path) -> str:
     import nkeys
 
     pair = nkeys.from_seed(bytearray(path.read_bytes().strip()))
-    key: bytes = pair.public_key
+    # Encoded bytes, whatever its annotation says.
+    key = bytes(pair.public_key)
     pair.wipe()
     return key.decode()

@@ -13,8 +13,9 @@ from typing import Final
 import msgspec
 from collegium_contracts.journey import SERVICES, Service
 
+_BACK_OFFICE: Final[tuple[Service, ...]] = ("billing", "context", "consensus", "evolution")
 _GROUPS: Final[tuple[tuple[str, tuple[Service, ...]], ...]] = (
-    ("back-office", ("billing", "context", "consensus", "evolution")),
+    ("back-office", _BACK_OFFICE),
     ("router", ("router",)),
     ("worker-pool", ("worker-pool",)),
     ("gateway", ("gateway",)),
@@ -31,12 +32,12 @@ class Group(msgspec.Struct, frozen=True):
 
 def groups(only: Iterable[str] | None) -> list[Group]:
     """Returns the processes to run, the gateway's last; ``only`` limits the services, a KeyError names a wrong one."""
-    wanted = set(SERVICES) if only is None else set(only)
+    wanted: set[str] = set(SERVICES) if only is None else set(only)
     if unknown := wanted - set(SERVICES):
         raise KeyError(", ".join(sorted(unknown)))
     found: list[Group] = []
     for name, services in _GROUPS:
-        chosen = tuple(service for service in services if service in wanted)
+        chosen: tuple[Service, ...] = tuple(service for service in services if service in wanted)
         if chosen:
             found.append(Group(name, chosen, {service: free_port() for service in chosen}))
     return found

@@ -92,9 +92,7 @@ class Supervisor:
             schema.apply_schemas(self._settings.database.url or self.runtime.database),
         )
         await asyncio.gather(*(self._start_group(group) for group in self._groups))
-        await asyncio.gather(
-            *(self._wait_ready(port) for group in self._groups for port in group.admin_ports.values())
-        )
+        await asyncio.gather(*(self._wait_ready(port) for group in self._groups for port in group.admin_ports.values()))
         self._write_runtime()
         return self.runtime
 
@@ -134,9 +132,7 @@ class Supervisor:
         )
 
         async def start() -> Running:
-            return await nats.start(
-                self._data, port=port, config_text=config, durability=self._settings.durability
-            )
+            return await nats.start(self._data, port=port, config_text=config, durability=self._settings.durability)
 
         await self._run("nats", start)
         self._learn(

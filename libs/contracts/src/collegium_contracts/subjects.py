@@ -163,3 +163,7 @@ def parse_event(subject: str) -> EventSubject | None:
             return EventSubject(kind, tenant, task, int(number))
         case _:
             return None
+
+
+# What passes beside the journey: JetStream's own requests and acknowledgements, replies, key–value writes.
+INTERNAL_PREFIXES: Final = ("$", "_INBOX.")

@@ -160,8 +160,8 @@ async def run(
         log.info("services ready", services=list(services), admin_ports=ports)
         if report is not None:
             draft = report.with_suffix(".new")
-            draft.write_bytes(msgspec.json.encode({"pid": os.getpid(), "admin_ports": ports}))  # noqa: ASYNC240 - once
-            draft.replace(report)  # noqa: ASYNC240 - once
+            draft.write_bytes(msgspec.json.encode({"pid": os.getpid(), "admin_ports": ports}))
+            draft.replace(report)
         await stopping.wait()
     finally:
         # In reverse, so that doors close before what they lean on.

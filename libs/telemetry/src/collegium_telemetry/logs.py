@@ -188,4 +188,5 @@ def _route_standard_library(number: int) -> None:
         other.handlers.clear()
         other.propagate = True
     # One line a request is what traces and metrics are for.
-    logging.getLogger("uvicorn.access").setLevel(max(number, logging.WARNING))
+    for chatty in ("uvicorn.access", "alembic"):
+        logging.getLogger(chatty).setLevel(max(number, logging.WARNING))

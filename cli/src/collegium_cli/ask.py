@@ -1,0 +1,70 @@
+"""The verb ``ask``: one question, answered plain or as it comes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import msgspec
+from collegium_settings import Settings
+
+from collegium_cli.client import Client, ClientError, connect
+from collegium_cli.environment import runtime_of
+
+CHAT_PATH = "/v1/chat/completions"
+
+
+def run(settings: Settings, options: argparse.Namespace) -> int:
+    """Asks and prints the answer; returns the exit code."""
+    try:
+        client = connect(runtime_of(settings))
+        body = question(options.question, model=options.model, plan=options.plan)
+        if options.max_tokens is not None:
+            body["max_tokens"] = options.max_tokens
+        if options.conversation is not None:
+            body["collegium"]["conversation"] = options.conversation
+        if options.stream:
+            about = stream(client, body)
+        else:
+            answer = client.call("POST", CHAT_PATH, body)
+            if options.json:
+                print(msgspec.json.encode(answer).decode())
+                return 0
+            print(answer["choices"][0]["message"]["content"])
+            about = answer["collegium"]
+    except ClientError as error:
+        print(f"collegium ask: {error}", file=sys.stderr)
+        return 1
+    print(describe(about), file=sys.stderr)
+    return 0
+
+
+def question(text: str, *, model: str = "auto", plan: str = "auto") -> dict[str, Any]:
+    """Returns the body of a question."""
+    return {"model": model, "messages": [{"role": "user", "content": text}], "collegium": {"plan": plan}}
+
+
+def stream(client: Client, body: dict[str, Any]) -> dict[str, Any]:
+    """Asks with streaming, prints the text as it comes, and returns what is said about the answer."""
+    about: dict[str, Any] = {}
+    for event in client.events("POST", CHAT_PATH, {**body, "stream": True, "stream_options": {"include_usage": True}}):
+        if event.data == "[DONE]":
+            break
+        chunk = msgspec.json.decode(event.data)
+        if "error" in chunk:
+            raise ClientError(f"{chunk['error']['code']}: {chunk['error']['message']}")
+        about = chunk.get("collegium", about)
+        for choice in chunk["choices"]:
+            print(choice["delta"].get("content") or "", end="", flush=True)
+    print()
+    return about
+
+
+def describe(about: dict[str, Any]) -> str:
+    """Returns one line on who answered, how, and what it cost."""
+    agreed = f", agreed {about['confidence']:.0%}" if about.get("confidence") is not None else ""
+    return (
+        f"[{about['model']} ({about['rank']}), plan {about['plan']}, {about['attempts']} attempt(s){agreed},"
+        f" {about['cost_usd']} USD, {about['stop_reason']}, {about['task_id']}]"
+    )

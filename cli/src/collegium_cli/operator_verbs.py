@@ -1,0 +1,153 @@
+"""The verbs ``model``, ``tenant``, ``key`` and ``spend``: the admin API as tables or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from collegium_settings import Settings
+
+from collegium_cli.client import Client, ClientError, connect
+from collegium_cli.environment import runtime_of
+
+
+def models(settings: Settings, options: argparse.Namespace) -> int:
+    """Shows the roster with each model's scores over all domains."""
+
+    def act(client: Client) -> int:
+        data = client.call("GET", "/v1/admin/models")["data"]
+        if options.json:
+            return _json(data)
+        rows = [_model_row(model) for model in data]
+        return _table(("name", "rank", "pool", "in $/M", "out $/M", "calls", "success", "p50 ms", "cost USD"), rows)
+
+    return _run(settings, "model", act)
+
+
+def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
+    scores = model["scores"]
+    calls = sum(score["calls"] for score in scores)
+    succeeded = sum(score["succeeded"] for score in scores)
+    slowest = max((score["duration_ms_p50"] for score in scores), default=0.0)
+    costs = ", ".join(score["cost_usd"] for score in scores)
+    price = model["price"]
+    return (
+        model["name"] if model["enabled"] else f"{model['name']} (disabled)",
+        model["rank"],
+        model["pool"],
+        price["input_usd_per_mtok"],
+        price["output_usd_per_mtok"],
+        str(calls),
+        f"{succeeded / calls:.1%}" if calls else "-",
+        f"{slowest:.0f}" if calls else "-",
+        costs or "0",
+    )
+
+
+def tenants(settings: Settings, options: argparse.Namespace) -> int:
+    """Lists tenants, or creates one."""
+
+    def act(client: Client) -> int:
+        if options.action == "create":
+            if not options.id:
+                raise ClientError("give the new tenant's id (a-z, 0-9 and -, at most 40)")
+            data = [client.call("POST", "/v1/admin/tenants", {"id": options.id, "tier": options.tier})]
+        else:
+            data = client.call("GET", "/v1/admin/tenants")["data"]
+        if options.json:
+            return _json(data)
+        return _table(
+            ("id", "tier", "keys", "created"), [_row(one, ("id", "tier", "keys", "created_at")) for one in data]
+        )
+
+    return _run(settings, "tenant", act)
+
+
+def keys(settings: Settings, options: argparse.Namespace) -> int:
+    """Lists, creates or revokes keys; a new key is printed once."""
+
+    def act(client: Client) -> int:
+        if options.action == "create":
+            return _create_key(client, options)
+        if options.action == "revoke":
+            data: list[Any] = []
+            for key_id in options.id:
+                if options.dry_run:
+                    print(f"key {key_id} would be revoked")
+                else:
+                    data.append(client.call("POST", f"/v1/admin/keys/{key_id}/revoke"))
+        else:
+            data = client.call("GET", "/v1/admin/keys" + (f"?tenant={options.tenant}" if options.tenant else ""))[
+                "data"
+            ]
+        if options.json:
+            return _json(data)
+        columns = ("id", "tenant", "project", "name", "created_at", "revoked_at")
+        return _table(columns, [_row(one, columns) for one in data])
+
+    return _run(settings, "key", act)
+
+
+def _create_key(client: Client, options: argparse.Namespace) -> int:
+    if not options.tenant:
+        raise ClientError("give --tenant")
+    body = {
+        "tenant": options.tenant,
+        "project": options.project,
+        "name": options.name,
+        "scopes": list(options.scopes),
+    }
+    made = client.call("POST", "/v1/admin/keys", body)
+    if options.json:
+        return _json(made)
+    print(made["key"])
+    print("shown once; stored as a hash", file=sys.stderr)
+    return 0
+
+
+def spend(settings: Settings, options: argparse.Namespace) -> int:
+    """Reports usage and cost."""
+
+    def act(client: Client) -> int:
+        query = {"group_by": options.group_by}
+        query.update({name: value for name, value in (("from", options.since), ("to", options.until)) if value})
+        report = client.call("GET", f"/v1/usage?{urlencode(query)}")
+        if options.json:
+            return _json(report)
+        groups = tuple(name for name in options.group_by.split(",") if name)
+        columns = (*groups, "requests", "input_tokens", "output_tokens", "cost_usd", "charged_usd", "wasted_usd")
+        rows = [_row(one, columns) for one in report["data"]]
+        rows.append(
+            _row({**dict.fromkeys(groups, ""), **report["totals"], groups[0] if groups else "": "total"}, columns)
+        )
+        return _table(columns, rows)
+
+    return _run(settings, "spend", act)
+
+
+def _run(settings: Settings, verb: str, act: Callable[[Client], int]) -> int:
+    try:
+        return act(connect(runtime_of(settings)))
+    except ClientError as error:
+        print(f"collegium {verb}: {error}", file=sys.stderr)
+        return 1
+
+
+def _json(body: Any) -> int:
+    print(msgspec.json.encode(body).decode())
+    return 0
+
+
+def _row(record: dict[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+    return tuple("" if record.get(column) is None else str(record[column]) for column in columns)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    widths = [max([len(column), *(len(row[index]) for row in rows)]) for index, column in enumerate(columns)]
+    for line in (columns, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return 0
