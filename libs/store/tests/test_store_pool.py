@@ -5,7 +5,7 @@ import socket
 
 import asyncpg
 import pytest
-from collegium_store import DatabaseUnreachableError, is_transient, open_pool, retry_transient
+from collegium_store import DatabaseUnreachableError, is_transient, open_connection, open_pool, retry_transient
 from collegium_store.pool import connect_options
 
 
@@ -47,6 +47,16 @@ async def test_nobody_at_the_address_is_a_typed_error_without_the_password() -> 
     with pytest.raises(DatabaseUnreachableError, match=rf"127\.0\.0\.1:{port} within 0\.1 s") as caught:
         await open_pool(f"postgresql://u:hunter2@127.0.0.1:{port}/d", application_name="t", connect_seconds=0.1)
     assert "hunter2" not in str(caught.value)
+
+
+async def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/d"
+        async with asyncio.timeout(10):
+            with pytest.raises(DatabaseUnreachableError, match="TimeoutError"):
+                await open_pool(url, application_name="t", connect_seconds=0.2)
+            with pytest.raises(DatabaseUnreachableError, match="TimeoutError"):
+                await open_connection(url, application_name="t", connect_seconds=0.2)
 
 
 async def test_a_wrong_database_is_told_at_once(database_url: str) -> None:

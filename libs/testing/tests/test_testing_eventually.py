@@ -1,3 +1,4 @@
+import asyncio
 import functools
 import itertools
 
@@ -84,3 +85,14 @@ def test_the_sync_twin_does_the_same() -> None:
     assert eventually_sync(lambda: next(values), every_seconds=0) == 5
     with pytest.raises(AssertionError, match="last value: False"):
         eventually_sync(lambda: False, deadline_seconds=0.01, every_seconds=0.001)
+
+
+async def test_none_from_a_conditional_expression_means_not_yet():
+    found: list[int] = []
+
+    async def first() -> int | None:
+        return found[0] if found else None
+
+    task = asyncio.get_running_loop().call_later(0.05, found.append, 7)
+    assert await eventually(first, deadline_seconds=5) == 7
+    task.cancel()

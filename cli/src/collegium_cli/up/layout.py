@@ -1,11 +1,14 @@
 """Which services share a process on this machine.
 
-The three on the hot path have a process each; the four that fold events share one. One rule: whoever shares a process
-still has a broker connection and credentials of its own.
+The gateway has a process to itself; the router and the worker pool share one, because a hop within a process that is
+awake is quicker than one that wakes another (docs/decisions/0008); the four that fold events share one. One rule:
+whoever shares a process still has a broker connection and credentials of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import socket
 from collections.abc import Iterable
 from typing import Final
@@ -16,10 +19,13 @@ from collegium_contracts.journey import SERVICES, Service
 _BACK_OFFICE: Final[tuple[Service, ...]] = ("billing", "context", "consensus", "evolution")
 _GROUPS: Final[tuple[tuple[str, tuple[Service, ...]], ...]] = (
     ("back-office", _BACK_OFFICE),
-    ("router", ("router",)),
-    ("worker-pool", ("worker-pool",)),
+    ("work", ("router", "worker-pool")),
     ("gateway", ("gateway",)),
 )
+
+
+_PORTS: Final = range(12_000, 30_000)
+_PORT_TRIES: Final = 200
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -44,8 +50,13 @@ def groups(only: Iterable[str] | None) -> list[Group]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Returns a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Returns a port that is free now, below the range from which the kernel gives ports to outgoing connections.
+
+    A port of that range could be taken between this look and its use by any connection of this machine.
+    """
+    for _ in range(_PORT_TRIES):
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
+    raise OSError(f"no free port between {_PORTS.start} and {_PORTS.stop} on {host}")

@@ -1,7 +1,7 @@
 """Claim checks: payloads over 256 KB wait in the object store, and the message carries a claim.
 
 The claim is ``<name>:<bytes>:<sha256>``; what is fetched is checked against it. Objects expire with the events that
-name them. One rule: a message whose claim cannot be redeemed is treated as undecodable, never as empty.
+name them. One rule: a message whose claim names nothing is treated as undecodable, never as empty.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collegium_contracts import subjects as s
 from collegium_contracts.errors import UndecodableMessageError
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 from nats.js.object_store import ObjectStore
 
 from collegium_bus.connection import Connection
@@ -41,13 +42,19 @@ class ClaimStore:
         return f"{name}:{len(payload)}:{hashlib.sha256(payload).hexdigest()}"
 
     async def get(self, claim: str) -> bytes:
-        """Redeems a claim; raises UndecodableMessageError where the object is gone or is not what was claimed."""
+        """Redeems a claim.
+
+        Raises UndecodableMessageError where the object is gone or is not what was claimed, and BrokerUnavailableError
+        where it cannot be told now.
+        """
         name, _, rest = claim.partition(":")
         size, _, digest = rest.partition(":")
         try:
             found = await (await self._bucket()).get(name)
+        except NotFoundError as error:
+            raise UndecodableMessageError(f"claim {name} names an object that is gone") from error
         except (NatsError, TimeoutError) as error:
-            raise UndecodableMessageError(f"claim {name} cannot be redeemed: {error}") from error
+            raise BrokerUnavailableError(f"claim {name} cannot be redeemed now: {error}") from error
         payload = found.data or b""
         if str(len(payload)) != size or hashlib.sha256(payload).hexdigest() != digest:
             raise UndecodableMessageError(f"claim {name} holds other bytes than were claimed")

@@ -22,6 +22,7 @@ from collegium_bus.claims import ClaimStore
 from collegium_bus.connection import Connection
 from collegium_bus.dead import DeadLetters
 from collegium_bus.delivery import Delivery
+from collegium_bus.errors import BusError
 from collegium_bus.pull import PullRequests
 
 log = structlog.get_logger(__name__)
@@ -140,13 +141,23 @@ class EventLoop(Generic[M]):
 
     async def _decode(self, delivery: Delivery) -> EventOf[M] | None:
         try:
-            claim = delivery.header(s.H_CLAIM)
-            payload = await self._claims.get(claim) if claim else delivery.payload
+            payload = await self._payload(delivery)
             return EventOf(self._codec.decode(payload), payload, delivery)
         except ContractError as error:
             while not await self._dead_letters.bury(delivery, error.code, str(error)):  # noqa: ASYNC110 - a retry
                 await asyncio.sleep(random.uniform(0.5, MAX_RETRY_SECONDS))  # noqa: S311 - jitter
             return None
+
+    async def _payload(self, delivery: Delivery) -> bytes:
+        """Returns a delivery's payload, its claim redeemed, however long the broker takes."""
+        claim = delivery.header(s.H_CLAIM)
+        while claim:
+            try:
+                return await self._claims.get(claim)
+            except BusError as error:
+                log.warning("claim not redeemed, trying again", subject=delivery.subject, error=str(error))
+                await asyncio.sleep(random.uniform(0.2, 2.0))  # noqa: S311 - jitter
+        return delivery.payload
 
     async def _until_handled(self, batch: Sequence[EventOf[M]]) -> None:
         tries = 0

@@ -102,6 +102,11 @@ def _claims(service: Service) -> tuple[str, ...]:
         f"$JS.API.DIRECT.GET.{stream}",
         f"$JS.API.DIRECT.GET.{stream}.>",
         f"$JS.API.STREAM.MSG.GET.{stream}",
+        # nats-py reads an object's chunks with an ordered push consumer: it looks up the stream by subject, makes a
+        # consumer without a name, and answers flow control.
+        "$JS.API.STREAM.NAMES",
+        f"$JS.API.CONSUMER.CREATE.{stream}",
+        f"$JS.FC.{stream}.>",
         *_ordered_reader(stream),
     )
     writes = (f"$O.{s.CLAIMS_BUCKET}.>", f"$JS.API.STREAM.PURGE.{stream}")

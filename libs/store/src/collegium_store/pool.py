@@ -50,9 +50,11 @@ async def open_pool(
 ) -> asyncpg.Pool:
     """Opens a pool, and waits up to ``connect_seconds`` for a server that is only starting.
 
+    One try, and each later connection of the pool, is given up after ``connect_seconds`` without an answer, so that a
+    server which falls silent during the last try costs at most twice that.
     Raises DatabaseUnreachableError; a wrong password or database is asyncpg's error, at once.
     """
-    options = connect_options(url, application_name)
+    options: dict[str, Any] = {**connect_options(url, application_name), "timeout": connect_seconds}
 
     async def opened() -> asyncpg.Pool:
         pool = asyncpg.create_pool(**options, min_size=min_size, max_size=max_size, reset=_reset)
@@ -65,7 +67,7 @@ async def open_connection(
     url: str, *, application_name: str, connect_seconds: float = CONNECT_SECONDS
 ) -> asyncpg.Connection:
     """Opens one connection, under the terms of :func:`open_pool`."""
-    options = connect_options(url, application_name)
+    options: dict[str, Any] = {**connect_options(url, application_name), "timeout": connect_seconds}
 
     async def opened() -> asyncpg.Connection:
         return await asyncpg.connect(**options)
@@ -81,7 +83,9 @@ async def _reached(opened: Any, url: str, connect_seconds: float) -> Any:
             raise
         place = urlsplit(url)
         where = f"{place.hostname or 'a socket'}:{place.port or 5432}"
-        raise DatabaseUnreachableError(f"no PostgreSQL at {where} within {connect_seconds:g} s ({error})") from error
+        # A timeout has no text of its own.
+        cause = str(error) or type(error).__name__
+        raise DatabaseUnreachableError(f"no PostgreSQL at {where} within {connect_seconds:g} s ({cause})") from error
 
 
 async def _reset(connection: Any) -> None:

@@ -123,6 +123,9 @@ def _only_asserts(condition: Callable[[], object]) -> bool:
         return False
     steps = [step for step in dis.get_instructions(code) if step.opname not in {"CACHE", "NOP"}]
     for before, step in itertools.pairwise(steps):
+        # The two values of a conditional expression meet at one return.
+        if step.opname == "RETURN_VALUE" and step.is_jump_target:
+            return False
         value = before if step.opname == "RETURN_VALUE" else step
         if step.opname in {"RETURN_VALUE", "RETURN_CONST"} and (
             value.argval is not None or "CONST" not in value.opname

@@ -19,7 +19,7 @@ class TaskWatch(TaskEvents):
         client = self._platform.connection.client
         sid = client.subscribe_raw(s.token(self._tenant, self._view.id), self._on_token)
         self._reader.start()
-        aged_out = asyncio.create_task(self._finish_from_row())
+        replayed = asyncio.create_task(self._after_replay())
         try:
             while (event := await self._queue.get()) is not None:
                 yield event
@@ -27,7 +27,7 @@ class TaskWatch(TaskEvents):
                     return
             raise ApiError("not_ready", "the gateway is stopping; watch again", retry_after_seconds=1)
         finally:
-            aged_out.cancel()
+            replayed.cancel()
             client.unsubscribe_raw(sid)
             await self._reader.stop()
 

@@ -13,8 +13,10 @@ from collegium_contracts.messages import CacheMode, Plan, Priority
 
 from collegium_gateway.errors import ApiError
 
+
 # msgspec cannot decode a union with Raw, so an absent value reads as JSON's null.
-NULL = msgspec.Raw(b"null")
+def _null() -> msgspec.Raw:
+    return msgspec.Raw(b"null")
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -59,9 +61,9 @@ class ChatRequest(msgspec.Struct, frozen=True):
     seed: int | None = None
     stop: str | list[str] | None = None
     n: int | None = None
-    tools: msgspec.Raw = NULL
-    tool_choice: msgspec.Raw = NULL
-    response_format: msgspec.Raw = NULL
+    tools: msgspec.Raw = msgspec.field(default_factory=_null)
+    tool_choice: msgspec.Raw = msgspec.field(default_factory=_null)
+    response_format: msgspec.Raw = msgspec.field(default_factory=_null)
     collegium: Options | None = None
 
 
@@ -76,9 +78,9 @@ class TaskRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top_p: float | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
-    tools: msgspec.Raw = NULL
-    tool_choice: msgspec.Raw = NULL
-    response_format: msgspec.Raw = NULL
+    tools: msgspec.Raw = msgspec.field(default_factory=_null)
+    tool_choice: msgspec.Raw = msgspec.field(default_factory=_null)
+    response_format: msgspec.Raw = msgspec.field(default_factory=_null)
     callback_url: str | None = None
     plan: Plan = "auto"
     panel_size: int = 3

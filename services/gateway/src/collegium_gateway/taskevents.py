@@ -50,6 +50,8 @@ class TaskEvents:
         self._tenant = tenant
         self._view = view
         self._queue: asyncio.Queue[TaskEvent | None] = asyncio.Queue()
+        # Tokens that come while stored events are still being told.
+        self._held: list[TaskEvent] | None = []
         task_id = view.id
         self._reader = OrderedReader(
             platform.connection,
@@ -66,7 +68,7 @@ class TaskEvents:
         sid = client.subscribe_raw(s.token(self._tenant, self._view.id), self._on_token)
         self._reader.start()
         gone = asyncio.create_task(self._wait_for_disconnect(receive))
-        aged_out = asyncio.create_task(self._finish_from_row())
+        replayed = asyncio.create_task(self._after_replay())
         try:
             await asgi.start_events(send, headers)
             while True:
@@ -83,15 +85,21 @@ class TaskEvents:
                     await asgi.end_events(send)
                     return
         finally:
-            aged_out.cancel()
+            replayed.cancel()
             gone.cancel()
             client.unsubscribe_raw(sid)
             await self._reader.stop()
 
-    async def _finish_from_row(self) -> None:
-        """A task that settled so long ago that EVENTS forgot it is finished from the read model."""
+    async def _after_replay(self) -> None:
+        """Lets live tokens through once what is stored was told.
+
+        A task that settled so long ago that EVENTS forgot it is finished from the read model.
+        """
+        await self._reader.caught_up.wait()
+        held, self._held = self._held, None
+        for event in held or ():
+            self._queue.put_nowait(event)
         if self._view.state in TERMINAL:
-            await self._reader.caught_up.wait()
             self._queue.put_nowait(TaskEvent("done", self._view))
 
     async def _wait_for_disconnect(self, receive: Receive) -> None:
@@ -134,4 +142,8 @@ class TaskEvents:
         if isinstance(message, TokenChunk):
             text = self._platform.keyring.open(self._tenant, message.text).decode(errors="replace")
             data = {"text": text, "number": message.number, "attempt": message.attempt, "delivery": message.delivery}
-            self._queue.put_nowait(TaskEvent("token", data))
+            event = TaskEvent("token", data)
+            if self._held is not None:
+                self._held.append(event)
+            else:
+                self._queue.put_nowait(event)

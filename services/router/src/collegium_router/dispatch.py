@@ -110,11 +110,17 @@ class Dispatcher:
         self._wake.release()
 
     async def _receive_claim(self, shard: IngressShard, delivery: Delivery) -> None:
-        try:
-            payload = await self._platform.claims.get(delivery.header(s.H_CLAIM))
-            self._enqueue(shard, delivery, journey.decode(payload))
-        except ContractError as error:
-            await self._bury(shard, delivery, error)
+        while True:
+            try:
+                payload = await self._platform.claims.get(delivery.header(s.H_CLAIM))
+                self._enqueue(shard, delivery, journey.decode(payload))
+            except ContractError as error:
+                await self._bury(shard, delivery, error)
+            except BusError as error:
+                log.warning("claim not redeemed, trying again", subject=delivery.subject, error=str(error))
+                await asyncio.sleep(random.uniform(0.2, 2.0))  # noqa: S311 - jitter
+                continue
+            return
 
     async def _bury(self, shard: IngressShard, delivery: Delivery, error: ContractError) -> None:
         while not await self._platform.dead_letters.bury(delivery, error.code, str(error)):  # noqa: ASYNC110 - a retry

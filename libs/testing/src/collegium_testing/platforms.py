@@ -1,0 +1,136 @@
+"""A whole platform in processes of its own, as ``collegium up`` runs it, for journeys, chaos and trials.
+
+The model is the simulator and the traces go to a receiver, both in this process, so that a test can script the one and
+read the other. One rule: nothing of the platform runs in the test's process; what a test sees, a user would see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import string
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 25.0
+_ALPHABET = string.ascii_lowercase + string.digits
+
+
+def make_key(name: str) -> str:
+    """Returns a well-formed API key with a random secret; its public id begins with ``name``."""
+    public = (name + secrets.token_hex(8))[:12]
+    return f"sk-clg-{public}-" + "".join(secrets.choice(_ALPHABET) for _ in range(48))
+
+
+def configuration(
+    base_url: str, *, otlp_endpoint: str | None = None, tenants: Mapping[str, str], **more: Any
+) -> dict[str, Any]:
+    """Returns a configuration with one simulated model ``sim``, and tenants by id with their keys."""
+    return {
+        "embedded_model": False,
+        "http": {"port": 0, "max_body_bytes": "1MB"},
+        "grpc": {"port": 0},
+        "telemetry": {"otlp_endpoint": otlp_endpoint, "sample_ratio": 1.0},
+        "models": [
+            {
+                "name": "sim",
+                "base_url": base_url,
+                "rank": "teacher",
+                "timeout_seconds": 30,
+                "price": {"input_usd_per_mtok": "1", "output_usd_per_mtok": "2"},
+            }
+        ],
+        "tenants": [{"id": tenant, "tier": "pro", "api_key": key} for tenant, key in tenants.items()],
+        **more,
+    }
+
+
+class PlatformProcess:
+    """A running ``collegium up``: its ready line, and ways to end it well or badly."""
+
+    def __init__(self, process: subprocess.Popen[str], ready: dict[str, Any], folder: Path) -> None:
+        self.process = process
+        self.ready = ready
+        self.folder = folder
+
+    @property
+    def http(self) -> str:
+        """The gateway's address."""
+        address: str = self.ready["http"]
+        return address
+
+    @property
+    def admin_key(self) -> str:
+        """The operator's key."""
+        return Path(self.ready["admin_key_file"]).read_text().strip()
+
+    def pids(self) -> dict[str, int]:
+        """The pids as ``runtime.json`` has them now."""
+        runtime: dict[str, Any] = msgspec.json.decode((self.folder / "runtime.json").read_bytes())
+        pids: dict[str, int] = runtime["pids"]
+        return pids
+
+    def stop(self) -> int:
+        """Ends it as an operator would, and returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        finally:
+            self._close()
+
+    def kill_everything(self) -> None:
+        """Kills the supervisor and all its children at once, as a crash of the machine's user session would."""
+        pids = {self.process.pid, *self.pids().values()}
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+def start_platform(folder: Path, config: Mapping[str, Any]) -> PlatformProcess:
+    """Runs ``collegium up`` on a folder until it is ready; raises RuntimeError with its log where it is not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder.parent / f"{folder.name}.yaml"
+    file.write_bytes(msgspec.json.encode(config))
+    errors = folder.parent / f"{folder.name}.up.log"
+    with errors.open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", "collegium_cli", "up", "--json", "--config", str(file), "--data", str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    assert process.stdout is not None
+    deadline = time.monotonic() + READY_SECONDS
+    line = process.stdout.readline()
+    if not line or time.monotonic() > deadline:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        raise RuntimeError(f"the platform did not start:\n{errors.read_text()[-4000:]}")
+    return PlatformProcess(process, msgspec.json.decode(line), folder)
+
+
+@contextlib.contextmanager
+def running_platform(folder: Path, config: Mapping[str, Any]) -> Generator[PlatformProcess]:
+    """A platform for the length of a block; ended in the end whatever happened in between."""
+    platform = start_platform(folder, config)
+    try:
+        yield platform
+    finally:
+        if platform.process.poll() is None:
+            platform.stop()

@@ -1,0 +1,82 @@
+"""One trace shows the whole journey: every hop between services is a parent and child in what is received."""
+
+from __future__ import annotations
+
+from collegium_contracts.journey import HOPS
+from collegium_testing import eventually
+from collegium_testing.otlp import ReceivedSpan
+from collegium_testing.simulator import Behaviour, Rule
+
+from tests.conftest import Stage
+
+# Core hops and cancellations have no span of their own: their messages are heard by whoever waits already.
+WITHOUT_SPAN = {7, 8, 9, 10, 15}
+
+
+def edges(spans: list[ReceivedSpan]) -> set[tuple[str, str, str]]:
+    """Sender, receiver and subject of every hop that the spans show."""
+    by_id = {span.span_id: span for span in spans}
+    found: set[tuple[str, str, str]] = set()
+    for span in spans:
+        parent = by_id.get(span.parent_span_id)
+        subject = span.attributes.get("messaging.destination.name")
+        if parent is not None and subject and parent.service != span.service:
+            found.add((service(parent), service(span), subject))
+    return found
+
+
+def service(span: ReceivedSpan) -> str:
+    return span.service.removeprefix("collegium-")
+
+
+async def trace_of(stage: Stage, collegium: dict) -> str:
+    body = {"model": "sim", "messages": [{"role": "user", "content": "hi"}], "collegium": collegium}
+    async with stage.session() as session, session.post("/v1/chat/completions", json=body) as response:
+        assert response.status == 200
+        return (await response.json())["collegium"]["trace_id"]
+
+
+async def test_every_hop_is_an_edge_of_the_trace(stage: Stage):
+    stage.simulator.script(Rule(Behaviour(answer="yes")))
+    single = await trace_of(stage, {"conversation": "traced"})
+    panel = await trace_of(stage, {"plan": "panel"})
+    wanted = {
+        (sender, receiver, hop.subject)
+        for hop in HOPS
+        if hop.number not in WITHOUT_SPAN and "discarded" not in hop.subject
+        for sender in hop.senders
+        for receiver in hop.receivers
+        # The router settles only what it never dispatches.
+        if not (sender == "router" and hop.number == 6)
+    }
+
+    async def complete() -> set[tuple[str, str, str]] | None:
+        found = edges(stage.receiver.trace(single)) | edges(stage.receiver.trace(panel))
+        return found if wanted <= found else None
+
+    try:
+        await eventually(complete, deadline_seconds=15)
+    except AssertionError:
+        found = edges(stage.receiver.trace(single)) | edges(stage.receiver.trace(panel))
+        assert wanted - found == set(), stage.receiver.ladder(panel)
+
+
+async def test_the_model_call_has_the_genai_attributes(stage: Stage):
+    trace = await trace_of(stage, {})
+
+    async def chain() -> list[ReceivedSpan] | None:
+        """The model call and its ancestors, once the root has come."""
+        spans = {one.span_id: one for one in stage.receiver.trace(trace)}
+        found = [span for span in spans.values() if span.name == "chat sim"]
+        while found and (parent := spans.get(found[-1].parent_span_id)) is not None:
+            found.append(parent)
+        return found if found and not found[-1].parent_span_id else None
+
+    spans = await eventually(chain, deadline_seconds=15)
+    call = spans[0]
+    assert call.attributes["gen_ai.operation.name"] == "chat"
+    assert call.attributes["gen_ai.request.model"] == "sim"
+    assert call.attributes["gen_ai.usage.input_tokens"] > 0
+    assert call.attributes["collegium.tenant"] == "acme"
+    assert call.kind == "client"
+    assert [service(span) for span in spans] == ["worker-pool", "worker-pool", "router", "gateway"]
