@@ -66,4 +66,4 @@ proto:
 # Generates docs/journey.md from the table in the code.
 [group("generate")]
 journey-docs:
-    {{ python }} -m collegium_contracts.journey_docs > docs/journey.md
+    {{ python }} -m collegium_contracts.journey_docs docs/journey.md

@@ -174,13 +174,17 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
 
 
 class Consumer(msgspec.Struct, frozen=True, kw_only=True):
-    """A durable pull consumer. Its service pulls it; every replica of the service shares it."""
+    """A durable pull consumer. Its service pulls it; every replica of the service shares it.
+
+    ``ack_wait_seconds`` is a lease, renewed every third of it: what a killed replica had in hand comes again after it.
+    A call to a model may be long and costs money to repeat, so work has a longer one than events.
+    """
 
     durable: str
     stream: str
     service: Service
     filters: tuple[str, ...]
-    ack_wait_seconds: float = 20.0
+    ack_wait_seconds: float = 6.0
     max_ack_pending: int = 10_000
     max_deliver: int = -1
 
@@ -192,6 +196,7 @@ def work_consumer(pool: str) -> Consumer:
         stream=s.WORK,
         service="worker-pool",
         filters=(s.work_pool(pool),),
+        ack_wait_seconds=20.0,
         max_deliver=8,
     )
 

@@ -1,0 +1,172 @@
+"""Processes killed in the middle of work: every accepted task completes, once, and is charged once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from collegium_testing import ModelSimulator, eventually
+from collegium_testing.platforms import configuration, make_key, running_platform, start_platform
+from collegium_testing.simulator import Behaviour, Rule
+
+from tests.conftest import LoopThread
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
+
+TASKS = 60
+KEY = make_key("chaos")
+
+
+@pytest.fixture
+def model(loop_thread: LoopThread) -> Iterator[ModelSimulator]:
+    simulator = loop_thread.run(ModelSimulator().__aenter__())
+    simulator.script(Rule(Behaviour(answer="done", delay_ms=400)))
+    yield simulator
+    loop_thread.run(simulator.__aexit__(None, None, None))
+
+
+def slow(model: ModelSimulator) -> dict[str, Any]:
+    """A configuration that makes eight calls at a time, so that work is always in hand, waiting and done."""
+    config = configuration(model.base_url, tenants={"chaos": KEY})
+    config["models"][0]["limits"] = {"concurrency": 8}
+    return config
+
+
+async def submit(http: str, count: int) -> list[str]:
+    async with aiohttp.ClientSession(http, headers={"Authorization": f"Bearer {KEY}"}) as session:
+
+        async def one(number: int) -> str:
+            body = {"input": f"question {number}", "deadline_seconds": 200}
+            async with session.post("/v1/tasks", json=body) as response:
+                assert response.status == 202, await response.text()
+                return (await response.json())["id"]
+
+        return await asyncio.gather(*(one(number) for number in range(count)))
+
+
+async def all_completed(http: str, ids: list[str], deadline_seconds: float) -> None:
+    async with aiohttp.ClientSession(http, headers={"Authorization": f"Bearer {KEY}"}) as session:
+
+        async def states() -> bool:
+            open_tasks = []
+            for task_id in ids:
+                async with session.get(f"/v1/tasks/{task_id}") as response:
+                    assert response.status == 200, f"task {task_id} is lost: {await response.text()}"
+                    task = await response.json()
+                    if task["settled_at"] is None:
+                        open_tasks.append(task_id)
+                    else:
+                        assert task["state"] == "completed", task
+                        assert len(task["attempts"]) == 1
+            assert not open_tasks, f"{len(open_tasks)} tasks are open, {open_tasks[0]} among them"
+            return True
+
+        await eventually(states, deadline_seconds=deadline_seconds, every_seconds=0.5)
+
+
+async def books(http: str) -> dict[str, Any]:
+    """The usage report, once every task is in it."""
+    async with aiohttp.ClientSession(http, headers={"Authorization": f"Bearer {KEY}"}) as session:
+
+        async def report() -> dict[str, Any] | None:
+            async with session.get("/v1/usage") as response:
+                totals = (await response.json())["totals"]
+                return totals if totals["requests"] >= TASKS else None
+
+        # What a killed service had in hand comes again after its lease, six seconds.
+        return await eventually(report, deadline_seconds=20)
+
+
+async def some_running(model: ModelSimulator) -> None:
+    async def running() -> bool:
+        return model.counts().totals.completed >= 5 and model.counts().totals.open > 0
+
+    await eventually(running, every_seconds=0.005)
+
+
+def check_books(totals: dict[str, Any], model: ModelSimulator) -> None:
+    """One charge a task; what is booked was answered, and what was called and not booked was killed in flight."""
+    counted = model.counts().totals
+    per_call = float(totals["charged_usd"]) / TASKS
+    assert totals["requests"] == TASKS
+    assert counted.completed >= TASKS
+    booked_calls = round(float(totals["cost_usd"]) / per_call)
+    assert TASKS <= booked_calls <= counted.completed
+
+
+async def test_a_killed_worker_loses_nothing(model: ModelSimulator, tmp_path: Path):
+    config = slow(model)
+    with running_platform(tmp_path / "data", config) as platform:
+        ids = await submit(platform.http, TASKS)
+        await some_running(model)
+        os.kill(platform.pids()["worker-pool"], signal.SIGKILL)
+        await all_completed(platform.http, ids, deadline_seconds=60)
+        check_books(await books(platform.http), model)
+
+
+async def test_a_killed_back_office_books_everything_once(model: ModelSimulator, tmp_path: Path):
+    config = slow(model)
+    with running_platform(tmp_path / "data", config) as platform:
+        ids = await submit(platform.http, TASKS)
+        await some_running(model)
+        os.kill(platform.pids()["billing"], signal.SIGKILL)
+        await all_completed(platform.http, ids, deadline_seconds=60)
+        totals = await books(platform.http)
+        check_books(totals, model)
+        assert totals["cost_usd"] == totals["charged_usd"]
+
+
+async def test_everything_killed_at_once_goes_on_where_it_stood(model: ModelSimulator, tmp_path: Path):
+    config = slow(model)
+    platform = start_platform(tmp_path / "data", config)
+    try:
+        ids = await submit(platform.http, TASKS)
+        await some_running(model)
+        platform.kill_everything()
+    finally:
+        if platform.process.poll() is None:
+            platform.stop()
+    with running_platform(tmp_path / "data", config) as again:
+        assert again.ready["seconds"] < 60
+        await all_completed(again.http, ids, deadline_seconds=90)
+        check_books(await books(again.http), model)
+
+
+async def test_a_killed_supervisor_is_followed_by_one_that_takes_over(model: ModelSimulator, tmp_path: Path):
+    config = slow(model)
+    platform = start_platform(tmp_path / "data", config)
+    old = platform.pids()
+    ids = await submit(platform.http, TASKS)
+    platform.process.kill()
+    platform.process.wait()
+    assert platform.process.stdout is not None
+    platform.process.stdout.close()
+    with running_platform(tmp_path / "data", config) as again:
+        await all_completed(again.http, ids, deadline_seconds=90)
+        for name, pid in old.items():
+            assert not Path(f"/proc/{pid}").exists(), f"{name} of the killed platform is still there"
+    for pid in again.ready["pids"].values():
+        assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_a_killed_broker_and_database_come_back(model: ModelSimulator, tmp_path: Path):
+    config = slow(model)
+    with running_platform(tmp_path / "data", config) as platform:
+        ids = await submit(platform.http, TASKS)
+        await some_running(model)
+        for name in ("nats", "postgres"):
+            os.kill(platform.pids()[name], signal.SIGKILL)
+        await all_completed(platform.http, ids, deadline_seconds=90)
+        check_books(await books(platform.http), model)
+
+
+async def test_a_second_platform_on_the_same_folder_is_refused(model: ModelSimulator, tmp_path: Path):
+    config = slow(model)
+    with running_platform(tmp_path / "data", config), pytest.raises(RuntimeError, match="in use"):
+        start_platform(tmp_path / "data", config)
