@@ -31,6 +31,10 @@ def model(loop_thread: LoopThread) -> Iterator[ModelSimulator]:
     loop_thread.run(simulator.__aexit__(None, None, None))
 
 
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
 def slow(model: ModelSimulator) -> dict[str, Any]:
     """A configuration that makes eight calls at a time, so that work is always in hand, waiting and done."""
     config = configuration(model.base_url, tenants={"chaos": KEY})
@@ -150,9 +154,9 @@ async def test_a_killed_supervisor_is_followed_by_one_that_takes_over(model: Mod
     with running_platform(tmp_path / "data", config) as again:
         await all_completed(again.http, ids, deadline_seconds=90)
         for name, pid in old.items():
-            assert not Path(f"/proc/{pid}").exists(), f"{name} of the killed platform is still there"
+            assert not alive(pid), f"{name} of the killed platform is still there"
     for pid in again.ready["pids"].values():
-        assert not Path(f"/proc/{pid}").exists()
+        assert not alive(pid)
 
 
 async def test_a_killed_broker_and_database_come_back(model: ModelSimulator, tmp_path: Path):

@@ -26,11 +26,11 @@ _INTRODUCTION = """# The journey of a task
 
 This page is generated from `libs/contracts/src/collegium_contracts/journey.py` (`just journey-docs`).
 
-A client's request becomes a task. The gateway stores it in INGRESS; the owner of its shard among the routers plans it and
-hands its attempts to a worker pool; a worker announces each call before it makes it, calls the model, and stores the
-result. A plan of one attempt settles straight from the worker; a panel is settled by consensus. The settled message is
-the truth about a task: billing books it, context and evolution remember it, the gateway shows it. What may stand once is
-published create-once on a subject of its own, so whoever comes late is refused by the stream itself.
+A client's request becomes a task. The gateway stores it in INGRESS; the owner of its shard among the routers plans it
+and hands its attempts to a worker pool; a worker announces each call before it makes it, calls the model, and stores
+the result. A plan of one attempt settles straight from the worker; a panel is settled by consensus. The settled message
+is the truth about a task: billing books it, context and evolution remember it, the gateway shows it. What may stand
+once is published create-once on a subject of its own, so whoever comes late is refused by the stream itself.
 """
 
 _PICTURE = """```mermaid
@@ -122,8 +122,8 @@ def page() -> str:
             ((f"`{bucket.name}`", ", ".join(bucket.writers), ", ".join(bucket.readers)) for bucket in BUCKETS),
         ),
         "## What each service may publish\n",
-        "Each service is a broker user of its own; its rights are derived from the tables above. Requests to JetStream's"
-        " own API, acknowledgements and key–value writes are left out here.\n",
+        "Each service is a broker user of its own; its rights are derived from the tables above. Requests to"
+        " JetStream's API, acknowledgements and key–value writes are left out here.\n",
         _table(
             ("service", "subjects"),
             ((service, ", ".join(f"`{subject}`" for subject in _journey_subjects(service))) for service in SERVICES),
