@@ -36,18 +36,20 @@ def _add(verbs: argparse._SubParsersAction, name: str, about: str, run: Verb) ->
 
 def _platform(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
     up = _add(verbs, "up", "Starts a whole platform on this machine and keeps it running.", _up)
-    up.add_argument("--http-port", type=int)
-    up.add_argument("--grpc-port", type=int)
+    up.add_argument("--http-port", type=_port)
+    up.add_argument("--grpc-port", type=_port)
     up.add_argument("--only", type=_names, help="services to run, by comma")
     demo = _add(verbs, "demo", "Shows the journey on the embedded model, from nothing.", _demo)
     demo.add_argument("--keep", action="store_true", help="keep the data folder")
     serve = _add(verbs, "serve", "Runs one service against given URLs or a running `up`.", _serve)
     serve.add_argument("services", type=_names, metavar="SERVICE")
-    serve.add_argument("--admin-port", action="append", default=[], metavar="[SERVICE=]PORT")
+    serve.add_argument("--admin-port", action="append", default=[], type=_admin_port, metavar="[SERVICE=]PORT")
     serve.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     serve.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     migrate = _add(verbs, "migrate", "Applies stream declarations and database migrations.", _migrate)
     migrate.add_argument("--dry-run", action="store_true")
+    migrate.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
+    migrate.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     _add(verbs, "check", "Validates the configuration and reaches every dependency.", _check)
     bench = _add(verbs, "bench", "Measures ratios against a direct call and, where given, a peer.", _bench)
     bench.add_argument("what", choices=["gateway"])
@@ -109,6 +111,17 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _admin_port(text: str) -> tuple[str, int]:
+    service, _, port = text.rpartition("=")
+    return service, _port(port)
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdecimal() and int(text) < 65_536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 (a free one) to 65535")
+
+
 def _up(options: argparse.Namespace) -> int:
     from collegium_cli.up.command import UpOptions, run
 
@@ -124,10 +137,7 @@ def _up(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from collegium_cli.serve import ServeOptions, serve
 
-    ports: dict[str, int] = {}
-    for text in options.admin_port:
-        name, _, port = text.rpartition("=")
-        ports[name or options.services[0]] = int(port)
+    ports = {service or options.services[0]: port for service, port in options.admin_port}
     return serve(
         settings_of(options.config, options.data),
         ServeOptions(services=options.services, admin_ports=ports, report=options.report, parent=options.parent),
@@ -135,9 +145,10 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _migrate(options: argparse.Namespace) -> int:
-    from collegium_cli.serve import migrate
+    from collegium_cli.serve import MigrateOptions, migrate
 
-    return migrate(settings_of(options.config, options.data), dry_run=options.dry_run, as_json=options.json)
+    chosen = MigrateOptions(dry_run=options.dry_run, as_json=options.json, wait=options.wait, parent=options.parent)
+    return migrate(settings_of(options.config, options.data), chosen)
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -28,6 +28,13 @@ def settings_of(config: Path | None, data: Path | None, overrides: dict[str, str
         raise SystemExit(2) from None
 
 
+def quiet_libraries() -> None:
+    """Keeps the libraries' logging out of a verb's output: the verb tells what failed, in one line."""
+    from collegium_telemetry.logs import configure_logging
+
+    configure_logging("cli", level="critical")
+
+
 def runtime_of(settings: Settings) -> Runtime:
     """Returns what a running ``up`` wrote on the data folder, or an empty runtime."""
     return runtime_file.read(Path(settings.data_dir)) or Runtime()

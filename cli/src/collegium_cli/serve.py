@@ -7,15 +7,21 @@ import sys
 from pathlib import Path
 from typing import cast
 
+import asyncpg
 import msgspec
 from collegium_bus.errors import BusError
 from collegium_contracts.journey import SERVICES, Service
 from collegium_runtime import host
+from collegium_runtime.runtime_file import Runtime
+from collegium_servers.model_process import die_with_parent
 from collegium_settings import Settings
+from collegium_settings.secret import mask_text
+from collegium_store import StoreError
 
-from collegium_cli.environment import runtime_of
+from collegium_cli.environment import quiet_libraries, runtime_of
 
 HOST_ERROR = 1
+_REFUSALS = (BusError, StoreError, asyncpg.PostgresError, OSError)
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,14 +33,24 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     parent: int | None = None
 
 
+class MigrateOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line said; ``wait``: go on at the first line of standard input, as a supervisor asks for."""
+
+    dry_run: bool = False
+    as_json: bool = False
+    wait: bool = False
+    parent: int | None = None
+
+
 def serve(settings: Settings, options: ServeOptions) -> int:
     """Runs services until a signal; returns the exit code."""
     if unknown := [name for name in options.services if name not in SERVICES]:
         print(f"collegium serve: {', '.join(unknown)}: not one of {', '.join(SERVICES)}", file=sys.stderr)
         return 2
+    if unknown := [name for name in options.admin_ports if name not in options.services]:
+        print(f"collegium serve: --admin-port names what is not served here: {', '.join(unknown)}", file=sys.stderr)
+        return 2
     if options.parent is not None:
-        from collegium_servers.model_process import die_with_parent
-
         die_with_parent(options.parent)
     runtime = runtime_of(settings)
     if not (settings.nats.url or runtime.nats):
@@ -45,32 +61,45 @@ def serve(settings: Settings, options: ServeOptions) -> int:
     services = cast("tuple[Service, ...]", options.services)
     try:
         uvloop.run(host.run(services, settings, runtime, admin_ports=options.admin_ports, report=options.report))
-    except (BusError, OSError) as error:
-        print(f"collegium serve: {error}", file=sys.stderr)
+    except _REFUSALS as error:
+        print(f"collegium serve: {mask_text(str(error))}", file=sys.stderr)
         return HOST_ERROR
     return 0
 
 
-def migrate(settings: Settings, *, dry_run: bool, as_json: bool) -> int:
+def migrate(settings: Settings, options: MigrateOptions) -> int:
     """Applies stream declarations and database migrations; prints what was done, a line each."""
+    if options.parent is not None:
+        die_with_parent(options.parent)
+    quiet_libraries()
     from collegium_cli.up import schema
 
+    if options.wait and not sys.stdin.readline():
+        return HOST_ERROR
     runtime = runtime_of(settings)
-    database = settings.database.url or runtime.database
+    if missing := _missing(settings, runtime):
+        print(f"collegium migrate: set {missing}, or start `collegium up` on this data folder", file=sys.stderr)
+        return 2
 
     async def run() -> list[str]:
-        done = await schema.apply_topology(settings, runtime, dry_run=dry_run)
-        if not dry_run:
-            done += await schema.apply_schemas(database)
-        return done
+        done = await schema.apply_topology(settings, runtime, dry_run=options.dry_run)
+        return done + await schema.apply_schemas(settings.database.url or runtime.database, dry_run=options.dry_run)
 
     try:
         done = asyncio.run(run())
-    except (BusError, OSError) as error:
-        print(f"collegium migrate: {error}", file=sys.stderr)
+    except _REFUSALS as error:
+        print(f"collegium migrate: {mask_text(str(error))}", file=sys.stderr)
         return HOST_ERROR
-    if as_json:
-        print(msgspec.json.encode({"done": done, "dry_run": dry_run}).decode())
+    if options.as_json:
+        print(msgspec.json.encode({"done": done, "dry_run": options.dry_run}).decode())
     else:
         print("\n".join(done) if done else "nothing to do")
     return 0
+
+
+def _missing(settings: Settings, runtime: Runtime) -> str:
+    addresses = {
+        "nats.url": settings.nats.url or runtime.nats,
+        "database.url": settings.database.url or runtime.database,
+    }
+    return " and ".join(name for name, address in addresses.items() if not address)

@@ -50,7 +50,7 @@ def run(settings: Settings, options: UpOptions) -> int:
 async def _run(settings: Settings, options: UpOptions, chosen: list[Group]) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         loop.add_signal_handler(number, stopping.set)
     supervisor = Supervisor(settings, options.config, chosen)
     began = time.monotonic()
@@ -67,13 +67,21 @@ async def _run(settings: Settings, options: UpOptions, chosen: list[Group]) -> i
         await asyncio.wait({waiting, supervisor.failed}, return_when=asyncio.FIRST_COMPLETED)
         if supervisor.failed.done():
             supervisor.failed.result()
-    except (ServerError, GaveUpError) as error:
+    except (ServerError, GaveUpError, OSError) as error:
         print(f"collegium up: {error}", file=sys.stderr)
         return 1
     finally:
         waiting.cancel()
         await supervisor.stop()
     return 0
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Returns the signals that end a platform: a closed terminal is one, unless started with nohup."""
+    found = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
 
 
 def ready_line(runtime: Runtime, seconds: float, *, as_json: bool) -> str:

@@ -12,7 +12,7 @@ from collegium_bus import topology
 from collegium_runtime.host import connect_as
 from collegium_runtime.runtime_file import Runtime
 from collegium_settings import Settings
-from collegium_store import Migrations, migrate
+from collegium_store import Migrations, is_current, migrate
 
 from collegium_cli.up.credentials import OPERATOR
 
@@ -46,7 +46,10 @@ async def apply_topology(
     return [f"{change.action} {change.kind} {change.name} {' '.join(change.differs)}".rstrip() for change in changes]
 
 
-async def apply_schemas(database_url: str) -> list[str]:
-    """Migrates every schema; returns what was applied, a line each."""
+async def apply_schemas(database_url: str, *, dry_run: bool = False) -> list[str]:
+    """Migrates every schema; returns what was (or would be) applied, a line each."""
+    if dry_run:
+        behind = [one.schema for one in all_migrations() if not await is_current(database_url, [one])]
+        return [f"migrate {schema}" for schema in behind]
     applied = await migrate(database_url, all_migrations())
     return [f"migrate {one.schema} {one.revision}" for one in applied]

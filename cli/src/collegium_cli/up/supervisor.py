@@ -14,14 +14,13 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 from collegium_runtime import runtime_file
-from collegium_runtime.host import INSTANCE_VARIABLE
 from collegium_runtime.runtime_file import EmbeddedModel, Runtime
 from collegium_servers import model, nats, postgres
 from collegium_servers.nats_config import NatsConfig, render_config
@@ -29,19 +28,24 @@ from collegium_servers.probe import get
 from collegium_servers.process import Child, Claim, Command, Probe, claim, end_leftover, start_child
 from collegium_settings import Settings
 
-from collegium_cli.up import schema
 from collegium_cli.up.credentials import broker_users, make_credentials
 from collegium_cli.up.layout import Group, free_port
+from collegium_cli.up.preparation import Preparation, PreparationError
 
 log = structlog.get_logger(__name__)
 
 SERVICE_READY_SECONDS: Final = 45.0
-STOP_SECONDS: Final = 12.0
+# Everything has ended within 20 s: the gateway may take 7 of the services' 13, the servers 4 more.
+GATEWAY_STOP_SECONDS: Final = 7.0
+SERVICES_STOP_SECONDS: Final = 13.0
 SERVER_STOP_SECONDS: Final = 4.0
 MAX_RESTARTS: Final = 20
 RESTART_WINDOW_SECONDS: Final = 60.0
 _READY_POLL_SECONDS: Final = 0.02
 _OK: Final = 200
+# The name in collegium_runtime.host, whose import would cost this process 20 MB; a test holds them together.
+INSTANCE_VARIABLE: Final = "COLLEGIUM_INSTANCE"
+_ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound
 
 
 class Running(Protocol):
@@ -70,12 +74,12 @@ class Supervisor:
 
     def __init__(self, settings: Settings, config: Path | None, groups: list[Group]) -> None:
         self._settings = settings
-        self._config = config
+        self._config = config.resolve() if config is not None else None
         self._groups = groups
         self._data = Path(settings.data_dir).resolve()
         self._running: dict[str, Running] = {}
         self._watching: list[asyncio.Task[None]] = []
-        self._restarts: deque[float] = deque()
+        self._restarts: deque[tuple[float, str]] = deque()
         self._held: Claim | None = None
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.runtime = Runtime()
@@ -84,15 +88,18 @@ class Supervisor:
         """Starts everything and returns once every readiness check is true."""
         self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._held = claim(self._data, "up")
-        await self._end_leftover_services()
-        await asyncio.gather(self._start_broker(), self._start_database(), self._start_model())
-        self._write_runtime()
-        await asyncio.gather(
-            schema.apply_topology(self._settings, self.runtime),
-            schema.apply_schemas(self._settings.database.url or self.runtime.database),
-        )
-        await asyncio.gather(*(self._start_group(group) for group in self._groups))
-        await asyncio.gather(*(self._wait_ready(port) for group in self._groups for port in group.admin_ports.values()))
+        preparation = await Preparation.start(self._data, self._config)
+        try:
+            await self._end_leftover_services()
+            await _together(self._start_broker(), self._start_database(), self._start_model())
+            self._write_runtime()
+            await preparation.finish()
+        except PreparationError as error:
+            raise GaveUpError(f"streams or schemas could not be prepared:\n{error}") from error
+        finally:
+            await preparation.stop()
+        await _together(*(self._start_group(group) for group in self._groups))
+        await _together(*(self._wait_ready(port) for group in self._groups for port in group.admin_ports.values()))
         self._write_runtime()
         return self.runtime
 
@@ -103,16 +110,20 @@ class Supervisor:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
+        deadline = time.monotonic() + SERVICES_STOP_SECONDS
         # The doors close first; the rest may drain together.
         gateway = self._running.pop("gateway", None)
         if gateway is not None:
-            await gateway.stop(STOP_SECONDS)
+            await gateway.stop(GATEWAY_STOP_SECONDS)
         names = [group.name for group in self._groups if group.name in self._running]
-        await asyncio.gather(*(self._running.pop(name).stop(STOP_SECONDS / 2) for name in names))
+        left_seconds = max(0.0, deadline - time.monotonic())
+        await asyncio.gather(*(self._running.pop(name).stop(left_seconds) for name in names))
         servers = list(self._running.values())
         self._running.clear()
         await asyncio.gather(*(server.stop(SERVER_STOP_SECONDS) for server in servers))
-        runtime_file.write(self._data, msgspec.structs.replace(self.runtime, pids={}, admin_ports={}))
+        # Nothing of this can be reached any more; the seeds stay for the next start.
+        left = Runtime(credentials=self.runtime.credentials, admin_key_file=self.runtime.admin_key_file)
+        runtime_file.write(self._data, left)
         self._held.release()
 
     async def _start_broker(self) -> None:
@@ -186,7 +197,7 @@ class Supervisor:
         arguments += ["--data", str(self._data), "--report", str(report), "--parent", str(os.getpid())]
         arguments += [f"--admin-port={service}={port}" for service, port in group.admin_ports.items()]
         if self._config is not None:
-            arguments += ["--config", str(self._config.resolve())]
+            arguments += ["--config", str(self._config)]
         environment = {
             INSTANCE_VARIABLE: f"up-{group.name}",
             "COLLEGIUM_HTTP__PORT": str(self._settings.http.port),
@@ -203,15 +214,17 @@ class Supervisor:
         return await start_child(command, claim(self._data, group.name), ready, SERVICE_READY_SECONDS)
 
     async def _wait_ready(self, port: int) -> None:
+        host = self._settings.http.host
+        host = "127.0.0.1" if host in _ANY_ADDRESS else host
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health/ready"
         deadline = time.monotonic() + SERVICE_READY_SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError, TimeoutError):
-                status, _ = await get(f"http://127.0.0.1:{port}/health/ready")
+                status, _ = await get(url)
                 if status == _OK:
                     return
             await asyncio.sleep(_READY_POLL_SECONDS)
-        where = f"http://127.0.0.1:{port}/health/ready and {self._data}/logs"
-        raise GaveUpError(f"a service is up and not ready; see {where}")
+        raise GaveUpError(f"a service is up and not ready; see {url} and {self._data}/logs")
 
     async def _run(self, name: str, start: Callable[[], Awaitable[Running]]) -> None:
         """Starts something and keeps it running."""
@@ -224,15 +237,16 @@ class Supervisor:
             await self._running[name].stop(0)
             log.warning("process ended, starting it again", process=name, code=code)
             now = time.monotonic()
-            self._restarts.append(now)
-            while self._restarts and now - self._restarts[0] > RESTART_WINDOW_SECONDS:
+            self._restarts.append((now, name))
+            while self._restarts and now - self._restarts[0][0] > RESTART_WINDOW_SECONDS:
                 self._restarts.popleft()
             if len(self._restarts) > MAX_RESTARTS:
-                self._give_up(f"{name} ended {MAX_RESTARTS} times within a minute; see {self._data}/logs/{name}.log")
+                ended = f"processes ended more than {MAX_RESTARTS} times within a minute, the last of them {name}"
+                self._give_up(f"{ended}; see {self._data}/logs/{name}.log")
                 return
-            if len(self._restarts) > 1:
-                pause = random.uniform(0.05, min(5.0, 0.1 * 2 ** len(self._restarts)))  # noqa: S311 - jitter
-                await asyncio.sleep(pause)
+            again = sum(1 for _, other in self._restarts if other == name)
+            if again > 1:
+                await asyncio.sleep(random.uniform(0.05, min(5.0, 0.1 * 2**again)))  # noqa: S311 - jitter
             if not await self._start_again(name, start):
                 return
 
@@ -277,3 +291,13 @@ class Supervisor:
             admin_ports=ports,
         )
         runtime_file.write(self._data, self.runtime)
+
+
+async def _together(*parts: Coroutine[Any, Any, None]) -> None:
+    """Runs parts side by side; the first failure cancels the others, waits for their end, and is raised alone."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None

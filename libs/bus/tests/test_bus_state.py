@@ -1,0 +1,123 @@
+"""Shared state: compare-and-set decides, watches follow, a lease has one owner."""
+
+from __future__ import annotations
+
+import pytest
+from collegium_bus.ask import ask
+from collegium_bus.errors import AlreadyStandsError, NoAnswerError, RequestRefusedError
+from collegium_bus.kv import Bucket
+from collegium_bus.leases import CLOCK_MARGIN_SECONDS, LEASE_SECONDS, LeaseHolder
+from collegium_bus.shell import Answering
+from collegium_contracts import subjects as s
+from collegium_contracts.requests import KeysReply, TenantList, TenantRow, TenantsReply
+from collegium_testing import VirtualClock, eventually
+
+
+async def test_of_two_writers_with_one_revision_one_wins(bus):
+    bucket = Bucket(bus.connection, s.KV_POLICY)
+    assert await bucket.get("k") is None
+    first = await bucket.put("k", b"1", expected_revision=0)
+    with pytest.raises(AlreadyStandsError):
+        await bucket.put("k", b"2", expected_revision=0)
+    second = await bucket.put("k", b"2", expected_revision=first)
+    entry = await bucket.get("k")
+    assert (entry.value, entry.revision) == (b"2", second)
+
+
+async def test_a_watch_tells_what_stands_and_then_what_comes(bus):
+    bucket = Bucket(bus.connection, s.KV_POLICY)
+    await bucket.put("a", b"old")
+    await bucket.put("a", b"new")
+    seen: list[tuple[str, bytes]] = []
+    watch = bucket.watch(lambda entry: seen.append((entry.key, entry.value)))
+    await watch.start()
+    assert seen == [("a", b"new")]
+    await bucket.put("b", b"later")
+    await eventually(lambda: seen[-1] == ("b", b"later"))
+    await watch.stop()
+
+
+def holder(bus, name: str, clock: VirtualClock, told: list[str]) -> LeaseHolder:
+    return LeaseHolder(
+        Bucket(bus.connection, s.KV_OWNERS),
+        name,
+        ["x", "y"],
+        on_gained=lambda what, epoch: told.append(f"{name} gained {what} {epoch}"),
+        on_lost=lambda what: told.append(f"{name} lost {what}"),
+        now=clock.now,
+    )
+
+
+async def test_a_lease_has_one_owner_until_it_expires(bus):
+    clock = VirtualClock(1_000_000.0)
+    told: list[str] = []
+    first, second = holder(bus, "one", clock, told), holder(bus, "two", clock, told)
+    await first._round()
+    await second._round()
+    assert (first.held, second.held) == ({"x", "y"}, set())
+    clock.advance(LEASE_SECONDS + CLOCK_MARGIN_SECONDS + 0.1)
+    await second._round()
+    assert second.held == {"x", "y"}
+    # The first, late, renews with a revision that is no longer the newest.
+    await first._round()
+    assert first.held == set()
+    assert told == [
+        "one gained x 1", "one gained y 1", "two gained x 2", "two gained y 2", "one lost x", "one lost y",
+    ]  # fmt: skip
+
+
+async def test_an_owner_that_cannot_renew_in_time_stops_acting(bus):
+    clock = VirtualClock(1_000_000.0)
+    told: list[str] = []
+    owner = holder(bus, "one", clock, told)
+    await owner._round()
+
+    async def unreachable(*_arguments, **_more):
+        raise NoAnswerError("away")
+
+    owner._bucket.put = unreachable  # type: ignore[method-assign]
+    clock.advance(LEASE_SECONDS - CLOCK_MARGIN_SECONDS + 0.1)
+    await owner._round()
+    assert owner.held == set()
+
+
+async def test_a_lease_given_back_or_taken_again_by_its_owner_needs_no_waiting(bus):
+    clock = VirtualClock(1_000_000.0)
+    told: list[str] = []
+    first = holder(bus, "one", clock, told)
+    await first._round()
+    reborn = holder(bus, "one", clock, told)
+    await reborn._round()
+    assert reborn.held == {"x", "y"}
+    await reborn.stop()
+    second = holder(bus, "two", clock, told)
+    await second._round()
+    assert second.held == {"x", "y"}
+
+
+async def test_a_question_has_a_typed_answer_or_a_typed_refusal(bus):
+    async def tenants(_question, traceparent):
+        if traceparent == "refuse":
+            raise RequestRefusedError("not_found", "there is none", "id")
+        if traceparent == "break":
+            raise ValueError("a defect")
+        return TenantsReply(tenants=[TenantRow(id="acme", tier="pro", created_at_ms=1, keys=2)])
+
+    answering = Answering(bus.connection, {s.SVC_BILLING_TENANT_LIST: tenants})
+    await answering.start()
+
+    async def asked(traceparent: str, expected=TenantsReply):
+        return await ask(bus.connection, s.SVC_BILLING_TENANT_LIST, TenantList(), expected, traceparent=traceparent)
+
+    assert (await asked("x")).tenants[0].id == "acme"
+    with pytest.raises(RequestRefusedError) as refused:
+        await asked("refuse")
+    assert (refused.value.code, refused.value.param) == ("not_found", "id")
+    with pytest.raises(RequestRefusedError) as broken:
+        await asked("break")
+    assert (broken.value.code, "a defect" in str(broken.value)) == ("internal_error", False)
+    with pytest.raises(NoAnswerError, match="not KeysReply"):
+        await asked("x", KeysReply)
+    await answering.stop()
+    with pytest.raises(NoAnswerError, match="nobody"):
+        await asked("x")

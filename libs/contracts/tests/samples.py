@@ -1,0 +1,81 @@
+"""One example of every message, as the golden wire files hold them."""
+
+from collegium_contracts import messages as m
+from collegium_contracts.envelope import Envelope
+from collegium_contracts.errors import TaskError
+from collegium_contracts.money import Price, Usage
+
+SEALED = Envelope("identity", b"", b'[{"role":"user","content":"hi"}]')
+TASK = m.TaskRef(
+    id="tsk_" + "0" * 26,
+    tenant="acme",
+    created_at_ms=1_700_000_000_000,
+    deadline_ms=1_700_000_050_000,
+    model="auto",
+    project="blue",
+    key_id="acmekey1",
+    priority="high",
+    plan="panel",
+    surface="tasks",
+    domain="law",
+    reply="gw1",
+    conversation="c1",
+    tags={"team": "x"},
+)
+ATTEMPT = m.AttemptRef(
+    number=2,
+    of=3,
+    model="sim",
+    rank="ta",
+    pool="general",
+    price=Price(input_picos=1, output_picos=2),
+    charge=Price(input_picos=3, output_picos=4, cached_input_picos=1),
+    plan="panel",
+)
+USAGE = Usage(input_tokens=10, output_tokens=5, cached_input_tokens=2, cost_usd_picos=20, charge_usd_picos=50)
+CALL = m.AttemptUsage(number=2, delivery=1, model="sim", rank="ta", usage=USAGE, duration_ms=120)
+SAMPLING = m.Sampling(max_tokens=64, temperature=0.5, stop=["x"], tools=b'[{"type":"function"}]', stream=True)
+ERROR = TaskError(code="upstream_error", message="the endpoint of model sim answered 500", upstream_status=500)
+SETTLED = {
+    "task": TASK,
+    "plan": "panel",
+    "stop_reason": "completed",
+    "usage": USAGE,
+    "attempts": [CALL],
+    "settled_at_ms": 1_700_000_000_500,
+    "model": "sim",
+    "rank": "ta",
+    "confidence": 0.5,
+}
+
+SAMPLES: dict[str, m.Message] = {
+    type(message).__name__: message
+    for message in (
+        m.TaskSubmitted(task=TASK, prompt=SEALED, sampling=SAMPLING, prompt_bytes=32, panel_size=5),
+        m.RunAttempt(task=TASK, attempt=ATTEMPT, prompt=SEALED, sampling=SAMPLING, prompt_bytes=32, history=SEALED),
+        m.AttemptStarted(task=TASK, attempt=ATTEMPT, delivery=1, worker="w1", at_ms=1),
+        m.AttemptAnswered(task=TASK, attempt=ATTEMPT, answer=SEALED, call=CALL, at_ms=2, turn=SEALED),
+        m.AttemptFailed(task=TASK, attempt=ATTEMPT, error=ERROR, call=CALL, at_ms=2),
+        m.AttemptDiscarded(task=TASK, attempt=ATTEMPT, call=CALL, at_ms=2),
+        m.TextCheckpointed(task=TASK, attempt=ATTEMPT, delivery=1, chunks=4, text=SEALED, at_ms=3),
+        m.TaskCompleted(**SETTLED, output=SEALED, turn=SEALED),
+        m.TaskFailed(**{**SETTLED, "stop_reason": "failed"}, error=ERROR, partial=SEALED),
+        m.TaskCanceled(**{**SETTLED, "stop_reason": "canceled"}, partial=SEALED),
+        m.TokenChunk(task_id=TASK.id, attempt=1, delivery=1, number=7, text=SEALED, model="sim"),
+        m.TaskAccepted(task=TASK, at_ms=4),
+        m.TaskDispatched(task=TASK, plan="panel", models=["sim", "sim"], at_ms=5),
+        m.CancelRequested(task_id=TASK.id, tenant="acme", at_ms=6, reason="client_disconnected"),
+        m.DeadLetter(
+            service="billing",
+            subject="task.settled.acme.x",
+            cause="undecodable_message",
+            detail="3 bytes are not a message",
+            payload=b"\xff\x00x",
+            at_ms=7,
+            stream="EVENTS",
+            sequence=9,
+            delivery=1,
+            headers={"a": "b"},
+        ),
+    )
+}
