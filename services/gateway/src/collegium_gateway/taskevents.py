@@ -50,6 +50,7 @@ class TaskEvents:
         self._tenant = tenant
         self._view = view
         self._queue: asyncio.Queue[TaskEvent | None] = asyncio.Queue()
+        self._working = False
         # Tokens that come while stored events are still being told.
         self._held: list[TaskEvent] | None = []
         task_id = view.id
@@ -118,10 +119,13 @@ class TaskEvents:
     def _event(self, message: Message, sequence: int) -> TaskEvent | None:
         match message:
             case TaskAccepted():
-                return TaskEvent("state", {"state": "submitted"}, sequence)
+                # A quick worker's AttemptStarted may be stored first; a state is never told backwards.
+                return None if self._working else TaskEvent("state", {"state": "submitted"}, sequence)
             case TaskDispatched():
+                self._working = True
                 return TaskEvent("state", {"state": "working", "models": message.models}, sequence)
             case AttemptStarted():
+                self._working = True
                 data = {"state": "working", "attempt": message.attempt.number, "model": message.attempt.model}
                 return TaskEvent("state", data, sequence)
             case TextCheckpointed():
