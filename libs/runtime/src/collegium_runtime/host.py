@@ -102,7 +102,9 @@ async def connect_as(user: str, settings: Settings, runtime: Runtime) -> Connect
     creds = Path(settings.nats.creds) if settings.nats.creds else None
 
     async def closed() -> None:
-        log.error("the broker connection closed for good", user=user)
+        # A client that gave up for good would leave a process that looks alive and does nothing.
+        log.error("the broker connection closed for good, ending", user=user)
+        signal.raise_signal(signal.SIGTERM)
 
     return await connect(
         settings.nats.url or runtime.nats,
