@@ -11,9 +11,8 @@ import pytest
 from collegium_billing import keys
 from collegium_billing.booking import book
 from collegium_billing.errors import KeyConflictError
-from collegium_billing.fold import Event, Fold
+from collegium_billing.fold import SPAN_BOOK, Event, Fold
 from collegium_billing.store import Store
-from collegium_billing.telemetry import SPAN_BOOK
 from collegium_billing.usage import DAY_MS
 from collegium_bus.direct import DirectReader
 from collegium_bus.errors import RequestRefusedError

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import structlog
 from collegium_bus.dead import DeadLetters
@@ -15,6 +16,7 @@ from collegium_bus.delivery import Delivery
 from collegium_bus.events import EventOf
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import JourneyMessage
+from collegium_runtime.spans import begin_spans
 from collegium_store import is_poison
 from collegium_store.archive import ArchivedEvent
 from collegium_telemetry.metrics import Metrics
@@ -23,7 +25,8 @@ from collegium_telemetry.tracing import Tracing
 from collegium_billing.booking import book
 from collegium_billing.errors import BuryError
 from collegium_billing.store import Store
-from collegium_billing.telemetry import begin_spans
+
+SPAN_BOOK: Final = "billing book"
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +44,7 @@ class Fold:
 
     async def handle(self, batch: Sequence[Event]) -> None:
         """Books and archives a batch; when it returns, all of it is committed or a dead letter."""
-        begun = begin_spans(self._tracing, batch)
+        begun = begin_spans(self._tracing, "billing", SPAN_BOOK, batch)
         try:
             await self._book(batch)
         finally:

@@ -16,10 +16,11 @@ from collegium_bus.errors import BrokerUnavailableError
 from collegium_bus.events import EventOf
 from collegium_contracts.envelope import Keyring, UnknownKeyError
 from collegium_contracts.messages import SettledMessage, TaskCompleted
+from collegium_runtime.spans import begin_spans
 from collegium_telemetry.tracing import Tracing
 
 from collegium_context.store import Store, TurnRow
-from collegium_context.telemetry import begin_spans
+from collegium_context.telemetry import SPAN_FOLD
 from collegium_context.turn import make_turn
 
 log = structlog.get_logger(__name__)
@@ -38,7 +39,7 @@ class Fold:
 
     async def handle(self, batch: Sequence[Event]) -> None:
         """Stores a batch; when it returns, every turn of it is committed or a dead letter."""
-        spans = begin_spans(self._tracing, batch)
+        spans = begin_spans(self._tracing, "context", SPAN_FOLD, batch)
         try:
             read = [(event, row) for event in batch if (row := await self._read(event)) is not None]
             await self._add(read)

@@ -6,6 +6,7 @@ One rule: folding an event again changes nothing, whichever replica did it first
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import asyncpg
 import structlog
@@ -13,11 +14,13 @@ from collegium_bus.dead import DeadLetters
 from collegium_bus.errors import BrokerUnavailableError
 from collegium_bus.events import EventOf
 from collegium_contracts.messages import JourneyMessage
+from collegium_runtime.spans import begin_spans
 from collegium_telemetry.tracing import Tracing
 
 from collegium_evolution.scoring import calls_of
 from collegium_evolution.store import Folding, Store
-from collegium_evolution.telemetry import begin_spans
+
+SPAN_FOLD: Final = "evolution fold"
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +40,7 @@ class Fold:
 
     async def handle(self, batch: Sequence[Event]) -> None:
         """Folds a batch; when it returns, all of it is committed or a dead letter."""
-        spans = begin_spans(self._tracing, batch)
+        spans = begin_spans(self._tracing, "evolution", SPAN_FOLD, batch)
         try:
             counting = [(event, folding) for event in batch if (folding := _folding(event)).calls]
             if await self._fold(counting):

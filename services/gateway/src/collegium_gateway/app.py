@@ -48,6 +48,7 @@ class GatewayApp:
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._read_model: EventLoop[JourneyMessage] | None = None
+        self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
 
@@ -86,6 +87,7 @@ class GatewayApp:
     async def _listen(self, door: HttpDoor) -> None:
         http = self._platform.settings.http
         listening = socket.create_server((http.host, http.port), backlog=BACKLOG, reuse_port=False)
+        self.port = listening.getsockname()[1]
         config = uvicorn.Config(
             door,
             http="httptools",

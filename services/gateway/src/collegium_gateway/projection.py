@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from collegium_bus.events import EventOf
-from collegium_contracts.journey import template
 from collegium_contracts.messages import JourneyMessage, Settled
 from collegium_runtime.platform import Platform
-from collegium_telemetry import names
+from collegium_runtime.spans import begin_spans
 
 from collegium_gateway.readmodel import fold, state_of
 from collegium_gateway.store import TaskStore
 
-_SAMPLED = "-01"
+SPAN_PROJECT: Final = "gateway project task"
 
 
 class Projection:
@@ -25,14 +25,17 @@ class Projection:
 
     async def handle(self, events: Sequence[EventOf[JourneyMessage]]) -> None:
         """Writes a batch; counts it once the rows stand."""
-        rows = fold((event.message, event.payload) for event in events)
-        if rows:
-            await self._store.upsert(rows)
+        spans = begin_spans(self._platform.tracing, "gateway", SPAN_PROJECT, events)
+        try:
+            rows = fold((event.message, event.payload) for event in events)
+            if rows:
+                await self._store.upsert(rows)
+        finally:
+            for span in spans:
+                span.end()
         for event in events:
             if isinstance(event.message, Settled):
                 self._measure(event.message)
-            if event.traceparent.endswith(_SAMPLED):
-                self._span(event)
 
     def _measure(self, settled: Settled) -> None:
         metrics = self._platform.metrics
@@ -43,7 +46,3 @@ class Projection:
         metrics.task_duration.observe(duration_ms / 1000)
         model_ms = max((attempt.duration_ms for attempt in settled.attempts), default=0)
         metrics.overhead.observe(max(0, duration_ms - model_ms) / 1000)
-
-    def _span(self, event: EventOf[JourneyMessage]) -> None:
-        destination = {names.MESSAGING_DESTINATION: template(type(event.message).__name__)}
-        self._platform.tracing.hop("gateway project task", "consumer", event.traceparent, destination).end()

@@ -67,7 +67,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     collegium: Options | None = None
 
 
-class TaskRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TaskRequest(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``POST /v1/tasks``: a question for later, with the extension's fields at top level."""
 
     input: msgspec.Raw
@@ -82,21 +82,6 @@ class TaskRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tool_choice: msgspec.Raw = msgspec.field(default_factory=_null)
     response_format: msgspec.Raw = msgspec.field(default_factory=_null)
     callback_url: str | None = None
-    plan: Plan = "auto"
-    panel_size: int = 3
-    quality_min: float | None = None
-    budget_usd_max: str | None = None
-    deadline_seconds: float = 50.0
-    priority: Priority = "normal"
-    domain: str = ""
-    cache: CacheMode = "exact"
-    conversation: str | None = None
-    memory: str | None = None
-    gates: list[str] | None = None
-    verified: dict[str, Any] | None = None
-    tags: dict[str, str] = {}
-    not_before: str | None = None
-    off_peak: bool = False
 
 
 class TenantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,0 +1,130 @@
+"""Which model answers a task, and in how many attempts."""
+
+import msgspec
+import pytest
+from collegium_contracts.errors import TaskError
+from collegium_contracts.money import Price
+from collegium_router.plan import Planned, choose_model, fits, make_plan, max_tokens
+from hypothesis import given
+from hypothesis import strategies as st
+
+RANKS = ("teacher", "ta", "student")
+
+
+def chosen(submitted, models, outstanding=None) -> str:
+    found = choose_model(submitted, models, outstanding or {})
+    assert not isinstance(found, TaskError), found
+    return found.name
+
+
+def refused(submitted, models) -> TaskError:
+    found = choose_model(submitted, models, {})
+    assert isinstance(found, TaskError)
+    return found
+
+
+def test_auto_takes_the_highest_rank_whatever_it_costs(model, submission):
+    models = [
+        model("cheap", rank="student", price=Price()),
+        model("middle", rank="ta"),
+        model("dear", rank="teacher", price=Price(input_picos=900, output_picos=900)),
+    ]
+    assert chosen(submission(), models) == "dear"
+    assert chosen(submission(), models[:2]) == "middle"
+
+
+def test_auto_breaks_ties_by_price_then_outstanding_work_then_name(model, submission):
+    dear = model("a-dear", price=Price(input_picos=1, output_picos=3))
+    cheap_b, cheap_c = model("b"), model("c")
+    assert chosen(submission(), [dear, cheap_c, cheap_b]) == "b"
+    assert chosen(submission(), [dear, cheap_c, cheap_b], {"b": 1}) == "c"
+    assert chosen(submission(), [dear, cheap_c, cheap_b], {"b": 1, "c": 1}) == "b"
+    assert chosen(submission(), [dear, cheap_c, cheap_b], {"b": 9, "c": 9}) == "b", "price goes before load"
+
+
+@given(order=st.permutations(range(6)), load=st.lists(st.integers(0, 3), min_size=6, max_size=6))
+def test_the_choice_does_not_depend_on_the_rosters_order(model, submission, order, load):
+    models = [model(f"m{i}", rank=RANKS[i % 3], price=Price(input_picos=i // 3)) for i in range(6)]
+    outstanding = {f"m{i}": count for i, count in enumerate(load)}
+    shuffled = [models[index] for index in order]
+    assert chosen(submission(), shuffled, outstanding) == chosen(submission(), models, outstanding)
+
+
+def test_a_named_model_is_never_swapped(model, submission):
+    models = [model("asked"), model("better", rank="teacher", price=Price())]
+    assert chosen(submission("asked"), models, {"asked": 1000}) == "asked"
+    assert chosen(submission("asked", domain="law"), [model("asked", domains=["code"])]) == "asked"
+
+
+def test_a_named_model_that_is_unknown_or_disabled_is_refused_by_name(model, submission):
+    models = [model("off", enabled=False), model("on", rank="teacher")]
+    for name in ("off", "absent"):
+        error = refused(submission(name), models)
+        assert (error.code, error.param) == ("unknown_model", "model")
+        assert repr(name) in error.message
+
+
+def test_auto_passes_over_disabled_models_and_other_domains(model, submission):
+    models = [
+        model("off", rank="teacher", enabled=False),
+        model("lawyer", rank="teacher", domains=["law"]),
+        model("coder", rank="ta", domains=["code", "math"]),
+        model("all", rank="student"),
+    ]
+    assert chosen(submission(), models) == "all"
+    assert chosen(submission(domain="math"), models) == "coder"
+    assert chosen(submission(domain="law"), models) == "lawyer"
+
+
+def test_auto_without_a_model_for_the_domain_says_so(model, submission):
+    error = refused(submission(domain="art"), [model("lawyer", domains=["law"])])
+    assert error.code == "no_eligible_model"
+    assert "'art'" in error.message
+    assert refused(submission(), []).code == "no_eligible_model"
+
+
+def test_a_prompt_that_cannot_fit_goes_to_a_longer_context_or_is_refused(model, submission):
+    short, long = model("short", rank="teacher", context_tokens=10), model("long", context_tokens=1000)
+    assert chosen(submission(prompt_bytes=59), [short, long]) == "short"
+    assert chosen(submission(prompt_bytes=60), [short, long]) == "long"
+    error = refused(submission(prompt_bytes=6000), [short, long])
+    assert (error.code, error.param) == ("context_length_exceeded", "messages")
+    assert refused(submission("short", prompt_bytes=60), [short, long]).code == "context_length_exceeded"
+
+
+@given(context_tokens=st.integers(1, 10**6), prompt_bytes=st.integers(0, 10**7))
+def test_a_prompt_fits_where_any_tokenizer_could_make_it_fit(model, context_tokens, prompt_bytes):
+    assert fits(prompt_bytes, model("m", context_tokens=context_tokens)) == (prompt_bytes < 6 * context_tokens)
+
+
+def test_a_single_plan_has_one_attempt_with_the_prices_pinned(model, submission):
+    record = model("m", rank="ta", pool="gpu", charge=Price(call_picos=7))
+    planned = make_plan(submission(panel_size=5), [record], {})
+    assert isinstance(planned, Planned)
+    assert (planned.plan, len(planned.attempts)) == ("single", 1)
+    attempt = planned.attempts[0]
+    assert (attempt.number, attempt.of, attempt.model, attempt.rank, attempt.pool) == (1, 1, "m", "ta", "gpu")
+    assert (attempt.price, attempt.charge, attempt.plan) == (record.price, record.charge, "single")
+
+
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_a_panel_has_as_many_equal_attempts_as_members(model, submission, size):
+    planned = make_plan(submission(plan="panel", panel_size=size), [model("m")], {})
+    assert isinstance(planned, Planned)
+    assert planned.plan == "panel"
+    assert [attempt.number for attempt in planned.attempts] == list(range(1, size + 1))
+    assert {msgspec.structs.replace(attempt, number=0) for attempt in planned.attempts} == {
+        msgspec.structs.replace(planned.attempts[0], number=0)
+    }
+    assert {(attempt.of, attempt.plan) for attempt in planned.attempts} == {(size, "panel")}
+
+
+def test_a_plan_that_cannot_be_made_is_the_reason(model, submission):
+    planned = make_plan(submission("absent"), [model("m")], {})
+    assert isinstance(planned, TaskError)
+    assert planned.code == "unknown_model"
+
+
+@pytest.mark.parametrize(("requested", "sent"), [(None, 100), (1, 1), (100, 100), (101, 100), (10**9, 100)])
+def test_max_tokens_is_always_bounded_by_the_model(model, requested, sent):
+    assert max_tokens(requested, model("m", max_output_tokens=100)) == sent
