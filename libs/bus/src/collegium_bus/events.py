@@ -8,6 +8,7 @@ message, because after a crash the last batch comes again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 M = TypeVar("M")
 MAX_RETRY_SECONDS = 5.0
+# A broker that does not answer a fetch within this is away; the next round asks anew.
+FETCH_SECONDS = 2.0
 
 
 class EventOf(NamedTuple, Generic[M]):
@@ -57,8 +60,10 @@ class EventOf(NamedTuple, Generic[M]):
 class EventLoop(Generic[M]):
     """Collects the events of a durable consumer and calls ``handle(batch)``; acknowledges when it returns.
 
-    A batch holds at most ``max_batch`` events and is handed over after at most ``linger_seconds``. While the handler
-    fails the same batch is retried with backoff and nothing is acknowledged; its leases are renewed.
+    A batch holds at most ``max_batch`` events and is handed over about ``linger_seconds`` after its first. While the
+    consumer is idle one request for one message stands; its arrival starts the linger, after which everything that came
+    meanwhile is fetched at once, so that the broker wakes this process twice a batch instead of once an event. While
+    the handler fails the same batch is retried with backoff and nothing is acknowledged; its leases are renewed.
     """
 
     def __init__(
@@ -84,8 +89,10 @@ class EventLoop(Generic[M]):
         self._arrived: list[Delivery] = []
         self._in_hand: list[Delivery] = []
         self._wake = asyncio.Event()
+        self._fetched = asyncio.Event()
+        self._busy = False
         self._pulls = PullRequests(
-            connection, consumer.stream, consumer.durable, self._on_message, on_lost=lambda _reason: self._top_up()
+            connection, consumer.stream, consumer.durable, self._on_message, on_lost=self._on_pull_ended
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -97,7 +104,7 @@ class EventLoop(Generic[M]):
     def start(self) -> None:
         """Asks for events and starts handling them."""
         self._pulls.start()
-        self._top_up()
+        self._pulls.want(1)
         self._tasks = [
             asyncio.create_task(self._run(), name=f"events-{self.consumer.durable}"),
             asyncio.create_task(self._renew(), name=f"leases-{self.consumer.durable}"),
@@ -115,29 +122,49 @@ class EventLoop(Generic[M]):
     def _on_message(self, subject: bytes, reply: bytes, payload: bytes, block: bytes | None) -> None:
         self._arrived.append(Delivery(self._connection, subject, reply, payload, block))
         self._wake.set()
+        if self._pulls.requested == 0:
+            self._fetched.set()
 
-    def _top_up(self) -> None:
-        room = 2 * self._max_batch - len(self._arrived) - self._pulls.requested
-        if room >= self._max_batch // 2:
-            self._pulls.want(room)
+    def _on_pull_ended(self, _reason: str) -> None:
+        self._fetched.set()
+        if not self._busy and self._pulls.requested == 0:
+            self._pulls.want(1)
+
+    async def _fetch(self) -> None:
+        """Gets what is there now, up to a batch."""
+        self._fetched.clear()
+        self._pulls.want(self._max_batch - len(self._arrived), standing=False)
+        if self._pulls.requested == 0:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FETCH_SECONDS):
+                await self._fetched.wait()
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            if len(self._arrived) < self._max_batch:
-                await asyncio.sleep(self._linger_seconds)
-            self._in_hand, self._arrived = self._arrived[: self._max_batch], self._arrived[self._max_batch :]
-            if not self._arrived:
-                self._wake.clear()
-            batch = [event for delivery in self._in_hand if (event := await self._decode(delivery)) is not None]
-            if batch:
-                await self._until_handled(batch)
-            for delivery in self._in_hand:
-                delivery.ack()
-            if self._in_hand:
-                self.folded_sequence = max(self.folded_sequence, self._in_hand[-1].sequence)
-            self._in_hand = []
-            self._top_up()
+            self._busy = True
+            await asyncio.sleep(self._linger_seconds)
+            await self._fetch()
+            while self._arrived:
+                full = len(self._arrived) >= self._max_batch
+                await self._handle_arrived()
+                if full:
+                    await self._fetch()
+            self._busy = False
+            self._wake.clear()
+            if self._pulls.requested == 0:
+                self._pulls.want(1)
+
+    async def _handle_arrived(self) -> None:
+        self._in_hand, self._arrived = self._arrived, []
+        batch = [event for delivery in self._in_hand if (event := await self._decode(delivery)) is not None]
+        if batch:
+            await self._until_handled(batch)
+        for delivery in self._in_hand:
+            delivery.ack()
+        self.folded_sequence = max(self.folded_sequence, self._in_hand[-1].sequence)
+        self._in_hand = []
 
     async def _decode(self, delivery: Delivery) -> EventOf[M] | None:
         try:

@@ -74,17 +74,12 @@ class PullRequests:
             self._connection.on_reconnect.remove(self._reconnected)
         self.requested = 0
 
-    def want(self, messages: int) -> None:
-        """Asks for that many more messages."""
+    def want(self, messages: int, *, standing: bool = True) -> None:
+        """Asks for that many more messages: ``standing`` waits for them, otherwise only what is there now is sent."""
         if messages <= 0 or self._sid is None:
             return
-        body = msgspec.json.encode(
-            {
-                "batch": messages,
-                "expires": int(EXPIRES_SECONDS * 1e9),
-                "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9),
-            }
-        )
+        waiting = {"expires": int(EXPIRES_SECONDS * 1e9), "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9)}
+        body = msgspec.json.encode({"batch": messages, **(waiting if standing else {"no_wait": True})})
         try:
             self._connection.publish(self._subject, body, reply=self._inbox)
         except BrokerUnavailableError:

@@ -11,7 +11,6 @@ Not here: a platform in processes of its own (platforms.py). The one rule: servi
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib
 import os
@@ -24,11 +23,12 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 from collegium_bus import topology
+from collegium_bus.claims import ClaimStore
 from collegium_bus.connection import Connection, connect
 from collegium_bus.direct import DirectReader, Stored
 from collegium_bus.kv import Bucket
-from collegium_bus.ordered import OrderedReader
 from collegium_bus.publisher import Publisher
+from collegium_bus.wire import decode_headers
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.content import ChatMessage, encode_content
@@ -100,6 +100,7 @@ class RunningPlatform:
             stack.push_async_callback(self.connection.close)
             self.publisher = Publisher(self.connection)
             self.direct = DirectReader(self.connection)
+            self._claims = ClaimStore(self.connection)
             await self._declare()
             stack.push_async_callback(self._stop_all)
             for service in self._services:
@@ -149,7 +150,13 @@ class RunningPlatform:
         await stop_service(hosted)
 
     async def submit(
-        self, text: str, *, model: str = "auto", deadline_seconds: float = 20, sampling: Sampling | None = None, **task: Any
+        self,
+        text: str,
+        *,
+        model: str = "auto",
+        deadline_seconds: float = 20,
+        sampling: Sampling | None = None,
+        **task: Any,
     ) -> TaskRef:
         """Stores a TaskSubmitted as a gateway would, for a task nobody waits for; `task` are fields of TaskRef."""
         submitted = self.submission(text, model=model, deadline_seconds=deadline_seconds, sampling=sampling, **task)
@@ -159,7 +166,13 @@ class RunningPlatform:
         return ref
 
     def submission(
-        self, text: str, *, model: str = "auto", deadline_seconds: float = 20, sampling: Sampling | None = None, **task: Any
+        self,
+        text: str,
+        *,
+        model: str = "auto",
+        deadline_seconds: float = 20,
+        sampling: Sampling | None = None,
+        **task: Any,
     ) -> TaskSubmitted:
         """Makes a TaskSubmitted that asks one question."""
         now = unix_ms()
@@ -202,18 +215,22 @@ class RunningPlatform:
         return codec.settled.decode(stored.payload)
 
     async def read(self, stream: str, filter_subject: str) -> list[tuple[str, bytes]]:
-        """Returns subject and payload of all messages that stand in a stream, in order."""
+        """Returns subject and payload of all messages that stand in a stream, in order.
+
+        By direct gets, because a work queue lets nobody read along.
+        """
         found: list[tuple[str, bytes]] = []
-        reader = OrderedReader(
-            self.connection, stream, [filter_subject], lambda one: found.append((one.subject, one.payload))
-        )
-        reader.start()
-        try:
-            async with asyncio.timeout(10):
-                await reader.caught_up.wait()
-        finally:
-            await reader.stop()
-        return found
+        sequence = 0
+        while True:
+            wanted = msgspec.json.encode({"seq": sequence + 1, "next_by_subj": filter_subject})
+            payload, block = await self.connection.request_raw(f"$JS.API.DIRECT.GET.{stream}", wanted)
+            headers = decode_headers(block)
+            if "Nats-Sequence" not in headers:
+                return found
+            sequence = int(headers["Nats-Sequence"])
+            if claim := headers.get(s.H_CLAIM):
+                payload = await self._claims.get(claim)
+            found.append((headers["Nats-Subject"], payload))
 
     async def events(self, task: TaskRef) -> list[JourneyMessage]:
         """Returns everything that EVENTS holds about a task, in order of storing within each kind of subject."""

@@ -2,7 +2,7 @@
 
 Every way a call can fail becomes one :class:`CallFailed` with a code of the error catalogue, which says whether trying
 again can help. One rule: what the endpoint wrote is shown only where it is OpenAI's error message, cut to length;
-never a header, a key or a body of another shape.
+never a header, a key or a body of another shape, and not where it speaks of the operator's key, which some repeat.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ def from_status(model: str, status: int, body: bytes, retry_after: str | None) -
     said = _said(body)
     code = _code(status, said)
     seconds = float(retry_after) if retry_after is not None and retry_after.replace(".", "", 1).isdigit() else None
+    if code == "upstream_auth":
+        said = "it does not accept the key of this platform's configuration"
     text = f"the endpoint of model {model} answered {status}" + (f": {said}" if said else "")
     return TaskError(code=code, message=text, upstream_status=status, retry_after_seconds=seconds)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import aiohttp
 import msgspec
 from collegium_contracts.content import Answer
+from collegium_contracts.errors import TaskError
 
 from collegium_worker_pool import failures
 from collegium_worker_pool.endpoints import Endpoint
@@ -97,6 +98,8 @@ class Upstream:
                         break
                     if text := into.add(_chunk(model, data)):
                         on_text(text)
+                    if into.characters > MAX_ANSWER_BYTES:
+                        raise CallFailed(_too_long(model))
             except (aiohttp.ClientError, ValueError) as error:
                 raise CallFailed(failures.cut(model, len(into.text))) from error
         if not into.finished:
@@ -127,13 +130,19 @@ class _Guarded:
 
 
 async def _read(model: str, response: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
     try:
-        content = await response.read()
+        async for part in response.content.iter_any():
+            content += part
+            if len(content) > MAX_ANSWER_BYTES:
+                raise CallFailed(_too_long(model))
     except (aiohttp.ClientError, asyncio.IncompleteReadError) as error:
         raise CallFailed(failures.cut(model, 0)) from error
-    if len(content) > MAX_ANSWER_BYTES:
-        raise CallFailed(failures.garbage(model, f"{len(content)} bytes, more than is accepted"))
-    return content
+    return bytes(content)
+
+
+def _too_long(model: str) -> TaskError:
+    return failures.garbage(model, f"more than the {MAX_ANSWER_BYTES} bytes that are accepted")
 
 
 def _chunk(model: str, data: bytes) -> Chunk:

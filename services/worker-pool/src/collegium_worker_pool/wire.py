@@ -152,6 +152,7 @@ class StreamedAnswer:
         self._tools: dict[int, dict[int, dict[str, Any]]] = {}
         self.usage: UpstreamUsage | None = None
         self.model = ""
+        self.characters = 0
 
     def add(self, chunk: Chunk) -> str:
         """Takes one chunk and returns the text that it adds to the first choice."""
@@ -162,6 +163,7 @@ class StreamedAnswer:
             texts = self._texts.setdefault(choice.index, [])
             if choice.delta.content:
                 texts.append(choice.delta.content)
+                self.characters += len(choice.delta.content)
                 if choice.index == 0:
                     added += choice.delta.content
             if choice.finish_reason:
@@ -178,6 +180,7 @@ class StreamedAnswer:
         if delta.function is not None:
             call["function"]["name"] += delta.function.name or ""
             call["function"]["arguments"] += delta.function.arguments or ""
+            self.characters += len(delta.function.arguments or "")
 
     @property
     def finished(self) -> bool:

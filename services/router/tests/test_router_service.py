@@ -1,0 +1,220 @@
+"""The router on a real broker: every accepted task is dispatched once or settled, whoever owns the shard."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from collegium_bus.kv import Bucket
+from collegium_contracts import codec
+from collegium_contracts import subjects as s
+from collegium_contracts.errors import TaskError
+from collegium_contracts.messages import RunAttempt, Sampling, TaskCanceled, TaskCompleted, TaskDispatched, TaskFailed
+from collegium_contracts.money import Usage
+from collegium_contracts.state import Roster
+from collegium_router.settlement import failed
+from collegium_testing import eventually
+from collegium_testing.platform import RunningPlatform
+
+# More than the dispatcher has slots, so that one more task has to wait in line.
+MORE_THAN_SLOTS = 70
+Platforms = Callable[..., RunningPlatform]
+
+
+@pytest.fixture
+def platform(clean_nats_url: str, tmp_path: Path) -> Platforms:
+    def make(*services: str, **fields) -> RunningPlatform:
+        return RunningPlatform(clean_nats_url, folder=tmp_path, services=services, **fields)
+
+    return make
+
+
+async def dispatched(platform: RunningPlatform) -> list[RunAttempt]:
+    found = [codec.journey.decode(payload) for _, payload in await platform.read(s.WORK, s.WORK_ALL)]
+    return [one for one in found if isinstance(one, RunAttempt)]
+
+
+async def emptied(platform: RunningPlatform, stream: str = s.INGRESS) -> None:
+    async def empty() -> bool:
+        return await platform.standing(stream) == 0
+
+    await eventually(empty)
+
+
+async def test_a_task_goes_through_and_leaves_both_queues(platform: Platforms):
+    async with platform("router", "worker-pool") as running:
+        task = await running.submit("hello", surface="tasks")
+        settled = await running.settled(task)
+        assert isinstance(settled, TaskCompleted)
+        assert (settled.model, settled.task) == ("sim", task)
+        await emptied(running)
+        await emptied(running, s.WORK)
+        kinds = [type(event).__name__ for event in await running.events(task)]
+    assert kinds == ["TaskDispatched", "AttemptStarted", "TaskCompleted"]
+
+
+async def test_an_attempt_carries_the_bound_the_prices_and_the_prompt(platform: Platforms):
+    async with platform("router", models=[{"max_output_tokens": 50, "pool": "gpu"}]) as running:
+        task = await running.submit("hello", sampling=Sampling(max_tokens=80, stream=True), priority="high")
+        await emptied(running)
+        ((subject, payload),) = await running.read(s.WORK, s.WORK_ALL)
+        run = codec.journey.decode(payload)
+        assert isinstance(run, RunAttempt)
+        assert subject == "work.gpu.high"
+        assert (run.task, run.sampling.max_tokens, run.sampling.stream) == (task, 50, True)
+        assert (run.attempt.model, run.attempt.rank, run.attempt.of) == ("sim", "teacher", 1)
+        assert b"hello" in run.prompt.body
+
+
+async def test_a_panel_is_dispatched_as_so_many_attempts_without_streaming(platform: Platforms):
+    async with platform("router") as running:
+        task = await running.submit("hello", plan="panel", sampling=Sampling(stream=True))
+        await emptied(running)
+        runs = await dispatched(running)
+        (changed,) = await running.events(task)
+    assert [(run.attempt.number, run.attempt.of, run.sampling.stream) for run in runs] == [
+        (1, 3, False),
+        (2, 3, False),
+        (3, 3, False),
+    ]
+    assert isinstance(changed, TaskDispatched)
+    assert (changed.plan, changed.models) == ("panel", ["sim", "sim", "sim"])
+
+
+async def test_what_cannot_be_planned_is_settled_with_the_reason(platform: Platforms):
+    async with platform("router") as running:
+        settled = await running.settled(await running.submit("hello", model="absent"))
+        assert isinstance(settled, TaskFailed)
+        assert (settled.error.code, settled.usage) == ("unknown_model", Usage())
+        await emptied(running)
+        assert await dispatched(running) == []
+
+
+async def test_the_same_message_twice_is_one_attempt(platform: Platforms):
+    async with platform() as running:
+        submitted = running.submission("hello")
+        for copy in ("a", "b"):
+            await running.send("task.submitted.normal.0.acme", submitted, message_id=copy, tenant="acme")
+        await running.start("router")
+        await emptied(running)
+        assert len(await dispatched(running)) == 1
+
+
+async def test_a_replayed_task_that_has_settled_is_not_dispatched_again(platform: Platforms):
+    """As after a takeover whose former owner settled a task and had not removed it yet."""
+    async with platform() as running:
+        submitted = running.submission("hello")
+        task = submitted.task
+        settled = failed(task, TaskError(code="internal_error", message="settled by the former owner"), 1)
+        await running.send(s.task_settled(task.tenant, task.id), settled, message_id="former", tenant=task.tenant)
+        await running.send("task.submitted.normal.0.acme", submitted, message_id=task.id, tenant="acme")
+        await running.start("router")
+        await emptied(running)
+        assert await dispatched(running) == []
+        assert await running.settled(task) == settled
+
+
+async def test_a_task_canceled_in_the_queue_is_settled_and_never_dispatched(platform: Platforms):
+    """A conversation without anybody who knows conversations waits in the queue."""
+    async with platform("router") as running:
+        task = await running.submit("hello", conversation="c1")
+        await eventually(lambda: running.app("router")._dispatcher.queued == 1)
+        await running.cancel(task, "client_disconnected")
+        settled = await running.settled(task)
+        assert isinstance(settled, TaskCanceled)
+        assert (settled.stop_reason, settled.usage, settled.attempts) == ("client_disconnected", Usage(), [])
+        await emptied(running)
+        assert await dispatched(running) == []
+
+
+async def test_the_deadline_ends_a_task_in_the_queue(platform: Platforms):
+    async with platform("router") as running:
+        task = await running.submit("hello", conversation="c1", deadline_seconds=0.3)
+        settled = await running.settled(task)
+        assert isinstance(settled, TaskFailed)
+        assert (settled.stop_reason, settled.error.code) == ("deadline", "deadline_exceeded")
+        assert task.deadline_ms <= settled.settled_at_ms < task.deadline_ms + 2_000
+        await emptied(running)
+        assert await dispatched(running) == []
+
+
+async def test_what_waits_behind_busy_slots_is_still_canceled_and_expired_in_time(platform: Platforms):
+    async with platform("router") as running:
+        for _ in range(MORE_THAN_SLOTS):
+            await running.submit("hello", conversation="busy")
+        late = await running.submit("hello", deadline_seconds=0.2)
+        unwanted = await running.submit("hello")
+        dispatcher = running.app("router")._dispatcher
+        await eventually(lambda: dispatcher.queued >= MORE_THAN_SLOTS + 1)
+        await running.cancel(unwanted)
+        assert (await running.settled(late)).stop_reason == "deadline"
+        assert (await running.settled(unwanted)).stop_reason == "canceled"
+        assert await dispatched(running) == []
+
+
+@pytest.mark.parametrize("payload", [b"\xff\xfe\x00not a message", b"", b"{}"], ids=["noise", "empty", "json"])
+async def test_undecodable_bytes_are_buried_verbatim_and_the_shard_goes_on(platform: Platforms, payload: bytes):
+    async with platform("router", "worker-pool") as running:
+        subject = "task.submitted.normal.3.acme"
+        await running.send(subject, payload, message_id="noise", tenant="acme")
+        letters = await eventually(running.dead_letters)
+        assert [(one.payload, one.subject, one.service) for one in letters] == [(payload, subject, "router")]
+        assert (letters[0].stream, letters[0].cause) == (s.INGRESS, "undecodable_message")
+        await emptied(running)
+        assert isinstance(await running.settled(await running.submit("hello")), TaskCompleted)
+
+
+async def test_a_message_of_another_kind_is_buried(platform: Platforms):
+    async with platform("router") as running:
+        settled = failed(running.submission("x").task, TaskError(code="x", message="y"), 1)
+        await running.send("task.submitted.normal.3.acme", settled, message_id="alien", tenant="acme")
+        (letter,) = await eventually(running.dead_letters)
+        assert letter.payload == codec.encode(settled)
+        assert "TaskFailed" in letter.detail
+        await emptied(running)
+
+
+async def test_tasks_that_one_router_left_are_completed_once_by_the_next(platform: Platforms):
+    async with platform("router") as running:
+        waiting = [await running.submit(f"waiting {number}", conversation="c") for number in range(5)]
+        await running.submit("dispatched before")
+        await eventually(lambda: running.app("router")._dispatcher.queued == len(waiting))
+        first = running.hosted("router")
+        tasks = [await running.submit(f"question {number}") for number in range(20)]
+        await running.stop(first)
+        tasks += [await running.submit(f"later {number}") for number in range(20)]
+        await running.start("router")
+        await running.start("worker-pool")
+        settled = [await running.settled(task) for task in tasks]
+        assert {type(one) for one in settled} == {TaskCompleted}
+        asked = Counter(call.messages[-1].text() for call in running.sim.counts().requests)
+        assert set(asked.values()) == {1}
+        assert len(asked) == len(tasks) + 1
+        assert running.app("router")._dispatcher.queued == len(waiting), "what nobody can answer still waits"
+
+
+async def test_two_routers_share_the_shards_without_doubling(platform: Platforms):
+    async with platform("router", "worker-pool", tenants=["a", "b", "c", "d"]) as running:
+        await running.start("router")
+        tasks = [await running.submit(f"{tenant} {n}", tenant=tenant) for tenant in running.keys for n in range(5)]
+        for task in tasks:
+            await running.settled(task)
+        assert running.sim.counts().totals.started == len(tasks)
+
+
+async def test_a_router_starts_with_the_rank_that_a_model_earned(platform: Platforms):
+    async with platform("router", models=[{"name": "m", "rank": "student"}]) as running:
+        watched = Bucket(running.connection, s.KV_MODELS)
+        entry = await watched.get(s.ROSTER_KEY)
+        roster = codec.state.decode(entry.value)
+        assert isinstance(roster, Roster)
+        earned = [msgspec.structs.replace(model, rank="teacher") for model in roster.models]
+        promoted = codec.encode(Roster(version=2, models=earned))
+        await watched.put(s.ROSTER_KEY, promoted, expected_revision=entry.revision)
+        await running.stop(running.hosted("router"))
+        await running.start("router")
+        await running.start("worker-pool")
+        settled = await running.settled(await running.submit("hello"))
+        assert settled.rank == "teacher"
+        assert (await watched.get(s.ROSTER_KEY)).value == promoted
