@@ -1,4 +1,4 @@
-"""No subject, stream or header is written as a literal outside the contracts (and the bus, which speaks JetStream)."""
+"""No subject, stream or header is written as a literal outside the contracts (and the bus, the servers and the test tools, which speak JetStream)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SUBJECT = re.compile(r"^(task|work|attempt|token|done|dead|ctl|svc)\.[a-z<*>{]|^\$(JS|KV|O)\.|^Collegium-|^Nats-")
-SPEAK_JETSTREAM = ("libs/contracts", "libs/bus", "libs/servers")
+SPEAK_JETSTREAM = ("libs/contracts", "libs/bus", "libs/servers", "libs/testing")
 
 
 def literals(path: Path) -> list[tuple[int, str]]:

@@ -28,7 +28,7 @@ GOOD = {"model": "sim", "messages": [{"role": "user", "content": "hi"}]}
         (CHAT, {**GOOD, "collegium": {"gates": ["age_21"]}}, 400, "unsupported_option", "gates"),
         (CHAT, {**GOOD, "collegium": {"deadline_seconds": -1}}, 400, "deadline_in_past", "deadline_seconds"),
         (CHAT, {**GOOD, "collegium": {"deadline_seconds": 0}}, 400, "deadline_in_past", "deadline_seconds"),
-        ("/v1/tasks", {"input": 3}, 400, "invalid_value", "messages"),
+        ("/v1/tasks", {"input": 3}, 400, "invalid_value", "input"),
         ("/v1/tasks", {"input": "x", "unknown": 1}, 400, "invalid_value", None),
         ("/v1/nowhere", {}, 404, "not_found", None),
     ],

@@ -85,7 +85,7 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     tap.add_argument("--tenant")
     tap.add_argument("--task")
     tap.add_argument("--since", help="also what passed since then, for instance 5m")
-    tap.add_argument("--raw", action="store_true", help="print the bytes as they came")
+    tap.add_argument("--raw", action="store_true", help="print the bytes as they came (contents masked)")
     tap.add_argument("--content", action="store_true", help="show prompts and answers")
     model = _add(verbs, "model", "Shows the roster with its scoreboard.", _model)
     model.add_argument("action", choices=["ls"])
@@ -154,7 +154,7 @@ def _migrate(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from collegium_cli.demo import run
 
-    return run(options.data, keep=options.keep)
+    return run(options.data, keep=options.keep, as_json=options.json)
 
 
 def _check(options: argparse.Namespace) -> int:

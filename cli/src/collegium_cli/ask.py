@@ -25,7 +25,9 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         if options.conversation is not None:
             body["collegium"]["conversation"] = options.conversation
         if options.stream:
-            about = stream(client, body)
+            about = stream(client, body, as_json=options.json)
+            if options.json:
+                return 0
         else:
             answer = client.call("POST", CHAT_PATH, body)
             if options.json:
@@ -45,19 +47,30 @@ def question(text: str, *, model: str = "auto", plan: str = "auto") -> dict[str,
     return {"model": model, "messages": [{"role": "user", "content": text}], "collegium": {"plan": plan}}
 
 
-def stream(client: Client, body: dict[str, Any]) -> dict[str, Any]:
-    """Asks with streaming, prints the text as it comes, and returns what is said about the answer."""
+def stream(client: Client, body: dict[str, Any], *, as_json: bool = False) -> dict[str, Any]:
+    """Asks with streaming, prints the text (or the chunks, a line each) as it comes; returns what is said about it.
+
+    Raises ClientError where the stream tells of an error, or breaks before its end.
+    """
     about: dict[str, Any] = {}
     for event in client.events("POST", CHAT_PATH, {**body, "stream": True, "stream_options": {"include_usage": True}}):
         if event.data == "[DONE]":
             break
+        if as_json:
+            print(event.data, flush=True)
         chunk = msgspec.json.decode(event.data)
         if "error" in chunk:
             raise ClientError(f"{chunk['error']['code']}: {chunk['error']['message']}")
         about = chunk.get("collegium", about)
         for choice in chunk["choices"]:
-            print(choice["delta"].get("content") or "", end="", flush=True)
-    print()
+            if not as_json:
+                print(choice["delta"].get("content") or "", end="", flush=True)
+    else:
+        raise ClientError("the stream broke before its end")
+    if not as_json:
+        print()
+    if not about:
+        raise ClientError("the stream ended without saying who answered")
     return about
 
 

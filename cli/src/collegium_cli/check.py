@@ -9,13 +9,12 @@ from typing import NamedTuple
 import aiohttp
 import msgspec
 from collegium_bus.errors import BusError
-from collegium_runtime.host import connect_as
 from collegium_runtime.runtime_file import Runtime
 from collegium_settings import Settings
 from collegium_telemetry.logs import mask_text
 
-from collegium_cli.environment import runtime_of
-from collegium_cli.up.credentials import OPERATOR
+from collegium_cli.environment import quiet_libraries, runtime_of
+from collegium_cli.operator import operator
 
 TIMEOUT_SECONDS = 5.0
 
@@ -30,6 +29,7 @@ class Finding(NamedTuple):
 
 def run(settings: Settings, *, as_json: bool) -> int:
     """Checks everything; returns 1 where anything failed."""
+    quiet_libraries()
     findings = asyncio.run(_check(settings, runtime_of(settings)))
     for finding in findings:
         if as_json:
@@ -61,20 +61,17 @@ async def _check(settings: Settings, runtime: Runtime) -> list[Finding]:
 async def _tried(what: str, check: Callable[[], Awaitable[str]]) -> Finding:
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            return Finding(what, True, await check())
-    except (BusError, OSError, aiohttp.ClientError, ConnectionError, ValueError) as error:
+            return Finding(what, True, mask_text(await check()))
+    except (BusError, OSError, aiohttp.ClientError, ValueError) as error:
         return Finding(what, False, mask_text(str(error) or type(error).__name__))
 
 
 async def _broker(settings: Settings, runtime: Runtime) -> str:
     if not (settings.nats.url or runtime.nats):
         return "the bundled server, not running now"
-    connection = await connect_as(OPERATOR, settings, runtime)
-    try:
+    async with operator(settings, runtime) as connection:
         version = connection.client.connected_server_version
-        return f"nats-server {version}"
-    finally:
-        await connection.close()
+        return f"nats-server {version.major}.{version.minor}.{version.patch}"
 
 
 async def _database(settings: Settings, runtime: Runtime) -> str:

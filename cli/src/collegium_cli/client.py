@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import http.client
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 from collegium_runtime.runtime_file import Runtime
+from collegium_settings.secret import mask_text
 
 TIMEOUT_SECONDS = 330.0
+_BROKEN = (OSError, http.client.HTTPException)
 
 
 class ClientError(Exception):
-    """The gateway refused, or could not be reached; the text says why."""
+    """The gateway refused, or could not be reached; the text says why, ``code`` is the refusal's (empty: none)."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Event(NamedTuple):
@@ -32,13 +38,20 @@ class Event(NamedTuple):
 
 
 class Client:
-    """A client of one gateway."""
+    """A client of one gateway; a path in its URL stands before every path that is asked for."""
 
     def __init__(self, url: str, key: str) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise ClientError(f"the gateway's address {mask_text(url)!r} cannot be used: {error}") from None
+        if parts.scheme not in ("http", "https") or host is None:
+            raise ClientError(f"the gateway's address {mask_text(url)!r} is no URL like http://127.0.0.1:8700")
         self._secure = parts.scheme == "https"
-        self._host = parts.hostname or "127.0.0.1"
-        self._port = parts.port or (443 if self._secure else 80)
+        self._host = host
+        self._port = port or (443 if self._secure else 80)
+        self._prefix = parts.path.rstrip("/")
         self._key = key
 
     def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
@@ -46,11 +59,16 @@ class Client:
         connection, response = self._send(method, path, body, headers)
         try:
             content = response.read()
+        except _BROKEN as error:
+            raise self._broken(error) from error
         finally:
             connection.close()
         if response.status >= 400:
-            raise ClientError(_said(response.status, content))
-        return msgspec.json.decode(content)
+            raise _refusal(response.status, content)
+        try:
+            return msgspec.json.decode(content)
+        except msgspec.DecodeError as error:
+            raise ClientError(f"{self._host}:{self._port} answered {response.status} with no JSON: {error}") from error
 
     def events(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -59,21 +77,10 @@ class Client:
         connection, response = self._send(method, path, body, headers)
         try:
             if response.status >= 400:
-                raise ClientError(_said(response.status, response.read()))
-            name, data, event_id = "", "", ""
-            for raw in response:
-                line = raw.decode().rstrip("\r\n")
-                field, _, value = line.partition(": ")
-                if line == "":
-                    if data:
-                        yield Event(name, data, event_id)
-                    name, data = "", ""
-                elif field == "event":
-                    name = value
-                elif field == "id":
-                    event_id = value
-                elif field == "data":
-                    data += value
+                raise _refusal(response.status, response.read())
+            yield from read_events(response)
+        except _BROKEN as error:
+            raise self._broken(error) from error
         finally:
             connection.close()
 
@@ -85,12 +92,38 @@ class Client:
         content = msgspec.json.encode(body) if body is not None else None
         sent = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json", **(headers or {})}
         try:
-            connection.request(method, path, content, sent)
+            connection.request(method, self._prefix + path, content, sent)
             return connection, connection.getresponse()
-        except OSError as error:
+        except ConnectionRefusedError as error:
             connection.close()
             where = f"{self._host}:{self._port}"
             raise ClientError(f"no gateway at {where} ({error}); start one with `collegium up`") from error
+        except _BROKEN as error:
+            connection.close()
+            raise self._broken(error) from error
+
+    def _broken(self, error: Exception) -> ClientError:
+        return ClientError(f"the connection to {self._host}:{self._port} broke: {error or type(error).__name__}")
+
+
+def read_events(lines: Iterable[bytes]) -> Iterator[Event]:
+    """Yields the events of a server-sent stream's lines; one that is not ended by an empty line was cut and is none."""
+    name, event_id = "", ""
+    data: list[str] = []
+    for raw in lines:
+        line = raw.decode(errors="replace").rstrip("\r\n")
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if line == "":
+            if data:
+                yield Event(name, "\n".join(data), event_id)
+            name, data = "", []
+        elif field == "event":
+            name = value
+        elif field == "id":
+            event_id = value
+        elif field == "data":
+            data.append(value)
 
 
 def connect(runtime: Runtime) -> Client:
@@ -107,10 +140,10 @@ def connect(runtime: Runtime) -> Client:
     return Client(url, key)
 
 
-def _said(status: int, content: bytes) -> str:
+def _refusal(status: int, content: bytes) -> ClientError:
     try:
         error = msgspec.json.decode(content)["error"]
         param = f" ({error['param']})" if error.get("param") else ""
-        return f"{status} {error['code']}{param}: {error['message']}"
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return f"{status}: an answer without an error body"
+        return ClientError(f"{status} {error['code']}{param}: {error['message']}", str(error["code"]))
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        return ClientError(f"{status}: an answer without an error body")

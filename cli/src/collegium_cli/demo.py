@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Generator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from collegium_cli import ask
 from collegium_cli.client import Client, ClientError
 
+TENANT = "demo"
 STOP_SECONDS = 25
 MAX_TOKENS = 60
 USAGE_SECONDS = 10.0
@@ -27,8 +31,24 @@ class DemoError(Exception):
     """A step did not do what it promises."""
 
 
-def run(data: Path | None, *, keep: bool) -> int:
-    """Runs the demonstration; returns 0 only if every step worked."""
+def run(data: Path | None, *, keep: bool, as_json: bool = False) -> int:
+    """Runs the demonstration; returns 0 only if every step worked.
+
+    With ``as_json`` the progress goes to standard error, and what the steps gave to standard output, as one object.
+    """
+    # A demonstration that is ended ends its platform too.
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    if not as_json:
+        return 0 if _run(data, keep=keep) is not None else 1
+    with contextlib.redirect_stdout(sys.stderr):
+        results = _run(data, keep=keep)
+    print(json.dumps({"ok": results is not None, **(results or {})}))
+    return 0 if results is not None else 1
+
+
+def _run(data: Path | None, *, keep: bool) -> dict[str, Any] | None:
+    """Returns what the steps gave; none where one did not work."""
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         if data is None:
@@ -41,30 +61,37 @@ def run(data: Path | None, *, keep: bool) -> int:
             _say(f"Starting a platform in {folder}: broker, database, embedded model, seven services")
             ready = stack.enter_context(_platform(folder))
             _note(f"ready in {ready['seconds']} s at {ready['http']}")
-            _steps(ready, folder)
+            results = _steps(ready, folder)
         except (ClientError, DemoError, OSError, subprocess.SubprocessError) as error:
             print(f"\ncollegium demo: {error}", file=sys.stderr)
-            return 1
+            return None
         _say("Stopping the platform")
     _note(f"all of it worked, in {time.monotonic() - began:.0f} s")
-    return 0
+    return {**results, "ready_seconds": ready["seconds"], "seconds": round(time.monotonic() - began, 1)}
 
 
-def _steps(ready: dict[str, Any], folder: Path) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _steps(ready: dict[str, Any], folder: Path) -> dict[str, Any]:
     operator = Client(ready["http"], Path(ready["admin_key_file"]).read_text().strip())
     _say("A tenant and its key")
-    operator.call("POST", "/v1/admin/tenants", {"id": "demo", "tier": "pro"})
-    made = operator.call("POST", "/v1/admin/keys", {"tenant": "demo", "name": "demo"})
-    _note(f"tenant demo, key {made['id']}")
+    _make_tenant(operator)
+    made = operator.call("POST", "/v1/admin/keys", {"tenant": TENANT, "name": "demo"})
+    _note(f"tenant {TENANT}, key {made['id']}")
     client = Client(ready["http"], made["key"])
     _wait_for_key(client)
+    before = _requests(client)
 
     _say("A question, streamed as it is answered")
-    about = ask.stream(client, _body("Write one sentence about the sea."))
-    _note(ask.describe(about))
+    body = _body("Write one sentence about the sea.")
+    print(f"> {body['messages'][0]['content']}")
+    streamed = ask.stream(client, body)
+    _note(ask.describe(streamed))
 
     _say("A question, answered at once")
-    _answered(client, _body("What is the capital of France?"))
+    answered = _answered(client, _body("What is the capital of France?"))
 
     _say("A panel of three, settled by majority")
     body = _body("Is water wet? Answer yes or no.")
@@ -74,33 +101,54 @@ def _steps(ready: dict[str, Any], folder: Path) -> None:
         raise DemoError(f"the panel had {panel['attempts']} attempts, not 3")
 
     _say("A conversation of two turns: the model is sent the first turn with the second")
-    turn = {"collegium": {"conversation": "demo"}}
-    first = client.call("POST", ask.CHAT_PATH, {**_body("My dog is called Bruno."), **turn})
-    print(first["choices"][0]["message"]["content"])
-    second = client.call("POST", ask.CHAT_PATH, {**_body("What is my dog called?"), **turn})
-    print(second["choices"][0]["message"]["content"])
-    tokens = [one["usage"]["prompt_tokens"] for one in (first, second)]
-    if tokens[1] <= tokens[0]:
-        raise DemoError(f"the second turn ({tokens[1]} tokens) did not carry the first ({tokens[0]})")
-    _note(f"prompt of {tokens[0]} tokens, then of {tokens[1]}: the second carried the first")
+    prompt_tokens = _conversation(client)
 
     _say("A task for later, waited for")
-    task = client.call(
-        "POST",
-        "/v1/tasks",
-        {"input": "Name a colour.", "max_tokens": 20},
-        {"Prefer": "wait=60"},
-    )
-    if task["state"] != "completed":
-        raise DemoError(f"task {task['id']} is {task['state']}: {task['error']}")
-    print(task["output"])
-    _note(f"{task['id']} completed, {task['usage']['cost_usd']} USD")
+    task = _task(client)
 
     _say("What it cost, as billing booked it")
-    _spend(client)
+    # Streamed, plain, panel, two turns, and the task.
+    usage = _spend(client, before + 6)
 
     _say("The journey of the panel's task")
     _show(folder, panel["task_id"])
+    results = {"streamed": streamed, "answered": answered, "panel": panel, "usage": usage}
+    return {**results, "conversation_prompt_tokens": prompt_tokens, "task": {"id": task["id"], "state": task["state"]}}
+
+
+def _make_tenant(operator: Client) -> None:
+    try:
+        operator.call("POST", "/v1/admin/tenants", {"id": TENANT, "tier": "pro"})
+    except ClientError as error:
+        if error.code != "already_exists":  # from an earlier demonstration on the same folder
+            raise
+
+
+def _conversation(client: Client) -> list[int]:
+    """Holds a conversation of two turns; returns the tokens of their prompts."""
+    turn = {"collegium": {"conversation": f"demo-{secrets.token_hex(4)}"}}
+    tokens: list[int] = []
+    for text in ("My dog is called Bruno.", "What is my dog called?"):
+        print(f"> {text}")
+        answer = client.call("POST", ask.CHAT_PATH, {**_body(text), **turn})
+        print(answer["choices"][0]["message"]["content"])
+        _note(ask.describe(answer["collegium"]))
+        tokens.append(answer["usage"]["prompt_tokens"])
+    if tokens[1] <= tokens[0]:
+        raise DemoError(f"the second turn ({tokens[1]} tokens) did not carry the first ({tokens[0]})")
+    _note(f"prompt of {tokens[0]} tokens, then of {tokens[1]}: the second carried the first")
+    return tokens
+
+
+def _task(client: Client) -> dict[str, Any]:
+    body = {"input": "Name a colour.", "max_tokens": 20}
+    print(f"> {body['input']}")
+    task: dict[str, Any] = client.call("POST", "/v1/tasks", body, {"Prefer": "wait=60"})
+    if task["state"] != "completed":
+        raise DemoError(f"task {task['id']} is {task['state']}: {task['error']}")
+    print(task["output"])
+    _note(f"{task['id']} completed, by {task['collegium']['model']}, {task['collegium']['cost_usd']} USD")
+    return task
 
 
 def _body(question: str) -> dict[str, Any]:
@@ -130,24 +178,31 @@ def _wait_for_key(client: Client) -> None:
             return
 
 
-def _spend(client: Client) -> None:
+def _requests(client: Client) -> int:
+    requests: int = client.call("GET", "/v1/usage")["totals"]["requests"]
+    return requests
+
+
+def _spend(client: Client, expected: int) -> dict[str, Any]:
+    """Waits until billing shows all that was asked, prints it, and returns the sums."""
     deadline = time.monotonic() + USAGE_SECONDS
     while True:
         report = client.call("GET", "/v1/usage?group_by=model,plan")
-        # Streamed, plain, panel, two turns, and the task.
-        if sum(row["requests"] for row in report["data"]) >= 6:
+        if report["totals"]["requests"] >= expected:
             break
         if time.monotonic() > deadline:
-            raise DemoError(f"billing shows {report['totals']['requests']} requests, not 6")
+            raise DemoError(f"billing shows {report['totals']['requests']} requests, not {expected}")
         time.sleep(0.1)
     for row in report["data"]:
         tokens = f"{row['input_tokens']}+{row['output_tokens']} tokens"
         print(f"{row['model']}, {row['plan']}: {row['requests']} requests, {tokens}, {row['cost_usd']} USD")
+    totals: dict[str, Any] = report["totals"]
+    return totals
 
 
 def _show(folder: Path, task_id: str) -> None:
     command = [sys.executable, "-m", "collegium_cli", "task", "show", task_id, "--data", str(folder)]
-    subprocess.run(command, check=True)  # noqa: S603 - our own module
+    subprocess.run(command, check=True, stdout=sys.stdout)  # noqa: S603 - our own module
 
 
 @contextlib.contextmanager

@@ -24,29 +24,76 @@ from collegium_contracts.messages import (
 )
 from collegium_contracts.money import picos_to_usd
 
+# The first columns hold numbers.
+_NUMBERS = 2
 
-class Rung(msgspec.Struct, frozen=True):
-    """One message of a task: its hop, sequence, age since the task's creation, name, way, and what it says."""
+
+class Rung(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of a task: its hop, sequence, age since the task's creation, name, way, and what it says.
+
+    ``attempt`` is 0, and model, rank, ``cost_usd`` and verdict are empty, where the message does not say them; the
+    verdict is how an attempt or the task ended.
+    """
 
     hop: int
     sequence: int
     age_ms: int
     message: str
     way: str
-    says: str
+    attempt: int = 0
+    model: str = ""
+    rank: str = ""
+    cost_usd: str = ""
+    verdict: str = ""
+    says: str = ""
 
 
 def ladder(events: Sequence[tuple[int, int, JourneyMessage]]) -> list[Rung]:
     """Returns the rungs of a task's events (sequence, stored at Unix ms, message), in stream order."""
     created = next((message.task.created_at_ms for _, _, message in events if hasattr(message, "task")), 0)  # pyright: ignore[reportAttributeAccessIssue]
-    rungs: list[Rung] = []
-    for sequence, at_ms, message in sorted(events, key=lambda event: event[0]):
-        name = type(message).__name__
-        hop = _hop(name)
-        way = f"{'/'.join(hop.senders)} → {', '.join(hop.receivers) or 'operator'}" if hop is not None else ""
-        number = hop.number if hop is not None else 0
-        rungs.append(Rung(number, sequence, max(0, at_ms - created), name, way, says(message)))
-    return rungs
+    return [
+        _rung(sequence, max(0, at_ms - created), message)
+        for sequence, at_ms, message in sorted(events, key=lambda event: event[0])
+    ]
+
+
+def _rung(sequence: int, age_ms: int, message: JourneyMessage) -> Rung:
+    name = type(message).__name__
+    hop = _hop(name)
+    way = f"{'/'.join(hop.senders)} → {', '.join(hop.receivers) or 'operator'}" if hop is not None else ""
+    rung = Rung(hop=hop.number if hop is not None else 0, sequence=sequence, age_ms=age_ms, message=name, way=way)
+    return msgspec.structs.replace(rung, **_columns(message), says=says(message))
+
+
+def _columns(message: Message) -> dict[str, int | str]:
+    match message:
+        case TaskDispatched():
+            return {"model": ", ".join(dict.fromkeys(message.models))}
+        case AttemptStarted() | TextCheckpointed():
+            attempt = message.attempt
+            return {"attempt": attempt.number, "model": attempt.model, "rank": attempt.rank}
+        case AttemptAnswered() | AttemptFailed() | AttemptDiscarded():
+            call = message.call
+            cost = picos_to_usd(call.usage.cost_usd_picos)
+            about: dict[str, int | str] = {"attempt": call.number, "model": call.model, "rank": call.rank}
+            return {**about, "cost_usd": cost, "verdict": _ended(message)}
+        case Settled():
+            cost = picos_to_usd(message.usage.cost_usd_picos)
+            return {"model": message.model, "rank": message.rank, "cost_usd": cost, "verdict": message.stop_reason}
+        case CancelRequested():
+            return {"verdict": message.reason}
+        case _:
+            return {}
+
+
+def _ended(message: AttemptAnswered | AttemptFailed | AttemptDiscarded) -> str:
+    match message:
+        case AttemptAnswered():
+            return "answered"
+        case AttemptFailed():
+            return message.error.code
+        case AttemptDiscarded():
+            return "discarded"
 
 
 def _hop(name: str) -> Hop | None:
@@ -57,20 +104,14 @@ def says(message: Message) -> str:
     """Returns what a message says, without its contents."""
     match message:
         case TaskDispatched():
-            return f"plan {message.plan}: {', '.join(message.models)}"
+            return f"plan {message.plan}, {len(message.models)} attempt(s)"
         case AttemptStarted():
-            attempt = message.attempt
-            return f"attempt {attempt.number} of {attempt.of}, {attempt.model}, delivery {message.delivery}"
-        case AttemptAnswered() | AttemptDiscarded():
-            call = message.call
-            cost = picos_to_usd(call.usage.cost_usd_picos)
-            return f"attempt {call.number}, {call.model}, {call.duration_ms} ms, {cost} USD"
-        case AttemptFailed():
-            return f"attempt {message.call.number}, {message.call.model}: {message.error.code}"
+            return f"of {message.attempt.of}, delivery {message.delivery}"
+        case AttemptAnswered() | AttemptFailed() | AttemptDiscarded():
+            usage = message.call.usage
+            return f"{message.call.duration_ms} ms, {usage.input_tokens}+{usage.output_tokens} tokens"
         case TextCheckpointed():
-            return f"attempt {message.attempt.number}, {message.chunks} chunks"
-        case CancelRequested():
-            return message.reason
+            return f"{message.chunks} chunks"
         case Settled():
             return _settled(message)
         case _:
@@ -78,9 +119,7 @@ def says(message: Message) -> str:
 
 
 def _settled(message: Settled) -> str:
-    parts = [message.stop_reason, f"{message.model} ({message.rank})" if message.model else ""]
-    parts.append(f"{picos_to_usd(message.usage.cost_usd_picos)} USD")
-    parts.append(f"{message.usage.input_tokens}+{message.usage.output_tokens} tokens")
+    parts = [f"plan {message.plan}", f"{message.usage.input_tokens}+{message.usage.output_tokens} tokens"]
     if message.confidence is not None:
         parts.append(f"agreed {message.confidence:.0%}")
     if isinstance(message, TaskFailed):
@@ -89,7 +128,18 @@ def _settled(message: Settled) -> str:
 
 
 def table(rungs: Sequence[Rung]) -> str:
-    """Returns the ladder as lines for people."""
-    lines = [f"{'hop':>3} {'age ms':>8} {'seq':>7}  {'message':<18} says"]
-    lines += [f"{rung.hop:>3} {rung.age_ms:>8} {rung.sequence:>7}  {rung.message:<18} {rung.says}" for rung in rungs]
-    return "\n".join(lines)
+    """Returns the ladder as lines for people, in columns as wide as what stands in them."""
+    head = ("hop", "age ms", "message", "from → to", "attempt", "model", "rank", "cost USD", "verdict", "says")
+    rows = [head, *(_cells(rung) for rung in rungs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return "\n".join("  ".join(map(_padded, row, widths, range(len(row)))).rstrip() for row in rows)
+
+
+def _cells(rung: Rung) -> tuple[str, ...]:
+    attempt = str(rung.attempt) if rung.attempt else ""
+    about = (rung.message, rung.way, attempt, rung.model, rung.rank, rung.cost_usd, rung.verdict, rung.says)
+    return (str(rung.hop), str(rung.age_ms), *about)
+
+
+def _padded(cell: str, width: int, column: int) -> str:
+    return cell.rjust(width) if column < _NUMBERS else cell.ljust(width)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 from collegium_settings import Settings
@@ -32,8 +33,9 @@ def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
     scores = model["scores"]
     calls = sum(score["calls"] for score in scores)
     succeeded = sum(score["succeeded"] for score in scores)
-    slowest = max((score["duration_ms_p50"] for score in scores), default=0.0)
-    costs = ", ".join(score["cost_usd"] for score in scores)
+    # Medians cannot be joined: the slowest domain's is the one that is never too good.
+    slowest = max((score["duration_ms_p50"] or 0.0 for score in scores), default=0.0)
+    cost = sum((Decimal(score["cost_usd"]) for score in scores), Decimal(0))
     price = model["price"]
     return (
         model["name"] if model["enabled"] else f"{model['name']} (disabled)",
@@ -44,7 +46,7 @@ def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
         str(calls),
         f"{succeeded / calls:.1%}" if calls else "-",
         f"{slowest:.0f}" if calls else "-",
-        costs or "0",
+        f"{cost:f}",
     )
 
 
@@ -74,22 +76,27 @@ def keys(settings: Settings, options: argparse.Namespace) -> int:
         if options.action == "create":
             return _create_key(client, options)
         if options.action == "revoke":
-            data: list[Any] = []
-            for key_id in options.id:
-                if options.dry_run:
-                    print(f"key {key_id} would be revoked")
-                else:
-                    data.append(client.call("POST", f"/v1/admin/keys/{key_id}/revoke"))
+            if not options.id:
+                raise ClientError("give the public id of a key (`collegium key ls` shows them)")
+            data = _revoke(client, options)
         else:
-            data = client.call("GET", "/v1/admin/keys" + (f"?tenant={options.tenant}" if options.tenant else ""))[
-                "data"
-            ]
+            query = f"?{urlencode({'tenant': options.tenant})}" if options.tenant else ""
+            data = client.call("GET", f"/v1/admin/keys{query}")["data"]
+        if options.dry_run:
+            print(f"{len(data)} of {len(options.id)} would be revoked", file=sys.stderr)
         if options.json:
             return _json(data)
         columns = ("id", "tenant", "project", "name", "created_at", "revoked_at")
         return _table(columns, [_row(one, columns) for one in data])
 
     return _run(settings, "key", act)
+
+
+def _revoke(client: Client, options: argparse.Namespace) -> list[Any]:
+    """Revokes keys; with ``--dry-run`` returns what stands now of those that would be."""
+    if options.dry_run:
+        return [key for key in client.call("GET", "/v1/admin/keys")["data"] if key["id"] in options.id]
+    return [client.call("POST", f"/v1/admin/keys/{quote(key_id, safe='')}/revoke") for key_id in options.id]
 
 
 def _create_key(client: Client, options: argparse.Namespace) -> int:

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
+from typing import Final
 
 from collegium_bus.claims import ClaimStore
 from collegium_bus.connection import Connection
 from collegium_bus.delivery import Delivery
+from collegium_bus.errors import BrokerUnavailableError
 from collegium_bus.ordered import OrderedReader
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
 from collegium_contracts.messages import JourneyMessage
-from collegium_runtime.host import connect_as
-from collegium_runtime.runtime_file import Runtime
-from collegium_settings import Settings
 
-from collegium_cli.up.credentials import OPERATOR
-
-
-@contextlib.asynccontextmanager
-async def operator(settings: Settings, runtime: Runtime) -> AsyncGenerator[Connection]:
-    """Connects to the broker as the operator."""
-    connection = await connect_as(OPERATOR, settings, runtime)
-    try:
-        yield connection
-    finally:
-        await connection.close()
+READ_SECONDS: Final = 30.0
 
 
 async def task_events(connection: Connection, tenant: str, task_id: str) -> list[tuple[int, int, JourneyMessage]]:
@@ -51,13 +40,15 @@ async def task_events(connection: Connection, tenant: str, task_id: str) -> list
 async def read_all(
     connection: Connection, stream: str, filters: Sequence[str], *, start_time: str | None = None
 ) -> list[Delivery]:
-    """Returns everything that stands on the filters, in order."""
+    """Returns everything that stands on the filters, in order; raises BrokerUnavailableError if it takes too long."""
     found: list[Delivery] = []
     reader = OrderedReader(connection, stream, filters, found.append, start_time=start_time, label="operator")
     reader.start()
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(READ_SECONDS):
             await reader.caught_up.wait()
+    except TimeoutError as error:
+        raise BrokerUnavailableError(f"{stream} could not be read within {READ_SECONDS:g} s") from error
     finally:
         await reader.stop()
     return found

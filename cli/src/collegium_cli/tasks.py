@@ -10,11 +10,12 @@ from urllib.parse import urlencode
 
 import msgspec
 from collegium_bus.errors import BusError
+from collegium_contracts.ids import TASK_ID, TENANT_ID
 from collegium_settings import Settings
 
 from collegium_cli import ladder
 from collegium_cli.client import Client, ClientError, connect
-from collegium_cli.environment import runtime_of
+from collegium_cli.environment import quiet_libraries, runtime_of
 
 
 def run(settings: Settings, options: argparse.Namespace) -> int:
@@ -22,6 +23,13 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     actions = {"ls": _ls, "tail": _tail, "cancel": _cancel}
     if options.action != "ls" and not options.id:
         print(f"collegium task {options.action}: give the id of a task", file=sys.stderr)
+        return 2
+    # An id becomes a part of subjects and paths.
+    if wrong := [task_id for task_id in options.id if TASK_ID.match(task_id) is None]:
+        print(f"collegium task {options.action}: {wrong[0]!r} is no id of a task (tsk_…)", file=sys.stderr)
+        return 2
+    if options.tenant is not None and TENANT_ID.match(options.tenant) is None:
+        print(f"collegium task {options.action}: {options.tenant!r} is no id of a tenant", file=sys.stderr)
         return 2
     try:
         if options.action == "show":
@@ -49,8 +57,10 @@ def _ls(client: Client, options: argparse.Namespace) -> int:
 
 
 def _show(settings: Settings, options: argparse.Namespace) -> int:
-    from collegium_cli.stream_reading import operator, task_events
+    from collegium_cli.operator import operator
+    from collegium_cli.stream_reading import task_events
 
+    quiet_libraries()
     runtime = runtime_of(settings)
 
     async def read(task_id: str) -> list[ladder.Rung]:
@@ -79,7 +89,6 @@ def _tail(client: Client, options: argparse.Namespace) -> int:
         elif event.name == "done":
             task = msgspec.json.decode(event.data)
             print(f"\n[{task['state']}, {task['stop_reason']}]")
-            return 0
         else:
             print(f"[{event.name} {event.data}]", flush=True)
     return 0
@@ -89,7 +98,9 @@ def _cancel(client: Client, options: argparse.Namespace) -> int:
     for task_id in options.id:
         if options.dry_run:
             task = client.call("GET", f"/v1/tasks/{task_id}")
-            print(f"{task_id} is {task['state']} and would be canceled")
+            plain = f"{task_id} is {task['state']} and would be canceled"
+            would = {"id": task_id, "state": task["state"], "dry_run": True}
+            print(msgspec.json.encode(would).decode() if options.json else plain)
             continue
         task = client.call("POST", f"/v1/tasks/{task_id}/cancel")
         print(msgspec.json.encode(task).decode() if options.json else f"{task_id} {task['state']}")

@@ -82,7 +82,7 @@ async def emptied(platform: RunningPlatform) -> None:
 
 @contextlib.asynccontextmanager
 async def a_worker_that_dies(platform: RunningPlatform) -> AsyncIterator[Delivery]:
-    """Takes one message of the pool as a worker would; at the end the message goes back as after that worker's death."""
+    """Takes one message of the pool as a worker would; in the end it goes back, as after that worker's death."""
     taken: asyncio.Queue[Delivery] = asyncio.Queue()
     pulls = PullRequests(
         platform.connection,

@@ -9,12 +9,11 @@ import importlib
 from typing import Any
 
 from collegium_bus import topology
-from collegium_runtime.host import connect_as
 from collegium_runtime.runtime_file import Runtime
 from collegium_settings import Settings
 from collegium_store import Migrations, is_current, migrate
 
-from collegium_cli.up.credentials import OPERATOR
+from collegium_cli.operator import operator
 
 _OWNERS = ("billing", "context", "evolution", "gateway")
 
@@ -36,13 +35,10 @@ async def apply_topology(
     settings: Settings, runtime: Runtime, *, replicas: int = 1, dry_run: bool = False
 ) -> list[str]:
     """Declares streams, consumers and buckets; returns what was (or would be) done, a line each."""
-    connection = await connect_as(OPERATOR, settings, runtime)
-    try:
+    async with operator(settings, runtime) as connection:
         changes = await topology.plan(connection, pools=pools(settings), replicas=replicas)
         if not dry_run:
             await topology.apply(connection, changes)
-    finally:
-        await connection.close()
     return [f"{change.action} {change.kind} {change.name} {' '.join(change.differs)}".rstrip() for change in changes]
 
 

@@ -30,6 +30,7 @@ from collegium_settings import Settings
 
 from collegium_cli.up.credentials import broker_users, make_credentials
 from collegium_cli.up.layout import Group, free_port
+from collegium_cli.up.leftovers import end_unrecorded
 from collegium_cli.up.preparation import Preparation, PreparationError
 
 log = structlog.get_logger(__name__)
@@ -91,6 +92,7 @@ class Supervisor:
         preparation = await Preparation.start(self._data, self._config)
         try:
             await self._end_leftover_services()
+            await end_unrecorded(self._data)
             await _together(self._start_broker(), self._start_database(), self._start_model())
             self._write_runtime()
             await preparation.finish()

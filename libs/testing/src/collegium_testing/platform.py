@@ -253,7 +253,7 @@ class RunningPlatform:
         return count
 
     def _make_settings(self) -> Settings:
-        base = {"name": "sim", "base_url": self.sim.base_url, "rank": "teacher"}
+        base: dict[str, Any] = {"name": "sim", "base_url": self.sim.base_url, "rank": "teacher"}
         fields: dict[str, Any] = {
             "http": HttpSettings(port=0),
             "grpc": GrpcSettings(port=0),

@@ -27,6 +27,9 @@ MAX_CHOICES = 16
 MAX_TAGS = 16
 MAX_TAG_CHARS = 128
 MAX_MESSAGES = 2_000
+# More than any model writes, and what a 32-bit reader of the message can hold.
+MAX_OUTPUT_TOKENS = 2**31 - 1
+MAX_SEED = 2**63 - 1
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _BYTES_PER_TOKEN_AT_MOST = 6
 
@@ -41,6 +44,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     surface: Surface
     streamed: bool = False
     include_usage: bool = False
+    messages_param: str = "messages"
 
 
 def asked_by_chat(request: ChatRequest, surface: Surface = "chat") -> Asked:
@@ -92,7 +96,14 @@ def asked_by_task(request: TaskRequest, options: Options, surface: Surface = "ta
         response_format=_present(request.response_format),
         stream=True,
     )
-    return Asked(model=request.model, messages=messages, sampling=sampling, options=options, surface=surface)
+    return Asked(
+        model=request.model,
+        messages=messages,
+        sampling=sampling,
+        options=options,
+        surface=surface,
+        messages_param="input" if surface == "tasks" else "messages",
+    )
 
 
 def submission(
@@ -107,7 +118,7 @@ def submission(
 ) -> TaskSubmitted:
     """Returns the message that starts the journey, or raises ApiError for what cannot be accepted."""
     options = asked.options
-    _check_messages(asked.messages)
+    _check_messages(asked.messages, asked.messages_param)
     _check_sampling(asked.sampling)
     _check_options(options)
     _check_model(asked, list(models))
@@ -140,28 +151,30 @@ def _present(raw: msgspec.Raw) -> bytes | None:
     return None if bytes(raw) == b"null" else bytes(raw)
 
 
-def _check_messages(messages: bytes) -> None:
+def _check_messages(messages: bytes, param: str) -> None:
     try:
         decoded = decode_messages(messages)
     except msgspec.DecodeError as error:
         reason, _, path = str(error).partition(" - at `$")
-        raise ApiError("invalid_value", reason, param="messages" + path.rstrip("`")) from None
+        raise ApiError("invalid_value", reason, param=param + path.rstrip("`")) from None
     if not decoded:
-        raise ApiError("invalid_value", "messages must hold at least one message", param="messages")
+        raise ApiError("invalid_value", f"{param} must hold at least one message", param=param)
     if len(decoded) > MAX_MESSAGES:
-        raise ApiError("invalid_value", f"messages holds more than {MAX_MESSAGES} messages", param="messages")
+        raise ApiError("invalid_value", f"{param} holds more than {MAX_MESSAGES} messages", param=param)
     for index, message in enumerate(decoded):
         if message.role not in ROLES:
             raise ApiError(
                 "invalid_value",
                 f"role {message.role!r} is not one of {', '.join(sorted(ROLES))}",
-                param=f"messages[{index}].role",
+                param=f"{param}[{index}].role",
             )
 
 
 def _check_sampling(sampling: Sampling) -> None:
-    if sampling.max_tokens is not None and sampling.max_tokens < 1:
-        raise ApiError("invalid_value", "max_tokens must be at least 1", param="max_tokens")
+    if sampling.max_tokens is not None and not 1 <= sampling.max_tokens <= MAX_OUTPUT_TOKENS:
+        raise ApiError("invalid_value", f"max_tokens must be between 1 and {MAX_OUTPUT_TOKENS}", param="max_tokens")
+    if sampling.seed is not None and not -MAX_SEED <= sampling.seed <= MAX_SEED:
+        raise ApiError("invalid_value", f"seed must be between -{MAX_SEED} and {MAX_SEED}", param="seed")
     if not 1 <= sampling.n <= MAX_CHOICES:
         raise ApiError("invalid_value", f"n must be between 1 and {MAX_CHOICES}", param="n")
     if sampling.temperature is not None and not 0 <= sampling.temperature <= 2:
@@ -237,6 +250,6 @@ def _check_model(asked: Asked, models: list[ModelRecord]) -> None:
     if all(len(asked.messages) // _BYTES_PER_TOKEN_AT_MOST >= model.context_tokens for model in candidates):
         raise ApiError(
             "context_length_exceeded",
-            f"messages of {len(asked.messages)} bytes are longer than any eligible model's context",
-            param="messages",
+            f"{asked.messages_param} of {len(asked.messages)} bytes is longer than any eligible model's context",
+            param=asked.messages_param,
         )

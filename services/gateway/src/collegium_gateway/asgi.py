@@ -5,6 +5,7 @@ One rule: every response carries ``x-request-id``, and every error the body of t
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -20,6 +21,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _encode = msgspec.json.Encoder().encode
 MAX_REQUEST_ID_CHARS = 128
+# Told where whoever refused named no time of its own.
+RETRY_AFTER_SECONDS = 1.0
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -91,8 +94,11 @@ def error_body(error: ApiError) -> dict[str, Any]:
 def error_headers(error: ApiError) -> Headers:
     """Returns the headers that an error adds."""
     headers: Headers = []
-    if error.retry_after_seconds is not None:
-        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_seconds))))
+    seconds = error.retry_after_seconds
+    if seconds is None and error.kind.http_status in (429, 503):
+        seconds = RETRY_AFTER_SECONDS
+    if seconds is not None:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(seconds))))
     if error.task_id:
         headers.append((b"x-collegium-task-id", error.task_id.encode()))
     return headers
@@ -101,6 +107,20 @@ def error_headers(error: ApiError) -> Headers:
 async def send_error(send: Send, error: ApiError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
     """Sends an error response."""
     await send_json(send, error.kind.http_status, error_body(error), [*error_headers(error), *headers])
+
+
+def with_request_id(scope: Scope, send: Send) -> Send:
+    """Returns a ``send`` that adds ``x-request-id`` to a response that has none."""
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            if all(name != b"x-request-id" for name, _ in headers):
+                headers.append((b"x-request-id", request_id(scope).encode("latin-1")))
+            message["headers"] = headers
+        await send(message)
+
+    return sending
 
 
 async def start_events(send: Send, headers: Iterable[tuple[bytes, bytes]]) -> None:

@@ -1,7 +1,7 @@
 """The HTTP door: every route but the hot one, and the application that holds them all.
 
-Routes are Starlette's; ``/v1/chat/completions`` is reached before its router, because routing and request objects cost
-a tenth of a plain call. One rule: whatever fails, the client gets the error body of the contract.
+Routes are Starlette's; a chat is handed on before its router, because routing and request objects cost a tenth of a
+plain call. One rule: whatever fails, the client gets the error body of the contract.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class HttpDoor:
         self._readiness = readiness
         self._routes = Starlette(
             routes=[
+                Route(CHAT_PATH, chat, methods=["POST"]),
                 Route("/v1/models", self._models),
                 *tasks.routes(),
                 *admin.routes(),
@@ -70,7 +71,7 @@ class HttpDoor:
         if scope["type"] == "http" and scope["path"] == CHAT_PATH and scope["method"] == "POST":
             await self._guarded_chat(scope, receive, send)
         else:
-            await self._routes(scope, receive, send)
+            await self._routes(scope, receive, asgi.with_request_id(scope, send))
 
     async def _guarded_chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False

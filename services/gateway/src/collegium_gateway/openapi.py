@@ -33,6 +33,12 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/health/ready", "health", "Whether the gateway can do its work.", None),
     ("get", "/metrics", "health", "Prometheus metrics.", None),
 )
+# What answers otherwise than 200 (a task that was waited for is answered by 200 too).
+_STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("post", "/v1/tasks"): ("200", "202"),
+    ("post", "/v1/admin/tenants"): ("201",),
+    ("post", "/v1/admin/keys"): ("201",),
+}
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
     "/v1/usage": ("from", "to", "group_by"),
@@ -102,7 +108,7 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
         "summary": summary,
         "operationId": f"{method}_{path.strip('/').replace('/', '_').replace('{', '').replace('}', '')}",
         "responses": {
-            "200": {"description": "The answer."},
+            **{status: {"description": "The answer."} for status in _STATUSES.get((method, path), ("200",))},
             "default": {
                 "description": "What went wrong and what to do.",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
@@ -111,7 +117,8 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
     }
     if path == "/v1/tasks/{id}" or (method, path) == ("post", "/v1/tasks"):
         shown = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/TaskView"}}}}
-        operation["responses"]["200"].update(shown)
+        for status in _STATUSES.get((method, path), ("200",)):
+            operation["responses"][status].update(shown)
     if tag == "health":
         operation["security"] = []
     parameters = [

@@ -111,6 +111,8 @@ decode_key = msgspec.json.Decoder(KeyRequest)
 def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """Decodes a body; raises ApiError ``malformed_json`` or ``invalid_value`` with the path."""
     try:
+        # Parts that stay raw JSON are not looked into by the decoder, and must be text too.
+        str(body, "utf-8")
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `")

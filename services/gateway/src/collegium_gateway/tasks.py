@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from collegium_contracts.ids import TASK_ID
 from collegium_runtime.platform import Platform
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,6 +28,8 @@ from collegium_gateway.taskevents import TaskEvents
 
 MAX_PAGE = 200
 MAX_WAIT_SECONDS = 300.0
+# Decimal digits that fit 64 bits.
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _PREFER_WAIT = re.compile(r"\bwait=(\d{1,4})\b")
 
 
@@ -134,15 +137,18 @@ def _since_of(text: str | None) -> int:
     if not text:
         return 0
     try:
-        return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         raise ApiError("invalid_value", "since must be a time in RFC 3339", param="since") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
 
 
 def _limit_of(text: str | None) -> int:
     if not text:
         return 50
-    if not text.isdigit() or not 1 <= int(text) <= MAX_PAGE:
+    if _NUMBER.fullmatch(text) is None or not 1 <= int(text) <= MAX_PAGE:
         raise ApiError("invalid_value", f"limit must be between 1 and {MAX_PAGE}", param="limit")
     return int(text)
 
@@ -156,15 +162,17 @@ def _cursor_of(text: str | None) -> tuple[int, str] | None:
         return None
     try:
         plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
-        created, _, task_id = plain.partition(".")
-        return int(created), task_id
     except (binascii.Error, ValueError):
-        raise ApiError("invalid_value", "cursor is not one that a list returned", param="cursor") from None
+        plain = ""
+    created, _, task_id = plain.partition(".")
+    if _NUMBER.fullmatch(created) is None or TASK_ID.match(task_id) is None:
+        raise ApiError("invalid_value", "cursor is not one that a list returned", param="cursor")
+    return int(created), task_id
 
 
 def _last_event_of(text: str | None) -> int:
     if not text:
         return 0
-    if not text.isdigit():
+    if _NUMBER.fullmatch(text) is None:
         raise ApiError("invalid_value", "Last-Event-ID must be an id that an event carried", param="Last-Event-ID")
     return int(text)

@@ -6,6 +6,8 @@ One rule: what was generated is billed when the client ended the call, and not w
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from collegium_contracts.content import Answer
 from collegium_contracts.envelope import Envelope
@@ -69,7 +71,7 @@ def settled(run: RunAttempt, delivery: int, end: CallEnd, now_ms: int) -> Settle
     usage = end.usage
     if end.error is not None and not canceled:
         usage = msgspec.structs.replace(usage, charge_usd_picos=0)
-    shared = {
+    shared: dict[str, Any] = {
         "task": run.task,
         "plan": run.attempt.plan,
         "stop_reason": end.stop_reason,
