@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from collegium_cli.up import supervisor
 from collegium_cli.up.command import ready_line, with_ports
 from collegium_cli.up.credentials import OPERATOR, broker_users, make_credentials
-from collegium_cli.up.layout import groups
+from collegium_cli.up.layout import free_port, groups
 from collegium_cli.up.schema import all_migrations, pools
 from collegium_contracts.journey import SERVICES
 from collegium_contracts.permissions import permissions
@@ -59,6 +60,15 @@ def test_the_broker_is_given_public_keys_with_the_journeys_rights(tmp_path: Path
         assert user.subscribe == permissions(service).subscribe
         assert user.nkey.startswith("U")
         assert user.nkey != files[service].read_text()
+
+
+def test_a_free_port_is_given_once_and_a_server_can_listen_on_it() -> None:
+    ports = [free_port() for _ in range(50)]
+    assert len(set(ports)) == 50
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", ports[0]))
+    with socket.create_server(("127.0.0.1", ports[0])) as server, socket.create_connection(server.getsockname()[:2]):
+        pass
 
 
 def test_port_zero_becomes_a_free_port_and_others_stay() -> None:

@@ -1,4 +1,4 @@
-"""No subject, stream or header is written as a literal outside the contracts (and the bus, the servers and the test tools, which speak JetStream)."""
+"""No subject, stream or header is written outside the contracts and what speaks JetStream (bus, servers, tests)."""
 
 from __future__ import annotations
 

@@ -26,6 +26,8 @@ _GROUPS: Final[tuple[tuple[str, tuple[Service, ...]], ...]] = (
 
 _PORTS: Final = range(12_000, 30_000)
 _PORT_TRIES: Final = 200
+# Descriptors of the sockets that hold the ports; a crash frees them.
+_reserved: Final[list[int]] = []
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -50,13 +52,17 @@ def groups(only: Iterable[str] | None) -> list[Group]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Returns a port that is free now, below the range from which the kernel gives ports to outgoing connections.
+    """Returns a port that is free, below the range from which the kernel gives ports to outgoing connections.
 
-    A port of that range could be taken between this look and its use by any connection of this machine.
+    It stays reserved for this process and its children until this process ends: the bound socket that is kept refuses
+    the port to whoever asks as this function does, and lets a server listen on it that sets SO_REUSEADDR, as ours do.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(_PORT_TRIES):
         port = secrets.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
+        with socket.socket(family) as probe, contextlib.suppress(OSError):
             probe.bind((host, port))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _reserved.append(probe.detach())
             return port
     raise OSError(f"no free port between {_PORTS.start} and {_PORTS.stop} on {host}")
