@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from collegium_bus import claims, publisher
 from collegium_bus.claims import ClaimStore
+from collegium_bus.connection import connect
 from collegium_bus.errors import AlreadyStandsError, BrokerUnavailableError, NoAnswerError, QueueFullError
 from collegium_bus.settle import settle
 from collegium_bus.wire import decode_headers, encode_headers, header_of
@@ -141,3 +142,14 @@ def test_headers_read_back_and_cannot_be_injected():
     assert header_of(block, b"Injected") == ""
     assert header_of(None, b"a") == ""
     assert decode_headers(b"NATS/1.0 404 No Messages\r\n\r\n") == {"Status": "404", "Description": "No Messages"}
+
+
+async def test_a_first_connection_that_fails_is_an_error_and_no_lost_connection(unused_tcp_port):
+    lost: list[bool] = []
+
+    async def on_closed() -> None:
+        lost.append(True)
+
+    with pytest.raises(BrokerUnavailableError, match="cannot connect"):
+        await connect(f"nats://127.0.0.1:{unused_tcp_port}", "billing", on_closed=on_closed)
+    assert lost == []

@@ -1,4 +1,4 @@
-"""A streamed text under loss, doubling, reordering and second tries: nothing twice, nothing lost, nothing taken back."""
+"""A streamed text under loss, doubling, reordering and second tries: nothing twice, nothing lost."""
 
 from collegium_gateway.healing import TextStream
 from hypothesis import given

@@ -118,7 +118,7 @@ def check_schema(schema: Any, names: set[str], where: str) -> None:
         assert (prefix, name in names) == ("#/components/schemas", True), where
     types = schema.get("type", [])
     assert set([types] if isinstance(types, str) else types) <= JSON_TYPES, where
-    assert set(schema.get("required", ())) <= schema.get("properties", {}).keys() | set(), where
+    assert set(schema.get("required", ())) <= schema.get("properties", {}).keys(), where
     assert "enum" not in schema or len(set(schema["enum"])) == len(schema["enum"]) > 0, where
     for keyword in ("anyOf", "oneOf", "allOf"):
         assert schema.get(keyword) != [], where

@@ -42,6 +42,8 @@ class Connection:
         self.instance = secrets.token_hex(4)
         self.inbox = f"{inbox_prefix}.{self.instance}"
         self.on_reconnect: list[Callable[[], None]] = []
+        # Until the first connection stands, a failure is the caller's error and not a connection lost for good.
+        self.opened = False
         self.closing = False
         self._numbers = itertools.count(1)
         self._waiting: dict[bytes, tuple[asyncio.Future[Reply], float]] = {}
@@ -50,6 +52,7 @@ class Connection:
 
     def start(self) -> None:
         """Opens the inbox and starts the sweeper."""
+        self.opened = True
         self.client.subscribe_raw(f"{self.inbox}.r.*", self._on_reply)
         self._sweeper = asyncio.create_task(self._sweep(), name=f"{self.service}-request-sweeper")
 
@@ -183,7 +186,7 @@ async def connect(
         log.warning("broker connection error", service=service, error=str(error) or type(error).__name__)
 
     async def closed() -> None:
-        if on_closed is not None and not connection.closing:
+        if on_closed is not None and connection.opened and not connection.closing:
             await on_closed()
 
     try:
