@@ -275,6 +275,15 @@ def test_a_prompt_that_no_eligible_model_can_hold_is_refused(refusal, admit, mod
     )
 
 
+def test_a_prompt_is_too_long_from_six_bytes_a_token_on(admit, refusal, model):
+    """Counted on the JSON of the messages, for a model of a thousand tokens."""
+    around = len(msgspec.json.encode([{"role": "user", "content": ""}]))
+    just = [{"role": "user", "content": "x" * (5_999 - around)}]
+    over = [{"role": "user", "content": "x" * (6_000 - around)}]
+    admit(chat(messages=just), model("m"))
+    assert refusal(chat, model("m"), messages=over) == ("context_length_exceeded", "messages")
+
+
 def test_the_document_says_which_status_each_refusal_has():
     statuses = {code: ERRORS[code].http_status for _, code, _ in EXTENSION}
     assert statuses == {

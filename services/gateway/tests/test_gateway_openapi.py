@@ -136,6 +136,7 @@ def test_every_schema_is_valid_and_used():
     for name, schema in schemas.items():
         check_schema(schema, set(schemas), name)
     shown = str(openapi.document())
+    assert set(re.findall(r"'#/components/schemas/(\w+)'", shown)) <= set(schemas)
     unused = {name for name in schemas if f"'#/components/schemas/{name}'" not in shown}
     assert unused == set()
 

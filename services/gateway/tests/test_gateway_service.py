@@ -304,6 +304,23 @@ async def test_a_task_is_found_at_once_and_then_whole(platform: RunningPlatform)
     assert (shown["output"], shown["tags"], shown["attempts"][0]["model"]) == ("Paris.", {"team": "x"}, "sim")
 
 
+async def test_a_task_that_the_stream_forgot_is_shown_from_the_read_model(platform: RunningPlatform):
+    async with platform.session() as http:
+        async with http.post("/v1/tasks", json={"input": "hello"}, headers={"Prefer": "wait=10"}) as response:
+            task = await response.json()
+
+        async def projected() -> bool:
+            async with http.get("/v1/tasks", params={"state": "completed"}) as listed:
+                return (await listed.json())["data"] == [task]
+
+        await eventually(projected)
+        await platform.connection.api(f"STREAM.PURGE.{s.EVENTS}")
+        async with http.get(f"/v1/tasks/{task['id']}") as found:
+            assert await found.json() == task
+        async with http.get(f"/v1/tasks/{task['id']}/events") as followed:
+            assert await read_events(followed) == [("done", "", task)]
+
+
 async def test_another_tenants_task_is_not_there(platform: RunningPlatform):
     async with platform.session() as http, platform.session("globex") as other:
         async with http.post("/v1/tasks", json={"input": "hello"}, headers={"Prefer": "wait=10"}) as response:

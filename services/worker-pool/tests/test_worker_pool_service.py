@@ -191,6 +191,18 @@ async def test_a_redelivered_attempt_that_nobody_ended_is_run_again_under_its_ow
         assert running.sim.counts().totals.started == 1
 
 
+async def test_a_copy_of_work_whose_worker_died_is_run_under_the_next_number(platform: Platforms):
+    """A copy is delivered for the first time, like the message whose worker died after it had listed its call."""
+    async with platform("worker-pool") as running:
+        run = attempt_of(running)
+        started = AttemptStarted(task=run.task, attempt=run.attempt, delivery=1, worker="dead", at_ms=1)
+        await running.send(s.attempt_started("acme", run.task.id, 1, 1), started, message_id="d", tenant="acme")
+        await give(running, run, "copy")
+        settled = await running.settled(run.task)
+        assert isinstance(settled, TaskCompleted)
+        assert [call.delivery for call in settled.attempts] == [2]
+
+
 async def test_a_late_result_settles_nothing_and_is_booked_as_waste(platform: Platforms):
     async with platform("worker-pool") as running:
         running.sim.script(Rule(Behaviour(answer="too late", delay_ms=200)))
@@ -265,6 +277,7 @@ async def test_a_deadline_that_passed_in_the_queue_prevents_the_call(platform: P
         assert isinstance(settled, TaskFailed)
         assert (settled.stop_reason, settled.error.code, settled.usage) == ("deadline", "deadline_exceeded", Usage())
         assert running.sim.counts().totals.started == 0
+        assert "AttemptStarted" not in kinds(await running.events(run.task))
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])

@@ -1,11 +1,13 @@
 """The pooled client against the simulator: each way a call can end has its code."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from collegium_contracts.messages import Sampling
 from collegium_testing import Behaviour, ModelSimulator, Rule, eventually
 from collegium_testing.simulator import ToolCall
@@ -194,6 +196,60 @@ async def test_an_answer_over_the_bound_is_not_taken(caller: Caller, stream: boo
     assert len(caller.streamed.text) <= 10_000 + len("word ")
     if stream:
         await eventually(lambda: caller.simulator.counts().connections_open == 0)
+
+
+@pytest.fixture
+async def odd_endpoint(caller: Caller) -> AsyncIterator[Callable[[bytes], None]]:
+    """Gives a way to say what an endpoint that is not the simulator answers, with status 200."""
+    said = b""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(body=said)
+
+    def say(body: bytes) -> None:
+        nonlocal said
+        said = body
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    async with TestServer(app) as server:
+        caller.endpoint = msgspec.structs.replace(caller.endpoint, url=str(server.make_url("/v1/chat/completions")))
+        yield say
+        await caller.upstream.close()
+
+
+async def test_an_answer_without_choices(caller: Caller, odd_endpoint: Callable[[bytes], None]):
+    odd_endpoint(b'{"model":"x","choices":[]}')
+    assert (await caller.failure(stream=False)).code == "upstream_garbage"
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        (b'data: {"error":{"message":"overloaded","code":529}}', "upstream_error"),
+        (b'data: {"choices":"none"}', "upstream_garbage"),
+        (b"data: <html>", "upstream_garbage"),
+        (b"data: [DONE]", "upstream_cut"),
+        (b"", "upstream_cut"),
+    ],
+)
+async def test_a_stream_that_goes_wrong_after_its_start(
+    caller: Caller, odd_endpoint: Callable[[bytes], None], event: bytes, code: str
+):
+    odd_endpoint(b': hello\n\ndata: {"choices":[{"delta":{"content":"half"}}]}\n\n' + event + b"\n\n")
+    error = await caller.failure(stream=True)
+    assert error.code == code
+    assert caller.streamed.text == "half"
+
+
+async def test_a_stream_may_have_comments_and_lines_of_any_ending(
+    caller: Caller, odd_endpoint: Callable[[bytes], None]
+):
+    odd_endpoint(
+        b': keep-alive\r\n\r\nevent: x\r\ndata:{"choices":[{"delta":{"content":"all"}}]}\r\n\r\n'
+        b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    )
+    assert (await caller.call(stream=True)).answer.choices[0].text == "all"
 
 
 async def test_connections_are_used_again(caller: Caller):

@@ -6,18 +6,24 @@ name them. One rule: a message whose claim names nothing is treated as undecodab
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import re
 import secrets
 
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import UndecodableMessageError
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.errors import NotFoundError
+from nats.js.errors import BadObjectMetaError, BucketNotFoundError, DigestMismatchError, NotFoundError
 from nats.js.object_store import ObjectStore
 
 from collegium_bus.connection import Connection
 from collegium_bus.errors import BrokerUnavailableError
+
+# nats-py waits for the chunks of an object for as long as they do not come.
+REDEEM_SECONDS = 15.0
+_CLAIM = re.compile(r"([0-9a-f]{32}):([0-9]{1,12}):([0-9a-f]{64})\Z")
 
 
 class ClaimStore:
@@ -44,18 +50,27 @@ class ClaimStore:
     async def get(self, claim: str) -> bytes:
         """Redeems a claim.
 
-        Raises UndecodableMessageError where the object is gone or is not what was claimed, and BrokerUnavailableError
-        where it cannot be told now.
+        Raises UndecodableMessageError where it is no claim, or the object is gone or is not what was claimed, and
+        BrokerUnavailableError where it cannot be told now.
         """
-        name, _, rest = claim.partition(":")
-        size, _, digest = rest.partition(":")
+        parts = _CLAIM.match(claim)
+        if parts is None:
+            raise UndecodableMessageError("the claim check is not of the form name:bytes:sha256")
+        name, size, digest = parts.groups()
         try:
-            found = await (await self._bucket()).get(name)
+            async with asyncio.timeout(REDEEM_SECONDS):
+                found = await (await self._bucket()).get(name)
+        except BucketNotFoundError as error:
+            raise BrokerUnavailableError(
+                f"claim {name} cannot be redeemed now: there is no bucket of claims"
+            ) from error
         except NotFoundError as error:
             raise UndecodableMessageError(f"claim {name} names an object that is gone") from error
+        except (DigestMismatchError, BadObjectMetaError) as error:
+            raise UndecodableMessageError(f"claim {name} holds other bytes than were claimed") from error
         except (NatsError, TimeoutError) as error:
             raise BrokerUnavailableError(f"claim {name} cannot be redeemed now: {error}") from error
         payload = found.data or b""
-        if str(len(payload)) != size or hashlib.sha256(payload).hexdigest() != digest:
+        if len(payload) != int(size) or hashlib.sha256(payload).hexdigest() != digest:
             raise UndecodableMessageError(f"claim {name} holds other bytes than were claimed")
         return payload

@@ -112,7 +112,7 @@ class Connection:
         await self.client.flush(timeout=10)
 
     async def close(self) -> None:
-        """Flushes and closes the connection."""
+        """Flushes and closes the connection; whoever still waits for a reply gets NoAnswerError."""
         self.closing = True
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -121,6 +121,9 @@ class Connection:
                 await self.client.flush(timeout=2)
         with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
             await self.client.close()
+        for future, _ in list(self._waiting.values()):
+            if not future.done():
+                future.set_exception(NoAnswerError("the connection was closed"))
 
 
 def client_options(

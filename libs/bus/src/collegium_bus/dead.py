@@ -10,6 +10,7 @@ import time
 import structlog
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import encode
+from collegium_contracts.ids import TENANT_ID
 from collegium_contracts.messages import DeadLetter
 
 from collegium_bus.delivery import Delivery
@@ -41,7 +42,9 @@ class DeadLetters:
             delivery=delivery.delivered,
             headers=headers,
         )
-        tenant = headers.get(s.H_TENANT, "-")
+        # The headers of what could not be read are as untrusted as its bytes.
+        tenant = headers.get(s.H_TENANT, "")
+        tenant = tenant if TENANT_ID.match(tenant) else ""
         try:
             await self._publisher.publish(
                 s.dead(self._service, tenant),

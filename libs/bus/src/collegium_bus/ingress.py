@@ -17,7 +17,7 @@ from collegium_contracts import subjects as s
 
 from collegium_bus.connection import Connection
 from collegium_bus.delivery import Delivery
-from collegium_bus.errors import BusError
+from collegium_bus.errors import BusError, NoAnswerError
 from collegium_bus.ordered import OrderedReader
 
 log = structlog.get_logger(__name__)
@@ -82,7 +82,9 @@ class IngressShard:
         for subject, sequence in batch.items():
             body = msgspec.json.encode({"filter": subject, "seq": sequence + 1})
             try:
-                await self._connection.api(f"STREAM.PURGE.{s.INGRESS}", body)
+                reply = msgspec.json.decode(await self._connection.api(f"STREAM.PURGE.{s.INGRESS}", body))
+                if error := reply.get("error"):
+                    raise NoAnswerError(str(error.get("description")))
             except BusError as error:
                 log.warning("purge failed, trying again", subject=subject, error=str(error))
                 self._purge_to.setdefault(subject, sequence)

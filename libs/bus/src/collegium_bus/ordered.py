@@ -114,7 +114,10 @@ class OrderedReader:
         self._pending_at_start = created.num_pending
         if created.num_pending == 0:
             self.caught_up.set()
-        self._pulls = PullRequests(self._connection, self._stream, name, self._on_raw, on_lost=self._lost)
+        # Without a message for a heartbeat, what stood at the start and did not come was removed meanwhile.
+        self._pulls = PullRequests(
+            self._connection, self._stream, name, self._on_raw, on_lost=self._lost, on_idle=self.caught_up.set
+        )
         self._pulls.start()
         self._pulls.want(BATCH)
 
@@ -130,8 +133,9 @@ class OrderedReader:
     def _on_raw(self, subject: bytes, reply: bytes, payload: bytes, block: bytes | None) -> None:
         delivery = Delivery(self._connection, subject, reply, payload, block)
         tokens = reply.split(b".")
+        pending = -1 if len(tokens) in (9, 11) else -2
         self._consumer_sequence += 1
-        if int(tokens[-3 if len(tokens) in (9, 11) else -4]) != self._consumer_sequence:
+        if int(tokens[pending - 2]) != self._consumer_sequence:
             log.warning("gap in an ordered read, reading again", reader=self._label, sequence=delivery.sequence)
             self._reset_needed.set()
             return
@@ -139,7 +143,7 @@ class OrderedReader:
             return
         self._next_sequence = delivery.sequence + 1
         self._on_message(delivery)
-        if self._consumer_sequence >= self._pending_at_start:
+        if self._consumer_sequence >= self._pending_at_start or tokens[pending] == b"0":
             self.caught_up.set()
         if self._pulls is not None and self._pulls.requested < BATCH // 2:
             self._pulls.want(BATCH)

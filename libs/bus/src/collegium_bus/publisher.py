@@ -94,10 +94,25 @@ class Publisher:
         elif expected_sequence is not None:
             fields[s.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(expected_sequence)
         if len(payload) > CLAIM_CHECK_BYTES:
-            fields[s.H_CLAIM] = await self._claims.put(payload)
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + budget_seconds
+            fields[s.H_CLAIM] = await self._put_aside(payload, deadline)
             payload = b""
+            budget_seconds = max(deadline - loop.time(), min(budget_seconds, TRY_SECONDS))
         own = message_id if create_once else ""
         return await self._store(subject, payload, encode_headers(fields), budget_seconds, own)
+
+    async def _put_aside(self, payload: bytes, deadline: float) -> str:
+        attempt = 0
+        while True:
+            try:
+                return await self._claims.put(payload)
+            except BrokerUnavailableError:
+                attempt += 1
+                pause = random.uniform(0.02, min(1.0, 0.05 * 2**attempt))  # noqa: S311 - jitter
+                if asyncio.get_running_loop().time() + pause >= deadline:
+                    raise
+                await asyncio.sleep(pause)
 
     async def _store(
         self, subject: str, payload: bytes, headers: bytes, budget_seconds: float, create_once_id: str

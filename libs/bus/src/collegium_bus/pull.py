@@ -34,7 +34,8 @@ class PullRequests:
 
     ``want(n)`` asks for n more messages, ``requested`` is how many are asked for and not yet here; the callback gets
     (subject, reply, payload, headers). ``on_lost`` is called with a reason when all requests were given up (reconnect,
-    missing heartbeats, consumer gone), and without one when none stands, so that the owner can ask anew.
+    missing heartbeats, consumer gone), and without one when none stands, so that the owner can ask anew. ``on_idle`` is
+    called at each heartbeat: the broker has had nothing to send for that long.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class PullRequests:
         on_message: OnMessage,
         *,
         on_lost: Callable[[str], None],
+        on_idle: Callable[[], None] | None = None,
     ) -> None:
         self._connection = connection
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self.name = f"{stream}/{consumer}"
         self._on_message = on_message
         self._on_lost = on_lost
+        self._on_idle = on_idle
         self.requested = 0
         self._heard = 0.0
         self._inbox = f"{connection.inbox}.p.{secrets.token_hex(4)}"
@@ -100,6 +103,8 @@ class PullRequests:
         headers = decode_headers(block)
         status = headers.get("Status", "")
         if status == "100":
+            if self._on_idle is not None:
+                self._on_idle()
             return
         reason = headers.get("Description", "")
         unfilled = headers.get("Nats-Pending-Messages", "")

@@ -128,19 +128,34 @@ class WorkLoop:
 
     async def _failed(self, delivery: Delivery, error: Exception) -> None:
         log.error("handler failed", subject=delivery.subject, delivered=delivery.delivered, exc_info=error)
-        if 0 < self.consumer.max_deliver <= delivery.delivered:
-            if self._give_up is not None:
-                await self._give_up(delivery, error)
+        if self._is_last(delivery):
+            # What was given a deadline keeps its lease until its dead letter stands.
+            self._running[delivery] = 0.0
+            await self._tell_given_up(delivery, error)
             await self._bury(delivery, "handler_failed", f"{type(error).__name__} on delivery {delivery.delivered}")
         else:
             cap = min(MAX_BACKOFF_SECONDS, 0.5 * 2**delivery.delivered)
             delivery.nak(random.uniform(0.05, cap))  # noqa: S311 - jitter
 
+    def _is_last(self, delivery: Delivery) -> bool:
+        return 0 < self.consumer.max_deliver <= delivery.delivered
+
+    async def _tell_given_up(self, delivery: Delivery, error: Exception) -> None:
+        if self._give_up is None:
+            return
+        try:
+            await self._give_up(delivery, error)
+        except Exception as failure:  # a slot that ended here would keep its message and its lease for ever
+            log.error("giving up failed", subject=delivery.subject, exc_info=failure)
+
     async def _bury(self, delivery: Delivery, cause: str, detail: str) -> None:
-        if await self._dead_letters.bury(delivery, cause, detail):
-            await delivery.ack_sync()
-        else:
-            delivery.nak(random.uniform(1.0, MAX_BACKOFF_SECONDS))  # noqa: S311 - jitter
+        while not await self._dead_letters.bury(delivery, cause, detail):
+            if not self._is_last(delivery):
+                delivery.nak(random.uniform(1.0, MAX_BACKOFF_SECONDS))  # noqa: S311 - jitter
+                return
+            # Handed back now, it would stand in the queue and never be delivered again.
+            await asyncio.sleep(random.uniform(0.2, 2.0))  # noqa: S311 - jitter
+        await delivery.ack_sync()
 
     async def _renew(self) -> None:
         period = self.consumer.ack_wait_seconds / 3

@@ -74,7 +74,7 @@ def permissions(service: Service) -> Permissions:
         if service in bucket.readers or service in bucket.writers:
             publish.update((f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"))
             publish.update(_ordered_reader(stream))
-    publish.update(_claims(service))
+    publish.update(_claims())
     return Permissions(tuple(sorted(publish)), tuple(sorted(subscribe)))
 
 
@@ -87,18 +87,18 @@ def _durable(stream: str, durable: str) -> tuple[str, ...]:
 
 
 def _ordered_reader(stream: str) -> tuple[str, ...]:
+    """Without the right to delete: ephemeral consumers expire, and the right would reach the durables of others."""
     return (
         f"$JS.API.STREAM.INFO.{stream}",
         f"$JS.API.CONSUMER.CREATE.{stream}.>",
         f"$JS.API.CONSUMER.MSG.NEXT.{stream}.>",
-        f"$JS.API.CONSUMER.DELETE.{stream}.>",
     )
 
 
-def _claims(service: Service) -> tuple[str, ...]:
-    """Large payloads go through the object store: whoever sends content may put, everyone else may read."""
+def _claims() -> tuple[str, ...]:
+    """Large payloads go through the object store; every service puts there, as a dead letter may be large."""
     stream = f"OBJ_{s.CLAIMS_BUCKET}"
-    reads = (
+    return (
         f"$JS.API.DIRECT.GET.{stream}",
         f"$JS.API.DIRECT.GET.{stream}.>",
         f"$JS.API.STREAM.MSG.GET.{stream}",
@@ -107,7 +107,8 @@ def _claims(service: Service) -> tuple[str, ...]:
         "$JS.API.STREAM.NAMES",
         f"$JS.API.CONSUMER.CREATE.{stream}",
         f"$JS.FC.{stream}.>",
+        f"$JS.API.CONSUMER.DELETE.{stream}.>",
         *_ordered_reader(stream),
+        f"$O.{s.CLAIMS_BUCKET}.>",
+        f"$JS.API.STREAM.PURGE.{stream}",
     )
-    writes = (f"$O.{s.CLAIMS_BUCKET}.>", f"$JS.API.STREAM.PURGE.{stream}")
-    return reads + writes if service in ("gateway", "router", "worker-pool", "consensus", "context") else reads

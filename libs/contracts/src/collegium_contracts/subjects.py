@@ -159,7 +159,7 @@ def parse_event(subject: str) -> EventSubject | None:
     match subject.split("."):
         case ["task" | "ctl", kind, tenant, task]:
             return EventSubject(kind, tenant, task, 0)
-        case ["attempt", tenant, task, number, kind, *_] if number.isdigit():
+        case ["attempt", tenant, task, number, kind, *_] if number.isascii() and number.isdigit():
             return EventSubject(kind, tenant, task, int(number))
         case _:
             return None

@@ -1,0 +1,296 @@
+"""Each service's broker user may do what the journey needs and is refused everything else, by a real broker."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import NamedTuple
+
+import nkeys
+import pytest
+import pytest_asyncio
+from collegium_bus import topology
+from collegium_bus.ask import ask
+from collegium_bus.claims import ClaimStore
+from collegium_bus.connection import Connection, connect
+from collegium_bus.dead import DeadLetters
+from collegium_bus.delivery import Delivery
+from collegium_bus.direct import DirectReader
+from collegium_bus.ingress import IngressShard
+from collegium_bus.kv import Bucket
+from collegium_bus.ordered import OrderedReader
+from collegium_bus.publisher import Publisher
+from collegium_bus.pull import PullRequests
+from collegium_bus.shell import Answering
+from collegium_contracts import subjects as s
+from collegium_contracts.journey import ASKS, BUCKETS, CONSUMERS, HOPS, SERVICES, STREAMS, work_consumer
+from collegium_contracts.permissions import DIRECT_READERS, ORDERED_READERS, permissions
+from collegium_contracts.requests import TenantList, TenantsReply
+from collegium_servers import NatsConfig, NatsUser, nats, render_config
+from collegium_testing import eventually
+
+OPERATOR = "operator"
+TASK = "tsk_" + "7" * 26
+DURABLES = [*CONSUMERS, work_consumer("general")]
+LARGE = bytes(range(256)) * 1_200
+
+
+class Broker(NamedTuple):
+    url: str
+    seeds: dict[str, str]
+
+
+class Session:
+    """A connected user that counts what the broker refused it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.publisher = Publisher(connection)
+        self.refusals: list[str] = []
+
+    async def note(self, error: Exception) -> None:
+        self.refusals.append(str(error).lower())
+
+    async def refused(self, subjects: list[str]) -> set[str]:
+        """Publishes to every subject without waiting for an answer and returns those that were refused."""
+        for subject in subjects:
+            self.connection.publish(subject, b"{}", reply=f"{self.connection.inbox}.r.0")
+        await self.settled()
+        return {one for one in subjects if any(f'publish to "{one.lower()}"' in text for text in self.refusals)}
+
+    async def refused_to_hear(self, subjects: list[str]) -> set[str]:
+        for subject in subjects:
+            self.connection.client.subscribe_raw(subject, lambda *_: None)
+        await self.settled()
+        return {one for one in subjects if any(f'subscription to "{one.lower()}"' in text for text in self.refusals)}
+
+    async def settled(self) -> None:
+        """Two round trips: refusals come before the answer to the first."""
+        await self.connection.flush()
+        await self.connection.flush()
+
+
+def user(name: str) -> tuple[str, str]:
+    raw = hashlib.sha256(name.encode()).digest()
+    seed = nkeys.encode_seed(raw, nkeys.PREFIX_BYTE_USER)
+    return seed.decode(), nkeys.from_seed(bytearray(seed)).public_key.decode()
+
+
+def rights(name: str) -> NatsUser:
+    public = user(name)[1]
+    if name == OPERATOR:
+        return NatsUser(public, (">",), (">",))
+    given = permissions(name)
+    return NatsUser(public, given.publish, given.subscribe)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory, server_background) -> Iterator[Broker]:
+    folder = tmp_path_factory.mktemp("guarded")
+    names = (OPERATOR, *SERVICES)
+    text = render_config(NatsConfig(folder / "store", users=tuple(rights(name) for name in names)))
+    server = server_background.run(nats.start(folder, config_text=text))
+    seeds = {name: user(name)[0] for name in names}
+
+    async def declare() -> None:
+        connection = await connect(server.url, OPERATOR, nkey_seed=seeds[OPERATOR])
+        await topology.apply(connection, await topology.plan(connection, pools=["general"]))
+        await connection.close()
+
+    server_background.run(declare())
+    yield Broker(server.url, seeds)
+    server_background.run(server.stop())
+
+
+Login = Callable[[str], Awaitable[Session]]
+
+
+@pytest_asyncio.fixture
+async def login(broker: Broker) -> AsyncIterator[Login]:
+    sessions: list[Session] = []
+
+    async def open_session(name: str) -> Session:
+        connection = await connect(broker.url, name, nkey_seed=broker.seeds[name])
+        session = Session(connection)
+        connection.client._error_cb = session.note
+        sessions.append(session)
+        return session
+
+    yield open_session
+    for session in sessions:
+        await session.connection.close()
+
+
+def concrete(template: str, service: str) -> str:
+    """A subject of a hop as this service would write it."""
+    values = {
+        "<priority>": "normal", "<shard>": "1", "<tenant>": "acme", "<pool>": "general", "<task>": TASK,
+        "<n>": "1", "<delivery>": "1", "<replica>": "gw1", "<service>": service,
+    }  # fmt: skip
+    for placeholder, value in values.items():
+        template = template.replace(placeholder, value)
+    return template
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_publishes_its_hops_and_is_refused_all_others(login: Login, service: str):
+    session = await login(service)
+    subjects = {concrete(hop.subject, service): service in hop.senders for hop in HOPS}
+    other = next(one for one in SERVICES if one != service)
+    subjects[s.dead(other, "acme")] = False
+    for asked in ASKS:
+        subjects[asked.subject.replace(">", "anything")] = service in asked.asker
+    for bucket in BUCKETS:
+        subjects[f"$KV.{bucket.name}.some.key"] = service in bucket.writers
+    assert await session.refused(list(subjects)) == {subject for subject, may in subjects.items() if not may}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_no_service_changes_what_stands(login: Login, service: str):
+    session = await login(service)
+    every = [*(stream.name for stream in STREAMS), *(f"KV_{bucket.name}" for bucket in BUCKETS)]
+    forbidden = [
+        f"$JS.API.STREAM.{verb}.{stream}"
+        for stream in [*every, f"OBJ_{s.CLAIMS_BUCKET}"]
+        for verb in ("CREATE", "UPDATE", "DELETE", "RESTORE", "MSG.DELETE")
+    ]
+    forbidden += [f"$JS.API.STREAM.PURGE.{stream}" for stream in every if (service, stream) != ("router", s.INGRESS)]
+    forbidden += [f"$JS.API.CONSUMER.DELETE.{one.stream}.{one.durable}" for one in DURABLES]
+    forbidden += [f"$JS.API.CONSUMER.DURABLE.CREATE.{one.stream}.{one.durable}" for one in DURABLES]
+    forbidden += [f"$JS.API.CONSUMER.CREATE.{s.WORK}.mine", "$JS.API.ACCOUNT.PURGE.X", "$SYS.REQ.SERVER.PING"]
+    assert await session.refused(forbidden) == set(forbidden)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_no_service_takes_or_answers_for_the_messages_of_another(login: Login, service: str):
+    session = await login(service)
+    others = [one for one in DURABLES if one.service != service]
+    forbidden = [f"$JS.ACK.{one.stream}.{one.durable}.1.1.1.1.0" for one in others]
+    readable = ORDERED_READERS.get(service, ())
+    forbidden += [
+        f"$JS.API.CONSUMER.MSG.NEXT.{one.stream}.{one.durable}" for one in others if one.stream not in readable
+    ]
+    assert await session.refused(forbidden) == set(forbidden)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_hears_its_own_inbox_and_core_hops_and_nothing_else(login: Login, service: str):
+    session = await login(service)
+    subjects = {f"_INBOX.{other}.>": other == service for other in SERVICES}
+    subjects |= {">": False, "_INBOX.>": False, "$JS.ACK.>": False, "$KV.>": False}
+    for hop in HOPS:
+        subjects[hop.filter] = hop.stream is None and service in hop.receivers
+    for asked in ASKS:
+        subjects[asked.subject] = service == asked.answerer
+    assert await session.refused_to_hear(list(subjects)) == {subject for subject, may in subjects.items() if not may}
+
+
+@pytest.mark.parametrize("declared", DURABLES, ids=lambda one: one.durable)
+async def test_a_service_pulls_its_durable_and_acknowledges(login: Login, declared):
+    operator, session = await login(OPERATOR), await login(declared.service)
+    await topology.verify(session.connection, declared.service, pools=["general"])
+    subject = {
+        s.WORK: s.work("general", "normal"),
+        s.EVENTS: s.task_settled("acme", f"{TASK}-{declared.durable}"),
+    }[declared.stream]
+    if declared.durable == "verdicts":
+        subject = s.attempt_ended("acme", TASK, 9)
+    own = await operator.publisher.publish(subject, b"x", message_id=f"pull-{declared.durable}")
+    taken: list[Delivery] = []
+    pulls = PullRequests(
+        session.connection,
+        declared.stream,
+        declared.durable,
+        lambda *raw: taken.append(Delivery(session.connection, *raw)),
+        on_lost=lambda _reason: None,
+    )
+    pulls.start()
+    pulls.want(1_000)
+    await eventually(lambda: own.sequence in [one.sequence for one in taken])
+    assert all([await one.ack_sync() for one in taken])
+    pulls.stop()
+    assert session.refusals == []
+
+
+@pytest.mark.parametrize(
+    ("service", "stream"), [(service, stream) for service, streams in ORDERED_READERS.items() for stream in streams]
+)
+async def test_a_service_reads_its_streams_in_order(login: Login, service: str, stream: str):
+    operator, session = await login(OPERATOR), await login(service)
+    subject = {s.EVENTS: s.cancel("acme", TASK), s.INGRESS: s.task_submitted("low", 2, "acme")}[stream]
+    ack = await operator.publisher.publish(subject, b"x", message_id=f"ordered-{service}")
+    seen: list[int] = []
+    reader = OrderedReader(session.connection, stream, [subject], lambda one: seen.append(one.sequence))
+    reader.start()
+    await eventually(lambda: ack.sequence in seen)
+    await reader.stop()
+    assert session.refusals == []
+
+
+async def test_the_router_removes_what_it_dispatched(login: Login):
+    operator, router = await login(OPERATOR), await login("router")
+    subject = s.task_submitted("high", 5, "purged")
+    await operator.publisher.publish(subject, b"x", message_id="purged")
+    shard = IngressShard(router.connection, 5, lambda one: shard.finish(one))  # noqa: PLW0108 - itself
+    shard.start()
+
+    async def gone() -> bool:
+        return await DirectReader(operator.connection).last(s.INGRESS, subject) is None
+
+    await eventually(gone)
+    await shard.stop()
+    assert router.refusals == []
+
+
+@pytest.mark.parametrize("bucket", BUCKETS, ids=lambda one: one.name)
+async def test_a_bucket_is_written_by_its_writers_and_watched_by_its_readers(login: Login, bucket):
+    for writer in bucket.writers:
+        session = await login(writer)
+        await Bucket(session.connection, bucket.name).put(f"k-{writer}", b"v")
+        assert session.refusals == []
+    for reader in bucket.readers:
+        session = await login(reader)
+        seen: dict[str, bytes] = {}
+        watch = Bucket(session.connection, bucket.name).watch(lambda one, seen=seen: seen.update({one.key: one.value}))
+        await watch.start()
+        assert {f"k-{writer}" for writer in bucket.writers} <= set(seen)
+        assert await Bucket(session.connection, bucket.name).get(f"k-{bucket.writers[0]}") is not None
+        await watch.stop()
+        assert session.refusals == []
+
+
+@pytest.mark.parametrize("service", DIRECT_READERS)
+async def test_a_service_looks_up_what_was_settled(login: Login, service: str):
+    operator, session = await login(OPERATOR), await login(service)
+    subject = s.task_settled("acme", "tsk_" + "6" * 26)
+    await operator.publisher.publish(subject, b"x", message_id="direct")
+    assert (await DirectReader(session.connection).last(s.EVENTS, subject)).payload == b"x"
+    assert session.refusals == []
+
+
+async def test_a_question_reaches_billing_and_its_answer_the_gateway(login: Login):
+    gateway, billing = await login("gateway"), await login("billing")
+
+    async def tenants(_question, _traceparent):
+        return TenantsReply(tenants=[])
+
+    answering = Answering(billing.connection, {s.SVC_BILLING_TENANT_LIST: tenants})
+    await answering.start()
+    assert await ask(gateway.connection, s.SVC_BILLING_TENANT_LIST, TenantList(), TenantsReply) == TenantsReply(
+        tenants=[]
+    )
+    await answering.stop()
+    assert (gateway.refusals, billing.refusals) == ([], [])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_buries_what_is_large_and_redeems_claims(login: Login, service: str):
+    """A letter holds its original verbatim, so every service may have to put a large one aside."""
+    operator, session = await login(OPERATOR), await login(service)
+    subject = s.task_settled("acme", f"{TASK}-large-{service}").encode()
+    original = Delivery(session.connection, subject, b"$JS.ACK.EVENTS.x.1.5.1.1.0", LARGE, None)
+    assert await DeadLetters(session.publisher, service).bury(original, "undecodable_message", "too odd")
+    assert LARGE in (await DirectReader(operator.connection).last(s.DEAD, s.dead(service, ""))).payload
+    claim = await ClaimStore(operator.connection).put(LARGE)
+    assert await ClaimStore(session.connection).get(claim) == LARGE
+    assert session.refusals == []
