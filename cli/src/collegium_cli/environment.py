@@ -24,7 +24,7 @@ def settings_of(config: Path | None, data: Path | None, overrides: dict[str, str
     try:
         return load(config, environ)
     except SettingsError as error:
-        print(f"collegium: the configuration cannot be used\n{error}", file=sys.stderr)
+        print(f"collegium: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -5,6 +5,7 @@ One rule: the page says nothing that the table does not.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,9 +19,10 @@ from collegium_contracts.journey import (
     MB,
     SERVICES,
     STREAMS,
+    Service,
     work_consumer,
 )
-from collegium_contracts.permissions import permissions
+from collegium_contracts.permissions import ORDERED_READERS, permissions
 
 _INTRODUCTION = """# The journey of a task
 
@@ -33,40 +35,40 @@ is the truth about a task: billing books it, context and evolution remember it, 
 once is published create-once on a subject of its own, so whoever comes late is refused by the stream itself.
 """
 
-_PICTURE = """```mermaid
-sequenceDiagram
-    participant C as client
-    participant G as gateway
-    participant R as router
-    participant W as worker-pool
-    participant M as model
-    participant S as consensus
-    participant B as billing, context, evolution
-    C->>G: request
-    G->>R: 1 TaskSubmitted (INGRESS)
-    R->>W: 2 RunAttempt (WORK)
-    W-->>B: 3 AttemptStarted (EVENTS)
-    W->>M: call
-    M-->>W: answer
-    W-->>G: 8 TokenChunk (core, while streaming)
-    alt one attempt
-        W->>B: 6 TaskCompleted (EVENTS)
-        W->>G: 7 done (core)
-    else a panel
-        W->>S: 4 AttemptAnswered (EVENTS)
-        S->>B: 6 TaskCompleted (EVENTS)
-        S->>G: 7 done (core)
-    end
-    G->>C: response
-```
-"""
+# The lanes of the picture, by their letter.
+_LANES: dict[str, tuple[Service, ...]] = {
+    "G": ("gateway",),
+    "R": ("router",),
+    "W": ("worker-pool",),
+    "S": ("consensus",),
+    "B": ("billing", "context", "evolution"),
+}
+# Between whom a message goes, and whether it is kept; lines as they are stand for what is not a hop.
+_STEPS: tuple[str | tuple[str, str, str, bool], ...] = (
+    "C->>G: request",
+    ("G", "R", "TaskSubmitted", True),
+    ("R", "W", "RunAttempt", True),
+    ("W", "B", "AttemptStarted", True),
+    "W->>M: call",
+    "M-->>W: answer",
+    ("W", "G", "TokenChunk", False),
+    "alt one attempt",
+    ("W", "B", "TaskCompleted", True),
+    ("W", "G", "TaskCompleted", False),
+    "else a panel",
+    ("W", "S", "AttemptAnswered", True),
+    ("S", "B", "TaskCompleted", True),
+    ("S", "G", "TaskCompleted", False),
+    "end",
+    "G->>C: response",
+)
 
 
 def page() -> str:
     """Returns the page."""
     parts = [
         _INTRODUCTION,
-        _PICTURE,
+        _picture(),
         "## Hops\n",
         _table(
             ("hop", "subject", "message", "from → to", "stream", "note"),
@@ -89,13 +91,15 @@ def page() -> str:
         ),
         "## Streams\n",
         _table(
-            ("stream", "retention", "when full", "largest", "oldest", "why"),
+            ("stream", "subjects", "retention", "when full", "largest", "a subject's share", "oldest", "why"),
             (
                 (
                     stream.name,
+                    ", ".join(f"`{subject}`" for subject in stream.subjects),
                     stream.retention,
                     f"discard {stream.discard}",
                     f"{stream.max_bytes // MB} MB",
+                    f"{stream.max_messages_per_subject:,} messages" if stream.max_messages_per_subject > 0 else "-",
                     f"{stream.max_age_seconds // DAY_SECONDS} days" if stream.max_age_seconds else "-",
                     stream.note,
                 )
@@ -104,7 +108,7 @@ def page() -> str:
         ),
         "## Consumers\n",
         _table(
-            ("durable", "stream", "service", "filters", "lease"),
+            ("durable", "stream", "service", "filters", "lease", "deliveries"),
             (
                 (
                     f"`{consumer.durable}`",
@@ -112,6 +116,7 @@ def page() -> str:
                     consumer.service,
                     ", ".join(f"`{subject}`" for subject in consumer.filters),
                     f"{consumer.ack_wait_seconds:g} s",
+                    str(consumer.max_deliver) if consumer.max_deliver > 0 else "until acknowledged",
                 )
                 for consumer in (work_consumer("<pool>"), *CONSUMERS)
             ),
@@ -121,20 +126,53 @@ def page() -> str:
             ("bucket", "written by", "read by"),
             ((f"`{bucket.name}`", ", ".join(bucket.writers), ", ".join(bucket.readers)) for bucket in BUCKETS),
         ),
-        "## What each service may publish\n",
-        "Each service is a broker user of its own; its rights are derived from the tables above. Requests to"
-        " JetStream's API, acknowledgements and key–value writes are left out here.\n",
+        "## What each service may do\n",
+        "Each service is a broker user of its own; its rights are derived from the tables above. Its own inbox,"
+        " requests to JetStream's API, acknowledgements and key–value writes are left out here. No service may create,"
+        " change or delete a stream, or delete a consumer that others share.\n",
         _table(
-            ("service", "subjects"),
-            ((service, ", ".join(f"`{subject}`" for subject in _journey_subjects(service))) for service in SERVICES),
+            ("service", "publishes", "hears (core NATS)", "pulls", "reads in order"),
+            (
+                (
+                    service,
+                    _subjects(permissions(service).publish),
+                    _subjects(permissions(service).subscribe),
+                    _subjects(one.durable for one in (work_consumer("<pool>"), *CONSUMERS) if one.service == service),
+                    ", ".join(ORDERED_READERS.get(service, ())) or "-",
+                )
+                for service in SERVICES
+            ),
         ),
     ]
     return "\n".join(parts)
 
 
-def _journey_subjects(service: str) -> list[str]:
-    rights = permissions(service)  # pyright: ignore[reportArgumentType] - a name out of SERVICES
-    return [subject for subject in rights.publish if not subject.startswith(("$", "_"))]
+def _picture() -> str:
+    lines = ["participant C as client"]
+    lines += [f"participant {lane} as {', '.join(services)}" for lane, services in _LANES.items()]
+    lines.append("participant M as model")
+    depth = 0
+    for step in _STEPS:
+        line = step if isinstance(step, str) else _arrow(*step)
+        closes = line == "end" or line.startswith("else")
+        depth -= closes
+        lines.append("    " * depth + line)
+        depth += line.startswith(("alt", "else"))
+    return "```mermaid\nsequenceDiagram\n" + "".join(f"    {line}\n" for line in lines) + "```\n"
+
+
+def _arrow(sender: str, receiver: str, message: str, stored: bool) -> str:
+    """Draws one hop; a KeyError names an arrow that the table does not have."""
+    for hop in HOPS:
+        if message not in hop.messages or (hop.stream is not None) != stored:
+            continue
+        if set(_LANES[sender]) & set(hop.senders) and set(_LANES[receiver]) & set(hop.receivers):
+            return f"{sender}->>{receiver}: {hop.number} {message} ({hop.stream or 'core NATS'})"
+    raise KeyError(f"no hop takes {message} from {_LANES[sender]} to {_LANES[receiver]}")
+
+
+def _subjects(subjects: Iterable[str]) -> str:
+    return ", ".join(f"`{subject}`" for subject in subjects if not subject.startswith(("$", "_"))) or "-"
 
 
 def _all_or(senders: Sequence[str]) -> str:
@@ -147,15 +185,21 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Writes the page, or with ``--check`` tells whether it is up to date; returns the exit code."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--check"]
-    path = Path(arguments[0])
-    if "--check" in sys.argv:
-        return 0 if path.exists() and path.read_text() == page() else 1
-    path.write_text(page())
-    return 0
+    reader = argparse.ArgumentParser(prog="collegium_contracts.journey_docs", description=main.__doc__)
+    reader.add_argument("path", type=Path, metavar="PATH")
+    reader.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the page is out of date")
+    given = reader.parse_args(arguments)
+    path: Path = given.path
+    if not given.check:
+        path.write_text(page(), encoding="utf-8")
+        return 0
+    if path.exists() and path.read_text(encoding="utf-8") == page():
+        return 0
+    sys.stderr.write(f"{path} is not what the journey's table says; run `just journey-docs`\n")
+    return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
