@@ -49,6 +49,12 @@ class WireClient(Client):
             pending, self._pending, self._pending_data_size = self._pending, [], 0
             self._transport.writelines(pending)
 
+    async def flush(self, timeout: int = 10) -> None:
+        """Waits until the broker has processed everything sent so far."""
+        # nats-py writes its PING at once, ahead of the commands that wait for the end of this turn.
+        self._write_pending()
+        await super().flush(timeout)
+
     def subscribe_raw(self, subject: str, handler: RawHandler, queue: str = "") -> int:
         """Subscribes with a synchronous handler and returns the subscription's id; it survives reconnects."""
         self._sid += 1
