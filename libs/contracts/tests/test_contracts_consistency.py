@@ -1,0 +1,344 @@
+"""The tables cover each other without a gap or an overlap, and no id or subject can break another."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import string
+
+import msgspec
+import pytest
+from collegium_contracts import codec, content, envelope, ids, messages, permissions, requests, state
+from collegium_contracts import subjects as s
+from collegium_contracts.errors import ERRORS, UndecodableMessageError, UnknownVersionError, kind_of
+from collegium_contracts.journey import (
+    ASKS,
+    BUCKETS,
+    CONSUMERS,
+    HOPS,
+    SERVICES,
+    STREAMS,
+    consumer,
+    hops_between,
+    work_consumer,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+TOKEN = st.text(string.ascii_lowercase + string.digits + "-", min_size=1, max_size=40)
+TASK = st.builds(ids.task_id, st.integers(0, 2**47), st.binary(min_size=10, max_size=10))
+SMALL = st.integers(1, 10_000)
+PRIORITY = st.sampled_from(["high", "normal", "low"])
+# Each builder with what it takes, the hop that its subjects belong to, and what reading them back must tell.
+BUILDERS = {
+    "task.submitted.<priority>.<shard>.<tenant>": (s.task_submitted, PRIORITY, st.sampled_from(ids.SHARDS), TOKEN),
+    "work.<pool>.<priority>": (s.work, TOKEN, PRIORITY),
+    "attempt.<tenant>.<task>.<n>.started.<delivery>": (s.attempt_started, TOKEN, TASK, SMALL, SMALL),
+    "attempt.<tenant>.<task>.<n>.ended": (s.attempt_ended, TOKEN, TASK, SMALL),
+    "attempt.<tenant>.<task>.<n>.discarded.<delivery>": (s.attempt_discarded, TOKEN, TASK, SMALL, SMALL),
+    "attempt.<tenant>.<task>.<n>.checkpoint": (s.attempt_checkpoint, TOKEN, TASK, SMALL),
+    "task.settled.<tenant>.<task>": (s.task_settled, TOKEN, TASK),
+    "task.changed.<tenant>.<task>": (s.task_changed, TOKEN, TASK),
+    "ctl.cancel.<tenant>.<task>": (s.cancel, TOKEN, TASK),
+    "done.<replica>.<task>": (s.done, TOKEN, TASK),
+    "token.<tenant>.<task>": (s.token, TOKEN, TASK),
+    "dead.<service>.<tenant>": (s.dead, st.sampled_from(SERVICES), st.one_of(st.just(""), TOKEN)),
+}
+OVERLAPPING_PARTS = ["task", "submitted", "work", "attempt", "ended", "x", "1", "started", "settled", "dead"]
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """The broker's own rule: ``*`` is one token, a last ``>`` one or more."""
+    wanted, given_tokens = pattern.split("."), subject.split(".")
+    for index, token in enumerate(wanted):
+        if token == ">":
+            return len(given_tokens) > index
+        if index >= len(given_tokens) or token not in ("*", given_tokens[index]):
+            return False
+    return len(wanted) == len(given_tokens)
+
+
+def overlap(first: str, second: str) -> bool:
+    """Whether some subject matches both patterns."""
+    for one, other in itertools.zip_longest(first.split("."), second.split(".")):
+        if one is None or other is None:
+            return False
+        if ">" in (one, other):
+            return True
+        if one != other and "*" not in (one, other):
+            return False
+    return True
+
+
+def test_every_hop_has_a_builder_and_every_builder_a_hop():
+    assert sorted(BUILDERS) == sorted(hop.subject for hop in HOPS)
+
+
+@given(st.data())
+def test_what_a_builder_makes_belongs_to_its_hop_and_its_stream_alone(data):
+    for hop in HOPS:
+        builder, *arguments = BUILDERS[hop.subject]
+        subject = builder(*(data.draw(argument) for argument in arguments))
+        assert [one.subject for one in HOPS if matches(one.filter, subject)] == [hop.subject]
+        kept = [one.name for one in STREAMS if any(matches(pattern, subject) for pattern in one.subjects)]
+        assert kept == ([hop.stream] if hop.stream else [])
+        assert not any(subject.startswith(prefix) for prefix in s.INTERNAL_PREFIXES)
+        assert len(subject.split(".")) == len(hop.subject.split("."))
+
+
+@given(TOKEN, TASK, SMALL, SMALL)
+def test_a_subject_of_events_reads_back(tenant, task, number, delivery):
+    assert s.parse_event(s.attempt_started(tenant, task, number, delivery)) == ("started", tenant, task, number)
+    assert s.parse_event(s.attempt_ended(tenant, task, number)) == ("ended", tenant, task, number)
+    assert s.parse_event(s.attempt_discarded(tenant, task, number, delivery)) == ("discarded", tenant, task, number)
+    assert s.parse_event(s.attempt_checkpoint(tenant, task, number)) == ("checkpoint", tenant, task, number)
+    assert s.parse_event(s.task_settled(tenant, task)) == ("settled", tenant, task, 0)
+    assert s.parse_event(s.task_changed(tenant, task)) == ("changed", tenant, task, 0)
+    assert s.parse_event(s.cancel(tenant, task)) == ("cancel", tenant, task, 0)
+
+
+@given(st.one_of(st.text(), st.lists(st.sampled_from([*OVERLAPPING_PARTS, "²", "", "*"])).map(".".join)))
+def test_no_subject_breaks_the_reader_of_subjects(subject):
+    assert s.parse_event(subject) is None or subject.startswith(("task.", "ctl.", "attempt."))
+
+
+def test_a_digit_that_is_no_number_is_no_attempt():
+    assert s.parse_event("attempt.acme.tsk_1.².ended") is None
+
+
+def test_narrow_filters_lie_within_their_hop():
+    assert matches(s.task_submitted_shard(3), s.task_submitted("low", 3, "acme"))
+    assert not matches(s.task_submitted_shard(3), s.task_submitted("low", 2, "acme"))
+    assert matches(s.work_pool("general"), s.work("general", "low"))
+    assert matches(s.done_replica("gw1"), s.done("gw1", "t"))
+    assert not matches(s.done_replica("gw1"), s.done("gw2", "t"))
+    assert matches(s.attempts_of("acme", "t"), s.attempt_ended("acme", "t", 1))
+    assert not matches(s.attempts_of("acme", "t"), s.attempt_ended("globex", "t", 1))
+    assert matches(s.settled_of_tenant("acme"), s.task_settled("acme", "t"))
+    assert not matches(s.settled_of_tenant("acme"), s.task_settled("globex", "t"))
+
+
+def test_no_two_streams_and_no_two_hops_share_a_subject():
+    kept = [(stream.name, pattern) for stream in STREAMS for pattern in stream.subjects]
+    assert [pair for pair in itertools.combinations(kept, 2) if overlap(pair[0][1], pair[1][1])] == []
+    hops = [hop.filter for hop in HOPS] + [asked.subject for asked in ASKS]
+    assert [pair for pair in itertools.combinations(hops, 2) if overlap(*pair)] == []
+
+
+def test_a_stored_hop_lies_in_its_stream_and_a_core_hop_in_none():
+    for hop in HOPS:
+        homes = [stream.name for stream in STREAMS if any(overlap(pattern, hop.filter) for pattern in stream.subjects)]
+        assert homes == ([hop.stream] if hop.stream else []), hop.subject
+
+
+def test_every_stream_carries_a_hop_and_has_limits_and_a_reason():
+    assert {hop.stream for hop in HOPS if hop.stream} == {stream.name for stream in STREAMS}
+    for stream in STREAMS:
+        assert stream.max_bytes > 0, stream.name
+        assert stream.note, stream.name
+        assert stream.duplicate_window_seconds >= 60, "longer than any publish is tried again"
+        assert stream.discard == "new" or stream.max_age_seconds > 0, stream.name
+        assert not stream.discard_new_per_subject or stream.max_messages_per_subject > 0, stream.name
+
+
+def test_messages_that_stand_once_are_kept_in_events():
+    """A publisher looks there whether its own first try stands."""
+    assert {hop.stream for hop in HOPS if hop.create_once} == {s.EVENTS}
+
+
+def test_every_message_class_travels_or_is_a_base():
+    bases = {messages.Message, messages.Settled}
+    classes = {
+        value
+        for value in vars(messages).values()
+        if isinstance(value, type) and issubclass(value, messages.Message) and value not in bases
+    }
+    assert {one.__name__ for one in classes} == {name for hop in HOPS for name in hop.messages}
+    assert classes == set(messages.JourneyMessage.__args__)
+    for union in (messages.SettledMessage, messages.AttemptEnded):
+        assert set(union.__args__) <= classes
+
+
+def test_every_question_and_state_value_is_in_its_union():
+    for module, unions in ((requests, (requests.ServiceRequest, requests.ServiceReply)), (state, (state.StateValue,))):
+        members = {member for union in unions for member in union.__args__}
+        declared = {
+            value
+            for value in vars(module).values()
+            if isinstance(value, type) and issubclass(value, messages.Message) and value.__module__ == module.__name__
+        }
+        assert declared == members
+
+
+def test_senders_and_receivers_are_services():
+    names = set(SERVICES)
+    for hop in HOPS:
+        assert hop.senders, hop.subject
+        assert {*hop.senders, *hop.receivers} <= names
+        assert hop.messages
+        assert hop.note
+    for asked in ASKS:
+        assert {*asked.asker, asked.answerer} <= names
+    for bucket in BUCKETS:
+        assert {*bucket.readers, *bucket.writers} <= names
+        assert bucket.writers
+    assert {one.service for one in CONSUMERS} <= names
+    assert {*permissions.ORDERED_READERS, *permissions.DIRECT_READERS} <= names
+
+
+def test_every_question_is_asked_of_somebody():
+    subjects = {value for name, value in vars(s).items() if name.startswith("SVC_") and not name.endswith("_ALL")}
+    for subject in subjects:
+        assert len([asked for asked in ASKS if matches(asked.subject, subject)]) == 1, subject
+
+
+@pytest.mark.parametrize("declared", [*CONSUMERS, work_consumer("general")], ids=lambda one: one.durable)
+def test_a_durable_reads_what_its_stream_keeps_for_its_service(declared):
+    stream = next(one for one in STREAMS if one.name == declared.stream)
+    for pattern in declared.filters:
+        assert any(overlap(pattern, kept) for kept in stream.subjects), pattern
+        hops = [hop for hop in HOPS if overlap(hop.filter, pattern)]
+        assert hops
+        assert {hop.stream for hop in hops} == {declared.stream}
+    filters = itertools.combinations(declared.filters, 2)
+    assert [pair for pair in filters if overlap(*pair)] == [], "the broker refuses overlapping filters"
+    assert declared.ack_wait_seconds > 0
+
+
+def test_lookups_name_what_is_not_there():
+    assert consumer("billing").service == "billing"
+    with pytest.raises(KeyError, match="nosuch"):
+        consumer("nosuch")
+    assert [hop.subject for hop in hops_between("router", "worker-pool")] == ["work.<pool>.<priority>"]
+    assert hops_between("billing", "router") == ()
+
+
+RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
+
+
+@pytest.mark.parametrize(
+    ("subject", "services"),
+    [
+        ("task.submitted.normal.1.acme", {"gateway"}),
+        ("work.general.high", {"router"}),
+        ("attempt.acme.t.1.started.1", {"worker-pool"}),
+        ("attempt.acme.t.1.ended", {"worker-pool"}),
+        ("attempt.acme.t.1.discarded.1", {"worker-pool"}),
+        ("attempt.acme.t.1.checkpoint", {"worker-pool"}),
+        ("attempt.acme.t.1.invented", set()),
+        ("task.settled.acme.t", {"worker-pool", "consensus", "router"}),
+        ("task.changed.acme.t", {"gateway", "router"}),
+        ("done.gw1.t", {"worker-pool", "consensus", "router"}),
+        ("token.acme.t", {"worker-pool"}),
+        ("ctl.cancel.acme.t", {"gateway"}),
+        ("dead.billing.acme", {"billing"}),
+        ("dead.gateway.acme", {"gateway"}),
+        ("svc.context.turns", {"router"}),
+        ("svc.billing.usage", {"gateway"}),
+        ("$KV.tenants.acme", {"billing"}),
+        ("$KV.models.roster", {"router"}),
+        ("$KV.policy.scoreboard", {"evolution"}),
+        ("$KV.owners.0", {"router"}),
+        ("$JS.API.STREAM.PURGE.INGRESS", {"router"}),
+        ("$JS.API.STREAM.PURGE.EVENTS", set()),
+        ("$JS.API.STREAM.DELETE.EVENTS", set()),
+        ("$JS.API.STREAM.UPDATE.WORK", set()),
+        ("$JS.API.STREAM.MSG.DELETE.EVENTS", set()),
+        ("$JS.API.CONSUMER.DELETE.EVENTS.billing", set()),
+        ("$JS.API.CONSUMER.CREATE.WORK.mine", set()),
+        ("$JS.API.CONSUMER.MSG.NEXT.WORK.pool-general", {"worker-pool"}),
+        ("$JS.ACK.WORK.pool-general.1.1.1.1.0", {"worker-pool"}),
+        ("$JS.ACK.EVENTS.billing.1.1.1.1.0", {"billing"}),
+        ("$JS.API.CONSUMER.INFO.EVENTS.verdicts", {"consensus"}),
+        ("_INBOX.gateway.x.r.1", {"billing"}),
+        ("_INBOX.router.x.r.1", {"context"}),
+        ("_INBOX.worker-pool.x.r.1", set()),
+        ("$SYS.REQ.SERVER.PING", set()),
+    ],
+)
+def test_who_may_publish_what(subject, services):
+    assert {name for name, rights in RIGHTS.items() if any(matches(one, subject) for one in rights.publish)} == services
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_rights_are_sorted_and_none_is_a_wildcard_over_everything(service):
+    rights = RIGHTS[service]
+    for subjects in (rights.publish, rights.subscribe):
+        assert list(subjects) == sorted(set(subjects))
+    tops = {one.split(".")[0] for one in (*rights.publish, *rights.subscribe)}
+    assert not tops & {"*", ">"}
+    assert not {"$JS.>", "$JS.API.>", "$JS.ACK.>", "$KV.>", "_INBOX.>"} & {*rights.publish, *rights.subscribe}
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**47), st.binary(min_size=10, max_size=10)), min_size=2, max_size=30))
+def test_task_ids_sort_as_their_times(made):
+    by_id = sorted((ids.task_id(now, entropy), now) for now, entropy in made)
+    assert [now for _, now in by_id] == sorted(now for now, _ in made)
+    assert all(ids.TASK_ID.match(one) for one, _ in by_id)
+
+
+@given(st.text(), st.text(), st.text(), st.text())
+def test_a_derived_task_id_is_its_tenants_and_its_keys_alone(tenant, key, other_tenant, other_key):
+    derived = ids.task_id_from_key(tenant.replace("\0", ""), key)
+    assert ids.TASK_ID.match(derived)
+    same = (tenant.replace("\0", ""), key) == (other_tenant.replace("\0", ""), other_key)
+    assert (derived == ids.task_id_from_key(other_tenant.replace("\0", ""), other_key)) == same
+
+
+@given(st.text())
+def test_a_shard_is_one_of_the_shards(tenant):
+    assert ids.shard_of(tenant) in ids.SHARDS
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8")))
+def test_an_id_that_passes_its_pattern_is_one_token(text):
+    for pattern in (ids.TENANT_ID, ids.TASK_ID):
+        if pattern.match(text):
+            assert not set(text) & set(" .*>\r\n\t\0/?#%'\"")
+
+
+@given(st.binary(max_size=120))
+def test_no_bytes_break_another_codec(payload):
+    for one in (codec.settled, codec.request, codec.reply, codec.state):
+        with contextlib.suppress(UndecodableMessageError, UnknownVersionError):
+            one.decode(payload)
+
+
+@pytest.mark.parametrize("decoder", ["settled", "request", "reply", "state"])
+def test_a_message_of_another_family_is_refused(decoder):
+    foreign = codec.encode(messages.CancelRequested(task_id="t", tenant="acme", at_ms=1))
+    with pytest.raises(UndecodableMessageError, match="CancelRequested"):
+        getattr(codec, decoder).decode(foreign)
+    with pytest.raises(UndecodableMessageError):
+        getattr(codec, decoder).decode(msgspec.msgpack.encode({"id": "acme", "tier": "pro"}))
+
+
+def test_deeply_nested_bytes_are_undecodable():
+    with pytest.raises(UndecodableMessageError):
+        codec.journey.decode(b"\x91" * 100_000)
+
+
+def test_content_passes_through_byte_for_byte():
+    plain = b'[{"role":"assistant","content":null,"tool_calls":[{"id":"1",  "function":{"arguments":"{\\"a\\": 1}"}}]}]'
+    calls = content.decode_messages(plain)[0].tool_calls
+    assert calls is not None
+    assert bytes(calls[0]) == b'{"id":"1",  "function":{"arguments":"{\\"a\\": 1}"}}'
+    answer = content.Answer([content.Choice(text="hi", finish_reason="length")])
+    assert content.decode_answer(content.encode_content(answer)) == answer
+    with pytest.raises(msgspec.DecodeError):
+        content.decode_answer(b"[]")
+
+
+def test_an_envelope_opens_with_its_own_key_only():
+    keyring = envelope.IdentityKeyring()
+    assert keyring.open("acme", keyring.seal("acme", b"hi")) == b"hi"
+    with pytest.raises(envelope.UnknownKeyError, match=r"acme.*'k2'"):
+        keyring.open("acme", envelope.Envelope("k2", b"n", b"sealed"))
+
+
+def test_every_error_code_is_shown_consistently():
+    for code, kind in ERRORS.items():
+        assert 400 <= kind.http_status < 600, code
+        assert kind.grpc_status.isupper(), code
+        assert not kind.retryable or kind.http_status in (429, 502, 503), code
+    assert kind_of("no such code") == ERRORS["internal_error"]

@@ -1,0 +1,60 @@
+"""Spans of folded events: one for each sampled event whose hop ends in the service, below the span that sent it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from collegium_bus.delivery import Delivery
+from collegium_bus.events import EventOf
+from collegium_bus.wire import encode_headers
+from collegium_contracts import subjects as s
+from collegium_contracts.journey import HOPS
+from collegium_contracts.messages import CancelRequested, TaskAccepted, TaskRef
+from collegium_runtime.spans import begin_spans
+from collegium_telemetry import names
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SAMPLED, UNSAMPLED = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"
+TASK = TaskRef(id="t", tenant="acme", created_at_ms=1, deadline_ms=2, model="sim")
+ACCEPTED = TaskAccepted(task=TASK, at_ms=1)
+CANCEL = CancelRequested(task_id="t", tenant="acme", at_ms=1)
+
+
+def event(message, traceparent: str) -> EventOf:
+    block = encode_headers({s.TRACEPARENT: traceparent})
+    delivery = Delivery(SimpleNamespace(), b"x.y", b"$JS.ACK.EVENTS.d.1.1.1.1.0", b"", block)  # type: ignore[arg-type]
+    return EventOf(message, b"", delivery)
+
+
+class Tracing:
+    """Remembers which hops were begun."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, str, str]] = []
+
+    def hop(self, name, kind, traceparent, attributes):
+        self.begun.append((name, traceparent, attributes[names.MESSAGING_DESTINATION]))
+        return SimpleNamespace(kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("message", "traceparent", "begun"),
+    [
+        (ACCEPTED, SAMPLED, [("fold", SAMPLED, "task.changed.<tenant>.<task>")]),
+        (ACCEPTED, UNSAMPLED, []),
+        (ACCEPTED, "", []),
+        (CANCEL, SAMPLED, []),  # hears of it, but its hop does not end in the gateway
+    ],
+)
+def test_a_sampled_event_of_an_own_hop_has_a_span(message, traceparent, begun):
+    tracing = Tracing()
+    spans = begin_spans(tracing, "gateway", "fold", [event(message, traceparent)])  # type: ignore[arg-type]
+    assert tracing.begun == begun
+    assert [span.kind for span in spans] == ["consumer"] * len(begun)
+
+
+def test_the_expected_hops_are_in_the_table():
+    receivers = {message: hop.receivers for hop in HOPS if hop.stream for message in hop.messages}
+    assert "gateway" in receivers["TaskAccepted"]
+    assert "gateway" not in receivers["CancelRequested"]
