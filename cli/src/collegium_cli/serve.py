@@ -12,6 +12,7 @@ import msgspec
 from collegium_bus.errors import BusError
 from collegium_contracts.journey import SERVICES, Service
 from collegium_runtime import host
+from collegium_runtime.failpoints import FailpointSettingError
 from collegium_runtime.runtime_file import Runtime
 from collegium_servers.model_process import die_with_parent
 from collegium_settings import Settings
@@ -21,7 +22,7 @@ from collegium_store import StoreError
 from collegium_cli.environment import quiet_libraries, runtime_of
 
 HOST_ERROR = 1
-_REFUSALS = (BusError, StoreError, asyncpg.PostgresError, OSError)
+_REFUSALS = (BusError, StoreError, asyncpg.PostgresError, OSError, FailpointSettingError)
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):

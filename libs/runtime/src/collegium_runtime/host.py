@@ -31,6 +31,7 @@ from collegium_telemetry.logs import bind_service, configure_logging
 from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing, setup
 
+from collegium_runtime import failpoints
 from collegium_runtime.admin import AdminServer
 from collegium_runtime.platform import App, Build, Platform
 from collegium_runtime.runtime_file import Runtime
@@ -149,6 +150,7 @@ async def run(
 ) -> None:
     """Runs services until SIGTERM or SIGINT; writes ``report`` (pid and admin ports, JSON) when all are started."""
     configure_logging(services[0] if len(services) == 1 else "collegium")
+    failpoints.arm_from(os.environ)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

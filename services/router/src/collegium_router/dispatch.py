@@ -25,6 +25,7 @@ from collegium_contracts.journey import template
 from collegium_contracts.messages import RunAttempt, SettledMessage, TaskDispatched, TaskSubmitted
 from collegium_contracts.requests import TurnsReply, TurnsRequest
 from collegium_contracts.state import ModelRecord
+from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
@@ -107,6 +108,7 @@ class Dispatcher:
         queued = Queued(message, delivery, shard, replayed=not shard.caught_up.is_set())
         self._by_task[message.task.id] = queued
         self._queue.append(queued)
+        failpoint("router.after-receive")
         self._wake.release()
 
     async def _receive_claim(self, shard: IngressShard, delivery: Delivery) -> None:
@@ -148,6 +150,7 @@ class Dispatcher:
             queued.taken = True
             await self._until_done(queued)
             self._by_task.pop(queued.submitted.task.id, None)
+            failpoint("router.before-purge")
             queued.shard.finish(queued.delivery)
 
     async def _until_done(self, queued: Queued) -> None:
@@ -195,7 +198,9 @@ class Dispatcher:
             if turns is None:
                 return False
             history = turns
+        failpoint("router.before-dispatch")
         await self._dispatch(submitted, planned, history, hop)
+        failpoint("router.after-dispatch")
         return True
 
     async def _dispatch(self, submitted: TaskSubmitted, planned: Planned, history: TurnsReply | None, hop: Hop) -> None:

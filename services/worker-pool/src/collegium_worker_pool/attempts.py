@@ -24,6 +24,7 @@ from collegium_contracts.errors import ContractError, TaskError, UndecodableMess
 from collegium_contracts.journey import template
 from collegium_contracts.messages import AttemptDiscarded, AttemptStarted, RunAttempt
 from collegium_contracts.money import Usage
+from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
@@ -70,6 +71,7 @@ class AttemptRunner:
             raise UndecodableMessageError(
                 f"{type(run).__name__} on {delivery.subject}, where only RunAttempt may stand"
             )
+        failpoint("worker-pool.after-claim")
         if (loop := self.loops.get(run.attempt.pool)) is not None:
             loop.extend_until(delivery, run.task.deadline_ms)
         hop = self._platform.tracing.hop(
@@ -80,6 +82,7 @@ class AttemptRunner:
         )
         with hop:
             await self._run(run, delivery, hop)
+        failpoint("worker-pool.before-ack")
         delivery.ack()
 
     async def give_up(self, delivery: Delivery, error: Exception) -> None:
@@ -110,7 +113,9 @@ class AttemptRunner:
         number = await self._begin(run, delivery.delivered, hop)
         if number is None:
             return
+        failpoint("worker-pool.after-started")
         end = await self._call(run, number, hop)
+        failpoint("worker-pool.after-result")
         await self._finish(run, number, end, hop)
 
     def _refusal(self, run: RunAttempt) -> CallEnd | None:
