@@ -40,6 +40,7 @@ class MigrateOptions(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     as_json: bool = False
     wait: bool = False
+    replicas: int = 1
     parent: int | None = None
 
 
@@ -83,7 +84,7 @@ def migrate(settings: Settings, options: MigrateOptions) -> int:
         return 2
 
     async def run() -> list[str]:
-        done = await schema.apply_topology(settings, runtime, dry_run=options.dry_run)
+        done = await schema.apply_topology(settings, runtime, replicas=options.replicas, dry_run=options.dry_run)
         return done + await schema.apply_schemas(settings.database.url or runtime.database, dry_run=options.dry_run)
 
     try:

@@ -33,7 +33,7 @@ from collegium_telemetry.tracing import Tracing, setup
 
 from collegium_runtime import failpoints
 from collegium_runtime.admin import AdminServer
-from collegium_runtime.platform import App, Build, Platform
+from collegium_runtime.platform import App, Build, Platform, clock_from
 from collegium_runtime.runtime_file import Runtime
 
 log = structlog.get_logger(__name__)
@@ -93,6 +93,7 @@ def make_platform(
         tracing=tracing,
         metrics=metrics,
         keyring=IdentityKeyring(),
+        now_ms=clock_from(os.environ),
     )
 
 
