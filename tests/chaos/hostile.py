@@ -22,7 +22,7 @@ from collegium_testing import Behaviour, Rule, eventually
 from collegium_testing.faults import facts
 from collegium_testing.faults.broker import OwnBroker
 from collegium_testing.faults.checker import Expected
-from collegium_testing.faults.disks import filled, small_disk
+from collegium_testing.faults.disks import NoSmallDiskError, filled, small_disk
 
 from tests.chaos.stage import CALL_MS, Stage
 
@@ -34,7 +34,12 @@ DISK_BYTES = 48 * 1024 * 1024
 
 async def full_disk(stage: Stage) -> None:
     """Fills the broker's disk under load; what is refused is refused with a code, and room makes it go on."""
-    disk = stage.stack.enter_context(small_disk(stage.folder / "disk", size_bytes=DISK_BYTES))
+    try:
+        disk = stage.stack.enter_context(small_disk(stage.folder / "disk", size_bytes=DISK_BYTES))
+    except NoSmallDiskError as error:
+        stage.remark = f"by a stream's limit, because no file system may be mounted here: {error}"
+        await _full_stream(stage)
+        return
     broker = await stage.stack.enter_async_context(OwnBroker(stage.folder / "broker", store=disk / "store"))
     await stage.up(nats=broker.url)
     await stage.work(20)
@@ -51,6 +56,20 @@ async def full_disk(stage: Stage) -> None:
     await stage.work(10)
     await stage.recovered()
     await stage.checked(IN_FLIGHT)
+
+
+async def _full_stream(stage: Stage) -> None:
+    """Lets INGRESS hold a few large tasks only."""
+    await stage.up()
+    await stage.work(20)
+    async with facts.operator(stage.sources()) as connection:
+        await _reconfigure(connection, s.INGRESS, max_bytes=50_000)
+        stage.fault("INGRESS holds 50 KB")
+        stage.note(f"the door answered {await _until_refused(stage)}")
+        await _reconfigure(connection, s.INGRESS, max_bytes=10_000_000)
+    await stage.work(10)
+    await stage.recovered()
+    await stage.checked(NOTHING_IN_FLIGHT)
 
 
 async def _until_refused(stage: Stage) -> list[int]:

@@ -23,6 +23,7 @@ ACK_WAIT_SECONDS: Final = work_consumer("general").ack_wait_seconds
 WORKER_SECONDS: Final = ACK_WAIT_SECONDS + 2
 LEADER_SECONDS: Final = 10
 ALWAYS_SECONDS: Final = 30
+CLOCKS: Final = ("gateway", "router", "worker-pool", "billing")
 
 
 class Fault(NamedTuple):
@@ -146,7 +147,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
         hostile.late_duplicates,
         short=True,
     ),
-    *(_clock(service, seconds) for service in ("gateway", "router", "worker-pool", "billing") for seconds in (600, -600)),
+    *(_clock(service, seconds) for service in CLOCKS for seconds in (600, -600)),
     Fault(
         "endpoint fails for a while",
         "429, 500, 503, silence, half a stream, garbage and an HTML page, twice each",

@@ -54,7 +54,7 @@ _LAWS = {
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """How one fault ended; ``outcome`` is ``held``, ``failed``, or why it was not played."""
+    """How one fault ended: ``outcome`` is ``held`` or ``failed``; ``remark`` says what was played in its place."""
 
     fault: str
     about: str
@@ -65,6 +65,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     recovers_seconds_max: float | None
     took_seconds: float
     date: str
+    remark: str = ""
 
 
 def today() -> str:
@@ -101,7 +102,8 @@ def page(results: Sequence[Result]) -> str:
 def _row(result: Result) -> str:
     recovery = "" if result.recovery_seconds is None else f"{result.recovery_seconds:.1f} s"
     allowed = "" if result.recovers_seconds_max is None else f"{result.recovers_seconds_max:g} s"
-    cells = (result.fault, result.about, str(result.tasks), f"{result.outcome} (seed {result.seed})", recovery, allowed)
+    about = f"{result.about} ({result.remark})" if result.remark else result.about
+    cells = (result.fault, about, str(result.tasks), f"{result.outcome} (seed {result.seed})", recovery, allowed)
     return f"| {' | '.join(cells)} |\n"
 
 
