@@ -52,8 +52,7 @@ compose-check:
 # Plays every fault of the matrix, and writes docs/operate/faults.md from what came of it.
 [group("check")]
 chaos *arguments:
-    rm -f {{ chaos_results }}
-    COLLEGIUM_CHAOS=full COLLEGIUM_CHAOS_RESULTS={{ chaos_results }} ./collegium test tests/chaos {{ arguments }}; code=$?; {{ python }} -m collegium_testing.faults.results {{ chaos_results }} docs/operate/faults.md; exit $code
+    rm -f {{ chaos_results }}; COLLEGIUM_CHAOS=full COLLEGIUM_CHAOS_RESULTS={{ chaos_results }} ./collegium test tests/chaos {{ arguments }}; code=$?; {{ python }} -m collegium_testing.faults.results {{ chaos_results }} docs/operate/faults.md; exit $code
 
 # Kills processes at random under load, for so many injections.
 [group("check")]

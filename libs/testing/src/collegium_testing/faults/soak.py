@@ -37,8 +37,9 @@ from collegium_testing.simulator import Behaviour, ModelSimulator, Rule
 
 TARGETS = ("nats", "postgres", "gateway", "router", "worker-pool", "billing")
 SETTLE_SECONDS = 180.0
-ANSWER_MS = (100, 2_000)
+ANSWER_MS = (50, 1_000)
 CONCURRENCY = 16
+LOAD_PAUSE_SECONDS = 0.2
 # More than it can come to: the soak, not the supervisor, decides when to stop.
 MAX_RESTARTS = 1_000
 SHOWN_VIOLATIONS = 20
@@ -53,13 +54,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[str, ...] = TARGETS
     supervisor_share: float = 0.0
     seed: int = 1
-    tasks: int = 6
+    tasks: int = 4
     chats: int = 6
 
 
 class SoakResult(msgspec.Struct, frozen=True, kw_only=True):
     """What came of it. ``double_billed`` counts tasks with more than one charge, or one that is not its message's;
-    ``stood_still_seconds`` is the longest time without anything being accepted."""
+    ``stood_still_seconds`` is the longest time without anything being accepted, ``longest_task_seconds`` the age of the
+    task that ended last after its creation."""
 
     seed: int
     injections: int
@@ -77,6 +79,7 @@ class SoakResult(msgspec.Struct, frozen=True, kw_only=True):
     calls_booked: int
     calls_possible: int
     stood_still_seconds: float
+    longest_task_seconds: float
     settled_after_seconds: float
     violations: list[str]
 
@@ -107,7 +110,7 @@ class Soak:
             await self._start()
             try:
                 async with Load(self._http, self._key, seed=self._plan.seed) as load:
-                    load.keep_going(tasks=self._plan.tasks, chats=self._plan.chats)
+                    load.keep_going(tasks=self._plan.tasks, chats=self._plan.chats, pause_seconds=LOAD_PAUSE_SECONDS)
                     await self._inject()
                     await load.stop()
                     quiet_since = time.monotonic()
@@ -176,6 +179,7 @@ class Soak:
                 found = violations(collected, expected)
                 if not found:
                     break
+                print(f"{len(found)} not settled yet: {found[0]}", file=sys.stderr, flush=True)  # noqa: T201
             await asyncio.sleep(1.0)
         if collected is None:
             raise RuntimeError(f"the platform cannot be asked after the soak; schedule: {self._schedule}")
@@ -193,6 +197,7 @@ class Soak:
         states = Counter(collected.shown.values())
         times = sorted(load.accepted.values())
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+        ages = [message.age_ms for messages in collected.terminal.values() for message in messages]
         worth = {key for key, called in collected.calls.items() if any(call.picos for call in called)}
         booked = {key for key, row in collected.booked.items() if row.picos}
         laws = Counter(law for law, _ in {(one.law, one.task_id) for one in found})
@@ -213,6 +218,7 @@ class Soak:
             calls_booked=len(booked),
             calls_possible=len(worth - booked),
             stood_still_seconds=round(max(gaps, default=0.0), 1),
+            longest_task_seconds=round(max(ages, default=0) / 1000, 1),
             settled_after_seconds=round(settled, 1),
             violations=[f"{one.law}: {one.task_id} {one.text}" for one in found[:SHOWN_VIOLATIONS]],
         )
@@ -227,7 +233,7 @@ def main() -> int:
     parser.add_argument("--most-pause-seconds", type=float, default=5.0)
     parser.add_argument("--targets", default=",".join(TARGETS), help="whom to kill, by comma")
     parser.add_argument("--supervisor-share", type=float, default=0.0, help="share of kills that take everything")
-    parser.add_argument("--tasks", type=int, default=6, help="clients that submit tasks")
+    parser.add_argument("--tasks", type=int, default=4, help="clients that submit tasks")
     parser.add_argument("--chats", type=int, default=6, help="clients that ask chats")
     parser.add_argument("--result", type=Path, help="where to write the result too")
     options = parser.parse_args()
