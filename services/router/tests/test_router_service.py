@@ -17,8 +17,7 @@ from collegium_router.settlement import failed
 from collegium_testing import eventually
 from collegium_testing.platform import RunningPlatform
 
-# More than the dispatcher has slots, so that one more task has to wait in line.
-MORE_THAN_SLOTS = 70
+FREE_CONCURRENCY = 5
 Platforms = Callable[..., RunningPlatform]
 
 
@@ -106,7 +105,7 @@ async def test_a_replayed_task_that_has_settled_is_not_dispatched_again(platform
     async with platform() as running:
         submitted = running.submission("hello")
         task = submitted.task
-        settled = failed(task, TaskError(code="internal_error", message="settled by the former owner"), 1)
+        settled = failed(submitted, TaskError(code="internal_error", message="settled by the former owner"), 1)
         await running.send(s.task_settled(task.tenant, task.id), settled, message_id="former", tenant=task.tenant)
         await running.send("task.submitted.normal.0.acme", submitted, message_id=task.id, tenant="acme")
         await running.start("router")
@@ -139,18 +138,31 @@ async def test_the_deadline_ends_a_task_in_the_queue(platform: Platforms):
         assert await dispatched(running) == []
 
 
-async def test_what_waits_behind_busy_slots_is_still_canceled_and_expired_in_time(platform: Platforms):
+async def test_a_tenant_has_no_more_attempts_at_work_than_its_tier_allows_and_the_rest_waits(platform: Platforms):
     async with platform("router") as running:
-        for _ in range(MORE_THAN_SLOTS):
-            await running.submit("hello", conversation="busy")
+        tasks = [await running.submit("hello") for _ in range(FREE_CONCURRENCY + 2)]
+        dispatcher = running.app("router")._dispatcher
+        await eventually(lambda: dispatcher.queued == 2)
+        other = await running.submit("hello", tenant="globex")
+        await eventually(lambda: running.app("router")._permits.by_tenant["globex"] == 1)
+        assert Counter(run.task.tenant for run in await dispatched(running)) == {"acme": FREE_CONCURRENCY, "globex": 1}
+        await running.start("worker-pool")
+        for task in [*tasks, other]:
+            assert isinstance(await running.settled(task), TaskCompleted)
+        await eventually(lambda: running.app("router")._permits.in_use == 0)
+
+
+async def test_what_waits_for_a_permit_is_still_canceled_and_expired_in_time(platform: Platforms):
+    async with platform("router") as running:
+        for _ in range(FREE_CONCURRENCY):
+            await running.submit("hello")
         late = await running.submit("hello", deadline_seconds=0.2)
         unwanted = await running.submit("hello")
-        dispatcher = running.app("router")._dispatcher
-        await eventually(lambda: dispatcher.queued >= MORE_THAN_SLOTS + 1)
+        await eventually(lambda: running.app("router")._permits.in_use == FREE_CONCURRENCY)
         await running.cancel(unwanted)
         assert (await running.settled(late)).stop_reason == "deadline"
         assert (await running.settled(unwanted)).stop_reason == "canceled"
-        assert await dispatched(running) == []
+        assert len(await dispatched(running)) == FREE_CONCURRENCY
 
 
 @pytest.mark.parametrize("payload", [b"\xff\xfe\x00not a message", b"", b"{}"], ids=["noise", "empty", "json"])
@@ -167,7 +179,7 @@ async def test_undecodable_bytes_are_buried_verbatim_and_the_shard_goes_on(platf
 
 async def test_a_message_of_another_kind_is_buried(platform: Platforms):
     async with platform("router") as running:
-        settled = failed(running.submission("x").task, TaskError(code="x", message="y"), 1)
+        settled = failed(running.submission("x"), TaskError(code="x", message="y"), 1)
         await running.send("task.submitted.normal.3.acme", settled, message_id="alien", tenant="acme")
         (letter,) = await eventually(running.dead_letters)
         assert letter.payload == codec.encode(settled)
