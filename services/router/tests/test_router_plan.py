@@ -144,10 +144,10 @@ def test_a_model_whose_breaker_is_open_gives_way_or_is_waited_for(model, submiss
     models = [model("best", rank="teacher"), model("second", rank="ta")]
     until = {"best": NOW_MS + 5_000}
     assert chosen(submission(), models, open_until_ms=until) == "second"
-    assert make_plan(submission("best"), fleet(models, open_until_ms=until)) == Wait(NOW_MS + 5_000)
+    assert make_plan(submission("best"), fleet(models, open_until_ms=until)) == Wait(NOW_MS + 5_000, is_open=True)
     assert chosen(submission(), models, open_until_ms={"best": NOW_MS}) == "best", "its time is over"
     both = {"best": NOW_MS + 9, "second": NOW_MS + 4}
-    assert make_plan(submission(), fleet(models, open_until_ms=both)) == Wait(NOW_MS + 4)
+    assert make_plan(submission(), fleet(models, open_until_ms=both)) == Wait(NOW_MS + 4, is_open=True)
 
 
 def test_fallbacks_answer_in_their_order_while_a_named_model_is_left_alone(model, submission):

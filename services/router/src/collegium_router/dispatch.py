@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 SLOTS = 64
 TICK_SECONDS = 0.1
 CONTEXT_AGAIN_MS = 400
+# Who listens for an answer is told of open circuit breakers at once, unless they are about to close.
+LISTENERS_WAIT_MS = 5_000
 # A tenant of a tier that the configuration does not know.
 UNKNOWN_TIER = (5, 1)
 
@@ -209,7 +211,10 @@ class Dispatcher:
     def _put_back(self, entry: Entry, wait: Wait, now_ms: int) -> None:
         """Keeps an entry until its time, or ends it where its deadline comes first."""
         queued: Queued = entry.item
-        if wait.until_ms < entry.deadline_ms:
+        task = queued.task
+        listens = bool(task.reply) and task.surface != "tasks"
+        in_vain = wait.is_open and listens and wait.until_ms - now_ms > LISTENERS_WAIT_MS
+        if wait.until_ms < entry.deadline_ms and not in_vain:
             self._queue.push(entry.held_until(wait.until_ms), now_ms)
             return
         if isinstance(queued.message, AttemptRequested):
@@ -217,8 +222,8 @@ class Dispatcher:
         else:
             error = TaskError(
                 code="circuit_open",
-                message=f"task {queued.task.id}: every endpoint that could answer failed of late and is left alone for"
-                " longer than the task's deadline; try again later",
+                message=f"task {task.id}: every endpoint that could answer failed of late and is left alone for"
+                f" {(wait.until_ms - now_ms) / 1000:.0f} s; try again then, or submit it to /v1/tasks, where it waits",
                 retry_after_seconds=(wait.until_ms - now_ms) / 1000,
             )
         self._free_slots -= 1

@@ -38,9 +38,10 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Nothing can answer before this time (Unix ms): every circuit breaker concerned is open."""
+    """Nothing can answer before this time (Unix ms): a try has to wait, or every breaker concerned is open."""
 
     until_ms: int
+    is_open: bool = False
 
 
 class Busy(msgspec.Struct, frozen=True):
@@ -140,7 +141,7 @@ def _choose(asked: str, candidates: Sequence[ModelRecord], fleet: Fleet) -> Mode
     """Chooses among candidates in their order: the first healthy one, or for ``auto`` the freest of equal merit."""
     healthy = [model for model in candidates if fleet.open_until_ms.get(model.name, 0) <= fleet.now_ms]
     if not healthy:
-        return Wait(min(fleet.open_until_ms[model.name] for model in candidates))
+        return Wait(min(fleet.open_until_ms[model.name] for model in candidates), is_open=True)
     best = healthy[0]
     equals = [model for model in healthy if _merit(model)[:2] == _merit(best)[:2]] if asked == AUTO else [best]
     roomy = [model for model in equals if fleet.has_room(model)]
