@@ -39,6 +39,7 @@ TICK_SECONDS = 0.1
 CONTEXT_AGAIN_MS = 400
 # Who listens for an answer is told of open circuit breakers at once, unless they are about to close.
 LISTENERS_WAIT_MS = 5_000
+LOOK_AGAIN_MS = 1_000
 # A tenant of a tier that the configuration does not know.
 UNKNOWN_TIER = (5, 1)
 
@@ -214,8 +215,10 @@ class Dispatcher:
         task = queued.task
         listens = bool(task.reply) and task.surface != "tasks"
         in_vain = wait.is_open and listens and wait.until_ms - now_ms > LISTENERS_WAIT_MS
+        # A breaker may close before its time, so what waits for it looks again.
+        again_ms = min(wait.until_ms, now_ms + LOOK_AGAIN_MS) if wait.is_open else wait.until_ms
         if wait.until_ms < entry.deadline_ms and not in_vain:
-            self._queue.push(entry.held_until(wait.until_ms), now_ms)
+            self._queue.push(entry.held_until(again_ms), now_ms)
             return
         if isinstance(queued.message, AttemptRequested):
             error = queued.message.error

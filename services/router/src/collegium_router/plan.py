@@ -83,9 +83,9 @@ def plan_again(more: AttemptRequested, fleet: Fleet) -> Planned | Wait | Busy | 
     if isinstance(candidates, TaskError):
         return candidates
     failures = Counter(call.model for call in run.earlier)
-    gives_way = more.error.code in GIVES_WAY
     same = run.attempt.model
-    if gives_way or failures[same] >= FAILURES_BEFORE_ANOTHER:
+    is_open = fleet.open_until_ms.get(same, 0) > fleet.now_ms
+    if more.error.code in GIVES_WAY or is_open or failures[same] >= FAILURES_BEFORE_ANOTHER:
         others = [model for model in candidates if model.name != same]
         fresh = [model for model in others if failures[model.name] < FAILURES_BEFORE_ANOTHER]
         chosen = _choose(run.task.model, fresh, fleet) if fresh else None

@@ -63,7 +63,8 @@ class Resources:
             log.error("breaker unreadable, keeping the last good state", error=str(error))
             return
         if isinstance(breaker, Breaker):
-            self.open_until_ms[breaker.model] = max(breaker.open_until_ms, breaker.probe_until_ms)
+            # While a probe runs workers say when to ask again: it may end long before its time.
+            self.open_until_ms[breaker.model] = breaker.open_until_ms
 
     def hear(self, capacity: WorkerCapacity) -> bool:
         """Learns what a worker can take; true where its pool changed size."""

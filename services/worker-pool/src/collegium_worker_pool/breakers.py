@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 WRITE_PAUSE_SECONDS = 0.1
 MAX_WRITES = 10
+ASK_AGAIN_MS = 1_000
 
 Change = Callable[[Breaker], Breaker]
 
@@ -54,7 +55,8 @@ class Breakers:
         await self._watch.stop()
 
     async def admit(self, model: str, probe_seconds: float) -> int:
-        """Returns 0 where a call may be made, else the time (Unix ms) from which on it may be asked for again.
+        """Returns 0 where a call may be made, else the time (Unix ms) at which to ask again, a second from now at most:
+        a probe may end well before its time.
 
         Claims the probe of a half-open breaker for ``probe_seconds``.
         """
@@ -65,7 +67,7 @@ class Breakers:
         admission = rules.admission(known, now)
         if admission == "probe" and await self._claim_probe(model, int(probe_seconds * 1000)):
             return 0
-        return 0 if admission == "pass" else max(now + 200, rules.next_admission_ms(self._known[model]))
+        return 0 if admission == "pass" else min(now + ASK_AGAIN_MS, max(now, rules.next_admission_ms(known)))
 
     def ended(self, model: str, error_code: str) -> None:
         """Learns how a call ended; an empty code is a success."""

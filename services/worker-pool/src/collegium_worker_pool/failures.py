@@ -110,6 +110,6 @@ def circuit_open(model: str, retry_after_seconds: float) -> TaskError:
     """The model's circuit breaker is open: its endpoint failed often of late and is left alone for a while."""
     return TaskError(
         code="circuit_open",
-        message=f"the endpoint of model {model} failed often of late and is left alone for {retry_after_seconds:.0f} s",
+        message=f"the endpoint of model {model} failed often of late and is left alone for a while",
         retry_after_seconds=retry_after_seconds,
     )
