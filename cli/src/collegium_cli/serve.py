@@ -12,6 +12,7 @@ import msgspec
 from collegium_bus.errors import BusError
 from collegium_contracts.journey import SERVICES, Service
 from collegium_runtime import host
+from collegium_runtime.failpoints import FailpointSettingError
 from collegium_runtime.runtime_file import Runtime
 from collegium_servers.model_process import die_with_parent
 from collegium_settings import Settings
@@ -21,7 +22,7 @@ from collegium_store import StoreError
 from collegium_cli.environment import quiet_libraries, runtime_of
 
 HOST_ERROR = 1
-_REFUSALS = (BusError, StoreError, asyncpg.PostgresError, OSError)
+_REFUSALS = (BusError, StoreError, asyncpg.PostgresError, OSError, FailpointSettingError)
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +40,7 @@ class MigrateOptions(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     as_json: bool = False
     wait: bool = False
+    replicas: int = 1
     parent: int | None = None
 
 
@@ -82,7 +84,7 @@ def migrate(settings: Settings, options: MigrateOptions) -> int:
         return 2
 
     async def run() -> list[str]:
-        done = await schema.apply_topology(settings, runtime, dry_run=options.dry_run)
+        done = await schema.apply_topology(settings, runtime, replicas=options.replicas, dry_run=options.dry_run)
         return done + await schema.apply_schemas(settings.database.url or runtime.database, dry_run=options.dry_run)
 
     try:

@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 CLAIM_CHECK_BYTES = 256 * 1024
 PUBLISH_BUDGET_SECONDS = 15.0
 TRY_SECONDS = 3.0
+LEAST_TRY_SECONDS = 0.05
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 _FULL = (10047, 10077, 10110, 10167)
@@ -125,8 +126,9 @@ class Publisher:
         attempt = 0
         while True:
             try:
+                left_seconds = max(deadline - loop.time(), LEAST_TRY_SECONDS)
                 raw, _ = await self._connection.request_raw(
-                    subject, payload, headers=headers, timeout_seconds=min(TRY_SECONDS, budget_seconds)
+                    subject, payload, headers=headers, timeout_seconds=min(TRY_SECONDS, left_seconds)
                 )
                 ack = _decode_ack(raw)
                 if ack.error is None:

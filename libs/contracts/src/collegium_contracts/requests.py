@@ -71,6 +71,32 @@ class UsageReply(Message, frozen=True, kw_only=True):
     totals: UsageFigures
 
 
+class PossibleSpendRequest(Message, frozen=True, kw_only=True):
+    """Asks billing for calls started in [from, to) of whose end nothing is booked; ``tenant`` none means all."""
+
+    tenant: str | None
+    from_ms: int
+    to_ms: int
+
+
+class PossibleSpendRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One call that was started and may have cost something: which, of which model, and when it started."""
+
+    task_id: str
+    attempt: int
+    delivery: int
+    tenant: str
+    model: str
+    started_at_ms: int
+
+
+class PossibleSpendReply(Message, frozen=True, kw_only=True):
+    """The calls, oldest first; ``is_cut`` where there are more: ask for a shorter time."""
+
+    rows: list[PossibleSpendRow]
+    is_cut: bool = False
+
+
 class TenantCreate(Message, frozen=True, kw_only=True):
     """Asks billing to create a tenant; refused with ``already_exists`` where it stands."""
 
@@ -156,6 +182,14 @@ class QueueReply(Message, frozen=True, kw_only=True):
 
 
 ServiceRequest = (
-    TurnsRequest | UsageRequest | TenantCreate | TenantList | KeyCreate | KeyRevoke | KeyList | QueueRequest
+    TurnsRequest
+    | UsageRequest
+    | PossibleSpendRequest
+    | TenantCreate
+    | TenantList
+    | KeyCreate
+    | KeyRevoke
+    | KeyList
+    | QueueRequest
 )
-ServiceReply = Refused | TurnsReply | UsageReply | TenantsReply | KeysReply | QueueReply
+ServiceReply = Refused | TurnsReply | UsageReply | PossibleSpendReply | TenantsReply | KeysReply | QueueReply

@@ -59,6 +59,7 @@ CAPACITY_ALL: Final = "capacity.>"
 # Request–reply
 SVC_CONTEXT_TURNS: Final = "svc.context.turns"
 SVC_BILLING_USAGE: Final = "svc.billing.usage"
+SVC_BILLING_POSSIBLE_SPEND: Final = "svc.billing.possible-spend"
 SVC_BILLING_TENANT_CREATE: Final = "svc.billing.tenant.create"
 SVC_BILLING_TENANT_LIST: Final = "svc.billing.tenant.list"
 SVC_BILLING_KEY_CREATE: Final = "svc.billing.key.create"

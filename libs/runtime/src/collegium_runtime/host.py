@@ -31,8 +31,9 @@ from collegium_telemetry.logs import bind_service, configure_logging
 from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing, setup
 
+from collegium_runtime import failpoints
 from collegium_runtime.admin import AdminServer
-from collegium_runtime.platform import App, Build, Platform
+from collegium_runtime.platform import App, Build, Platform, clock_from
 from collegium_runtime.runtime_file import Runtime
 
 log = structlog.get_logger(__name__)
@@ -92,6 +93,7 @@ def make_platform(
         tracing=tracing,
         metrics=metrics,
         keyring=IdentityKeyring(),
+        now_ms=clock_from(os.environ),
     )
 
 
@@ -149,6 +151,7 @@ async def run(
 ) -> None:
     """Runs services until SIGTERM or SIGINT; writes ``report`` (pid and admin ports, JSON) when all are started."""
     configure_logging(services[0] if len(services) == 1 else "collegium")
+    failpoints.arm_from(os.environ)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

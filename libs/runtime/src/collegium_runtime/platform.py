@@ -6,9 +6,9 @@ One rule: everything from outside (settings, broker, database address, time, tel
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 from collegium_bus.claims import ClaimStore
@@ -24,10 +24,24 @@ from collegium_telemetry.tracing import Tracing
 
 from collegium_runtime.runtime_file import EmbeddedModel
 
+CLOCK_OFFSET_VARIABLE: Final = "COLLEGIUM_CLOCK_OFFSET_SECONDS"
+
 
 def unix_ms() -> int:
     """Returns the time as Unix milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def clock_from(environ: Mapping[str, str]) -> Callable[[], int]:
+    """Returns the process's clock; tests put it off by ``COLLEGIUM_CLOCK_OFFSET_SECONDS`` (a whole number).
+
+    A ValueError names an offset that is no number.
+    """
+    text = environ.get(CLOCK_OFFSET_VARIABLE)
+    if not text:
+        return unix_ms
+    offset_ms = int(text) * 1000
+    return lambda: unix_ms() + offset_ms
 
 
 class Platform(msgspec.Struct, frozen=True, kw_only=True):

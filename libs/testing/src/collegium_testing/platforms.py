@@ -14,7 +14,7 @@ import string
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,11 @@ class PlatformProcess:
         self.process.wait()
         self._close()
 
+    @property
+    def config_file(self) -> Path:
+        """The configuration it was started with."""
+        return _config_file(self.folder)
+
     def _close(self) -> None:
         if self.process.stdout is not None:
             self.process.stdout.close()
@@ -124,18 +129,35 @@ async def close_breakers(platform: PlatformProcess) -> None:
         await connection.close()
 
 
-def start_platform(folder: Path, config: Mapping[str, Any]) -> PlatformProcess:
-    """Runs ``collegium up`` on a folder until it is ready; raises RuntimeError with its log where it is not."""
+def _config_file(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}.yaml"
+
+
+def start_platform(
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    only: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> PlatformProcess:
+    """Runs ``collegium up`` on a folder until it is ready; raises RuntimeError with its log where it is not.
+
+    ``only`` limits the services (empty: all); ``environment`` is added to this process's own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder.parent / f"{folder.name}.yaml"
+    file = _config_file(folder)
     file.write_bytes(msgspec.json.encode(config))
     errors = folder.parent / f"{folder.name}.up.log"
+    arguments = ["up", "--json", "--config", str(file), "--data", str(folder)]
+    if only:
+        arguments += ["--only", ",".join(only)]
     with errors.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "collegium_cli", "up", "--json", "--config", str(file), "--data", str(folder)],
+            [sys.executable, "-m", "collegium_cli", *arguments],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            env={**os.environ, **(environment or {})},
         )
     assert process.stdout is not None
     deadline = time.monotonic() + READY_SECONDS
@@ -149,9 +171,15 @@ def start_platform(folder: Path, config: Mapping[str, Any]) -> PlatformProcess:
 
 
 @contextlib.contextmanager
-def running_platform(folder: Path, config: Mapping[str, Any]) -> Generator[PlatformProcess]:
+def running_platform(
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    only: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Generator[PlatformProcess]:
     """A platform for the length of a block; ended in the end whatever happened in between."""
-    platform = start_platform(folder, config)
+    platform = start_platform(folder, config, only=only, environment=environment)
     try:
         yield platform
     finally:

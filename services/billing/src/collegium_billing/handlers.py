@@ -20,6 +20,9 @@ from collegium_contracts.requests import (
     KeyList,
     KeyRevoke,
     KeysReply,
+    PossibleSpendReply,
+    PossibleSpendRequest,
+    PossibleSpendRow,
     TenantCreate,
     TenantList,
     TenantsReply,
@@ -39,6 +42,7 @@ Q = TypeVar("Q", bound=Message)
 Handler = Callable[[Any, str], Awaitable[Message]]
 
 KEYS_MAX = 2_000  # what one KeysReply holds
+POSSIBLE_SPEND_ROWS_MAX = 4_000  # what one PossibleSpendReply holds
 
 
 class Questions:
@@ -53,6 +57,7 @@ class Questions:
         """Returns the answering function of each subject."""
         return {
             s.SVC_BILLING_USAGE: _answering(UsageRequest, self.usage),
+            s.SVC_BILLING_POSSIBLE_SPEND: _answering(PossibleSpendRequest, self.possible_spend),
             s.SVC_BILLING_TENANT_CREATE: _answering(TenantCreate, self.create_tenant),
             s.SVC_BILLING_TENANT_LIST: _answering(TenantList, self.list_tenants),
             s.SVC_BILLING_KEY_CREATE: _answering(KeyCreate, self.create_key),
@@ -64,6 +69,27 @@ class Questions:
         """Answers a usage report."""
         query = usage.query(asked)
         reply = usage.reply(query, *await self._store.usage(query))
+        usage.check_size(len(codec.encode(reply)))
+        return reply
+
+    async def possible_spend(self, asked: PossibleSpendRequest) -> PossibleSpendReply:
+        """Lists calls that were started and of whose end nothing is booked."""
+        query = usage.query(UsageRequest(tenant=asked.tenant, from_ms=asked.from_ms, to_ms=asked.to_ms))
+        found = await self._store.possible_spend(
+            query.from_ms, query.to_ms, query.tenant, limit=POSSIBLE_SPEND_ROWS_MAX + 1
+        )
+        rows = [
+            PossibleSpendRow(
+                task_id=one.task_id,
+                attempt=one.attempt,
+                delivery=one.delivery,
+                tenant=one.tenant,
+                model=one.model,
+                started_at_ms=one.at_ms,
+            )
+            for one in found[:POSSIBLE_SPEND_ROWS_MAX]
+        ]
+        reply = PossibleSpendReply(rows=rows, is_cut=len(found) > POSSIBLE_SPEND_ROWS_MAX)
         usage.check_size(len(codec.encode(reply)))
         return reply
 

@@ -25,6 +25,7 @@ from collegium_contracts.messages import (
     TaskSubmitted,
     TokenChunk,
 )
+from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
 
@@ -152,6 +153,7 @@ class Tasks:
         try:
             await self._store_submitted(submitted, hop)
             accepted = TaskAccepted(task=task, at_ms=now)
+            failpoint("gateway.before-accepted")
             await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
             if future is None:
                 return await self._behind_others(task)
@@ -183,7 +185,9 @@ class Tasks:
     async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop) -> None:
         task = submitted.task
         subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
+        failpoint("gateway.before-submit")
         await self._publish(subject, submitted, task.id, hop, task.tenant)
+        failpoint("gateway.after-submit")
 
     async def _publish(
         self,

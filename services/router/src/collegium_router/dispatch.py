@@ -20,6 +20,7 @@ from collegium_contracts.errors import TaskError
 from collegium_contracts.journey import template
 from collegium_contracts.messages import AttemptRequested, StopReason, TaskSubmitted
 from collegium_contracts.requests import TurnsReply
+from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
@@ -113,6 +114,7 @@ class Dispatcher:
             queued.shard.finish(queued.subject, queued.sequence)
             return
         self._of_task.setdefault(task.id, set()).add(entry.key)
+        failpoint("router.after-receive")
         reason = self.why_cancel(task.id)
         if reason is not None:
             self.cancel(task.id, reason)
@@ -275,6 +277,7 @@ class Dispatcher:
                 try:
                     again_ms = await self._carry_out(job, hop)
                     if not again_ms:
+                        failpoint("router.before-purge")
                         queued.shard.finish(queued.subject, queued.sequence)
                         return 0
                     self._give_back(job)
@@ -317,7 +320,9 @@ class Dispatcher:
                 await self._sender.end(failed(queued.message, turns, now), hop)
                 return 0
             history = turns
+        failpoint("router.before-dispatch")
         await self._sender.dispatch(queued.message, job.plan, history, hop)
+        failpoint("router.after-dispatch")
         return 0
 
     async def _tick(self) -> None:

@@ -24,6 +24,7 @@ from collegium_contracts.ids import shard_of
 from collegium_contracts.journey import template
 from collegium_contracts.messages import AttemptDiscarded, AttemptRetried, AttemptStarted, RunAttempt, StopReason
 from collegium_contracts.money import Usage
+from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
@@ -60,6 +61,7 @@ class AttemptRunner:
             raise UndecodableMessageError(
                 f"{type(run).__name__} on {delivery.subject}, where only RunAttempt may stand"
             )
+        failpoint("worker-pool.after-claim")
         if (loop := self.loops.get(run.attempt.pool)) is not None:
             loop.extend_until(delivery, run.task.deadline_ms)
         hop = self._platform.tracing.hop(
@@ -76,6 +78,7 @@ class AttemptRunner:
             log.info("attempt not handed back yet", task=run.task.id, error=str(error))
             delivery.nak(random.uniform(0.5, 5.0))  # noqa: S311 - jitter
             return
+        failpoint("worker-pool.before-ack")
         delivery.ack()
 
     async def give_up(self, delivery: Delivery, error: Exception) -> None:
@@ -106,7 +109,9 @@ class AttemptRunner:
         number = await self._begin(run, delivery.delivered, hop)
         if number is None:
             return
+        failpoint("worker-pool.after-started")
         end = await self._caller.call(run, number, hop)
+        failpoint("worker-pool.after-result")
         await self._finish(run, delivery, number, end, hop)
 
     async def _refusal(self, run: RunAttempt) -> CallEnd | None:
