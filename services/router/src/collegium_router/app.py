@@ -16,6 +16,7 @@ from collegium_contracts.errors import ContractError
 from collegium_contracts.messages import WorkerCapacity
 from collegium_contracts.state import Roster
 from collegium_runtime.platform import Platform
+from collegium_settings import Settings
 from collegium_telemetry import names
 
 from collegium_router.answers import QueueAnswers
@@ -61,6 +62,7 @@ class RouterApp:
         self._ends = OrderedReader(
             connection, s.EVENTS, ENDS, self._on_end, start_time=now, headers_only=True, label="ends"
         )
+        platform.on_settings.append(self._use_settings)
         self._hearing: int | None = None
         self._started = False
 
@@ -121,6 +123,10 @@ class RouterApp:
             except AlreadyStandsError:
                 continue
             return
+
+    async def _use_settings(self, settings: Settings) -> None:
+        self._dispatcher.use_tiers(settings.tiers)
+        await self._introduce_models()
 
     def _on_roster(self, entry: Entry) -> None:
         if self._resources.use_roster(entry.value):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
@@ -22,6 +22,7 @@ from collegium_contracts.messages import AttemptRequested, StopReason, TaskSubmi
 from collegium_contracts.requests import TurnsReply
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
+from collegium_settings.settings import TierSettings
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
 
@@ -69,7 +70,8 @@ class Dispatcher:
         self._permits = permits
         self._resources = resources
         self._sender = Sender(platform, resources)
-        self._tiers = {name: (tier.concurrency, tier.weight) for name, tier in platform.settings.tiers.items()}
+        self._tiers: dict[str, tuple[int, int]] = {}
+        self.use_tiers(platform.settings.tiers)
         self._queue: FairQueue[Verdict] = FairQueue()
         self._of_task: dict[str, set[str]] = {}
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
@@ -83,6 +85,10 @@ class Dispatcher:
     def queued(self) -> int:
         """How many entries wait."""
         return len(self._queue)
+
+    def use_tiers(self, tiers: Mapping[str, TierSettings]) -> None:
+        """Swaps the tiers' concurrency and weights; what is queued already keeps its weight."""
+        self._tiers = {name: (tier.concurrency, tier.weight) for name, tier in tiers.items()}
 
     def start(self) -> None:
         """Starts the slots."""

@@ -8,6 +8,7 @@ from collegium_bus import topology
 from collegium_bus.work import WorkLoop
 from collegium_contracts.journey import work_consumer
 from collegium_runtime.platform import Platform
+from collegium_settings import Settings
 from collegium_telemetry import names
 
 from collegium_worker_pool.attempts import AttemptRunner
@@ -53,7 +54,11 @@ class WorkerPoolApp:
         }
         self._runner.loops = self._loops
         self._announcer = Announcer(platform, self._loops)
+        platform.on_settings.append(self._use_settings)
         self._started = False
+
+    async def _use_settings(self, settings: Settings) -> None:
+        self._caller.use(endpoints(settings, self._platform.embedded_model))
 
     async def start(self) -> None:
         """Opens the client, reads cancellations and breakers, and takes work."""
