@@ -143,7 +143,14 @@ def _serve(options: argparse.Namespace) -> int:
     ports = {service or options.services[0]: port for service, port in options.admin_port}
     return serve(
         settings_of(options.config, options.data),
-        ServeOptions(services=options.services, admin_ports=ports, report=options.report, parent=options.parent),
+        ServeOptions(
+            services=options.services,
+            admin_ports=ports,
+            report=options.report,
+            parent=options.parent,
+            config=options.config,
+            data=options.data,
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +20,7 @@ from collegium_settings import Settings
 from collegium_settings.secret import mask_text
 from collegium_store import StoreError
 
-from collegium_cli.environment import quiet_libraries, runtime_of
+from collegium_cli.environment import quiet_libraries, read_settings, runtime_of
 
 HOST_ERROR = 1
 _REFUSALS = (BusError, StoreError, asyncpg.PostgresError, OSError, FailpointSettingError)
@@ -32,6 +33,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     admin_ports: dict[str, int]
     report: Path | None = None
     parent: int | None = None
+    config: Path | None = None
+    data: Path | None = None
 
 
 class MigrateOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +65,26 @@ def serve(settings: Settings, options: ServeOptions) -> int:
 
     services = cast("tuple[Service, ...]", options.services)
     try:
-        uvloop.run(host.run(services, settings, runtime, admin_ports=options.admin_ports, report=options.report))
+        uvloop.run(
+            host.run(
+                services,
+                settings,
+                runtime,
+                admin_ports=options.admin_ports,
+                report=options.report,
+                configuration=_followed(options),
+            )
+        )
     except _REFUSALS as error:
         print(f"collegium serve: {mask_text(str(error))}", file=sys.stderr)
         return HOST_ERROR
     return 0
+
+
+def _followed(options: ServeOptions) -> tuple[Path, Callable[[], Settings]] | None:
+    if options.config is None:
+        return None
+    return options.config, lambda: read_settings(options.config, options.data)
 
 
 def migrate(settings: Settings, options: MigrateOptions) -> int:

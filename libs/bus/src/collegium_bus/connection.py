@@ -204,6 +204,7 @@ async def connect(
     prefix = inbox_prefix or f"_INBOX.{service}"
     client = WireClient()
     options = client_options(f"collegium-{service}", prefix, nkey_seed=nkey_seed, creds=creds, tls=tls)
+    options.update(allow_reconnect=False, max_reconnect_attempts=1)
     connection = Connection(service, client, prefix)
 
     async def reconnected() -> None:
@@ -231,7 +232,7 @@ async def connect(
             disconnected_cb=disconnected,
             error_cb=failed,
             closed_cb=closed,
-            **{**options, "allow_reconnect": False, "max_reconnect_attempts": 1},
+            **options,
         )
     except (TimeoutError, NatsError, OSError) as error:
         with contextlib.suppress(NatsError, OSError):

@@ -163,7 +163,33 @@ class KeysReply(Message, frozen=True, kw_only=True):
     secret_key: str | None = None
 
 
+class QueueRequest(Message, frozen=True, kw_only=True):
+    """Asks a shard's owner where a task stands in the queue; without a task, how long a tenant's queue is."""
+
+    tenant: str
+    task: str = ""
+
+
+class QueueReply(Message, frozen=True, kw_only=True):
+    """Where a task stands: ``position`` from 1, 0 where it is not queued; ``wait_seconds`` is an estimate, none where
+    nothing was dispatched of late. ``waits_until_ms`` above 0: it is held until then. ``at_ms`` is the index's time."""
+
+    position: int
+    queued: int
+    at_ms: int
+    wait_seconds: float | None = None
+    waits_until_ms: int = 0
+
+
 ServiceRequest = (
-    TurnsRequest | UsageRequest | PossibleSpendRequest | TenantCreate | TenantList | KeyCreate | KeyRevoke | KeyList
+    TurnsRequest
+    | UsageRequest
+    | PossibleSpendRequest
+    | TenantCreate
+    | TenantList
+    | KeyCreate
+    | KeyRevoke
+    | KeyList
+    | QueueRequest
 )
-ServiceReply = Refused | TurnsReply | UsageReply | PossibleSpendReply | TenantsReply | KeysReply
+ServiceReply = Refused | TurnsReply | UsageReply | PossibleSpendReply | TenantsReply | KeysReply | QueueReply

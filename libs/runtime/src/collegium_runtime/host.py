@@ -12,7 +12,7 @@ import importlib
 import os
 import signal
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -34,6 +34,7 @@ from collegium_telemetry.tracing import Tracing, setup
 from collegium_runtime import failpoints
 from collegium_runtime.admin import AdminServer
 from collegium_runtime.platform import App, Build, Platform, clock_from
+from collegium_runtime.reloading import Reloading
 from collegium_runtime.runtime_file import Runtime
 
 log = structlog.get_logger(__name__)
@@ -148,8 +149,12 @@ async def run(
     *,
     admin_ports: dict[str, int] | None = None,
     report: Path | None = None,
+    configuration: tuple[Path, Callable[[], Settings]] | None = None,
 ) -> None:
-    """Runs services until SIGTERM or SIGINT; writes ``report`` (pid and admin ports, JSON) when all are started."""
+    """Runs services until SIGTERM or SIGINT; writes ``report`` (pid and admin ports, JSON) when all are started.
+
+    ``configuration`` is the file to follow and how it is read.
+    """
     configure_logging(services[0] if len(services) == 1 else "collegium")
     failpoints.arm_from(os.environ)
     stopping = asyncio.Event()
@@ -157,6 +162,7 @@ async def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     hosted: list[Hosted] = []
+    reloading: Reloading | None = None
     try:
         for service in services:
             port = (admin_ports or {}).get(service, 0)
@@ -167,8 +173,13 @@ async def run(
             draft = report.with_suffix(".new")
             draft.write_bytes(msgspec.json.encode({"pid": os.getpid(), "admin_ports": ports}))
             draft.replace(report)
+        if configuration is not None:
+            reloading = Reloading(*configuration, [one.platform for one in hosted])
+            reloading.start()
         await stopping.wait()
     finally:
+        if reloading is not None:
+            await reloading.stop()
         # In reverse, so that doors close before what they lean on.
         for one in reversed(hosted):
             await stop_service(one)

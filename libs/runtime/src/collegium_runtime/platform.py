@@ -6,7 +6,7 @@ One rule: everything from outside (settings, broker, database address, time, tel
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -44,11 +44,12 @@ def clock_from(environ: Mapping[str, str]) -> Callable[[], int]:
     return lambda: unix_ms() + offset_ms
 
 
-class Platform(msgspec.Struct, frozen=True, kw_only=True):
+class Platform(msgspec.Struct, kw_only=True):
     """Everything a service needs from outside.
 
     ``instance`` names this replica, and stays the same over restarts where a supervisor says so. ``now_ms`` is the
-    service's clock (Unix milliseconds).
+    service's clock (Unix milliseconds). ``settings`` is replaced as a whole when the configuration changes; a service
+    that keeps something made of it adds a callback to ``on_settings``, which gets settings that were validated.
     """
 
     service: Service
@@ -66,6 +67,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     keyring: Keyring
     now_ms: Callable[[], int] = unix_ms
+    on_settings: list[Callable[[Settings], Awaitable[None]]] = []
 
 
 class App(Protocol):

@@ -19,6 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from collegium_bus.connection import connect
+from collegium_bus.kv import Bucket
+from collegium_contracts import codec
+from collegium_contracts import subjects as s
+from collegium_contracts.state import Breaker
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 25.0
@@ -104,6 +109,24 @@ class PlatformProcess:
     def _close(self) -> None:
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+
+async def close_breakers(platform: PlatformProcess) -> None:
+    """Closes every circuit breaker, so that what one test broke does not keep the next one from its model."""
+    runtime: dict[str, Any] = msgspec.json.decode((platform.folder / "runtime.json").read_bytes())
+    seed = Path(runtime["credentials"]["operator"]).read_text().strip()  # noqa: ASYNC240 - a test's own file
+    connection = await connect(runtime["nats"], "operator", nkey_seed=seed)
+    try:
+        bucket = Bucket(connection, s.KV_BREAKERS)
+        found: list[Breaker] = []
+        watch = bucket.watch(lambda entry: found.append(codec.state.decode(entry.value)))  # pyright: ignore[reportArgumentType]
+        await watch.start()
+        await watch.stop()
+        for breaker in {one.model: one for one in found}.values():
+            if breaker.failures_ms or breaker.open_until_ms:
+                await bucket.put(s.state_key(breaker.model), codec.encode(Breaker(model=breaker.model)))
+    finally:
+        await connection.close()
 
 
 def _config_file(folder: Path) -> Path:

@@ -48,7 +48,7 @@ POSSIBLE_SPEND_ROWS_MAX = 4_000  # what one PossibleSpendReply holds
 class Questions:
     """Answers what other services ask of billing."""
 
-    def __init__(self, store: Store, directory: Directory, tiers: Collection[str]) -> None:
+    def __init__(self, store: Store, directory: Directory, tiers: Callable[[], Collection[str]]) -> None:
         self._store = store
         self._directory = directory
         self._tiers = tiers
@@ -96,8 +96,9 @@ class Questions:
     async def create_tenant(self, asked: TenantCreate) -> TenantsReply:
         """Creates a tenant without keys."""
         _check_tenant(asked.tenant)
-        if asked.tier not in self._tiers:
-            raise _invalid("tier", f"{asked.tier[:40]!r} is no tier; accepted: {', '.join(self._tiers)}")
+        tiers = self._tiers()
+        if asked.tier not in tiers:
+            raise _invalid("tier", f"{asked.tier[:40]!r} is no tier; accepted: {', '.join(tiers)}")
         tenant = await self._directory.create_tenant(asked.tenant, asked.tier)
         return TenantsReply(tenants=[keys.tenant_row(tenant)])
 

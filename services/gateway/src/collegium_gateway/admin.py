@@ -22,7 +22,7 @@ from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 from collegium_gateway.replies import json_reply
 from collegium_gateway.requests import decode_key, decode_tenant, parse
-from collegium_gateway.views import rfc3339
+from collegium_gateway.views import breaker_view, rfc3339
 
 R = TypeVar("R", bound=Message)
 
@@ -124,6 +124,7 @@ class AdminDoor:
                     "input_usd_per_mtok": picos_to_usd(model.price.input_picos * 1_000_000),
                     "output_usd_per_mtok": picos_to_usd(model.price.output_picos * 1_000_000),
                 },
+                "breaker": breaker_view(self._directory.breakers.get(model.name), self._platform.now_ms()),
                 "scores": scores.get(model.name, []),
             }
             for model in self._directory.models

@@ -21,6 +21,7 @@ from collegium_contracts.messages import (
     SettledMessage,
     TaskAccepted,
     TaskDispatched,
+    TaskRef,
     TaskSubmitted,
     TokenChunk,
 )
@@ -33,9 +34,10 @@ from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
 from collegium_gateway.healing import TextStream
 from collegium_gateway.principal import Principal
+from collegium_gateway.queueing import QueueLook
 from collegium_gateway.readmodel import TERMINAL, State
 from collegium_gateway.store import TaskStore
-from collegium_gateway.views import TaskView, open_view, settled_view, task_view
+from collegium_gateway.views import TaskView, open_view, queued_view, settled_view, task_view
 from collegium_gateway.waiting import Waiting
 
 log = structlog.get_logger(__name__)
@@ -60,6 +62,7 @@ class Tasks:
         self._directory = directory
         self._waiting = waiting
         self._store = store
+        self.queue = QueueLook(platform)
 
     def prepare(self, principal: Principal, asked: Asked, *, waits: bool) -> TaskSubmitted:
         """Checks a request and returns the message that will be stored; raises ApiError."""
@@ -153,7 +156,7 @@ class Tasks:
             failpoint("gateway.before-accepted")
             await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
             if future is None:
-                return open_view(task, "submitted")
+                return await self._behind_others(task)
             try:
                 async with asyncio.timeout(wait_seconds):
                     return settled_view(await future, self._platform.keyring)
@@ -161,6 +164,23 @@ class Tasks:
                 return open_view(task, "submitted")
         finally:
             self._waiting.end(task.id)
+
+    async def _behind_others(self, task: TaskRef) -> TaskView:
+        """Returns a task that was just accepted, with its place behind what waits of its tenant."""
+        view = open_view(task, "submitted")
+        reply = await self.queue.of_tenant(task.tenant)
+        if reply is None or not reply.queued:
+            return view
+        return queued_view(view, reply.queued + 1, self.queue.age_ms(reply), reply.wait_seconds)
+
+    async def _place(self, view: TaskView, tenant: str) -> TaskView:
+        """Adds to an open task where it stands in the queue."""
+        if view.state != "submitted":
+            return view
+        reply = await self.queue.of_task(tenant, view.id)
+        if reply is None or not reply.position:
+            return view
+        return queued_view(view, reply.position, self.queue.age_ms(reply), reply.wait_seconds)
 
     async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop) -> None:
         task = submitted.task
@@ -192,7 +212,7 @@ class Tasks:
         view = await self.find(principal.tenant, task_id)
         if view is None:
             raise ApiError("not_found", f"there is no task {task_id!r}", param="id")
-        return view
+        return await self._place(view, principal.tenant)
 
     async def find(self, tenant: str, task_id: str) -> TaskView | None:
         """Returns a tenant's task, or none."""
