@@ -83,6 +83,7 @@ ERRORS: dict[str, ErrorKind] = {
     "deadline_in_past": _INVALID,
     "unsupported_plan": _INVALID,
     "unsupported_option": _INVALID,
+    "callback_address_refused": _INVALID,
     "missing_api_key": _AUTH,
     "invalid_api_key": _AUTH,
     "revoked_api_key": _AUTH,

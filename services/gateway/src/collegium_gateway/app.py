@@ -26,6 +26,10 @@ from collegium_gateway.projection import Projection
 from collegium_gateway.store import TaskStore
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.waiting import Waiting
+from collegium_gateway.webhook_client import WebhookClient
+from collegium_gateway.webhook_door import WebhookDoor
+from collegium_gateway.webhook_sender import WebhookSender
+from collegium_gateway.webhook_store import WebhookStore
 
 if TYPE_CHECKING:
     from collegium_gateway.grpc import GrpcDoor
@@ -48,6 +52,7 @@ class GatewayApp:
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._read_model: EventLoop[JourneyMessage] | None = None
+        self._sender: WebhookSender | None = None
         self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
@@ -61,11 +66,15 @@ class GatewayApp:
         await self._directory.start()
         await self._waiting.start()
         self.tasks = Tasks(platform, self._directory, self._waiting, self._store)
+        webhooks = WebhookStore(self._pool, platform.keyring)
+        client = WebhookClient(allow_private=platform.settings.webhooks.allow_private_addresses)
+        self._sender = WebhookSender(platform, self._store, webhooks, client)
+        await self._sender.start()
         self._read_model = EventLoop(
             platform.connection,
             consumer("read-model"),
             codec.journey,
-            Projection(platform, self._store).handle,
+            Projection(platform, self._store, self._sender.wake).handle,
             platform.dead_letters,
             linger_seconds=READ_MODEL_LINGER_SECONDS,
         )
@@ -76,6 +85,7 @@ class GatewayApp:
             ChatDoor(platform, self._directory, self.tasks),
             TaskDoor(platform, self._directory, self.tasks),
             AdminDoor(platform, self._directory),
+            WebhookDoor(platform, self._directory, webhooks),
             self.readiness,
         )
         await self._listen(door)
@@ -119,6 +129,8 @@ class GatewayApp:
             await self._serving
         if self._read_model is not None:
             await self._read_model.stop()
+        if self._sender is not None:
+            await self._sender.stop()
         await self._waiting.stop()
         await self._directory.stop()
         if self._pool is not None:

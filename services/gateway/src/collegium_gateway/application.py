@@ -28,8 +28,10 @@ from collegium_contracts.messages import (
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
+from yarl import URL
 
 from collegium_gateway.admission import Asked, submission
+from collegium_gateway.callbacks import check_url, receiver_of
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
 from collegium_gateway.healing import TextStream
@@ -66,6 +68,8 @@ class Tasks:
 
     def prepare(self, principal: Principal, asked: Asked, *, waits: bool) -> TaskSubmitted:
         """Checks a request and returns the message that will be stored; raises ApiError."""
+        if asked.callback_url is not None:
+            check_url(asked.callback_url, allow_private=self._platform.settings.webhooks.allow_private_addresses)
         now = self._platform.now_ms()
         return submission(
             asked,
@@ -144,15 +148,20 @@ class Tasks:
             )
         return Piece(text=rest, model=settled.model, settled=settled)
 
-    async def submit(self, submitted: TaskSubmitted, hop: Hop, *, wait_seconds: float = 0) -> TaskView:
-        """Submits a task for later and returns its view; with ``wait_seconds``, waits that long for it to settle."""
+    async def submit(
+        self, submitted: TaskSubmitted, hop: Hop, *, wait_seconds: float = 0, callback_url: str | None = None
+    ) -> TaskView:
+        """Submits a task for later and returns its view; with ``wait_seconds``, waits that long for it to settle.
+
+        ``callback_url`` is what :meth:`prepare` was asked for; it is told of with the acceptance, and nowhere else.
+        """
         task = submitted.task
         now = self._platform.now_ms()
         wait_until = now + int(wait_seconds * 1000)
         future = self._waiting.begin(task, wait_until_ms=wait_until) if task.reply else None
         try:
             await self._store_submitted(submitted, hop)
-            accepted = TaskAccepted(task=task, at_ms=now)
+            accepted = self._accepted(task, now, callback_url)
             failpoint("gateway.before-accepted")
             await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
             if future is None:
@@ -164,6 +173,16 @@ class Tasks:
                 return open_view(task, "submitted")
         finally:
             self._waiting.end(task.id)
+
+    def _accepted(self, task: TaskRef, now_ms: int, callback_url: str | None) -> TaskAccepted:
+        if callback_url is None:
+            return TaskAccepted(task=task, at_ms=now_ms)
+        return TaskAccepted(
+            task=task,
+            at_ms=now_ms,
+            callback=self._platform.keyring.seal(task.tenant, callback_url.encode()),
+            callback_receiver=receiver_of(task.tenant, URL(callback_url)),
+        )
 
     async def _behind_others(self, task: TaskRef) -> TaskView:
         """Returns a task that was just accepted, with its place behind what waits of its tenant."""

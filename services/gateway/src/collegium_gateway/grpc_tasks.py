@@ -62,7 +62,10 @@ class TaskService(TasksServicer):
             if call.hop.sampled:
                 describe(call.hop, submitted)
             await call.accept(submitted.task.id)
-            return replies.task(await self._tasks.submit(submitted, call.hop, wait_seconds=wait_seconds))
+            view = await self._tasks.submit(
+                submitted, call.hop, wait_seconds=wait_seconds, callback_url=asked.callback_url
+            )
+            return replies.task(view)
 
         return await self._calls.run(context, SUBMIT, work)
 

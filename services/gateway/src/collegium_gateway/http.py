@@ -25,6 +25,7 @@ from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
 from collegium_gateway.replies import json_reply
 from collegium_gateway.tasks import TaskDoor
+from collegium_gateway.webhook_door import WebhookDoor
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,7 @@ class HttpDoor:
         chat: ChatDoor,
         tasks: TaskDoor,
         admin: AdminDoor,
+        webhooks: WebhookDoor,
         readiness: Callable[[], dict[str, bool]],
     ) -> None:
         self._platform = platform
@@ -53,6 +55,7 @@ class HttpDoor:
                 Route("/v1/models", self._models),
                 *tasks.routes(),
                 *admin.routes(),
+                *webhooks.routes(),
                 Route("/health/live", self._live),
                 Route("/health/ready", self._ready),
                 Route("/metrics", self._metrics),

@@ -71,7 +71,7 @@ class TaskDoor:
             submitted = self._tasks.prepare(principal, asked, waits=wait_seconds > 0)
             if hop.sampled:
                 describe(hop, submitted)
-            view = await self._tasks.submit(submitted, hop, wait_seconds=wait_seconds)
+            view = await self._tasks.submit(submitted, hop, wait_seconds=wait_seconds, callback_url=asked.callback_url)
         status = 200 if view.state in TERMINAL else 202
         headers = {
             "x-request-id": asgi.request_id(request.scope),
