@@ -170,6 +170,10 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_MODELS, writers=("router",), readers=("gateway", "worker-pool", "evolution")),
     Bucket(name=s.KV_POLICY, writers=("evolution",), readers=("router", "gateway")),
     Bucket(name=s.KV_OWNERS, writers=("router",), readers=("router",)),
+    # Some three million keys a day; beyond it a request with a key is refused, and one without goes on.
+    Bucket(
+        name=s.KV_IDEMPOTENCY, writers=("gateway",), readers=("gateway",), ttl_seconds=DAY_SECONDS, max_bytes=1024 * MB
+    ),
 )
 
 

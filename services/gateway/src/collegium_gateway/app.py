@@ -20,9 +20,14 @@ from collegium_store import open_pool
 from collegium_gateway.admin import AdminDoor
 from collegium_gateway.application import Tasks
 from collegium_gateway.chat import ChatDoor
+from collegium_gateway.claimbook import ClaimBook
 from collegium_gateway.directory import Directory
+from collegium_gateway.following import Following
 from collegium_gateway.http import HttpDoor
+from collegium_gateway.keyed_replies import KeyedReplies
+from collegium_gateway.keyed_tasks import KeyedTasks
 from collegium_gateway.projection import Projection
+from collegium_gateway.sealing import Sealer
 from collegium_gateway.store import TaskStore
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.waiting import Waiting
@@ -48,6 +53,7 @@ class GatewayApp:
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._read_model: EventLoop[JourneyMessage] | None = None
+        self._following: Following | None = None
         self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
@@ -70,18 +76,24 @@ class GatewayApp:
             linger_seconds=READ_MODEL_LINGER_SECONDS,
         )
         self._read_model.start()
+        self._following = Following(platform, self._store)
+        book = ClaimBook(platform)
+        keyed = KeyedTasks(platform, self.tasks, book, self._following)
+        key = platform.settings.encryption.key
+        replies = KeyedReplies(book, Sealer(platform.data_dir, key.reveal() if key else None))
         door = HttpDoor(
             platform,
             self._directory,
-            ChatDoor(platform, self._directory, self.tasks),
-            TaskDoor(platform, self._directory, self.tasks),
+            ChatDoor(platform, self._directory, self.tasks, keyed),
+            TaskDoor(platform, self._directory, self.tasks, keyed),
             AdminDoor(platform, self._directory),
             self.readiness,
+            replies,
         )
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it
 
-        self.grpc = GrpcDoor(platform, self._directory, self.tasks, self.readiness)
+        self.grpc = GrpcDoor(platform, self._directory, self.tasks, keyed, replies, self.readiness)
         await self.grpc.start()
 
     async def _listen(self, door: HttpDoor) -> None:
@@ -120,6 +132,8 @@ class GatewayApp:
         if self._read_model is not None:
             await self._read_model.stop()
         await self._waiting.stop()
+        if self._following is not None:
+            self._following.stop()
         await self._directory.stop()
         if self._pool is not None:
             await self._pool.close()

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
-import msgspec
 import structlog
 from collegium_bus.errors import BusError
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
-from collegium_contracts.errors import ContractError
 from collegium_contracts.messages import (
     CancelRequested,
     SettledMessage,
     TaskAccepted,
     TaskDispatched,
     TaskSubmitted,
-    TokenChunk,
 )
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
@@ -30,7 +27,7 @@ from collegium_telemetry.tracing import Hop
 from collegium_gateway.admission import Asked, submission
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
-from collegium_gateway.healing import TextStream
+from collegium_gateway.livetext import LiveText, Piece
 from collegium_gateway.principal import Principal
 from collegium_gateway.readmodel import TERMINAL, State
 from collegium_gateway.store import TaskStore
@@ -42,13 +39,7 @@ log = structlog.get_logger(__name__)
 CANCEL_WAIT_SECONDS = 3.0
 CANCEL_POLL_SECONDS = 0.02
 
-
-class Piece(msgspec.Struct, frozen=True):
-    """One step of a streamed answer: text to pass on, or the settled message that ends it."""
-
-    text: str = ""
-    model: str = ""
-    settled: SettledMessage | None = None
+Stored = Callable[[], Awaitable[None]]
 
 
 class Tasks:
@@ -73,83 +64,59 @@ class Tasks:
             now_ms=now,
         )
 
-    async def complete(self, submitted: TaskSubmitted, hop: Hop) -> SettledMessage:
-        """Submits a task and returns its terminal message."""
+    async def complete(self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None) -> SettledMessage:
+        """Submits a task and returns its terminal message; ``stored`` is awaited once the task is accepted."""
         future = self._waiting.begin(submitted.task)
         try:
             await self._store_submitted(submitted, hop)
+            if stored is not None:
+                await stored()
             return await future
         finally:
             self._waiting.end(submitted.task.id)
 
-    async def stream(self, submitted: TaskSubmitted, hop: Hop) -> AsyncIterator[Piece]:
+    async def stream(
+        self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None
+    ) -> AsyncGenerator[Piece, None]:
         """Submits a task and yields its text as it comes, then its terminal message.
 
-        When the iterator is closed before its end, the task is canceled for the client that went away.
+        When the iterator is closed before its end, the task is canceled for the client that went away, unless it was
+        submitted under an idempotency key (``stored`` given): that client comes again.
         """
         task = submitted.task
-        queue: asyncio.Queue[TokenChunk | SettledMessage | ApiError] = asyncio.Queue()
-
-        def on_token(_subject: bytes, _reply: bytes, payload: bytes, _block: bytes | None) -> None:
-            try:
-                message = codec.journey.decode(payload)
-            except ContractError:
-                return
-            if isinstance(message, TokenChunk):
-                queue.put_nowait(message)
-
-        def on_settled(future: asyncio.Future[SettledMessage]) -> None:
-            if not future.cancelled():
-                error = future.exception()
-                queue.put_nowait(error if isinstance(error, ApiError) else future.result())
-
         future = self._waiting.begin(task)
-        future.add_done_callback(on_settled)
-        client = self._platform.connection.client
-        sid = client.subscribe_raw(s.token(task.tenant, task.id), on_token)
-        text = TextStream()
+        live = LiveText(self._platform, task)
+        future.add_done_callback(live.settled)
+        live.open()
         try:
             await self._store_submitted(submitted, hop)
+            if stored is not None:
+                await stored()
             while True:
-                item = await queue.get()
-                if isinstance(item, ApiError):
-                    raise item
-                if not isinstance(item, TokenChunk):
-                    yield self._last_piece(item, text)
+                piece = await live.next()
+                yield piece
+                if piece.settled is not None:
                     return
-                plain = self._platform.keyring.open(task.tenant, item.text).decode(errors="replace")
-                if new := text.chunk(item.attempt, item.delivery, item.number, plain):
-                    yield Piece(text=new, model=item.model)
         except (GeneratorExit, asyncio.CancelledError):
-            await self._request_cancel(task.tenant, task.id, "client_disconnected")
+            if stored is None:
+                await self._request_cancel(task.tenant, task.id, "client_disconnected")
             raise
         finally:
-            client.unsubscribe_raw(sid)
+            live.close()
             self._waiting.end(task.id)
             future.cancel()
 
-    def _last_piece(self, settled: SettledMessage, text: TextStream) -> Piece:
-        view = settled_view(settled, self._platform.keyring)
-        rest = text.complete(view.output or "")
-        if rest is None:
-            raise ApiError(
-                "upstream_cut",
-                f"task {settled.task.id} was answered by a second try whose text differs from what was streamed;"
-                f" read it at /v1/tasks/{settled.task.id}",
-                task_id=settled.task.id,
-            )
-        return Piece(text=rest, model=settled.model, settled=settled)
-
-    async def submit(self, submitted: TaskSubmitted, hop: Hop, *, wait_seconds: float = 0) -> TaskView:
+    async def submit(
+        self, submitted: TaskSubmitted, hop: Hop, *, wait_seconds: float = 0, stored: Stored | None = None
+    ) -> TaskView:
         """Submits a task for later and returns its view; with ``wait_seconds``, waits that long for it to settle."""
         task = submitted.task
-        now = self._platform.now_ms()
-        wait_until = now + int(wait_seconds * 1000)
+        wait_until = self._platform.now_ms() + int(wait_seconds * 1000)
         future = self._waiting.begin(task, wait_until_ms=wait_until) if task.reply else None
         try:
-            await self._store_submitted(submitted, hop)
-            accepted = TaskAccepted(task=task, at_ms=now)
-            await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
+            await self.accept(submitted, hop, announce=True)
+            if stored is not None:
+                await stored()
             if future is None:
                 return open_view(task, "submitted")
             try:
@@ -159,6 +126,14 @@ class Tasks:
                 return open_view(task, "submitted")
         finally:
             self._waiting.end(task.id)
+
+    async def accept(self, submitted: TaskSubmitted, hop: Hop, *, announce: bool) -> None:
+        """Stores a task; ``announce`` also tells that it was accepted, so that it is found before it has begun."""
+        task = submitted.task
+        await self._store_submitted(submitted, hop)
+        if announce:
+            accepted = TaskAccepted(task=task, at_ms=self._platform.now_ms())
+            await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
 
     async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop) -> None:
         task = submitted.task
