@@ -49,7 +49,7 @@ _IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": PARAM,
     "in": "header",
     "required": False,
-    "description": "The same key and body give the same answer and one charge, for a day; another body is refused (409).",
+    "description": "The same key and body give the same answer and one charge for a day; another body gives 409.",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS, "pattern": "^[ -~]+$"},
 }
 # Parts that pass through as they came have no schema of their own in the structs.
