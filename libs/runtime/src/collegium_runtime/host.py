@@ -12,7 +12,7 @@ import importlib
 import os
 import signal
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -32,7 +32,7 @@ from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing, setup
 
 from collegium_runtime.admin import AdminServer
-from collegium_runtime.platform import App, Build, Platform
+from collegium_runtime.platform import App, Build, Door, Platform
 from collegium_runtime.runtime_file import Runtime
 
 log = structlog.get_logger(__name__)
@@ -48,6 +48,23 @@ class Hosted(msgspec.Struct, frozen=True, kw_only=True):
     platform: Platform
     app: App
     admin: AdminServer
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs in this process and where: admin ports by service, addresses by door (``http``, ``grpc``)."""
+
+    pid: int
+    admin_ports: dict[str, int]
+    addresses: dict[str, str]
+
+
+def _started(hosted: Sequence[Hosted]) -> Started:
+    addresses: dict[str, str] = {}
+    for one in hosted:
+        if isinstance(one.app, Door):
+            addresses.update(one.app.addresses())
+    ports = {one.platform.service: one.admin.port for one in hosted}
+    return Started(pid=os.getpid(), admin_ports=ports, addresses=addresses)
 
 
 async def start_service(service: Service, settings: Settings, runtime: Runtime, *, admin_port: int = 0) -> Hosted:
@@ -146,8 +163,9 @@ async def run(
     *,
     admin_ports: dict[str, int] | None = None,
     report: Path | None = None,
+    on_started: Callable[[Started], None] | None = None,
 ) -> None:
-    """Runs services until SIGTERM or SIGINT; writes ``report`` (pid and admin ports, JSON) when all are started."""
+    """Runs services until SIGTERM or SIGINT; once all are started, writes ``report`` and calls ``on_started``."""
     configure_logging(services[0] if len(services) == 1 else "collegium")
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -158,12 +176,14 @@ async def run(
         for service in services:
             port = (admin_ports or {}).get(service, 0)
             hosted.append(await start_service(service, settings, runtime, admin_port=port))
-        ports = {one.platform.service: one.admin.port for one in hosted}
-        log.info("services ready", services=list(services), admin_ports=ports)
+        started = _started(hosted)
+        log.info("services ready", services=list(services), admin_ports=started.admin_ports)
         if report is not None:
             draft = report.with_suffix(".new")
-            draft.write_bytes(msgspec.json.encode({"pid": os.getpid(), "admin_ports": ports}))
+            draft.write_bytes(msgspec.json.encode(started))
             draft.replace(report)
+        if on_started is not None:
+            on_started(started)
         await stopping.wait()
     finally:
         # In reverse, so that doors close before what they lean on.

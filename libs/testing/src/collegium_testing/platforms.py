@@ -54,6 +54,20 @@ def configuration(
     }
 
 
+class ServedProcess:
+    """A running ``collegium serve``: its process and its ready line."""
+
+    def __init__(self, process: subprocess.Popen[str], ready: dict[str, Any]) -> None:
+        self.process = process
+        self.ready = ready
+
+    @property
+    def http(self) -> str:
+        """Its HTTP door, where it has one."""
+        address: str = self.ready["http"]
+        return address
+
+
 class PlatformProcess:
     """A running ``collegium up``: its ready line, and ways to end it well or badly."""
 
@@ -87,6 +101,26 @@ class PlatformProcess:
         finally:
             self._close()
 
+    @contextlib.contextmanager
+    def serving(self, service: str) -> Generator[ServedProcess]:
+        """One more replica of a service, in a process of its own that joins this platform; free ports."""
+        errors = self.folder.parent / f"{self.folder.name}.serve.log"
+        command = [sys.executable, "-m", "collegium_cli", "serve", service, "--json", "--data", str(self.folder)]
+        command += ["--config", str(_config_of(self.folder)), "--http-port", "0", "--grpc-port", "0"]
+        with errors.open("ab") as log:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603 - our own
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if line.startswith('{"ready":'):
+                    yield ServedProcess(process, msgspec.json.decode(line))
+                    return
+            raise RuntimeError(f"{service} did not start:\n{errors.read_text()[-4000:]}")
+        finally:
+            process.terminate()
+            process.wait(STOP_SECONDS)
+            process.stdout.close()
+
     def kill_everything(self) -> None:
         """Kills the supervisor and all its children at once, as a crash of the machine's user session would."""
         pids = {self.process.pid, *self.pids().values()}
@@ -101,10 +135,14 @@ class PlatformProcess:
             self.process.stdout.close()
 
 
+def _config_of(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}.yaml"
+
+
 def start_platform(folder: Path, config: Mapping[str, Any]) -> PlatformProcess:
     """Runs ``collegium up`` on a folder until it is ready; raises RuntimeError with its log where it is not."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder.parent / f"{folder.name}.yaml"
+    file = _config_of(folder)
     file.write_bytes(msgspec.json.encode(config))
     errors = folder.parent / f"{folder.name}.up.log"
     with errors.open("ab") as log:

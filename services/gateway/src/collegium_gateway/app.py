@@ -146,6 +146,18 @@ class GatewayApp:
             "directory": self._directory.ready,
         }
 
+    def addresses(self) -> dict[str, str]:
+        """Where both doors listen, once they do."""
+        http, grpc = self._platform.settings.http, self._platform.settings.grpc
+        found = {"http": f"http://{_bracketed(http.host)}:{self.port}"}
+        if self.grpc is not None:
+            found["grpc"] = f"{_bracketed(grpc.host)}:{self.grpc.port}"
+        return found
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
 
 class _Server(uvicorn.Server):
     """Uvicorn without its own signal handling: the host drains."""

@@ -71,6 +71,8 @@ class KeyedReplies:
         """
         key = checked_key(asking.key)
         asked = fingerprint(key, asking.method, asking.path, asking.body)
+        # Before anything is done: a reply that cannot be sealed could not be kept.
+        self._sealer.prepare()
         begun = await self._book.begin(principal.tenant, key, asked, FOR_REPLIES)
         if not begun.held:
             return self._open(begun, principal), True

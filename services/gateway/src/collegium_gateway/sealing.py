@@ -34,15 +34,15 @@ class Sealer:
 
     def seal(self, plain: bytes, bound_to: str) -> Envelope:
         """Seals bytes for one place."""
-        cipher = self._ready()
+        cipher = self.prepare()
         nonce = os.urandom(_NONCE_BYTES)
         return Envelope(self._key_id, nonce, cipher.encrypt(nonce, plain, bound_to.encode()))
 
     def open(self, envelope: Envelope, bound_to: str) -> bytes:
         """Opens an envelope; raises UnknownKeyError for another key, another place, or altered bytes."""
-        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - see _ready
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - see prepare
 
-        cipher = self._ready()
+        cipher = self.prepare()
         if envelope.key_id != self._key_id:
             raise UnknownKeyError(f"sealed with key {envelope.key_id!r}; set encryption.key alike on every gateway")
         try:
@@ -50,7 +50,8 @@ class Sealer:
         except InvalidTag:
             raise UnknownKeyError("the sealed bytes were altered, or belong elsewhere") from None
 
-    def _ready(self) -> AESGCM:
+    def prepare(self) -> AESGCM:
+        """Makes the key ready, and raises OSError where its file can be neither read nor made."""
         if self._cipher is None:
             # Loaded at the first use: it costs a fiftieth of a second, and most gateways never seal.
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
