@@ -281,6 +281,25 @@ async def test_a_cancel_again_gets_the_first_reply(caller: Caller):
     assert (kept.code, (await caller.post(path, b"", "other")).replayed) == ("task_terminal", True)
 
 
+async def test_a_defect_is_told_as_one_and_leaves_the_key_free(caller: Caller, monkeypatch: pytest.MonkeyPatch):
+    app = caller.platform.app("gateway")
+
+    async def broken(*_arguments: Any) -> Any:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(app.tasks, "cancel", broken)
+        refused = await caller.post("/v1/tasks/x/cancel", b"", "k")
+    assert (refused.status, refused.code) == (500, "internal_error")
+    assert (await caller.post("/v1/tasks/y/cancel", b"", "k")).code == "not_found"
+
+
+async def test_a_routed_post_needs_a_right_key_of_ours_first(caller: Caller):
+    refused = await caller.post("/v1/tasks/x/cancel", b"", "k", Authorization="Bearer nobody")
+    assert (refused.status, refused.code) == (401, "invalid_api_key")
+    assert refused.headers["x-request-id"]
+
+
 def text_of(answer: Answer) -> str:
     events = [line.removeprefix("data: ") for line in answer.body.decode().split("\n\n") if line]
     assert events.pop() == "[DONE]"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
+import structlog
 from collegium_runtime.platform import Platform
 
 from collegium_gateway import asgi
@@ -17,6 +18,8 @@ from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import REPLAYED
 from collegium_gateway.keyed_replies import KeyedReplies, Reply
 from collegium_gateway.keyed_tasks import Asking
+
+log = structlog.get_logger(__name__)
 
 REPLAYED_HEADER: Final = (REPLAYED.encode(), b"true")
 # Each response has its own.
@@ -36,33 +39,35 @@ class KeyedPosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, key: str) -> None:
         """Answers one POST."""
-        defect: Exception | None = None
         try:
-            principal = self._directory.keys.authenticate(asgi.header(scope, b"authorization"))
-            body = await asgi.read_body(scope, receive, self._max_body_bytes)
-            path: str = scope["path"]
-            if query := scope["query_string"]:
-                path = f"{path}?{query.decode('latin-1')}"
-
-            async def work() -> Reply:
-                nonlocal defect
-                reply, defect = await _run(self._routes, scope, body, receive)
-                return reply
-
-            reply, replayed = await self._replies.answer(principal, Asking(key, "POST", path, body), work)
+            reply, replayed = await self._answer(scope, receive, key)
         except ApiError as error:
             await asgi.send_error(send, error)
+            return
+        except Exception as error:  # the routes' own last line of defence lies below this layer
+            log.error("keyed request failed", path=scope["path"], exc_info=error)
+            await asgi.send_error(send, ApiError("internal_error", "the gateway failed on this request; see its log"))
             return
         headers = [*reply.headers, *([REPLAYED_HEADER] if replayed else [])]
         headers.append((b"content-length", b"%d" % len(reply.body)))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
-        if defect is not None:
-            raise defect
+
+    async def _answer(self, scope: Scope, receive: Receive, key: str) -> tuple[Reply, bool]:
+        principal = self._directory.keys.authenticate(asgi.header(scope, b"authorization"))
+        body = await asgi.read_body(scope, receive, self._max_body_bytes)
+        path: str = scope["path"]
+        if query := scope["query_string"]:
+            path = f"{path}?{query.decode('latin-1')}"
+
+        async def work() -> Reply:
+            return await _run(self._routes, scope, body, receive)
+
+        return await self._replies.answer(principal, Asking(key, "POST", path, body), work)
 
 
-async def _run(routes: AsgiApp, scope: Scope, body: bytes, receive: Receive) -> tuple[Reply, Exception | None]:
-    """Runs the routes on a body that was read, and returns what they sent; a defect comes with its reply."""
+async def _run(routes: AsgiApp, scope: Scope, body: bytes, receive: Receive) -> Reply:
+    """Runs the routes on a body that was read, and returns what they sent."""
     unread: list[bytes] = [body]
     status = 500
     headers: Headers = []
@@ -81,11 +86,9 @@ async def _run(routes: AsgiApp, scope: Scope, body: bytes, receive: Receive) -> 
         else:
             parts.append(message.get("body", b""))
 
-    defect: Exception | None = None
     try:
         await routes(scope, receive_body, take_down)
-    except Exception as error:  # the routes answer a defect and then raise it, for the server's log
+    except Exception:  # the routes log and answer a defect, and then raise it for a server that would log it again
         if not parts:
             raise
-        defect = error
-    return Reply(status, headers, b"".join(parts)), defect
+    return Reply(status, headers, b"".join(parts))
