@@ -50,6 +50,9 @@ def _platform(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[rep
     serve.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     migrate = _add(verbs, "migrate", "Applies stream declarations and database migrations.", _migrate)
     migrate.add_argument("--dry-run", action="store_true")
+    migrate.add_argument(
+        "--replicas", type=int, choices=[1, 3, 5], default=1, help="copies of each stream in a cluster; never lowered"
+    )
     migrate.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
     migrate.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     _add(verbs, "check", "Validates the configuration and reaches every dependency.", _check)
@@ -141,14 +144,18 @@ def _serve(options: argparse.Namespace) -> int:
     from collegium_cli.serve import ServeOptions, serve
 
     ports = {service or options.services[0]: port for service, port in options.admin_port}
+    overrides = _port_overrides(options)
     return serve(
-        settings_of(options.config, options.data, _port_overrides(options)),
+        settings_of(options.config, options.data, overrides),
         ServeOptions(
             services=options.services,
             admin_ports=ports,
             report=options.report,
             parent=options.parent,
             as_json=options.json,
+            overrides=overrides,
+            config=options.config,
+            data=options.data,
         ),
     )
 
@@ -156,7 +163,13 @@ def _serve(options: argparse.Namespace) -> int:
 def _migrate(options: argparse.Namespace) -> int:
     from collegium_cli.serve import MigrateOptions, migrate
 
-    chosen = MigrateOptions(dry_run=options.dry_run, as_json=options.json, wait=options.wait, parent=options.parent)
+    chosen = MigrateOptions(
+        dry_run=options.dry_run,
+        as_json=options.json,
+        wait=options.wait,
+        parent=options.parent,
+        replicas=options.replicas,
+    )
     return migrate(settings_of(options.config, options.data), chosen)
 
 

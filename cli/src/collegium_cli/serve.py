@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -12,20 +13,22 @@ import msgspec
 from collegium_bus.errors import BusError
 from collegium_contracts.journey import SERVICES, Service
 from collegium_runtime import host
+from collegium_runtime.failpoints import FailpointSettingError
 from collegium_runtime.runtime_file import Runtime
 from collegium_servers.model_process import die_with_parent
 from collegium_settings import Settings
 from collegium_settings.secret import mask_text
 from collegium_store import StoreError
 
-from collegium_cli.environment import quiet_libraries, runtime_of
+from collegium_cli.environment import quiet_libraries, read_settings, runtime_of
 
 HOST_ERROR = 1
-_REFUSALS = (BusError, StoreError, asyncpg.PostgresError, OSError)
+_REFUSALS = (BusError, StoreError, asyncpg.PostgresError, OSError, FailpointSettingError)
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line said: services, admin ports, where to report, and the process to end with.
+    """What the command line said: services, admin ports, where to report, the process to end with, and ``overrides``
+    of the configuration, in the environment's words.
 
     Whoever asks for a report reads that; else a line on standard output says that the services are ready, and where.
     """
@@ -35,6 +38,9 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     report: Path | None = None
     parent: int | None = None
     as_json: bool = False
+    overrides: dict[str, str] = {}
+    config: Path | None = None
+    data: Path | None = None
 
 
 class MigrateOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +49,7 @@ class MigrateOptions(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     as_json: bool = False
     wait: bool = False
+    replicas: int = 1
     parent: int | None = None
 
 
@@ -73,6 +80,7 @@ def serve(settings: Settings, options: ServeOptions) -> int:
         runtime,
         admin_ports=options.admin_ports,
         report=options.report,
+        configuration=_followed(options),
         on_started=tell if options.report is None else None,
     )
     try:
@@ -93,6 +101,12 @@ def ready_line(started: host.Started, *, as_json: bool) -> str:
     return f"ready: {'; '.join([*doors, 'admin ports ' + ', '.join(admin)])}"
 
 
+def _followed(options: ServeOptions) -> tuple[Path, Callable[[], Settings]] | None:
+    if options.config is None:
+        return None
+    return options.config, lambda: read_settings(options.config, options.data, options.overrides)
+
+
 def migrate(settings: Settings, options: MigrateOptions) -> int:
     """Applies stream declarations and database migrations; prints what was done, a line each."""
     if options.parent is not None:
@@ -108,7 +122,7 @@ def migrate(settings: Settings, options: MigrateOptions) -> int:
         return 2
 
     async def run() -> list[str]:
-        done = await schema.apply_topology(settings, runtime, dry_run=options.dry_run)
+        done = await schema.apply_topology(settings, runtime, replicas=options.replicas, dry_run=options.dry_run)
         return done + await schema.apply_schemas(settings.database.url or runtime.database, dry_run=options.dry_run)
 
     try:

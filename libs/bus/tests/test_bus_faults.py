@@ -196,7 +196,7 @@ async def test_a_purge_that_the_broker_refuses_is_tried_again(bus, monkeypatch):
         return await ask(to, body, **more)
 
     monkeypatch.setattr(bus.connection, "api", refusing)
-    shard = IngressShard(bus.connection, 3, lambda one: shard.finish(one))  # noqa: PLW0108 - itself
+    shard = IngressShard(bus.connection, 3, lambda one: shard.finish(one.subject, one.sequence))
     shard.start()
 
     async def gone() -> bool:

@@ -32,6 +32,9 @@ PRIORITY = st.sampled_from(["high", "normal", "low"])
 # Each builder with what it takes, the hop that its subjects belong to, and what reading them back must tell.
 BUILDERS = {
     "task.submitted.<priority>.<shard>.<tenant>": (s.task_submitted, PRIORITY, st.sampled_from(ids.SHARDS), TOKEN),
+    "task.more.<priority>.<shard>.<tenant>": (s.task_more, PRIORITY, st.sampled_from(ids.SHARDS), TOKEN),
+    "capacity.<pool>.<worker>": (s.capacity, TOKEN, TOKEN),
+    "attempt.<tenant>.<task>.<n>.retried.<try>": (s.attempt_retried, TOKEN, TASK, SMALL, SMALL),
     "work.<pool>.<priority>": (s.work, TOKEN, PRIORITY),
     "attempt.<tenant>.<task>.<n>.started.<delivery>": (s.attempt_started, TOKEN, TASK, SMALL, SMALL),
     "attempt.<tenant>.<task>.<n>.ended": (s.attempt_ended, TOKEN, TASK, SMALL),
@@ -88,13 +91,15 @@ def test_what_a_builder_makes_belongs_to_its_hop_and_its_stream_alone(data):
 
 @given(TOKEN, TASK, SMALL, SMALL)
 def test_a_subject_of_events_reads_back(tenant, task, number, delivery):
-    assert s.parse_event(s.attempt_started(tenant, task, number, delivery)) == ("started", tenant, task, number)
-    assert s.parse_event(s.attempt_ended(tenant, task, number)) == ("ended", tenant, task, number)
-    assert s.parse_event(s.attempt_discarded(tenant, task, number, delivery)) == ("discarded", tenant, task, number)
-    assert s.parse_event(s.attempt_checkpoint(tenant, task, number)) == ("checkpoint", tenant, task, number)
-    assert s.parse_event(s.task_settled(tenant, task)) == ("settled", tenant, task, 0)
-    assert s.parse_event(s.task_changed(tenant, task)) == ("changed", tenant, task, 0)
-    assert s.parse_event(s.cancel(tenant, task)) == ("cancel", tenant, task, 0)
+    about = (tenant, task, number)
+    assert s.parse_event(s.attempt_started(tenant, task, number, delivery)) == ("started", *about, delivery)
+    assert s.parse_event(s.attempt_ended(tenant, task, number)) == ("ended", *about, 0)
+    assert s.parse_event(s.attempt_retried(tenant, task, number, delivery)) == ("retried", *about, delivery)
+    assert s.parse_event(s.attempt_discarded(tenant, task, number, delivery)) == ("discarded", *about, delivery)
+    assert s.parse_event(s.attempt_checkpoint(tenant, task, number)) == ("checkpoint", *about, 0)
+    assert s.parse_event(s.task_settled(tenant, task)) == ("settled", tenant, task, 0, 0)
+    assert s.parse_event(s.task_changed(tenant, task)) == ("changed", tenant, task, 0, 0)
+    assert s.parse_event(s.cancel(tenant, task)) == ("cancel", tenant, task, 0, 0)
 
 
 @given(st.one_of(st.text(), st.lists(st.sampled_from([*OVERLAPPING_PARTS, "²", "", "*"])).map(".".join)))
@@ -107,8 +112,10 @@ def test_a_digit_that_is_no_number_is_no_attempt():
 
 
 def test_narrow_filters_lie_within_their_hop():
-    assert matches(s.task_submitted_shard(3), s.task_submitted("low", 3, "acme"))
-    assert not matches(s.task_submitted_shard(3), s.task_submitted("low", 2, "acme"))
+    assert matches(s.ingress_shard(3), s.task_submitted("low", 3, "acme"))
+    assert not matches(s.ingress_shard(3), s.task_submitted("low", 2, "acme"))
+    assert matches(s.ingress_shard(3), s.task_more("low", 3, "acme"))
+    assert matches(s.attempt_starts("acme", "t", 1), s.attempt_started("acme", "t", 1, 7))
     assert matches(s.work_pool("general"), s.work("general", "low"))
     assert matches(s.done_replica("gw1"), s.done("gw1", "t"))
     assert not matches(s.done_replica("gw1"), s.done("gw2", "t"))
@@ -222,7 +229,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("task.submitted.normal.1.acme", {"gateway"}),
         ("work.general.high", {"router"}),
         ("attempt.acme.t.1.started.1", {"worker-pool"}),
-        ("attempt.acme.t.1.ended", {"worker-pool"}),
+        ("attempt.acme.t.1.ended", {"worker-pool", "router"}),
         ("attempt.acme.t.1.discarded.1", {"worker-pool"}),
         ("attempt.acme.t.1.checkpoint", {"worker-pool"}),
         ("attempt.acme.t.1.invented", set()),
@@ -241,6 +248,13 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$KV.owners.0", {"router"}),
         ("$KV.idempotency.acme.0", {"gateway"}),
         ("$JS.API.STREAM.PURGE.INGRESS", {"router"}),
+        ("$JS.API.STREAM.MSG.DELETE.INGRESS", {"router"}),
+        ("$KV.breakers.x", {"worker-pool"}),
+        ("$KV.permits.x", {"router"}),
+        ("task.more.normal.1.acme", {"worker-pool"}),
+        ("attempt.acme.t.1.retried.1", {"worker-pool"}),
+        ("capacity.general.w1", {"worker-pool"}),
+        ("svc.router.queue.1", {"gateway"}),
         ("$JS.API.STREAM.PURGE.EVENTS", set()),
         ("$JS.API.STREAM.DELETE.EVENTS", set()),
         ("$JS.API.STREAM.UPDATE.WORK", set()),
@@ -251,7 +265,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$JS.ACK.WORK.pool-general.1.1.1.1.0", {"worker-pool"}),
         ("$JS.ACK.EVENTS.billing.1.1.1.1.0", {"billing"}),
         ("$JS.API.CONSUMER.INFO.EVENTS.verdicts", {"consensus"}),
-        ("_INBOX.gateway.x.r.1", {"billing"}),
+        ("_INBOX.gateway.x.r.1", {"billing", "router"}),
         ("_INBOX.router.x.r.1", {"context"}),
         ("_INBOX.worker-pool.x.r.1", set()),
         ("$SYS.REQ.SERVER.PING", set()),

@@ -11,6 +11,9 @@ from collegium_contracts.journey import BUCKETS, CONSUMERS, HOPS, SERVICES, STRE
 TASK = "tsk_" + "0" * 26
 BUILT = [
     s.task_submitted("high", 3, "acme"),
+    s.task_more("high", 3, "acme"),
+    s.capacity("general", "w1"),
+    s.attempt_retried("acme", TASK, 1, 2),
     s.work("general", "low"),
     s.attempt_started("acme", TASK, 1, 2),
     s.attempt_ended("acme", TASK, 1),
@@ -67,9 +70,9 @@ def test_who_receives_a_stored_hop_has_a_way_to_read_it():
 
 
 def test_event_subjects_read_back():
-    assert s.parse_event(s.attempt_started("acme", TASK, 4, 2)) == ("started", "acme", TASK, 4)
-    assert s.parse_event(s.task_settled("acme", TASK)) == ("settled", "acme", TASK, 0)
-    assert s.parse_event(s.cancel("acme", TASK)) == ("cancel", "acme", TASK, 0)
+    assert s.parse_event(s.attempt_started("acme", TASK, 4, 2)) == ("started", "acme", TASK, 4, 2)
+    assert s.parse_event(s.task_settled("acme", TASK)) == ("settled", "acme", TASK, 0, 0)
+    assert s.parse_event(s.cancel("acme", TASK)) == ("cancel", "acme", TASK, 0, 0)
     assert s.parse_event("task.nonsense") is None
 
 

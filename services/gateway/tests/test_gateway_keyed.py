@@ -219,12 +219,17 @@ async def test_a_claim_that_was_never_stored_is_taken_over_under_its_id(caller: 
     assert caller.calls() == 1
 
 
-async def test_a_task_that_was_stored_before_its_gateway_died_is_not_stored_again(caller: Caller):
+async def test_a_task_that_was_stored_before_its_gateway_died_is_not_stored_again(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+):
     task_id = await caller.leave_claim("k", CHAT, BODY, age_ms=300_000)
     task = await caller.platform.submit("first", id=task_id)
     await caller.platform.settled(task)
+    # Beyond the duplicate window the broker would store a second message; the events of the task forbid to send it.
+    published = counted(caller.platform.hosted("gateway").platform.publisher, monkeypatch)
     again = await caller.post(CHAT, BODY, "k")
     assert (again.status, again.task_id, caller.calls()) == (200, task_id, 1)
+    assert [subject for subject in published if subject.startswith("task.submitted")] == []
 
 
 async def test_a_task_in_hand_is_followed_after_a_takeover(caller: Caller):
@@ -298,6 +303,19 @@ async def test_a_routed_post_needs_a_right_key_of_ours_first(caller: Caller):
     refused = await caller.post("/v1/tasks/x/cancel", b"", "k", Authorization="Bearer nobody")
     assert (refused.status, refused.code) == (401, "invalid_api_key")
     assert refused.headers["x-request-id"]
+
+
+def counted(publisher: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Takes down the subjects of what is published from now on."""
+    subjects: list[str] = []
+    publish = publisher.publish
+
+    async def counting(subject: str, payload: bytes, **options: Any) -> Any:
+        subjects.append(subject)
+        return await publish(subject, payload, **options)
+
+    monkeypatch.setattr(publisher, "publish", counting)
+    return subjects
 
 
 def text_of(answer: Answer) -> str:

@@ -61,6 +61,11 @@ class LeaseHolder:
         """The names held now."""
         return frozenset(self._held)
 
+    def holds(self, name: str) -> bool:
+        """Whether a name is held at this moment, by this process's own clock; asked before every act in its name."""
+        held = self._held.get(name)
+        return held is not None and held[0].expires - CLOCK_MARGIN_SECONDS > self._now()
+
     async def start(self) -> None:
         """Takes what is free, then renews and looks for freed names until stopped."""
         await self._round()

@@ -53,9 +53,14 @@ HOPS: Final[tuple[Hop, ...]] = (
     ),
     Hop(
         number=4, subject="attempt.<tenant>.<task>.<n>.ended", filter=s.ATTEMPT_ENDED_ALL,
-        messages=("AttemptAnswered", "AttemptFailed"), senders=("worker-pool",),
-        receivers=("consensus", "billing", "evolution"), stream=s.EVENTS, create_once=True,
+        messages=("AttemptAnswered", "AttemptFailed"), senders=("worker-pool", "router"),
+        receivers=("consensus", "billing", "evolution", "router"), stream=s.EVENTS, create_once=True,
         note="only for plans of several attempts; a plan of one settles straight away",
+    ),
+    Hop(
+        number=4, subject="attempt.<tenant>.<task>.<n>.retried.<try>", filter=s.ATTEMPT_RETRIED_ALL,
+        messages=("AttemptRetried",), senders=("worker-pool",), receivers=("billing", "router"), stream=s.EVENTS,
+        create_once=True, note="a try failed; the attempt goes back to the router by the next hop",
     ),
     Hop(
         number=4, subject="attempt.<tenant>.<task>.<n>.discarded.<delivery>", filter=s.ATTEMPT_DISCARDED_ALL,
@@ -63,9 +68,14 @@ HOPS: Final[tuple[Hop, ...]] = (
         create_once=True, note="a finished call that settled nothing: cost, no charge",
     ),
     Hop(
+        number=5, subject="task.more.<priority>.<shard>.<tenant>", filter=s.TASK_MORE_ALL,
+        messages=("AttemptRequested",), senders=("worker-pool",), receivers=("router",), stream=s.INGRESS,
+        note="another try, in the queue of the tenant's shard",
+    ),
+    Hop(
         number=6, subject="task.settled.<tenant>.<task>", filter=s.TASK_SETTLED_ALL,
         messages=("TaskCompleted", "TaskFailed", "TaskCanceled"), senders=("worker-pool", "consensus", "router"),
-        receivers=("billing", "context", "evolution", "gateway"), stream=s.EVENTS, create_once=True,
+        receivers=("billing", "context", "evolution", "gateway", "router"), stream=s.EVENTS, create_once=True,
         note="the one terminal message of a task",
     ),
     Hop(
@@ -94,6 +104,11 @@ HOPS: Final[tuple[Hop, ...]] = (
         note="whoever holds the task settles it",
     ),
     Hop(
+        number=10, subject="capacity.<pool>.<worker>", filter=s.CAPACITY_ALL,
+        messages=("WorkerCapacity",), senders=("worker-pool",), receivers=("router",), stream=None,
+        note="how much a worker can take; no more is dispatched",
+    ),
+    Hop(
         number=15, subject="dead.<service>.<tenant>", filter=s.DEAD_ALL,
         messages=("DeadLetter",), senders=SERVICES, receivers=(), stream=s.DEAD,
         note="original bytes and cause, for the operator",
@@ -112,6 +127,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 ASKS: Final[tuple[Ask, ...]] = (
     Ask(subject=s.SVC_CONTEXT_ALL, asker=("router",), answerer="context"),
     Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
+    Ask(subject=s.SVC_ROUTER_ALL, asker=("gateway",), answerer="router"),
 )
 
 
@@ -134,8 +150,8 @@ MB: Final = 1024 * 1024
 
 STREAMS: Final[tuple[Stream, ...]] = (
     Stream(
-        name=s.INGRESS, subjects=(s.TASK_SUBMITTED_ALL,), retention="limits", discard="new", max_bytes=1024 * MB,
-        max_messages_per_subject=10_000, discard_new_per_subject=True,
+        name=s.INGRESS, subjects=(s.TASK_SUBMITTED_ALL, s.TASK_MORE_ALL), retention="limits", discard="new",
+        max_bytes=1024 * MB, max_messages_per_subject=10_000, discard_new_per_subject=True,
         note="10,000 queued tasks a tenant and priority; the next one is refused and answered 429",
     ),
     Stream(
@@ -170,6 +186,8 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_MODELS, writers=("router",), readers=("gateway", "worker-pool", "evolution")),
     Bucket(name=s.KV_POLICY, writers=("evolution",), readers=("router", "gateway")),
     Bucket(name=s.KV_OWNERS, writers=("router",), readers=("router",)),
+    Bucket(name=s.KV_PERMITS, writers=("router",), readers=("router",)),
+    Bucket(name=s.KV_BREAKERS, writers=("worker-pool",), readers=("worker-pool", "router", "gateway")),
     # Some three million keys a day; beyond it a request with a key is refused, and one without goes on.
     Bucket(
         name=s.KV_IDEMPOTENCY, writers=("gateway",), readers=("gateway",), ttl_seconds=DAY_SECONDS, max_bytes=1024 * MB

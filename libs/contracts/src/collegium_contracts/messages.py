@@ -61,6 +61,7 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: Priority = "normal"
     plan: Plan = "auto"
     surface: Surface = "chat"
+    tier: str = "free"
     domain: str = ""
     reply: str = ""
     conversation: str = ""
@@ -107,27 +108,6 @@ class AttemptRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     plan: Plan = "single"
 
 
-class RunAttempt(Message, frozen=True, kw_only=True):
-    """The router asks a worker pool for one attempt (hop 2). ``history`` seals the conversation's earlier turns."""
-
-    task: TaskRef
-    attempt: AttemptRef
-    prompt: Envelope
-    sampling: Sampling
-    prompt_bytes: int
-    history: Envelope | None = None
-
-
-class AttemptStarted(Message, frozen=True, kw_only=True):
-    """A worker is about to call the model (hop 3): without an end, this is possible spend."""
-
-    task: TaskRef
-    attempt: AttemptRef
-    delivery: int
-    worker: str
-    at_ms: int
-
-
 class AttemptUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One finished upstream call as it is booked; ``wasted`` marks a call whose result settled nothing."""
 
@@ -142,6 +122,46 @@ class AttemptUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     error_code: str = ""
 
 
+class RunAttempt(Message, frozen=True, kw_only=True):
+    """The router asks a worker pool for one attempt (hop 2). ``history`` seals the conversation's earlier turns.
+
+    An attempt may be tried several times: ``try_number`` counts from 1, ``earlier`` holds the calls that failed before,
+    and at most ``max_calls`` calls are made in all. ``alternatives`` says that another model could answer.
+    """
+
+    task: TaskRef
+    attempt: AttemptRef
+    prompt: Envelope
+    sampling: Sampling
+    prompt_bytes: int
+    history: Envelope | None = None
+    try_number: int = 1
+    max_calls: int = 1
+    alternatives: bool = False
+    earlier: list[AttemptUsage] = []
+
+
+class AttemptRequested(Message, frozen=True, kw_only=True):
+    """A worker hands an attempt back to the router for another try (hop 5): what was to be run, and why it failed.
+
+    The router may choose another model, and asks the same one again not before ``not_before_ms``.
+    """
+
+    run: RunAttempt
+    error: TaskError
+    not_before_ms: int
+
+
+class AttemptStarted(Message, frozen=True, kw_only=True):
+    """A worker is about to call the model (hop 3): without an end, this is possible spend."""
+
+    task: TaskRef
+    attempt: AttemptRef
+    delivery: int
+    worker: str
+    at_ms: int
+
+
 class AttemptAnswered(Message, frozen=True, kw_only=True):
     """One member of a larger plan answered (hop 4). ``answer`` seals JSON: an ``Answer`` of content.py."""
 
@@ -151,16 +171,30 @@ class AttemptAnswered(Message, frozen=True, kw_only=True):
     call: AttemptUsage
     at_ms: int
     turn: Envelope | None = None
+    earlier: list[AttemptUsage] = []
 
 
 class AttemptFailed(Message, frozen=True, kw_only=True):
-    """One member of a larger plan ended without an answer (hop 4)."""
+    """One member of a larger plan ended without an answer (hop 4); ``earlier`` holds the calls of its earlier tries."""
 
     task: TaskRef
     attempt: AttemptRef
     error: TaskError
     call: AttemptUsage
     at_ms: int
+    earlier: list[AttemptUsage] = []
+
+
+class AttemptRetried(Message, frozen=True, kw_only=True):
+    """A try failed and the attempt goes back to the router (hop 4); ``call`` is none where nothing was called."""
+
+    task: TaskRef
+    attempt: AttemptRef
+    try_number: int
+    error: TaskError
+    not_before_ms: int
+    at_ms: int
+    call: AttemptUsage | None = None
 
 
 class AttemptDiscarded(Message, frozen=True, kw_only=True):
@@ -257,6 +291,17 @@ class CancelRequested(Message, frozen=True, kw_only=True):
     reason: Literal["canceled", "client_disconnected"] = "canceled"
 
 
+class WorkerCapacity(Message, frozen=True, kw_only=True):
+    """A worker says how many attempts of a pool it can run at a time and how full it is (core NATS, every second or
+    two); ``memory_ratio`` is the share of its memory that is in use, 0 where it cannot tell."""
+
+    pool: str
+    worker: str
+    slots: int
+    running: int
+    memory_ratio: float = 0.0
+
+
 class DeadLetter(Message, frozen=True, kw_only=True):
     """A message that a service could not handle (hop 15): the original bytes, where they came from, and why."""
 
@@ -277,9 +322,11 @@ AttemptEnded = AttemptAnswered | AttemptFailed
 JourneyMessage = (
     TaskSubmitted
     | RunAttempt
+    | AttemptRequested
     | AttemptStarted
     | AttemptAnswered
     | AttemptFailed
+    | AttemptRetried
     | AttemptDiscarded
     | TextCheckpointed
     | TaskCompleted
@@ -289,5 +336,6 @@ JourneyMessage = (
     | TaskAccepted
     | TaskDispatched
     | CancelRequested
+    | WorkerCapacity
     | DeadLetter
 )

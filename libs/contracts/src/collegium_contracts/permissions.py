@@ -21,7 +21,7 @@ ORDERED_READERS: dict[Service, tuple[str, ...]] = {
 # Streams from which a service reads single messages by subject or sequence.
 DIRECT_READERS: dict[Service, tuple[str, ...]] = {
     "gateway": (s.EVENTS,),
-    "router": (s.EVENTS,),
+    "router": (s.EVENTS, s.WORK),
     "worker-pool": (s.EVENTS,),
     "consensus": (s.EVENTS,),
     "context": (s.EVENTS,),
@@ -66,7 +66,13 @@ def permissions(service: Service) -> Permissions:
     if service in _WORK_TTL_READERS:
         publish.update(_durable(s.WORK, "*"))
     if service == "router":
-        publish.update((f"$JS.API.STREAM.PURGE.{s.INGRESS}", f"$JS.API.STREAM.INFO.{s.INGRESS}"))
+        publish.update(
+            (
+                f"$JS.API.STREAM.PURGE.{s.INGRESS}",
+                f"$JS.API.STREAM.MSG.DELETE.{s.INGRESS}",
+                f"$JS.API.STREAM.INFO.{s.INGRESS}",
+            )
+        )
     for bucket in BUCKETS:
         stream = f"KV_{bucket.name}"
         if service in bucket.writers:

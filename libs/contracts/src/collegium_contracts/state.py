@@ -51,6 +51,7 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     fallbacks: list[str] = []
     labels: dict[str, str] = {}
     enabled: bool = True
+    concurrency: int | None = None
 
 
 class Roster(Message, frozen=True, kw_only=True):
@@ -100,4 +101,33 @@ class IdempotencyClaim(Message, frozen=True, kw_only=True):
     reply: Envelope | None = None
 
 
-StateValue = TenantRecord | Roster | Scoreboard | IdempotencyClaim
+class Breaker(Message, frozen=True, kw_only=True):
+    """The circuit breaker of one model's endpoint; the value under the model's key in the bucket ``breakers``.
+
+    ``failures_ms`` are the times of late failures (Unix ms). ``open_until_ms`` above 0: the breaker opened, and lets
+    nothing through before that time; afterwards one probe, which ``probe_until_ms`` marks as taken.
+    """
+
+    model: str
+    failures_ms: list[int] = []
+    open_until_ms: int = 0
+    probe_until_ms: int = 0
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One router's slice of a resource: permits it may use until ``expires_ms``, and how many it could use."""
+
+    permits: int
+    wanted: int
+    expires_ms: int
+
+
+class Shares(Message, frozen=True, kw_only=True):
+    """The slices of one resource (a model's concurrency, a pool's slots) by router; a value in ``permits``."""
+
+    resource: str
+    capacity: int
+    shares: dict[str, Share] = {}
+
+
+StateValue = TenantRecord | Roster | Scoreboard | Breaker | Shares | IdempotencyClaim

@@ -31,8 +31,10 @@ from collegium_telemetry.logs import bind_service, configure_logging
 from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing, setup
 
+from collegium_runtime import failpoints
 from collegium_runtime.admin import AdminServer
-from collegium_runtime.platform import App, Build, Door, Platform
+from collegium_runtime.platform import App, Build, Door, Platform, clock_from
+from collegium_runtime.reloading import Reloading
 from collegium_runtime.runtime_file import Runtime
 
 log = structlog.get_logger(__name__)
@@ -109,6 +111,7 @@ def make_platform(
         tracing=tracing,
         metrics=metrics,
         keyring=IdentityKeyring(),
+        now_ms=clock_from(os.environ),
     )
 
 
@@ -163,15 +166,21 @@ async def run(
     *,
     admin_ports: dict[str, int] | None = None,
     report: Path | None = None,
+    configuration: tuple[Path, Callable[[], Settings]] | None = None,
     on_started: Callable[[Started], None] | None = None,
 ) -> None:
-    """Runs services until SIGTERM or SIGINT; once all are started, writes ``report`` and calls ``on_started``."""
+    """Runs services until SIGTERM or SIGINT; once all are started, writes ``report`` and calls ``on_started``.
+
+    ``configuration`` is the file to follow and how it is read.
+    """
     configure_logging(services[0] if len(services) == 1 else "collegium")
+    failpoints.arm_from(os.environ)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     hosted: list[Hosted] = []
+    reloading: Reloading | None = None
     try:
         for service in services:
             port = (admin_ports or {}).get(service, 0)
@@ -184,8 +193,13 @@ async def run(
             draft.replace(report)
         if on_started is not None:
             on_started(started)
+        if configuration is not None:
+            reloading = Reloading(*configuration, [one.platform for one in hosted])
+            reloading.start()
         await stopping.wait()
     finally:
+        if reloading is not None:
+            await reloading.stop()
         # In reverse, so that doors close before what they lean on.
         for one in reversed(hosted):
             await stop_service(one)

@@ -23,6 +23,7 @@ from collegium_contracts.content import Answer, decode_answer
 from collegium_contracts.envelope import UnknownKeyError
 from collegium_contracts.errors import ContractError, UndecodableMessageError
 from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, JourneyMessage
+from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 
@@ -107,7 +108,9 @@ class Verdicts:
                 hop.set(names.TASK, task.id)
                 hop.set(names.PLAN, settled.plan)
                 hop.set(names.RANK, settled.rank)
+            failpoint("consensus.before-settle")
             await settle(self._platform.publisher, settled, settler=self._settler, traceparent=hop.traceparent)
+            failpoint("consensus.after-settle")
 
     async def _standing(self, of: AttemptEnded, number: int) -> Member | None:
         """Reads one member from EVENTS, or none where it has not ended."""

@@ -127,6 +127,7 @@ def submission(
         tenant=principal.tenant,
         project=principal.project,
         key_id=principal.key_id,
+        tier=principal.tier,
         created_at_ms=now_ms,
         deadline_ms=now_ms + int(options.deadline_seconds * 1000),
         model=asked.model,

@@ -19,8 +19,10 @@ from collegium_contracts.messages import (
     SettledMessage,
     TaskAccepted,
     TaskDispatched,
+    TaskRef,
     TaskSubmitted,
 )
+from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
 
@@ -29,9 +31,10 @@ from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
 from collegium_gateway.livetext import LiveText, Piece
 from collegium_gateway.principal import Principal
+from collegium_gateway.queueing import QueueLook
 from collegium_gateway.readmodel import TERMINAL, State
 from collegium_gateway.store import TaskStore
-from collegium_gateway.views import TaskView, open_view, settled_view, task_view
+from collegium_gateway.views import TaskView, open_view, queued_view, settled_view, task_view
 from collegium_gateway.waiting import Waiting
 
 log = structlog.get_logger(__name__)
@@ -50,6 +53,7 @@ class Tasks:
         self._directory = directory
         self._waiting = waiting
         self._store = store
+        self.queue = QueueLook(platform)
 
     def prepare(self, principal: Principal, asked: Asked, *, waits: bool) -> TaskSubmitted:
         """Checks a request and returns the message that will be stored; raises ApiError."""
@@ -118,7 +122,7 @@ class Tasks:
             if stored is not None:
                 await stored()
             if future is None:
-                return open_view(task, "submitted")
+                return await self._behind_others(task)
             try:
                 async with asyncio.timeout(wait_seconds):
                     return settled_view(await future, self._platform.keyring)
@@ -133,12 +137,32 @@ class Tasks:
         await self._store_submitted(submitted, hop)
         if announce:
             accepted = TaskAccepted(task=task, at_ms=self._platform.now_ms())
+            failpoint("gateway.before-accepted")
             await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
+
+    async def _behind_others(self, task: TaskRef) -> TaskView:
+        """Returns a task that was just accepted, with its place behind what waits of its tenant."""
+        view = open_view(task, "submitted")
+        reply = await self.queue.of_tenant(task.tenant)
+        if reply is None or not reply.queued:
+            return view
+        return queued_view(view, reply.queued + 1, self.queue.age_ms(reply), reply.wait_seconds)
+
+    async def placed(self, view: TaskView, tenant: str) -> TaskView:
+        """Adds to an open task where it stands in the queue."""
+        if view.state != "submitted":
+            return view
+        reply = await self.queue.of_task(tenant, view.id)
+        if reply is None or not reply.position:
+            return view
+        return queued_view(view, reply.position, self.queue.age_ms(reply), reply.wait_seconds)
 
     async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop) -> None:
         task = submitted.task
         subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
+        failpoint("gateway.before-submit")
         await self._publish(subject, submitted, task.id, hop, task.tenant)
+        failpoint("gateway.after-submit")
 
     async def _publish(
         self,
@@ -163,7 +187,7 @@ class Tasks:
         view = await self.find(principal.tenant, task_id)
         if view is None:
             raise ApiError("not_found", f"there is no task {task_id!r}", param="id")
-        return view
+        return await self.placed(view, principal.tenant)
 
     async def find(self, tenant: str, task_id: str) -> TaskView | None:
         """Returns a tenant's task, or none."""

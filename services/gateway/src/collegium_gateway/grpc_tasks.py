@@ -131,7 +131,7 @@ class TaskService(TasksServicer):
         async def work(call: Call) -> None:
             view = await self._tasks.get(call.principal, request.id)
             await call.accept(view.id)
-            watch = TaskWatch(self._platform, call.principal.tenant, view, request.after_sequence)
+            watch = TaskWatch(self._platform, self._tasks.queue, call.principal.tenant, view, request.after_sequence)
             self._watches.add(watch)
             try:
                 async with contextlib.aclosing(watch.events()) as events:

@@ -94,7 +94,7 @@ class KeyedTask:
             except ApiError as error:
                 if error.code != "deadline_exceeded":
                     raise
-        return open_view(task, "submitted")
+        return await self._keyed.tasks.placed(open_view(task, "submitted"), task.tenant)
 
     async def stream(self, hop: Hop) -> AsyncGenerator[Piece, None]:
         """Yields the task's text as it comes, then its terminal message; a client that goes away ends nothing."""

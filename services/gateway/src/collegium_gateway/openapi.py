@@ -25,6 +25,7 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/tasks/{id}/events", "tasks", "Follows a task by server-sent events.", None),
     ("get", "/v1/usage", "usage", "Reports usage, grouped.", None),
     ("get", "/v1/admin/models", "admin", "Lists the roster with its scoreboard.", None),
+    ("get", "/v1/admin/possible-spend", "admin", "Lists calls that started and of whose end nothing is booked.", None),
     ("get", "/v1/admin/tenants", "admin", "Lists tenants.", None),
     ("post", "/v1/admin/tenants", "admin", "Creates a tenant.", TenantRequest),
     ("get", "/v1/admin/keys", "admin", "Lists keys, without their secrets.", None),
@@ -43,6 +44,7 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
     "/v1/usage": ("from", "to", "group_by"),
+    "/v1/admin/possible-spend": ("from", "to", "tenant"),
     "/v1/admin/keys": ("tenant",),
 }
 _IDEMPOTENCY_KEY: dict[str, Any] = {

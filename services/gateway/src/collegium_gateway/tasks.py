@@ -27,6 +27,7 @@ from collegium_gateway.readmodel import STATES, TERMINAL, State
 from collegium_gateway.replies import json_reply
 from collegium_gateway.requests import decode_task, options_of, parse
 from collegium_gateway.taskevents import TaskEvents
+from collegium_gateway.views import queue_headers
 
 MAX_PAGE = 200
 MAX_WAIT_SECONDS = 300.0
@@ -88,13 +89,15 @@ class TaskDoor:
             "traceparent": hop.traceparent,
             "x-collegium-task-id": view.id,
             "location": f"/v1/tasks/{view.id}",
+            **queue_headers(view),
         }
         if keyed is not None and keyed.replayed:
             headers[REPLAYED] = "true"
         return json_reply(view, status, headers)
 
     async def _get(self, request: Request) -> Response:
-        return json_reply(await self._tasks.get(self._principal(request), request.path_params["id"]))
+        view = await self._tasks.get(self._principal(request), request.path_params["id"])
+        return json_reply(view, headers=queue_headers(view))
 
     async def _list(self, request: Request) -> Response:
         principal = self._principal(request)
@@ -115,7 +118,7 @@ class TaskDoor:
         principal = self._principal(request)
         view = await self._tasks.get(principal, request.path_params["id"])
         after = _last_event_of(request.headers.get("last-event-id"))
-        events = TaskEvents(self._platform, principal.tenant, view, after)
+        events = TaskEvents(self._platform, self._tasks.queue, principal.tenant, view, after)
         headers = [(b"x-request-id", asgi.request_id(request.scope).encode("latin-1"))]
         return _EventResponse(events, headers)
 
