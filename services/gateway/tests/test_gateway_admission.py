@@ -233,7 +233,6 @@ def test_the_bounds_of_the_sampling_are_inclusive(admit):
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [
-        ({"callback_url": "https://example.com"}, "unsupported_option", "callback_url"),
         ({"input": []}, "invalid_value", "input"),
         ({"input": 5}, "invalid_value", "input"),
         ({"input": None}, "invalid_value", "input"),

@@ -11,6 +11,7 @@ from collegium_gateway.chat import ChatDoor
 from collegium_gateway.http import HttpDoor
 from collegium_gateway.requests import Options
 from collegium_gateway.tasks import TaskDoor
+from collegium_gateway.webhook_door import WebhookDoor
 from collegium_settings import Settings
 from starlette.routing import Route
 
@@ -25,10 +26,12 @@ def served() -> set[tuple[str, str]]:
     door = HttpDoor(
         platform,
         nobody,
-        ChatDoor(platform, nobody, nobody),
-        TaskDoor(platform, nobody, nobody),
+        ChatDoor(platform, nobody, nobody, nobody),
+        TaskDoor(platform, nobody, nobody, nobody),
         AdminDoor(platform, nobody),
+        WebhookDoor(platform, nobody, nobody),
         dict,
+        nobody,
     )
     routes = [route for route in door._routes.routes if isinstance(route, Route) and route.path not in ASIDE]
     return {(method.lower(), route.path) for route in routes for method in (route.methods or {"GET"}) - {"HEAD"}}

@@ -48,7 +48,8 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What every message about a task repeats, so that no service has to look it up.
 
     ``reply`` names the gateway replica that waits for the task (empty when none does); ``deadline_ms`` is absolute;
-    ``model`` is what the client asked for (a roster name or ``auto``).
+    ``model`` is what the client asked for (a roster name or ``auto``). ``callback`` says that somebody wants to be
+    called when the task settles; where, only :class:`TaskAccepted` knows.
     """
 
     id: str
@@ -66,6 +67,7 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reply: str = ""
     conversation: str = ""
     tags: dict[str, str] = {}
+    callback: bool = False
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -267,10 +269,16 @@ class TokenChunk(Message, frozen=True, kw_only=True):
 
 
 class TaskAccepted(Message, frozen=True, kw_only=True):
-    """The gateway promised a task to a client that does not wait (hop 9)."""
+    """The gateway promised a task to a client that does not wait (hop 9).
+
+    ``callback`` seals the URL to be called when the task settles; ``callback_receiver`` is the same for callbacks of
+    one tenant to one server, and tells nothing else.
+    """
 
     task: TaskRef
     at_ms: int
+    callback: Envelope | None = None
+    callback_receiver: str = ""
 
 
 class TaskDispatched(Message, frozen=True, kw_only=True):

@@ -53,6 +53,9 @@ METRIC_CONFIG_RELOADS: Final = "collegium_config_reloads_total"
 METRIC_COST: Final = "collegium_cost_usd_total"
 METRIC_CACHE_REQUESTS: Final = "collegium_cache_requests_total"
 METRIC_MODEL_HEALTH: Final = "collegium_model_health"
+METRIC_WEBHOOKS: Final = "collegium_webhooks_total"
+METRIC_WEBHOOK_DURATION: Final = "collegium_webhook_duration_seconds"
+METRIC_WEBHOOKS_IN_FLIGHT: Final = "collegium_webhooks_in_flight"
 # The GenAI conventions' metrics as Prometheus spells them.
 METRIC_TOKEN_USAGE: Final = "gen_ai_client_token_usage"  # noqa: S105 - likewise
 METRIC_OPERATION_DURATION: Final = "gen_ai_client_operation_duration_seconds"

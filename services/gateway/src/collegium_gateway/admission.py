@@ -45,6 +45,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     streamed: bool = False
     include_usage: bool = False
     messages_param: str = "messages"
+    callback_url: str | None = None
 
 
 def asked_by_chat(request: ChatRequest, surface: Surface = "chat") -> Asked:
@@ -78,8 +79,6 @@ def asked_by_chat(request: ChatRequest, surface: Surface = "chat") -> Asked:
 
 def asked_by_task(request: TaskRequest, options: Options, surface: Surface = "tasks") -> Asked:
     """Returns what a task request asks for; its text becomes one user message."""
-    if request.callback_url is not None:
-        raise _unsupported("callback_url")
     raw = bytes(request.input)
     messages = raw
     if raw[:1] == b'"':
@@ -103,6 +102,7 @@ def asked_by_task(request: TaskRequest, options: Options, surface: Surface = "ta
         options=options,
         surface=surface,
         messages_param="input" if surface == "tasks" else "messages",
+        callback_url=request.callback_url,
     )
 
 
@@ -138,6 +138,7 @@ def submission(
         reply=reply,
         conversation=options.conversation or "",
         tags=options.tags,
+        callback=asked.callback_url is not None,
     )
     return TaskSubmitted(
         task=task,

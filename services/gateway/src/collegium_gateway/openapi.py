@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 from collegium_contracts.errors import ERRORS
 
+from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
 from collegium_gateway.requests import ChatRequest, KeyRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
+from collegium_gateway.webhook_door import RotateRequest, WebhookView
 
 _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("post", "/v1/chat/completions", "chat", "Answers a chat, plain or streamed.", ChatRequest),
@@ -22,6 +24,9 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/tasks/{id}", "tasks", "Returns one task.", None),
     ("post", "/v1/tasks/{id}/cancel", "tasks", "Cancels a task.", None),
     ("get", "/v1/tasks/{id}/events", "tasks", "Follows a task by server-sent events.", None),
+    ("get", "/v1/tasks/{id}/webhook", "webhooks", "Shows how a task's callback stands.", None),
+    ("get", "/v1/webhooks/secret", "webhooks", "Shows the key that signs the tenant's webhooks.", None),
+    ("post", "/v1/webhooks/secret/rotate", "webhooks", "Makes a new key; earlier ones sign on a while.", RotateRequest),
     ("get", "/v1/usage", "usage", "Reports usage, grouped.", None),
     ("get", "/v1/admin/models", "admin", "Lists the roster with its scoreboard.", None),
     ("get", "/v1/admin/possible-spend", "admin", "Lists calls that started and of whose end nothing is booked.", None),
@@ -46,6 +51,13 @@ _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/admin/possible-spend": ("from", "to", "tenant"),
     "/v1/admin/keys": ("tenant",),
 }
+_IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": PARAM,
+    "in": "header",
+    "required": False,
+    "description": "The same key and body give the same answer and one charge for a day; another body gives 409.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS, "pattern": "^[ -~]+$"},
+}
 # Parts that pass through as they came have no schema of their own in the structs.
 _RAW_SCHEMAS: dict[str, Any] = {
     "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
@@ -58,7 +70,7 @@ def document() -> dict[str, Any]:
     """Returns the OpenAPI 3.1 document."""
     bodies = [operation[4] for operation in _OPERATIONS if operation[4] is not None]
     _, schemas = msgspec.json.schema_components(
-        [*bodies, TaskView], schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
+        [*bodies, TaskView, WebhookView], schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
     )
     for schema in schemas.values():
         for name, replacement in _RAW_SCHEMAS.items():
@@ -121,6 +133,9 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
         shown = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/TaskView"}}}}
         for status in _STATUSES.get((method, path), ("200",)):
             operation["responses"][status].update(shown)
+    if path == "/v1/tasks/{id}/webhook":
+        shown = {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookView"}}}
+        operation["responses"]["200"]["content"] = shown
     if tag == "health":
         operation["security"] = []
     parameters = [
@@ -129,11 +144,16 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
     ]
     if "{id}" in path:
         parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+    if method == "post":
+        parameters.append(_IDEMPOTENCY_KEY)
     if parameters:
         operation["parameters"] = parameters
     if body is not None:
         schema = {"$ref": f"#/components/schemas/{body.__name__}"}
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        operation["requestBody"] = {
+            "required": body is not RotateRequest,
+            "content": {"application/json": {"schema": schema}},
+        }
     return operation
 
 
