@@ -254,6 +254,32 @@ async def test_a_reader_of_a_stream_that_was_emptied_meanwhile_is_caught_up(bus,
     await reader.stop()
 
 
+async def test_a_consumer_that_nobody_answers_for_is_asked_again_without_haste(bus, monkeypatch):
+    """As while its stream has no leader: each request is refused at once."""
+    asked = 0
+    publish = bus.connection.publish
+
+    def counting(*arguments, **more) -> None:
+        nonlocal asked
+        asked += 1
+        publish(*arguments, **more)
+
+    monkeypatch.setattr(bus.connection, "publish", counting)
+    lost: list[str] = []
+
+    def ask_again(reason: str) -> None:
+        lost.append(reason)
+        pulls.want(1)
+
+    pulls = PullRequests(bus.connection, "NOWHERE", "nobody", lambda *_: None, on_lost=ask_again)
+    pulls.start()
+    pulls.want(1)
+    await eventually(lambda: len(lost) >= 4, deadline_seconds=5)
+    assert asked <= len(lost) + 1, "one request a pause"
+    assert set(lost) == {"no responders"}
+    pulls.stop()
+
+
 def test_a_command_is_what_the_protocol_says():
     assert publish_command("a.b", "", None, b"xy") == b"PUB a.b  2\r\nxy\r\n"
     assert publish_command("a.b", "r", b"NATS/1.0\r\n\r\n", b"xy") == b"HPUB a.b r 12 14\r\nNATS/1.0\r\n\r\nxy\r\n"

@@ -147,7 +147,8 @@ class Connection:
         with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
             if self.client.is_connected:
                 await self.client.flush(timeout=2)
-        with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
+        # uvloop raises a RuntimeError where nats-py writes to a transport that the broker has just closed.
+        with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError, RuntimeError):
             await self.client.close()
         for future, _ in list(self._waiting.values()):
             if not future.done():
