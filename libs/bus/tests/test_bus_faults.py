@@ -12,6 +12,7 @@ from collegium_bus.errors import BrokerUnavailableError, NoAnswerError, RefusedE
 from collegium_bus.events import EventLoop
 from collegium_bus.ingress import IngressShard
 from collegium_bus.ordered import OrderedReader
+from collegium_bus.pull import PullRequests
 from collegium_bus.wire import publish_command
 from collegium_bus.work import WorkLoop
 from collegium_contracts import codec

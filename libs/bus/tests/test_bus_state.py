@@ -98,6 +98,33 @@ async def test_an_owner_that_cannot_renew_in_time_stops_acting(bus):
     assert owner.held == set()
 
 
+@pytest.mark.parametrize("when", ["before the round", "while the broker is asked"])
+async def test_who_was_told_no_is_told_of_the_loss_and_of_the_new_epoch(bus, when: str):
+    """A lease that lapsed and was then renewed as if nothing had been would leave work behind that was refused."""
+    clock = VirtualClock(1_000_000.0)
+    told: list[str] = []
+    owner = holder(bus, "one", clock, told)
+    await owner._round()
+    told.clear()
+    lapse_seconds = LEASE_SECONDS - CLOCK_MARGIN_SECONDS + 0.1
+    put = owner._bucket.put
+
+    async def slow(*arguments, **more):
+        owner._bucket.put = put  # type: ignore[method-assign]
+        clock.advance(lapse_seconds)
+        assert not owner.holds("x")
+        return await put(*arguments, **more)
+
+    if when == "before the round":
+        clock.advance(lapse_seconds)
+        assert not owner.holds("x")
+    else:
+        owner._bucket.put = slow  # type: ignore[method-assign]
+    await owner._round()
+    assert owner.holds("x")
+    assert [line for line in told if " x" in line] == ["one lost x", "one gained x 2"]
+
+
 async def test_a_lease_given_back_or_taken_again_by_its_owner_needs_no_waiting(bus):
     clock = VirtualClock(1_000_000.0)
     told: list[str] = []

@@ -97,15 +97,16 @@ class LeaseHolder:
             try:
                 if name in self._held:
                     await self._renew(name)
-                else:
+                if name not in self._held:
                     await self._take(name)
             except BusError as error:
                 log.warning("lease round failed", name=name, error=str(error))
-            held = self._held.get(name)
-            if held is not None and held[0].expires - CLOCK_MARGIN_SECONDS < self._now():
-                self._lose(name)
+            self._lose_if_lapsed(name)
 
     async def _renew(self, name: str) -> None:
+        self._lose_if_lapsed(name)
+        if name not in self._held:
+            return
         lease, revision = self._held[name]
         renewed = Lease(self._owner, lease.epoch, self._now() + LEASE_SECONDS)
         try:
@@ -115,7 +116,10 @@ class LeaseHolder:
         except AlreadyStandsError:
             self._lose(name)
         else:
-            self._held[name] = (renewed, revision)
+            # Where it lapsed while the broker was asked, work was refused in its name: it is taken anew, and told so.
+            self._lose_if_lapsed(name)
+            if name in self._held:
+                self._held[name] = (renewed, revision)
 
     async def _take(self, name: str) -> None:
         entry = await self._bucket.get(name)
@@ -143,6 +147,11 @@ class LeaseHolder:
         if seen is None or seen[0] != revision:
             self._seen[name] = seen = (revision, now)
         return now - seen[1] < LEASE_SECONDS + CLOCK_MARGIN_SECONDS
+
+    def _lose_if_lapsed(self, name: str) -> None:
+        """Ends what could not be renewed in time: who asked :meth:`holds` was told no, so it must not just go on."""
+        if name in self._held and not self.holds(name):
+            self._lose(name)
 
     def _lose(self, name: str) -> None:
         if self._held.pop(name, None) is not None:
