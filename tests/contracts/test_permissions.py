@@ -81,7 +81,7 @@ def rights(name: str) -> NatsUser:
     if name == OPERATOR:
         return NatsUser(public, (">",), (">",))
     given = permissions(name)
-    return NatsUser(public, given.publish, given.subscribe)
+    return NatsUser(public, given.publish, given.subscribe, deny_publish=given.deny_publish)
 
 
 @pytest.fixture(scope="module")

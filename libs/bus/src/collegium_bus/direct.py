@@ -39,6 +39,23 @@ class DirectReader:
         )
         return await self._stored(payload, block)
 
+    async def at(self, stream: str, sequence: int, *, timeout_seconds: float = 5.0) -> Stored | None:
+        """Returns the message of a sequence as it stands, its claim not redeemed; none where it stands no more."""
+        return await self._raw(stream, {"seq": sequence}, timeout_seconds)
+
+    async def after(self, stream: str, sequence: int, subject: str, *, timeout_seconds: float = 5.0) -> Stored | None:
+        """Returns the next message of a filter after a sequence as it stands, its claim not redeemed, or none."""
+        return await self._raw(stream, {"seq": sequence + 1, "next_by_subj": subject}, timeout_seconds)
+
+    async def _raw(self, stream: str, where: dict[str, int | str], timeout_seconds: float) -> Stored | None:
+        payload, block = await self._connection.request_raw(
+            f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(where), timeout_seconds=timeout_seconds
+        )
+        headers = decode_headers(block)
+        if "Nats-Sequence" not in headers:
+            return None
+        return Stored(headers["Nats-Subject"], int(headers["Nats-Sequence"]), payload, headers)
+
     async def _stored(self, payload: bytes, block: bytes | None) -> Stored | None:
         if block is not None and block.startswith(b"NATS/1.0 404"):
             return None

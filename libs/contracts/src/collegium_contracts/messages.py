@@ -240,12 +240,17 @@ class TaskAccepted(Message, frozen=True, kw_only=True):
 
 
 class TaskDispatched(Message, frozen=True, kw_only=True):
-    """The router handed a task's attempts to a worker pool (hop 9)."""
+    """The router handed a task's attempts to a worker pool (hop 9).
+
+    ``submitted`` is what the task was made from, present for plans of several attempts: whoever finds that all of them
+    failed holds no input of its own to keep for another try.
+    """
 
     task: TaskRef
     plan: Plan
     models: list[str]
     at_ms: int
+    submitted: TaskSubmitted | None = None
 
 
 class CancelRequested(Message, frozen=True, kw_only=True):
@@ -258,7 +263,12 @@ class CancelRequested(Message, frozen=True, kw_only=True):
 
 
 class DeadLetter(Message, frozen=True, kw_only=True):
-    """A message that a service could not handle (hop 15): the original bytes, where they came from, and why."""
+    """A message that a service could not handle (hop 15): the original bytes, where they came from, and why.
+
+    ``consumer`` is the durable that delivered it (empty where it was read in order). ``kind``, ``task_id`` and
+    ``attempt`` are what could be read of the original. A task that ended as failed leaves a letter of the cause
+    ``task_failed``; ``code`` is then its error's, and the original is what it can be run again from.
+    """
 
     service: str
     subject: str
@@ -270,6 +280,12 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     sequence: int = 0
     delivery: int = 0
     headers: dict[str, str] = {}
+    consumer: str = ""
+    kind: str = ""
+    task_id: str = ""
+    attempt: int = 0
+    traceparent: str = ""
+    code: str = ""
 
 
 SettledMessage = TaskCompleted | TaskFailed | TaskCanceled
