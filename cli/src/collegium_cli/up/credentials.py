@@ -34,9 +34,7 @@ def broker_users(files: dict[str, Path]) -> tuple[NatsUser, ...]:
     for service in SERVICES:
         rights = permissions(service)
         users.append(
-            NatsUser(
-                _public_key(files[service]), rights.publish, rights.subscribe, deny_publish=rights.deny_publish
-            )
+            NatsUser(_public_key(files[service]), rights.publish, rights.subscribe, deny_publish=rights.deny_publish)
         )
     return tuple(users)
 

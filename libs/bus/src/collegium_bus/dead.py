@@ -1,7 +1,7 @@
 """Dead letters: what a service could not handle, and what a failed task was made from, kept with its original bytes.
 
-One rule: a message that could not be handled is acknowledged only after its dead letter is stored; a task that failed is
-settled whether or not its letter can be.
+One rule: a message that could not be handled is acknowledged only after its dead letter is stored; a task that failed
+is settled whether or not its letter can be.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collegium_contracts.messages import DeadLetter, TaskFailed
 from collegium_bus.connection import Connection
 from collegium_bus.delivery import Delivery
 from collegium_bus.errors import BusError
-from collegium_bus.publisher import Publisher
+from collegium_bus.publisher import PUBLISH_BUDGET_SECONDS, Publisher
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +29,7 @@ TASK_FAILED = "task_failed"
 FAILED_SHARE = 0.5
 LOOK_SECONDS = 5.0
 KEEP_SECONDS = 2.0
+BURY_SECONDS = PUBLISH_BUDGET_SECONDS
 
 
 class Original(NamedTuple):
@@ -97,7 +98,7 @@ class DeadLetters:
         tenant = tenant if TENANT_ID.match(tenant) else ""
         message_id = f"{self._service}.{delivery.stream}.{delivery.sequence}"
         try:
-            await self._store(_letter(self._service, delivery, cause, detail), tenant, message_id)
+            await self._store(_letter(self._service, delivery, cause, detail), tenant, message_id, BURY_SECONDS)
         except BusError as error:
             log.error("dead letter not stored", subject=delivery.subject, sequence=delivery.sequence, error=str(error))
             return False
@@ -119,7 +120,7 @@ class DeadLetters:
         try:
             kept = await self._has_room()
             if kept:
-                await self._store(letter, task.tenant, f"failed.{task.id}", budget_seconds=KEEP_SECONDS)
+                await self._store(letter, task.tenant, f"failed.{task.id}", KEEP_SECONDS)
         except BusError as failure:
             log.warning("input of a failed task not kept", task=task.id, error=str(failure))
             kept = False
@@ -127,13 +128,13 @@ class DeadLetters:
         self.lost += not kept
         return kept
 
-    async def _store(self, letter: DeadLetter, tenant: str, message_id: str, **options: float) -> None:
+    async def _store(self, letter: DeadLetter, tenant: str, message_id: str, budget_seconds: float) -> None:
         await self._publisher.publish(
             s.dead(self._service, tenant),
             encode(letter),
             message_id=message_id,
             headers={s.TRACEPARENT: letter.traceparent},
-            **options,
+            budget_seconds=budget_seconds,
         )
 
     async def _has_room(self) -> bool:

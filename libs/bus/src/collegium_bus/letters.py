@@ -1,7 +1,7 @@
 """Reading the dead letters, and removing those that are done with.
 
-By single direct gets, in the order of the stream: letters are few, and whoever reads them needs no consumer. Who wrote a
-letter, and for which tenant, is told by its subject, which the broker guards, and never by its content. One rule: a
+By single direct gets, in the order of the stream: letters are few, and whoever reads them needs no consumer. Who wrote
+a letter, and for which tenant, is told by its subject, which the broker guards, and never by its content. One rule: a
 letter that cannot be read is shown as such; it hides no other.
 """
 
@@ -57,9 +57,7 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
         if content is None:
             return not (self.cause or self.task or self.since_ms)
         return (
-            self.cause in ("", content.cause)
-            and self.task in ("", content.task_id)
-            and content.at_ms >= self.since_ms
+            self.cause in ("", content.cause) and self.task in ("", content.task_id) and content.at_ms >= self.since_ms
         )
 
 

@@ -13,6 +13,7 @@ from collegium_telemetry import names
 from collegium_worker_pool.attempts import AttemptRunner
 from collegium_worker_pool.cancels import Cancels
 from collegium_worker_pool.endpoints import endpoints
+from collegium_worker_pool.sweeper import Sweeper
 from collegium_worker_pool.upstream import Upstream
 
 # Attempts in hand at a time and pool: each waits for a model and holds a lease, a connection and its prompt.
@@ -43,6 +44,7 @@ class WorkerPoolApp:
             for pool in pools
         }
         self._runner.loops = self._loops
+        self._sweeper = Sweeper(platform, self._loops, self._runner.give_up)
         self._started = False
 
     async def start(self) -> None:
@@ -52,6 +54,7 @@ class WorkerPoolApp:
         await self._cancels.start()
         for loop in self._loops.values():
             loop.start()
+        self._sweeper.start()
         self._platform.metrics.watch_gauge(
             names.METRIC_QUEUE_DEPTH, lambda: sum(x.running for x in self._loops.values())
         )
@@ -61,6 +64,7 @@ class WorkerPoolApp:
         """Finishes what runs, hands back what does not finish in time."""
         self._started = False
         await asyncio.gather(*(loop.drain(timeout_seconds=DRAIN_SECONDS) for loop in self._loops.values()))
+        await self._sweeper.stop()
         await self._cancels.stop()
         await self._upstream.close()
 
