@@ -20,6 +20,7 @@ from collegium_store import open_pool
 from collegium_gateway.admin import AdminDoor
 from collegium_gateway.application import Tasks
 from collegium_gateway.chat import ChatDoor
+from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
 from collegium_gateway.http import HttpDoor
 from collegium_gateway.projection import Projection
@@ -77,6 +78,7 @@ class GatewayApp:
             TaskDoor(platform, self._directory, self.tasks),
             AdminDoor(platform, self._directory),
             self.readiness,
+            DeadLetterDoor(platform, self._directory, self.tasks).routes(),
         )
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it

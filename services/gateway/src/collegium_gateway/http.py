@@ -6,7 +6,7 @@ plain call. One rule: whatever fails, the client gets the error body of the cont
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -42,6 +42,7 @@ class HttpDoor:
         tasks: TaskDoor,
         admin: AdminDoor,
         readiness: Callable[[], dict[str, bool]],
+        more_routes: Sequence[Route] = (),
     ) -> None:
         self._platform = platform
         self._directory = directory
@@ -53,6 +54,7 @@ class HttpDoor:
                 Route("/v1/models", self._models),
                 *tasks.routes(),
                 *admin.routes(),
+                *more_routes,
                 Route("/health/live", self._live),
                 Route("/health/ready", self._ready),
                 Route("/metrics", self._metrics),
