@@ -15,7 +15,7 @@ import structlog
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import encode
 from collegium_contracts.ids import TASK_ID, TENANT_ID
-from collegium_contracts.messages import DeadLetter, TaskFailed
+from collegium_contracts.messages import DeadLetter, LetterAbout, TaskFailed
 
 from collegium_bus.connection import Connection
 from collegium_bus.delivery import Delivery
@@ -114,9 +114,9 @@ class DeadLetters:
         same task, within the stream's duplicate window, it stores nothing more.
         """
         task, error = settled.task, settled.error
-        letter = msgspec.structs.replace(
-            _letter(self._service, original, TASK_FAILED, error.message), task_id=task.id, code=error.code
-        )
+        letter = _letter(self._service, original, TASK_FAILED, error.message)
+        about = msgspec.structs.replace(letter.known, task_id=task.id, code=error.code)
+        letter = msgspec.structs.replace(letter, about=about)
         try:
             kept = await self._has_room()
             if kept:
@@ -133,7 +133,7 @@ class DeadLetters:
             s.dead(self._service, tenant),
             encode(letter),
             message_id=message_id,
-            headers={s.TRACEPARENT: letter.traceparent},
+            headers={s.TRACEPARENT: letter.known.traceparent},
             budget_seconds=budget_seconds,
         )
 
@@ -154,7 +154,7 @@ class DeadLetters:
 
 def _letter(service: str, original: Delivery | Original, cause: str, detail: str) -> DeadLetter:
     headers = original.headers
-    about = describe(original.subject, original.payload)
+    kind, task_id, attempt = describe(original.subject, original.payload)
     return DeadLetter(
         service=service,
         subject=original.subject,
@@ -166,11 +166,13 @@ def _letter(service: str, original: Delivery | Original, cause: str, detail: str
         sequence=original.sequence,
         delivery=original.delivered,
         headers=headers,
-        consumer=original.consumer,
-        kind=about.kind,
-        task_id=about.task_id,
-        attempt=about.attempt,
-        traceparent=headers.get(s.TRACEPARENT, ""),
+        about=LetterAbout(
+            consumer=original.consumer,
+            kind=kind,
+            task_id=task_id,
+            attempt=attempt,
+            traceparent=headers.get(s.TRACEPARENT, ""),
+        ),
     )
 
 

@@ -57,7 +57,9 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
         if content is None:
             return not (self.cause or self.task or self.since_ms)
         return (
-            self.cause in ("", content.cause) and self.task in ("", content.task_id) and content.at_ms >= self.since_ms
+            self.cause in ("", content.cause)
+            and self.task in ("", content.known.task_id)
+            and content.at_ms >= self.since_ms
         )
 
 

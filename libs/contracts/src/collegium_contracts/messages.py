@@ -262,12 +262,29 @@ class CancelRequested(Message, frozen=True, kw_only=True):
     reason: Literal["canceled", "client_disconnected"] = "canceled"
 
 
+class LetterAbout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What could be told of a dead letter's original.
+
+    ``consumer`` is the durable that delivered it (empty where it was read in order); ``kind`` is its type; ``code`` is
+    the error's of a task that failed. Each is empty where it could not be told.
+    """
+
+    consumer: str = ""
+    kind: str = ""
+    task_id: str = ""
+    attempt: int = 0
+    traceparent: str = ""
+    code: str = ""
+
+
+NOTHING_KNOWN = LetterAbout()
+
+
 class DeadLetter(Message, frozen=True, kw_only=True):
     """A message that a service could not handle (hop 15): the original bytes, where they came from, and why.
 
-    ``consumer`` is the durable that delivered it (empty where it was read in order). ``kind``, ``task_id`` and
-    ``attempt`` are what could be read of the original. A task that ended as failed leaves a letter of the cause
-    ``task_failed``; ``code`` is then its error's, and the original is what it can be run again from.
+    A task that ended as failed leaves a letter of the cause ``task_failed``, whose original is what it can be run again
+    from. ``about`` is absent in letters of earlier versions.
     """
 
     service: str
@@ -280,12 +297,12 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     sequence: int = 0
     delivery: int = 0
     headers: dict[str, str] = {}
-    consumer: str = ""
-    kind: str = ""
-    task_id: str = ""
-    attempt: int = 0
-    traceparent: str = ""
-    code: str = ""
+    about: LetterAbout | None = None
+
+    @property
+    def known(self) -> LetterAbout:
+        """What could be told of the original."""
+        return self.about or NOTHING_KNOWN
 
 
 SettledMessage = TaskCompleted | TaskFailed | TaskCanceled

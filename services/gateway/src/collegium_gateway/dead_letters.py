@@ -180,21 +180,21 @@ def row(letter: Letter) -> dict[str, Any]:
     known = {"id": letter.sequence, "service": letter.service, "tenant": letter.tenant or None}
     if content is None:
         return {**known, "cause": "letter_unreadable", "detail": letter.unreadable}
-    trace = parse_traceparent(content.traceparent)
+    trace = parse_traceparent(content.known.traceparent)
     return {
         **known,
         "cause": content.cause,
-        "code": content.code or None,
+        "code": content.known.code or None,
         "detail": content.detail,
         "at": rfc3339(content.at_ms),
         "subject": content.subject,
         "stream": content.stream or None,
         "sequence": content.sequence or None,
-        "consumer": content.consumer or None,
+        "consumer": content.known.consumer or None,
         "delivery": content.delivery or None,
-        "kind": content.kind or None,
-        "task": content.task_id or None,
-        "attempt": content.attempt or None,
+        "kind": content.known.kind or None,
+        "task": content.known.task_id or None,
+        "attempt": content.known.attempt or None,
         "trace_id": trace[0] if trace is not None else None,
         "bytes": len(content.payload),
     }

@@ -90,7 +90,7 @@ def decide(letter: Letter, original: bytes, *, settled: bool, now_ms: int) -> Re
 def _anew(letter: Letter, original: bytes, now_ms: int) -> Redrive:
     message, task = _input_of(original), task_of(letter, original)
     if message is None or task is None:
-        kind = letter.content.kind if letter.content is not None else ""
+        kind = letter.content.known.kind if letter.content is not None else ""
         return Impossible(f"no task can be made from {kind or 'what the letter holds'}; submit it again")
     again = msgspec.structs.replace(
         task,
@@ -125,7 +125,7 @@ def _back(letter: Letter, content: DeadLetter) -> Redrive:
 def _to_consumer(letter: Letter, content: DeadLetter) -> Redrive:
     # Letters of earlier versions do not name their consumer; a service has one on EVENTS.
     durables = [one.durable for one in CONSUMERS if one.stream == s.EVENTS and one.service == letter.service]
-    wanted = content.consumer or "".join(durables[:1])
+    wanted = content.known.consumer or "".join(durables[:1])
     if wanted not in durables:
         return Impossible(f"{letter.service} has no consumer {wanted!r} of {s.EVENTS}")
     if s.parse_event(content.subject) is None or not _is_concrete(content.subject.split(".")):
