@@ -47,7 +47,7 @@ def run(*words: str) -> int:
     [
         ("requeue",),
         ("discard", "--cause", "task_failed"),
-        ("discard", "--all", "3"),
+        ("discard", "3", "--all"),
         ("requeue", "3", "--tenant", "acme"),
         ("show",),
         ("show", "3", "--tenant", "acme"),

@@ -134,7 +134,7 @@ async def test_bytes_that_are_no_attempt_are_swept_too(platform):
     await platform.start("worker-pool")
 
     async def buried() -> bool:
-        return [one.payload for one in await platform.dead_letters()] == [b"\xffno attempt"]
+        return {one.payload for one in await platform.dead_letters()} == {b"\xffno attempt"}
 
     await eventually(buried)
 
@@ -163,8 +163,14 @@ async def test_work_in_hand_is_left_alone_and_expired_work_beside_it_is_not(plat
     holding = asyncio.create_task(keep())
     await platform.start("worker-pool")
     assert isinstance(await platform.settled(late.task), TaskFailed)
+
+    async def buried() -> bool:
+        return "never_answered" in [one.cause for one in await platform.dead_letters()]
+
+    await eventually(buried)
+    assert {one.known.task_id for one in await platform.dead_letters()} == {late.task.id}
+    assert await platform.direct.last(s.EVENTS, s.task_settled("acme", fresh.task.id)) is None
     held[0].ack()
     holding.cancel()
     pulls.stop()
-    assert [one.known.task_id for one in await platform.dead_letters()] == [late.task.id]
     assert isinstance(await platform.settled(fresh.task), TaskFailed)

@@ -12,7 +12,8 @@ from collegium_contracts import subjects as s
 
 from collegium_bus.claims import ClaimStore
 from collegium_bus.connection import Connection
-from collegium_bus.wire import decode_headers
+from collegium_bus.delivery import Delivery
+from collegium_bus.wire import decode_headers, encode_headers
 
 
 class Stored(NamedTuple):
@@ -63,3 +64,13 @@ class DirectReader:
         if claim := headers.get(s.H_CLAIM):
             payload = await self._claims.get(claim)
         return Stored(headers.get("Nats-Subject", ""), int(headers.get("Nats-Sequence", "0")), payload, headers)
+
+
+def as_delivered(connection: Connection, stored: Stored, stream: str, consumer: str, delivered: int) -> Delivery:
+    """Returns a stored message as a consumer's last delivery of it looked, for handlers that take one.
+
+    Nothing is in hand at the broker: it is not to be answered for.
+    """
+    reply = f"$JS.ACK.{stream}.{consumer}.{delivered}.{stored.sequence}.0.0.0".encode()
+    headers = {name: value for name, value in stored.headers.items() if not name.startswith(s.BROKER_HEADERS)}
+    return Delivery(connection, stored.subject.encode(), reply, stored.payload, encode_headers(headers))

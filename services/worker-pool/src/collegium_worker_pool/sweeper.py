@@ -20,9 +20,8 @@ from typing import TypeVar
 import msgspec
 import structlog
 from collegium_bus.delivery import Delivery
-from collegium_bus.direct import Stored
+from collegium_bus.direct import Stored, as_delivered
 from collegium_bus.errors import BrokerUnavailableError, BusError
-from collegium_bus.wire import encode_headers
 from collegium_bus.work import WorkLoop
 from collegium_contracts import journey
 from collegium_contracts import subjects as s
@@ -195,12 +194,7 @@ class Sweeper:
 
     async def _end(self, stored: Stored, consumer: str, delivered: int) -> None:
         """Ends a message's attempt, buries it, removes it: each can be done again by another replica."""
-        # As its last delivery would have looked; nothing is ever answered for it.
-        reply = f"$JS.ACK.{s.WORK}.{consumer}.{delivered}.{stored.sequence}.0.0.0".encode()
-        headers = {name: value for name, value in stored.headers.items() if not name.startswith(s.BROKER_HEADERS)}
-        delivery = Delivery(
-            self._platform.connection, stored.subject.encode(), reply, stored.payload, encode_headers(headers)
-        )
+        delivery = as_delivered(self._platform.connection, stored, s.WORK, consumer, delivered)
         await self._give_up(delivery, NeverAnsweredError(f"delivered {delivered} times without an answer"))
         buried = await self._platform.dead_letters.bury(
             delivery, "never_answered", f"delivered {delivered} times; no worker answered for it"
