@@ -75,8 +75,8 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     ask.add_argument("--conversation")
     ask.add_argument("--max-tokens", type=int)
     ask.add_argument("--stream", action="store_true")
-    task = _add(verbs, "task", "Lists, shows, follows and cancels tasks.", _task)
-    task.add_argument("action", choices=["ls", "show", "tail", "cancel"])
+    task = _add(verbs, "task", "Lists, shows, follows, cancels and retries tasks.", _task)
+    task.add_argument("action", choices=["ls", "show", "tail", "cancel", "retry"])
     task.add_argument("id", nargs="*", help="task ids")
     task.add_argument("--state")
     task.add_argument("--limit", type=int, default=20)
@@ -92,6 +92,17 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     tap.add_argument("--since", help="also what passed since then, for instance 5m")
     tap.add_argument("--raw", action="store_true", help="print the bytes as they came (contents masked)")
     tap.add_argument("--content", action="store_true", help="show prompts and answers")
+    dlq = _add(verbs, "dlq", "Lists, shows, requeues and discards dead letters.", _dlq)
+    dlq.add_argument("action", choices=["ls", "show", "requeue", "discard"])
+    dlq.add_argument("id", nargs="*", type=int, help="ids of letters")
+    dlq.add_argument("--all", action="store_true", help="requeue or discard all that fit the filter")
+    dlq.add_argument("--service", help="letters of one service")
+    dlq.add_argument("--tenant", help="letters of one tenant (empty: of no known tenant)")
+    dlq.add_argument("--cause", help="for instance undecodable_message or task_failed")
+    dlq.add_argument("--task", help="letters of one task")
+    dlq.add_argument("--since", help="letters since a time in RFC 3339")
+    dlq.add_argument("--limit", type=int, default=100)
+    dlq.add_argument("--dry-run", action="store_true")
     model = _add(verbs, "model", "Shows the roster with its scoreboard.", _model)
     model.add_argument("action", choices=["ls"])
     tenant = _add(verbs, "tenant", "Lists and creates tenants.", _tenant)
@@ -205,6 +216,12 @@ def _task(options: argparse.Namespace) -> int:
 
 def _tap(options: argparse.Namespace) -> int:
     from collegium_cli.tap import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
+def _dlq(options: argparse.Namespace) -> int:
+    from collegium_cli.dlq import run
 
     return run(settings_of(options.config, options.data), options)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 import structlog
 from collegium_bus.ask import ask
+from collegium_bus.dead import Original
 from collegium_bus.errors import AlreadyStandsError, NoAnswerError, RequestRefusedError
 from collegium_bus.settle import settle
 from collegium_contracts import subjects as s
@@ -18,6 +19,7 @@ from collegium_contracts.messages import (
     AttemptRequested,
     RunAttempt,
     TaskDispatched,
+    TaskFailed,
     TaskRef,
     TaskSubmitted,
 )
@@ -25,6 +27,7 @@ from collegium_contracts.requests import TurnsReply, TurnsRequest
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
 
+from collegium_router.intake import Queued
 from collegium_router.plan import MAX_CALLS, Planned, max_tokens
 from collegium_router.resources import Resources
 from collegium_router.settlement import End
@@ -120,10 +123,12 @@ class Sender:
             log.info("conversation not readable yet", task=task.id, error=str(error))
             return None
 
-    async def end(self, end: End, hop: Hop) -> None:
+    async def end(self, queued: Queued, end: End, hop: Hop) -> None:
         """Settles a task, or ends a member of a larger plan; what had ended already stays as it ended."""
         if not isinstance(end, AttemptFailed):
-            await settle(self._platform.publisher, end, settler="router", traceparent=hop.traceparent)
+            stored = await settle(self._platform.publisher, end, settler="router", traceparent=hop.traceparent)
+            if stored and isinstance(end, TaskFailed):
+                await self._platform.dead_letters.keep_failed(end, _original(queued))
             return
         task, number = end.task, end.attempt.number
         try:
@@ -140,3 +145,13 @@ class Sender:
     async def is_settled(self, task: TaskRef) -> bool:
         """Whether a task's terminal message stands."""
         return await self._platform.direct.last(s.EVENTS, s.task_settled(task.tenant, task.id)) is not None
+
+
+def _original(queued: Queued) -> Original:
+    """Returns what a task that ended in the queue is made from again: its submission, or the attempt that failed."""
+    message, task = queued.message, queued.task
+    headers = {s.H_TENANT: task.tenant, s.TRACEPARENT: queued.traceparent}
+    if isinstance(message, TaskSubmitted):
+        return Original(queued.subject, encode(message), headers, s.INGRESS, queued.sequence)
+    run = message.run
+    return Original(s.work(run.attempt.pool, task.priority), encode(run), headers, s.INGRESS, queued.sequence)
