@@ -10,7 +10,7 @@ import structlog
 from collegium_bus.ask import ask
 from collegium_bus.dead import Original
 from collegium_bus.errors import AlreadyStandsError, NoAnswerError, RequestRefusedError
-from collegium_bus.settle import settle
+from collegium_bus.settle import settle, standing_failure
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import encode
 from collegium_contracts.errors import TaskError, kind_of
@@ -60,7 +60,16 @@ class Sender:
                 alternatives=planned.alternatives,
             )
             await self._send_attempt(run, hop)
-        if task.surface == "tasks" or planned.plan != "single":
+        if planned.plan != "single":
+            # Not one message in WORK has a panel's input for whoever runs it again.
+            changed = self._dispatched(submitted, planned, submitted)
+            await self._platform.publisher.publish(
+                s.task_changed(task.tenant, task.id),
+                encode(changed),
+                message_id=f"{task.id}.dispatched",
+                headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
+            )
+        elif task.surface == "tasks":
             self._tell_dispatched(submitted, planned, hop)
 
     async def _send_attempt(self, run: RunAttempt, hop: Hop) -> None:
@@ -96,14 +105,18 @@ class Sender:
     def _tell_dispatched(self, submitted: TaskSubmitted, planned: Planned, hop: Hop) -> None:
         """Says that a task is being worked on. Not waited for: a task's state is told again by what follows."""
         task = submitted.task
-        changed = TaskDispatched(
-            task=task,
+        headers = {s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant, s.MESSAGE_ID: f"{task.id}.dispatched"}
+        payload = encode(self._dispatched(submitted, planned, None))
+        self._platform.publisher.tell(s.task_changed(task.tenant, task.id), payload, headers=headers)
+
+    def _dispatched(self, submitted: TaskSubmitted, planned: Planned, kept: TaskSubmitted | None) -> TaskDispatched:
+        return TaskDispatched(
+            task=submitted.task,
             plan=planned.plan,
             models=[attempt.model for attempt in planned.attempts],
             at_ms=self._platform.now_ms(),
+            submitted=kept,
         )
-        headers = {s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant, s.MESSAGE_ID: f"{task.id}.dispatched"}
-        self._platform.publisher.tell(s.task_changed(task.tenant, task.id), encode(changed), headers=headers)
 
     async def turns(self, submitted: TaskSubmitted, hop: Hop) -> TurnsReply | TaskError | None:
         """Asks context for the conversation; none where it did not answer and the task may still wait for it."""
@@ -127,8 +140,10 @@ class Sender:
         """Settles a task, or ends a member of a larger plan; what had ended already stays as it ended."""
         if not isinstance(end, AttemptFailed):
             stored = await settle(self._platform.publisher, end, settler="router", traceparent=hop.traceparent)
-            if stored and isinstance(end, TaskFailed):
-                await self._platform.dead_letters.keep_failed(end, _original(queued))
+            if isinstance(end, TaskFailed):
+                failure = end if stored else await standing_failure(self._platform.direct, end.task)
+                if failure is not None:
+                    await self._platform.dead_letters.keep_failed(failure, _original(queued))
             return
         task, number = end.task, end.attempt.number
         try:

@@ -14,7 +14,7 @@ import random
 import msgspec
 import structlog
 from collegium_bus.delivery import Delivery
-from collegium_bus.errors import AlreadyStandsError, BusError, QueueFullError
+from collegium_bus.errors import AlreadyStandsError, QueueFullError
 from collegium_bus.settle import settle, standing_failure
 from collegium_bus.work import WorkLoop
 from collegium_contracts import subjects as s
@@ -89,7 +89,10 @@ class AttemptRunner:
         delivery.ack()
 
     async def give_up(self, delivery: Delivery, error: Exception) -> None:
-        """Ends an attempt whose handling failed on its last delivery, so that its task does not wait for ever."""
+        """Ends an attempt whose handling failed on its last delivery, so that its task does not wait for ever.
+
+        Raises BusError where the end could not be stored.
+        """
         claim = delivery.header(s.H_CLAIM)
         try:
             run = journey.decode(await self._platform.claims.get(claim) if claim else delivery.payload)
@@ -103,7 +106,7 @@ class AttemptRunner:
             hop = self._platform.tracing.hop("worker-pool give up", "consumer", delivery.header(s.TRACEPARENT))
             with hop:
                 await self._conclude(run, delivery, delivery.delivered, end, hop)
-        except (ContractError, BusError) as failure:
+        except ContractError as failure:
             log.error("attempt could not be ended", subject=delivery.subject, error=str(failure))
 
     async def _run(self, run: RunAttempt, delivery: Delivery, hop: Hop) -> None:
