@@ -19,7 +19,7 @@ from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import TaskError
 from collegium_contracts.ids import API_KEY
-from collegium_contracts.messages import TaskAccepted, TaskFailed, TaskSubmitted
+from collegium_contracts.messages import TaskAccepted, TaskDispatched, TaskFailed, TaskSubmitted
 from collegium_contracts.money import Usage
 from collegium_contracts.state import KeyRecord, TenantRecord
 from collegium_testing import eventually
@@ -200,6 +200,46 @@ async def test_a_failed_task_runs_again_once_however_often_it_is_requeued(door: 
     answer = await door.post("requeue", {"filter": {"tenant": "acme"}})
     assert [(one["state"], one["task"]) for one in answer["data"]] == [("requeued", again.id)]
     assert await door.letters() == await door.platform.standing(s.INGRESS) == 0
+    assert door.platform.sim.counts().totals.completed == 1
+
+
+async def forget_duplicates(door: Door) -> None:
+    """Lets the broker forget every message id that it has seen so far."""
+    connection = door.platform.connection
+    for stream in (s.INGRESS, s.WORK, s.EVENTS):
+        config = msgspec.json.decode(await connection.api(f"STREAM.INFO.{stream}"))["config"]
+        config["duplicate_window"] = 100_000_000
+        reply = msgspec.json.decode(await connection.api(f"STREAM.UPDATE.{stream}", msgspec.json.encode(config)))
+        assert "error" not in reply
+    probe = s.cancel("probe", "x")
+
+    async def forgotten() -> bool:
+        return not (await door.platform.publisher.publish(probe, b"", message_id="probe")).duplicate
+
+    await forgotten()
+    # The window's length after the probe was first stored, everything that came before it is forgotten as well.
+    await eventually(forgotten)
+
+
+async def test_a_requeue_that_died_before_it_removed_the_letter_is_finished_by_the_next(door: Door):
+    submitted = await door.fail("hello")
+    again = msgspec.structs.replace(submitted.task, id=ids.retry_id("acme", submitted.task.id))
+    letter = await door.platform.direct.at(s.DEAD, 1)
+    assert letter is not None
+    await door.post("requeue", {"ids": [1]})
+    await door.platform.settled(again)
+
+    async def dispatched() -> bool:
+        return any(isinstance(event, TaskDispatched) for event in await door.platform.events(again))
+
+    await eventually(dispatched)
+    before = len(await door.platform.events(again))
+    await forget_duplicates(door)
+    await door.platform.publisher.publish(letter.subject, letter.payload, message_id="as it stood")
+    answer = await door.post("requeue", {"ids": [2]})
+    assert [(one["state"], one["task"]) for one in answer["data"]] == [("requeued", again.id)]
+    assert await door.letters() == 0
+    assert len(await door.platform.events(again)) == before
     assert door.platform.sim.counts().totals.completed == 1
 
 
