@@ -31,6 +31,7 @@ from collegium_telemetry.logs import bind_service, configure_logging
 from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing, setup
 
+from collegium_runtime import profiling
 from collegium_runtime.admin import AdminServer
 from collegium_runtime.platform import App, Build, Platform
 from collegium_runtime.runtime_file import Runtime
@@ -153,6 +154,7 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    profiling.install("+".join(services))
     hosted: list[Hosted] = []
     try:
         for service in services:
