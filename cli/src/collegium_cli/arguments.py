@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from collegium_cli.bench.arguments import add_benchmarks
 from collegium_cli.environment import settings_of
 
 Verb = Callable[[argparse.Namespace], int]
@@ -56,15 +57,7 @@ def _platform(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[rep
     migrate.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
     migrate.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     _add(verbs, "check", "Validates the configuration and reaches every dependency.", _check)
-    bench = _add(verbs, "bench", "Measures ratios against a direct call and, where given, a peer.", _bench)
-    bench.add_argument("what", choices=["gateway"])
-    bench.add_argument("--clients", default="1,16,64", help="numbers of clients, by comma")
-    bench.add_argument("--seconds", type=float, default=5.0)
-    bench.add_argument("--sample-ratio", type=float, default=0.1)
-    bench.add_argument("--peer-url", default="", help="base URL of another gateway with the simulator behind it")
-    bench.add_argument("--peer-key", default="")
-    bench.add_argument("--peer-model", default="sim")
-    bench.add_argument("--simulator-port", type=int, default=0)
+    add_benchmarks(verbs, _add)
 
 
 def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
@@ -194,12 +187,6 @@ def _check(options: argparse.Namespace) -> int:
     from collegium_cli.check import run
 
     return run(settings_of(options.config, options.data), as_json=options.json)
-
-
-def _bench(options: argparse.Namespace) -> int:
-    from collegium_cli.bench import gateway
-
-    return gateway.main(options)
 
 
 def _ask(options: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ from collegium_telemetry.logs import bind_service, configure_logging
 from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing, setup
 
-from collegium_runtime import failpoints
+from collegium_runtime import failpoints, profiling
 from collegium_runtime.admin import AdminServer
 from collegium_runtime.platform import App, Build, Door, Platform, clock_from
 from collegium_runtime.reloading import Reloading
@@ -184,6 +184,7 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    profiling.install("+".join(services))
     hosted: list[Hosted] = []
     reloading: Reloading | None = None
     try:
