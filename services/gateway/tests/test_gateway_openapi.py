@@ -91,6 +91,7 @@ def test_bodies_are_asked_for_where_they_are_read():
         ("post", "/v1/tasks"),
         ("post", "/v1/admin/tenants"),
         ("post", "/v1/admin/keys"),
+        ("post", "/v1/webhooks/secret/rotate"),
     }
 
 

@@ -148,7 +148,7 @@ def _code_of(error: BaseException) -> str:
             return "timeout"
         case aiohttp.ClientSSLError():
             return "tls"
-        case aiohttp.ClientResponseError() | ValueError():
+        case aiohttp.ClientResponseError():
             return "bad_answer"
         case _:
             return "unreachable"
