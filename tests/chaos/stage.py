@@ -56,7 +56,7 @@ class Stage:
         self.platform: PlatformProcess | None = None
         self.services: list[ServiceProcess] = []
         self.recovery_seconds: float | None = None
-        self.laws_checked = 0
+        self.remark = ""
         self.stack = AsyncExitStack()
         self.load: Load
         self._began = time.monotonic()

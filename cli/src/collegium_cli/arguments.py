@@ -43,6 +43,8 @@ def _platform(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[rep
     demo.add_argument("--keep", action="store_true", help="keep the data folder")
     serve = _add(verbs, "serve", "Runs one service against given URLs or a running `up`.", _serve)
     serve.add_argument("services", type=_names, metavar="SERVICE")
+    serve.add_argument("--http-port", type=_port, help="where a gateway listens; 0 takes a free port")
+    serve.add_argument("--grpc-port", type=_port)
     serve.add_argument("--admin-port", action="append", default=[], type=_admin_port, metavar="[SERVICE=]PORT")
     serve.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     serve.add_argument("--parent", type=int, help=argparse.SUPPRESS)
@@ -125,15 +127,16 @@ def _port(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 (a free one) to 65535")
 
 
+def _port_overrides(options: argparse.Namespace) -> dict[str, str]:
+    """Ports of the command line, as the environment would have them."""
+    given = {"COLLEGIUM_HTTP__PORT": options.http_port, "COLLEGIUM_GRPC__PORT": options.grpc_port}
+    return {name: str(port) for name, port in given.items() if port is not None}
+
+
 def _up(options: argparse.Namespace) -> int:
     from collegium_cli.up.command import UpOptions, run
 
-    overrides: dict[str, str] = {}
-    if options.http_port is not None:
-        overrides["COLLEGIUM_HTTP__PORT"] = str(options.http_port)
-    if options.grpc_port is not None:
-        overrides["COLLEGIUM_GRPC__PORT"] = str(options.grpc_port)
-    settings = settings_of(options.config, options.data, overrides)
+    settings = settings_of(options.config, options.data, _port_overrides(options))
     return run(settings, UpOptions(config=options.config, only=options.only, as_json=options.json))
 
 
@@ -141,13 +144,16 @@ def _serve(options: argparse.Namespace) -> int:
     from collegium_cli.serve import ServeOptions, serve
 
     ports = {service or options.services[0]: port for service, port in options.admin_port}
+    overrides = _port_overrides(options)
     return serve(
-        settings_of(options.config, options.data),
+        settings_of(options.config, options.data, overrides),
         ServeOptions(
             services=options.services,
             admin_ports=ports,
             report=options.report,
             parent=options.parent,
+            as_json=options.json,
+            overrides=overrides,
             config=options.config,
             data=options.data,
         ),

@@ -27,12 +27,18 @@ _REFUSALS = (BusError, StoreError, asyncpg.PostgresError, OSError, FailpointSett
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line said: services, admin ports, where to report, and the process to end with."""
+    """What the command line said: services, admin ports, where to report, the process to end with, and ``overrides``
+    of the configuration, in the environment's words.
+
+    Whoever asks for a report reads that; else a line on standard output says that the services are ready, and where.
+    """
 
     services: tuple[str, ...]
     admin_ports: dict[str, int]
     report: Path | None = None
     parent: int | None = None
+    as_json: bool = False
+    overrides: dict[str, str] = {}
     config: Path | None = None
     data: Path | None = None
 
@@ -64,27 +70,41 @@ def serve(settings: Settings, options: ServeOptions) -> int:
     import uvloop
 
     services = cast("tuple[Service, ...]", options.services)
+
+    def tell(started: host.Started) -> None:
+        print(ready_line(started, as_json=options.as_json), flush=True)
+
+    running = host.run(
+        services,
+        settings,
+        runtime,
+        admin_ports=options.admin_ports,
+        report=options.report,
+        configuration=_followed(options),
+        on_started=tell if options.report is None else None,
+    )
     try:
-        uvloop.run(
-            host.run(
-                services,
-                settings,
-                runtime,
-                admin_ports=options.admin_ports,
-                report=options.report,
-                configuration=_followed(options),
-            )
-        )
+        uvloop.run(running)
     except _REFUSALS as error:
         print(f"collegium serve: {mask_text(str(error))}", file=sys.stderr)
         return HOST_ERROR
     return 0
 
 
+def ready_line(started: host.Started, *, as_json: bool) -> str:
+    """Returns the one line that says that the services have started, and where they are reached."""
+    if as_json:
+        shown = {"ready": True, "pid": started.pid, **started.addresses, "admin_ports": started.admin_ports}
+        return msgspec.json.encode(shown).decode()
+    doors = [f"{name} {address}" for name, address in started.addresses.items()]
+    admin = [f"{service} {port}" for service, port in started.admin_ports.items()]
+    return f"ready: {'; '.join([*doors, 'admin ports ' + ', '.join(admin)])}"
+
+
 def _followed(options: ServeOptions) -> tuple[Path, Callable[[], Settings]] | None:
     if options.config is None:
         return None
-    return options.config, lambda: read_settings(options.config, options.data)
+    return options.config, lambda: read_settings(options.config, options.data, options.overrides)
 
 
 def migrate(settings: Settings, options: MigrateOptions) -> int:

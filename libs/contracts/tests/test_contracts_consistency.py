@@ -246,6 +246,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$KV.models.roster", {"router"}),
         ("$KV.policy.scoreboard", {"evolution"}),
         ("$KV.owners.0", {"router"}),
+        ("$KV.idempotency.acme.0", {"gateway"}),
         ("$JS.API.STREAM.PURGE.INGRESS", {"router"}),
         ("$JS.API.STREAM.MSG.DELETE.INGRESS", {"router"}),
         ("$KV.breakers.x", {"worker-pool"}),
@@ -293,10 +294,11 @@ def test_task_ids_sort_as_their_times(made):
 
 @given(st.text(), st.text(), st.text(), st.text())
 def test_a_derived_task_id_is_its_tenants_and_its_keys_alone(tenant, key, other_tenant, other_key):
-    derived = ids.task_id_from_key(tenant.replace("\0", ""), key)
+    derived = ids.task_id_from_key(tenant.replace("\0", ""), key, 1)
     assert ids.TASK_ID.match(derived)
     same = (tenant.replace("\0", ""), key) == (other_tenant.replace("\0", ""), other_key)
-    assert (derived == ids.task_id_from_key(other_tenant.replace("\0", ""), other_key)) == same
+    assert (derived == ids.task_id_from_key(other_tenant.replace("\0", ""), other_key, 1)) == same
+    assert derived < ids.task_id_from_key(tenant.replace("\0", ""), key, 2)
 
 
 @given(st.text())

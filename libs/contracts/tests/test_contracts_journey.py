@@ -107,8 +107,8 @@ def test_task_ids_sort_by_time_and_fit_their_pattern():
     made = [ids.task_id(now, os.urandom(10)) for now in range(1_700_000_000_000, 1_700_000_000_050)]
     assert made == sorted(made)
     assert all(ids.TASK_ID.match(one) for one in made)
-    assert ids.TASK_ID.match(ids.task_id_from_key("acme", "k"))
-    assert ids.task_id_from_key("acme", "k") != ids.task_id_from_key("globex", "k")
+    assert ids.TASK_ID.match(ids.task_id_from_key("acme", "k", 1))
+    assert ids.task_id_from_key("acme", "k", 1) != ids.task_id_from_key("globex", "k", 1)
 
 
 def test_a_tenant_has_one_shard_and_tenants_spread_over_all():

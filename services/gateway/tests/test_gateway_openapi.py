@@ -26,11 +26,12 @@ def served() -> set[tuple[str, str]]:
     door = HttpDoor(
         platform,
         nobody,
-        ChatDoor(platform, nobody, nobody),
-        TaskDoor(platform, nobody, nobody),
+        ChatDoor(platform, nobody, nobody, nobody),
+        TaskDoor(platform, nobody, nobody, nobody),
         AdminDoor(platform, nobody),
         WebhookDoor(platform, nobody, nobody),
         dict,
+        nobody,
     )
     routes = [route for route in door._routes.routes if isinstance(route, Route) and route.path not in ASIDE]
     return {(method.lower(), route.path) for route in routes for method in (route.methods or {"GET"}) - {"HEAD"}}

@@ -93,15 +93,15 @@ async def test_a_name_that_changes_its_mind_is_refused(
 ):
     """What was checked is what is connected to: the second answer is never asked for by the connection."""
     connected: list[str] = []
-    make = webhook_client._guarded_socket
+    client = WebhookClient(allow_private=False, timeout_seconds=1)
+    make = client._socket
 
     def note(info: Any) -> socket.socket:
         connected.append(info[4][0])
         make(info).close()
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(webhook_client, "_guarded_socket", note)
-    client = WebhookClient(allow_private=False, timeout_seconds=1)
+    monkeypatch.setattr(client, "_socket", note)
     await client.open()
     port = receiver.url.rpartition(":")[2]
     names(monkeypatch, ["8.8.8.8", "127.0.0.1"], ["127.0.0.1"])
@@ -111,9 +111,17 @@ async def test_a_name_that_changes_its_mind_is_refused(
     assert not receiver.received
 
 
-def test_the_last_gate_makes_no_socket_for_a_private_address():
+async def test_the_last_gate_makes_no_socket_for_a_private_address(guarded: WebhookClient):
     with pytest.raises(webhook_client.AddressRefusedError):
-        webhook_client._guarded_socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80)))
+        guarded._socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80)))
+
+
+async def test_the_configuration_is_followed_on_open_connections_too(client: WebhookClient, receiver: WebhookReceiver):
+    assert (await client.post(receiver.url, b"{}", {})).status == 200
+    await client.use(allow_private=False)
+    assert await refusal(client, receiver.url) == "address_refused"
+    await client.use(allow_private=True)
+    assert (await client.post(receiver.url, b"{}", {})).status == 200
 
 
 async def test_a_redirect_is_an_answer_and_is_not_followed(client: WebhookClient, receiver: WebhookReceiver):

@@ -31,10 +31,12 @@ def task_id(now_ms: int, entropy: bytes) -> str:
     return "tsk_" + _base32((now_ms << 80) | int.from_bytes(entropy[:10], "big"), 26)
 
 
-def task_id_from_key(tenant: str, idempotency_key: str) -> str:
-    """Derives the task id of an idempotent request, equal on every replica (scope: tenant and key)."""
-    digest = hashlib.sha256(f"{tenant}\x00{idempotency_key}".encode()).digest()
-    return "tsk_" + _base32(int.from_bytes(digest[:16], "big"), 26)
+def task_id_from_key(tenant: str, idempotency_key: str, claimed_at_ms: int) -> str:
+    """Derives the task id of an idempotent request from tenant, key and the time at which the key was claimed.
+
+    It sorts by that time as every task id does, and a key that is claimed again after its day gives a new task.
+    """
+    return task_id(claimed_at_ms, hashlib.sha256(f"{tenant}\x00{idempotency_key}".encode()).digest())
 
 
 def shard_of(tenant: str) -> int:

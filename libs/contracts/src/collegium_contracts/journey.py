@@ -188,6 +188,10 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_OWNERS, writers=("router",), readers=("router",)),
     Bucket(name=s.KV_PERMITS, writers=("router",), readers=("router",)),
     Bucket(name=s.KV_BREAKERS, writers=("worker-pool",), readers=("worker-pool", "router", "gateway")),
+    # Some three million keys a day; beyond it a request with a key is refused, and one without goes on.
+    Bucket(
+        name=s.KV_IDEMPOTENCY, writers=("gateway",), readers=("gateway",), ttl_seconds=DAY_SECONDS, max_bytes=1024 * MB
+    ),
 )
 
 

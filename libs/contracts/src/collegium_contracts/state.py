@@ -1,13 +1,18 @@
 """Versioned state that services share through key–value buckets.
 
 Billing writes ``tenants`` (one value per tenant), the router writes ``models`` (one value: the whole roster, swapped
-atomically), evolution writes ``policy`` (the scoreboard). Readers watch. One rule: no secret stands here, only hashes.
+atomically), evolution writes ``policy`` (the scoreboard). Readers watch. Gateways keep ``idempotency`` (one value for
+each key that a client sent) and decide on it by compare-and-set. One rule: no secret stands here in the open, only
+hashes and sealed envelopes.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
+from collegium_contracts.envelope import Envelope
 from collegium_contracts.messages import Message, Rank
 from collegium_contracts.money import Price
 
@@ -78,6 +83,24 @@ class Scoreboard(Message, frozen=True, kw_only=True):
     scores: list[ModelScore]
 
 
+class IdempotencyClaim(Message, frozen=True, kw_only=True):
+    """What stands for one Idempotency-Key; the value under ``<tenant>.<hash>`` in the bucket ``idempotency``.
+
+    ``fingerprint`` is the SHA-256 of the request; ``holder`` is new for every request that takes the claim; a task's
+    claim holds its id and trace, any other's holds the sealed ``reply`` once it is ``answered``. A ``released`` claim
+    may be taken by anybody. Times are the holders' own.
+    """
+
+    fingerprint: bytes
+    state: Literal["claimed", "stored", "answered", "released"]
+    holder: str
+    created_at_ms: int
+    changed_at_ms: int
+    task_id: str = ""
+    trace_id: str = ""
+    reply: Envelope | None = None
+
+
 class Breaker(Message, frozen=True, kw_only=True):
     """The circuit breaker of one model's endpoint; the value under the model's key in the bucket ``breakers``.
 
@@ -107,4 +130,4 @@ class Shares(Message, frozen=True, kw_only=True):
     shares: dict[str, Share] = {}
 
 
-StateValue = TenantRecord | Roster | Scoreboard | Breaker | Shares
+StateValue = TenantRecord | Roster | Scoreboard | Breaker | Shares | IdempotencyClaim

@@ -33,7 +33,7 @@ from collegium_telemetry.tracing import Tracing, setup
 
 from collegium_runtime import failpoints
 from collegium_runtime.admin import AdminServer
-from collegium_runtime.platform import App, Build, Platform, clock_from
+from collegium_runtime.platform import App, Build, Door, Platform, clock_from
 from collegium_runtime.reloading import Reloading
 from collegium_runtime.runtime_file import Runtime
 
@@ -50,6 +50,23 @@ class Hosted(msgspec.Struct, frozen=True, kw_only=True):
     platform: Platform
     app: App
     admin: AdminServer
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs in this process and where: admin ports by service, addresses by door (``http``, ``grpc``)."""
+
+    pid: int
+    admin_ports: dict[str, int]
+    addresses: dict[str, str]
+
+
+def _started(hosted: Sequence[Hosted]) -> Started:
+    addresses: dict[str, str] = {}
+    for one in hosted:
+        if isinstance(one.app, Door):
+            addresses.update(one.app.addresses())
+    ports = {one.platform.service: one.admin.port for one in hosted}
+    return Started(pid=os.getpid(), admin_ports=ports, addresses=addresses)
 
 
 async def start_service(service: Service, settings: Settings, runtime: Runtime, *, admin_port: int = 0) -> Hosted:
@@ -150,8 +167,9 @@ async def run(
     admin_ports: dict[str, int] | None = None,
     report: Path | None = None,
     configuration: tuple[Path, Callable[[], Settings]] | None = None,
+    on_started: Callable[[Started], None] | None = None,
 ) -> None:
-    """Runs services until SIGTERM or SIGINT; writes ``report`` (pid and admin ports, JSON) when all are started.
+    """Runs services until SIGTERM or SIGINT; once all are started, writes ``report`` and calls ``on_started``.
 
     ``configuration`` is the file to follow and how it is read.
     """
@@ -167,12 +185,14 @@ async def run(
         for service in services:
             port = (admin_ports or {}).get(service, 0)
             hosted.append(await start_service(service, settings, runtime, admin_port=port))
-        ports = {one.platform.service: one.admin.port for one in hosted}
-        log.info("services ready", services=list(services), admin_ports=ports)
+        started = _started(hosted)
+        log.info("services ready", services=list(services), admin_ports=started.admin_ports)
         if report is not None:
             draft = report.with_suffix(".new")
-            draft.write_bytes(msgspec.json.encode({"pid": os.getpid(), "admin_ports": ports}))
+            draft.write_bytes(msgspec.json.encode(started))
             draft.replace(report)
+        if on_started is not None:
+            on_started(started)
         if configuration is not None:
             reloading = Reloading(*configuration, [one.platform for one in hosted])
             reloading.start()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 from collegium_bus.claims import ClaimStore
@@ -83,6 +83,15 @@ class App(Protocol):
 
     def readiness(self) -> dict[str, bool]:
         """Names what must be true for the service to do its work."""
+        ...
+
+
+@runtime_checkable
+class Door(Protocol):
+    """A service that clients reach; it may have taken free ports, so it says where it listens."""
+
+    def addresses(self) -> dict[str, str]:
+        """Names each door's address, as clients write it."""
         ...
 
 

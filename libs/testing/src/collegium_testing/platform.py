@@ -44,7 +44,7 @@ from collegium_contracts.messages import (
     TaskRef,
     TaskSubmitted,
 )
-from collegium_contracts.state import KeyRecord, TenantRecord
+from collegium_contracts.state import Breaker, KeyRecord, TenantRecord
 from collegium_runtime.host import Hosted, start_service, stop_service
 from collegium_runtime.platform import unix_ms
 from collegium_runtime.runtime_file import Runtime
@@ -197,6 +197,14 @@ class RunningPlatform:
         """Stores a CancelRequested as a gateway would."""
         message = CancelRequested(task_id=task.id, tenant=task.tenant, at_ms=unix_ms(), reason=reason)
         await self.send(s.cancel(task.tenant, task.id), message, message_id=f"{task.id}.cancel", tenant=task.tenant)
+
+    async def close_breaker(self, model: str) -> None:
+        """Closes a model's circuit breaker, so that what was broken before does not keep callers from it."""
+        await Bucket(self.connection, s.KV_BREAKERS).put(s.state_key(model), codec.encode(Breaker(model=model)))
+        known = self.app("worker-pool")._breakers._known
+        await eventually(lambda: model in known and not known[model].failures_ms and not known[model].open_until_ms)
+        router = self.app("router")
+        await eventually(lambda: not router._resources.open_until_ms.get(model))
 
     async def send(self, subject: str, message: JourneyMessage | bytes, *, message_id: str, tenant: str) -> None:
         """Publishes a message, or bytes as they are, to the subject's stream."""

@@ -59,6 +59,20 @@ def configuration(
     }
 
 
+class ServedProcess:
+    """A running ``collegium serve``: its process and its ready line."""
+
+    def __init__(self, process: subprocess.Popen[str], ready: dict[str, Any]) -> None:
+        self.process = process
+        self.ready = ready
+
+    @property
+    def http(self) -> str:
+        """Its HTTP door, where it has one."""
+        address: str = self.ready["http"]
+        return address
+
+
 class PlatformProcess:
     """A running ``collegium up``: its ready line, and ways to end it well or badly."""
 
@@ -91,6 +105,35 @@ class PlatformProcess:
             return self.process.wait(STOP_SECONDS)
         finally:
             self._close()
+
+    @contextlib.contextmanager
+    def serving(self, service: str, environment: Mapping[str, str] | None = None) -> Generator[ServedProcess]:
+        """One more replica of a service, in a process of its own that joins this platform; free ports.
+
+        ``environment`` is added to this process's own.
+        """
+        errors = self.folder.parent / f"{self.folder.name}.serve.log"
+        command = [sys.executable, "-m", "collegium_cli", "serve", service, "--json", "--data", str(self.folder)]
+        command += ["--config", str(_config_file(self.folder)), "--http-port", "0", "--grpc-port", "0"]
+        with errors.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **(environment or {})},
+            )
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if line.startswith('{"ready":'):
+                    yield ServedProcess(process, msgspec.json.decode(line))
+                    return
+            raise RuntimeError(f"{service} did not start:\n{errors.read_text()[-4000:]}")
+        finally:
+            process.terminate()
+            process.wait(STOP_SECONDS)
+            process.stdout.close()
 
     def kill_everything(self) -> None:
         """Kills the supervisor and all its children at once, as a crash of the machine's user session would."""

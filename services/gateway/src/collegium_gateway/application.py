@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import msgspec
 import structlog
 from collegium_bus.errors import BusError
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
-from collegium_contracts.errors import ContractError
 from collegium_contracts.messages import (
     CancelRequested,
     SettledMessage,
@@ -23,7 +22,6 @@ from collegium_contracts.messages import (
     TaskDispatched,
     TaskRef,
     TaskSubmitted,
-    TokenChunk,
 )
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
@@ -34,7 +32,7 @@ from collegium_gateway.admission import Asked, submission
 from collegium_gateway.callbacks import check_url, receiver_of
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
-from collegium_gateway.healing import TextStream
+from collegium_gateway.livetext import LiveText, Piece
 from collegium_gateway.principal import Principal
 from collegium_gateway.queueing import QueueLook
 from collegium_gateway.readmodel import TERMINAL, State
@@ -47,13 +45,7 @@ log = structlog.get_logger(__name__)
 CANCEL_WAIT_SECONDS = 3.0
 CANCEL_POLL_SECONDS = 0.02
 
-
-class Piece(msgspec.Struct, frozen=True):
-    """One step of a streamed answer: text to pass on, or the settled message that ends it."""
-
-    text: str = ""
-    model: str = ""
-    settled: SettledMessage | None = None
+Stored = Callable[[], Awaitable[None]]
 
 
 class Tasks:
@@ -81,89 +73,68 @@ class Tasks:
             now_ms=now,
         )
 
-    async def complete(self, submitted: TaskSubmitted, hop: Hop) -> SettledMessage:
-        """Submits a task and returns its terminal message."""
+    async def complete(self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None) -> SettledMessage:
+        """Submits a task and returns its terminal message; ``stored`` is awaited once the task is accepted."""
         future = self._waiting.begin(submitted.task)
         try:
             await self._store_submitted(submitted, hop)
+            if stored is not None:
+                await stored()
             return await future
         finally:
             self._waiting.end(submitted.task.id)
 
-    async def stream(self, submitted: TaskSubmitted, hop: Hop) -> AsyncIterator[Piece]:
+    async def stream(
+        self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None
+    ) -> AsyncGenerator[Piece, None]:
         """Submits a task and yields its text as it comes, then its terminal message.
 
-        When the iterator is closed before its end, the task is canceled for the client that went away.
+        When the iterator is closed before its end, the task is canceled for the client that went away, unless it was
+        submitted under an idempotency key (``stored`` given): that client comes again.
         """
         task = submitted.task
-        queue: asyncio.Queue[TokenChunk | SettledMessage | ApiError] = asyncio.Queue()
-
-        def on_token(_subject: bytes, _reply: bytes, payload: bytes, _block: bytes | None) -> None:
-            try:
-                message = codec.journey.decode(payload)
-            except ContractError:
-                return
-            if isinstance(message, TokenChunk):
-                queue.put_nowait(message)
-
-        def on_settled(future: asyncio.Future[SettledMessage]) -> None:
-            if not future.cancelled():
-                error = future.exception()
-                queue.put_nowait(error if isinstance(error, ApiError) else future.result())
-
         future = self._waiting.begin(task)
-        future.add_done_callback(on_settled)
-        client = self._platform.connection.client
-        sid = client.subscribe_raw(s.token(task.tenant, task.id), on_token)
-        text = TextStream()
+        live = LiveText(self._platform, task)
+        future.add_done_callback(live.settled)
+        live.open()
         try:
             await self._store_submitted(submitted, hop)
+            if stored is not None:
+                await stored()
             while True:
-                item = await queue.get()
-                if isinstance(item, ApiError):
-                    raise item
-                if not isinstance(item, TokenChunk):
-                    yield self._last_piece(item, text)
+                piece = await live.next()
+                yield piece
+                if piece.settled is not None:
                     return
-                plain = self._platform.keyring.open(task.tenant, item.text).decode(errors="replace")
-                if new := text.chunk(item.attempt, item.delivery, item.number, plain):
-                    yield Piece(text=new, model=item.model)
         except (GeneratorExit, asyncio.CancelledError):
-            await self._request_cancel(task.tenant, task.id, "client_disconnected")
+            if stored is None:
+                await self._request_cancel(task.tenant, task.id, "client_disconnected")
             raise
         finally:
-            client.unsubscribe_raw(sid)
+            live.close()
             self._waiting.end(task.id)
             future.cancel()
 
-    def _last_piece(self, settled: SettledMessage, text: TextStream) -> Piece:
-        view = settled_view(settled, self._platform.keyring)
-        rest = text.complete(view.output or "")
-        if rest is None:
-            raise ApiError(
-                "upstream_cut",
-                f"task {settled.task.id} was answered by a second try whose text differs from what was streamed;"
-                f" read it at /v1/tasks/{settled.task.id}",
-                task_id=settled.task.id,
-            )
-        return Piece(text=rest, model=settled.model, settled=settled)
-
     async def submit(
-        self, submitted: TaskSubmitted, hop: Hop, *, wait_seconds: float = 0, callback_url: str | None = None
+        self,
+        submitted: TaskSubmitted,
+        hop: Hop,
+        *,
+        wait_seconds: float = 0,
+        stored: Stored | None = None,
+        callback_url: str | None = None,
     ) -> TaskView:
         """Submits a task for later and returns its view; with ``wait_seconds``, waits that long for it to settle.
 
         ``callback_url`` is what :meth:`prepare` was asked for; it is told of with the acceptance, and nowhere else.
         """
         task = submitted.task
-        now = self._platform.now_ms()
-        wait_until = now + int(wait_seconds * 1000)
+        wait_until = self._platform.now_ms() + int(wait_seconds * 1000)
         future = self._waiting.begin(task, wait_until_ms=wait_until) if task.reply else None
         try:
-            await self._store_submitted(submitted, hop)
-            accepted = self._accepted(task, now, callback_url)
-            failpoint("gateway.before-accepted")
-            await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
+            await self.accept(submitted, hop, announce=True, callback_url=callback_url)
+            if stored is not None:
+                await stored()
             if future is None:
                 return await self._behind_others(task)
             try:
@@ -174,12 +145,23 @@ class Tasks:
         finally:
             self._waiting.end(task.id)
 
-    def _accepted(self, task: TaskRef, now_ms: int, callback_url: str | None) -> TaskAccepted:
+    async def accept(
+        self, submitted: TaskSubmitted, hop: Hop, *, announce: bool, callback_url: str | None = None
+    ) -> None:
+        """Stores a task; ``announce`` also tells that it was accepted, so that it is found before it has begun."""
+        task = submitted.task
+        await self._store_submitted(submitted, hop)
+        if announce:
+            accepted = self._accepted(task, callback_url)
+            failpoint("gateway.before-accepted")
+            await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
+
+    def _accepted(self, task: TaskRef, callback_url: str | None) -> TaskAccepted:
+        accepted = TaskAccepted(task=task, at_ms=self._platform.now_ms())
         if callback_url is None:
-            return TaskAccepted(task=task, at_ms=now_ms)
-        return TaskAccepted(
-            task=task,
-            at_ms=now_ms,
+            return accepted
+        return msgspec.structs.replace(
+            accepted,
             callback=self._platform.keyring.seal(task.tenant, callback_url.encode()),
             callback_receiver=receiver_of(task.tenant, URL(callback_url)),
         )
@@ -192,7 +174,7 @@ class Tasks:
             return view
         return queued_view(view, reply.queued + 1, self.queue.age_ms(reply), reply.wait_seconds)
 
-    async def _place(self, view: TaskView, tenant: str) -> TaskView:
+    async def placed(self, view: TaskView, tenant: str) -> TaskView:
         """Adds to an open task where it stands in the queue."""
         if view.state != "submitted":
             return view
@@ -231,7 +213,7 @@ class Tasks:
         view = await self.find(principal.tenant, task_id)
         if view is None:
             raise ApiError("not_found", f"there is no task {task_id!r}", param="id")
-        return await self._place(view, principal.tenant)
+        return await self.placed(view, principal.tenant)
 
     async def find(self, tenant: str, task_id: str) -> TaskView | None:
         """Returns a tenant's task, or none."""

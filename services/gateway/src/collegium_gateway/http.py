@@ -23,6 +23,9 @@ from collegium_gateway.asgi import Receive, Scope, Send
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
+from collegium_gateway.idempotency import HEADER
+from collegium_gateway.keyed_http import KeyedPosts
+from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.replies import json_reply
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.webhook_door import WebhookDoor
@@ -30,6 +33,8 @@ from collegium_gateway.webhook_door import WebhookDoor
 log = structlog.get_logger(__name__)
 
 CHAT_PATH = "/v1/chat/completions"
+# Like a chat's, its key belongs to the task that it submits.
+TASKS_PATH = "/v1/tasks"
 
 
 class HttpDoor:
@@ -44,6 +49,7 @@ class HttpDoor:
         admin: AdminDoor,
         webhooks: WebhookDoor,
         readiness: Callable[[], dict[str, bool]],
+        replies: KeyedReplies,
     ) -> None:
         self._platform = platform
         self._directory = directory
@@ -68,13 +74,20 @@ class HttpDoor:
                 Exception: _defect,
             },
         )
+        self._keyed = KeyedPosts(platform, directory, replies, self._routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection event."""
         if scope["type"] == "http" and scope["path"] == CHAT_PATH and scope["method"] == "POST":
             await self._guarded_chat(scope, receive, send)
-        else:
-            await self._routes(scope, receive, asgi.with_request_id(scope, send))
+            return
+        send = asgi.with_request_id(scope, send) if scope["type"] == "http" else send
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] != TASKS_PATH:
+            key = asgi.header(scope, HEADER)
+            if key is not None:
+                await self._keyed(scope, receive, send, key)
+                return
+        await self._routes(scope, receive, send)
 
     async def _guarded_chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False

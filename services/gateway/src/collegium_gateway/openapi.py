@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from collegium_contracts.errors import ERRORS
 
+from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
 from collegium_gateway.requests import ChatRequest, KeyRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
 from collegium_gateway.webhook_door import RotateRequest, WebhookView
@@ -49,6 +50,13 @@ _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/usage": ("from", "to", "group_by"),
     "/v1/admin/possible-spend": ("from", "to", "tenant"),
     "/v1/admin/keys": ("tenant",),
+}
+_IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": PARAM,
+    "in": "header",
+    "required": False,
+    "description": "The same key and body give the same answer and one charge for a day; another body gives 409.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS, "pattern": "^[ -~]+$"},
 }
 # Parts that pass through as they came have no schema of their own in the structs.
 _RAW_SCHEMAS: dict[str, Any] = {
@@ -136,6 +144,8 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
     ]
     if "{id}" in path:
         parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+    if method == "post":
+        parameters.append(_IDEMPOTENCY_KEY)
     if parameters:
         operation["parameters"] = parameters
     if body is not None:

@@ -20,6 +20,8 @@ from collegium_gateway.application import Tasks
 from collegium_gateway.chat import describe
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
+from collegium_gateway.idempotency import PARAM, REPLAYED
+from collegium_gateway.keyed_tasks import Asking, KeyedTask, KeyedTasks
 from collegium_gateway.principal import Principal
 from collegium_gateway.readmodel import STATES, TERMINAL, State
 from collegium_gateway.replies import json_reply
@@ -37,10 +39,11 @@ _PREFER_WAIT = re.compile(r"\bwait=(\d{1,4})\b")
 class TaskDoor:
     """The task endpoints over HTTP."""
 
-    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks) -> None:
+    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks, keyed: KeyedTasks) -> None:
         self._platform = platform
         self._directory = directory
         self._tasks = tasks
+        self._keyed = keyed
         self._max_body_bytes = platform.settings.http.max_body_bytes
 
     def routes(self) -> list[Route]:
@@ -69,9 +72,19 @@ class TaskDoor:
             asked = asked_by_task(task_request, options_of(task_request))
             wait_seconds = _wait_of(request)
             submitted = self._tasks.prepare(principal, asked, waits=wait_seconds > 0)
+            keyed: KeyedTask | None = None
+            if (key := request.headers.get(PARAM)) is not None:
+                asking = Asking(key, "POST", request.url.path, body)
+                keyed = await self._keyed.begin(principal, asking, submitted, hop, callback_url=asked.callback_url)
+                submitted = keyed.submitted
             if hop.sampled:
                 describe(hop, submitted)
-            view = await self._tasks.submit(submitted, hop, wait_seconds=wait_seconds, callback_url=asked.callback_url)
+            if keyed is None:
+                view = await self._tasks.submit(
+                    submitted, hop, wait_seconds=wait_seconds, callback_url=asked.callback_url
+                )
+            else:
+                view = await keyed.submit(hop, wait_seconds=wait_seconds)
         status = 200 if view.state in TERMINAL else 202
         headers = {
             "x-request-id": asgi.request_id(request.scope),
@@ -80,6 +93,8 @@ class TaskDoor:
             "location": f"/v1/tasks/{view.id}",
             **queue_headers(view),
         }
+        if keyed is not None and keyed.replayed:
+            headers[REPLAYED] = "true"
         return json_reply(view, status, headers)
 
     async def _get(self, request: Request) -> Response:

@@ -178,6 +178,8 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Hands out entries as long as one can go and a slot is free."""
+        if not self._queue or not self._resources.any_room():
+            return
         now = self._platform.now_ms()
         fleet = Fleet(
             self._resources.models,

@@ -97,6 +97,13 @@ class Resources:
                 found[name] = Need(model.concurrency, used + wanted.get(name, 0), used)
         return found
 
+    def any_room(self) -> bool:
+        """Whether any pool has a permit left: where none has, no entry need be looked at."""
+        return any(
+            self._permits.by_pool[pool] < self._permits_of(pool_resource(pool))
+            for pool in {model.pool for model in self.models.values()}
+        )
+
     def has_room(self, model: ModelRecord) -> bool:
         """Whether one more attempt of a model may be dispatched."""
         if self._permits.by_pool[model.pool] >= self._permits_of(pool_resource(model.pool)):

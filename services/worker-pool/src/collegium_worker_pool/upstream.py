@@ -7,7 +7,7 @@ call, so that it can be billed. One rule: nothing here retries; whoever asked de
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import msgspec
@@ -91,12 +91,7 @@ class Upstream:
                     failures.from_status(model, response.status, content, response.headers.get("Retry-After"))
                 )
             try:
-                async for line in response.content:
-                    if not line.startswith(b"data:"):
-                        continue
-                    data = line[5:].strip()
-                    if data == b"[DONE]":
-                        break
+                async for data in _events(model, response):
                     if text := into.add(_chunk(model, data)):
                         on_text(text)
                     if into.characters > MAX_ANSWER_BYTES:
@@ -130,6 +125,26 @@ class _Guarded:
     async def __aexit__(self, *exc_info: object) -> None:
         # A response that was not read to its end is closed, so that the endpoint sees the abort.
         await self._request.__aexit__(*exc_info)  # pyright: ignore[reportArgumentType]
+
+
+async def _events(model: str, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yields the data of a server-sent stream up to its ``[DONE]``.
+
+    Lines are cut from whatever came at once: aiohttp's own reading line by line costs a third of a streamed call.
+    """
+    rest = b""
+    async for part in response.content.iter_any():
+        *lines, rest = (rest + part).split(b"\n")
+        if len(rest) > MAX_ANSWER_BYTES:
+            raise CallFailed(_too_long(model))
+        for line in lines:
+            if line.startswith(b"data:"):
+                data = line[5:].strip()
+                if data == b"[DONE]":
+                    return
+                yield data
+    if rest.startswith(b"data:") and (data := rest[5:].strip()) != b"[DONE]":
+        yield data
 
 
 async def _read(model: str, response: aiohttp.ClientResponse) -> bytes:

@@ -42,10 +42,11 @@ class Booked(NamedTuple):
 
 
 class Terminal(NamedTuple):
-    """A terminal message as it stands in EVENTS: the state it names, and the charge in it."""
+    """A terminal message as it stands in EVENTS: the state it names, the charge in it, and its task's age by then."""
 
     state: str
     charge_picos: int
+    age_ms: int = 0
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

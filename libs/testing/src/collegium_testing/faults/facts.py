@@ -188,7 +188,8 @@ async def _terminal(connection: Connection) -> dict[str, tuple[Terminal, ...]]:
             settled = codec.settled.decode(await claims.get(claim) if claim else delivery.payload)
         except ContractError:
             continue  # a fault put it there; who reads it has to bury it
-        one = Terminal(_STATES[type(settled)], settled.usage.charge_usd_picos)
+        age_ms = settled.settled_at_ms - settled.task.created_at_ms
+        one = Terminal(_STATES[type(settled)], settled.usage.charge_usd_picos, age_ms)
         found[settled.task.id] = (*found.get(settled.task.id, ()), one)
     return found
 
