@@ -1,6 +1,6 @@
 """``collegium bench failover``: how long a killed process is felt, and what is lost or doubled by it.
 
-For each part in turn: a platform of its own (the worker pool and the router apart from the rest, the worker pool twice),
+For each part in turn: a platform of its own (worker pool and router apart from the rest, the worker pool twice),
 tasks submitted at a steady rate, ``kill -9`` of the part's process, and afterwards a look at what became of every
 accepted task and at the books. Workers are not started again, their peer takes over; everything else is. One rule:
 recovered means that all that was accepted before the kill has settled, whoever held it.
