@@ -1,7 +1,7 @@
 """The bare journey: submitter → router → worker → result, straight on Collegium's bus, without any of its guarantees.
 
-Three stored hops with message ids; a router that only copies; a worker that calls the endpoint and stores the answer. The
-difference to the platform's figure is what its door, fences, books and views cost.
+Three stored hops with message ids; a router that only copies; a worker that calls the endpoint and stores the answer.
+The difference to the platform's figure is what its door, fences, books and views cost.
 """
 
 import asyncio

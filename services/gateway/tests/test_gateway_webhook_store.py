@@ -78,8 +78,9 @@ async def make_due(pool: asyncpg.Pool) -> None:
 
 
 async def due(store: WebhookStore, *, tenants: Sequence[str] = (), receivers: Sequence[str] = ()) -> list[str]:
-    found = await store.due(list(tenants), list(receivers), per_tenant=4, limit=100)
-    return [one.task_id for one in found]
+    found, last = await store.due("", list(tenants), list(receivers), receivers=100, per_receiver=4)
+    assert last == ""
+    return sorted(one.task_id for one in found)
 
 
 async def test_a_callback_waits_for_its_tasks_end(store: WebhookStore, tasks: TaskStore, story: Any):
@@ -156,6 +157,16 @@ async def test_one_of_many_gets_each_callback(store: WebhookStore, tasks: TaskSt
     assert await due(store) == []
 
 
+async def test_what_another_takes_at_this_moment_is_left_out_and_not_waited_for(
+    store: WebhookStore, tasks: TaskStore, pool: asyncpg.Pool, story: Any
+):
+    await project(tasks, *story(1), *story(2))
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("UPDATE gateway.webhooks SET attempts = attempts + 1 WHERE task_id = $1", task_id(1))
+        async with asyncio.timeout(5):
+            assert [one.task_id for one in await claim(store, 1, 2)] == [task_id(2)]
+
+
 async def test_a_lease_that_ended_is_anothers_and_its_holder_changes_nothing(
     store: WebhookStore, tasks: TaskStore, pool: asyncpg.Pool, story: Any
 ):
@@ -189,7 +200,7 @@ async def test_what_is_handed_back_is_due_at_once(store: WebhookStore, tasks: Ta
     await project(tasks, *story(1), *story(2))
     held = await claim(store, 1, 2)
     await store.hand_back(held)
-    assert sorted(await due(store)) == [task_id(1), task_id(2)]
+    assert await due(store) == [task_id(1), task_id(2)]
 
 
 async def test_time_is_counted_from_the_first_try(
@@ -209,12 +220,23 @@ async def test_a_backlog_hides_neither_another_tenant_nor_another_receiver(
     for number in range(50):
         await project(tasks, *story(number, receiver="slow"))
     await project(tasks, *story(100, receiver="quick"))
-    await project(tasks, *story(200, tenant="globex"))
-    await project(tasks, *story(300, tenant="initech"))
-    assert await due(store) == [*(task_id(number) for number in range(4)), task_id(200), task_id(300)]
+    await project(tasks, *story(200, tenant="globex", receiver="a"))
+    await project(tasks, *story(300, tenant="initech", receiver="z"))
+    assert await due(store) == [*(task_id(number) for number in range(4)), task_id(100), task_id(200), task_id(300)]
     assert await due(store, receivers=["slow"]) == [task_id(100), task_id(200), task_id(300)]
-    assert await due(store, tenants=["acme"], receivers=["slow"]) == [task_id(200), task_id(300)]
+    assert await due(store, tenants=["acme"]) == [task_id(200), task_id(300)]
     assert await due(store, tenants=["acme", "globex", "initech"]) == []
+
+
+async def test_a_look_goes_on_where_the_last_one_ended(store: WebhookStore, tasks: TaskStore, story: Any):
+    for number in range(10):
+        await project(tasks, *story(number, receiver=f"r{number}"))
+    after, seen = "", list[list[str]]()
+    for _ in range(5):
+        found, after = await store.due(after, [], ["r1"], receivers=3, per_receiver=4)
+        seen.append(sorted(one.receiver for one in found))
+    assert seen == [["r0", "r2"], ["r3", "r4", "r5"], ["r6", "r7", "r8"], ["r9"], ["r0", "r2"]]
+    assert await store.due("r9", [], [], receivers=3, per_receiver=4) == ([], "")
 
 
 async def test_a_tenants_first_key_is_made_once(store: WebhookStore):
