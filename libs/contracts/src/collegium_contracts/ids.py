@@ -11,6 +11,7 @@ import re
 
 TENANT_ID = re.compile(r"[a-z0-9-]{1,40}\Z")
 TASK_ID = re.compile(r"tsk_[0-9a-z]{26}\Z")
+SCHEDULE_ID = re.compile(r"sch_[0-9a-z]{26}\Z")
 CONVERSATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 API_KEY = re.compile(r"sk-clg-([a-z0-9]{8,16})-([a-z0-9]{48})\Z")
 
@@ -35,6 +36,16 @@ def task_id_from_key(tenant: str, idempotency_key: str) -> str:
     """Derives the task id of an idempotent request, equal on every replica (scope: tenant and key)."""
     digest = hashlib.sha256(f"{tenant}\x00{idempotency_key}".encode()).digest()
     return "tsk_" + _base32(int.from_bytes(digest[:16], "big"), 26)
+
+
+def schedule_id(now_ms: int, entropy: bytes) -> str:
+    """Makes the id of a cron schedule, as :func:`task_id` makes a task's."""
+    return "sch_" + _base32((now_ms << 80) | int.from_bytes(entropy[:10], "big"), 26)
+
+
+def task_id_of_firing(tenant: str, schedule: str, at_ms: int) -> str:
+    """Derives the id of the task that a schedule's firing at ``at_ms`` submits, equal on every replica and every try."""
+    return task_id(at_ms, hashlib.sha256(f"{tenant}\x00{schedule}\x00{at_ms}".encode()).digest())
 
 
 def shard_of(tenant: str) -> int:

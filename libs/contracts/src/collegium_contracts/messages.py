@@ -48,7 +48,8 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What every message about a task repeats, so that no service has to look it up.
 
     ``reply`` names the gateway replica that waits for the task (empty when none does); ``deadline_ms`` is absolute;
-    ``model`` is what the client asked for (a roster name or ``auto``).
+    ``model`` is what the client asked for (a roster name or ``auto``). ``not_before_ms`` is when a scheduled task may begin
+    (0: at once); until it is released its deadline counts from there.
     """
 
     id: str
@@ -65,6 +66,7 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reply: str = ""
     conversation: str = ""
     tags: dict[str, str] = {}
+    not_before_ms: int = 0
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -92,6 +94,14 @@ class TaskSubmitted(Message, frozen=True, kw_only=True):
     sampling: Sampling
     prompt_bytes: int
     panel_size: int = 3
+
+
+class FireSchedule(Message, frozen=True, kw_only=True):
+    """A cron schedule's next firing is due at ``at_ms``, or its definition is to be looked at again (hop 14)."""
+
+    tenant: str
+    schedule: str
+    at_ms: int
 
 
 class AttemptRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -276,6 +286,7 @@ SettledMessage = TaskCompleted | TaskFailed | TaskCanceled
 AttemptEnded = AttemptAnswered | AttemptFailed
 JourneyMessage = (
     TaskSubmitted
+    | FireSchedule
     | RunAttempt
     | AttemptStarted
     | AttemptAnswered

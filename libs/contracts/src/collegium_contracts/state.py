@@ -1,14 +1,17 @@
 """Versioned state that services share through key–value buckets.
 
 Billing writes ``tenants`` (one value per tenant), the router writes ``models`` (one value: the whole roster, swapped
-atomically), evolution writes ``policy`` (the scoreboard). Readers watch. One rule: no secret stands here, only hashes.
+atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
+cron schedule). Readers watch. One rule: no secret stands here, only hashes.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
-from collegium_contracts.messages import Message, Rank
+from collegium_contracts.messages import Message, Rank, TaskSubmitted
 from collegium_contracts.money import Price
 
 
@@ -77,4 +80,30 @@ class Scoreboard(Message, frozen=True, kw_only=True):
     scores: list[ModelScore]
 
 
-StateValue = TenantRecord | Roster | Scoreboard
+Missed = Literal["skip", "once", "all"]
+
+
+class CronSchedule(Message, frozen=True, kw_only=True):
+    """A cron schedule; the value under ``<tenant>.<id>`` in the bucket ``schedules``, changed by compare-and-set only.
+
+    ``task`` is what each firing submits: its ids and times stand at zero, and its ``deadline_ms`` is a length.
+    ``next_at_ms`` is the first firing that was not submitted yet; ``missed`` says what becomes of firings that nobody
+    was there for.
+    """
+
+    id: str
+    tenant: str
+    cron: str
+    timezone: str
+    task: TaskSubmitted
+    created_at_ms: int
+    next_at_ms: int
+    missed: Missed = "skip"
+    name: str = ""
+    paused: bool = False
+    last_at_ms: int = 0
+    last_task: str = ""
+    fired: int = 0
+
+
+StateValue = TenantRecord | Roster | Scoreboard | CronSchedule
