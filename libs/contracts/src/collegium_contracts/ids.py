@@ -44,7 +44,7 @@ def schedule_id(now_ms: int, entropy: bytes) -> str:
 
 
 def task_id_of_firing(tenant: str, schedule: str, at_ms: int) -> str:
-    """Derives the id of the task that a schedule's firing at ``at_ms`` submits, equal on every replica and every try."""
+    """Derives the id of the task that a schedule's firing submits: equal on every replica, in every try."""
     return task_id(at_ms, hashlib.sha256(f"{tenant}\x00{schedule}\x00{at_ms}".encode()).digest())
 
 

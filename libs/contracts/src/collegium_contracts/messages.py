@@ -48,8 +48,8 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What every message about a task repeats, so that no service has to look it up.
 
     ``reply`` names the gateway replica that waits for the task (empty when none does); ``deadline_ms`` is absolute;
-    ``model`` is what the client asked for (a roster name or ``auto``). ``not_before_ms`` is when a scheduled task may begin
-    (0: at once); until it is released its deadline counts from there.
+    ``model`` is what the client asked for (a roster name or ``auto``). ``not_before_ms`` is when a scheduled task may
+    begin (0: at once); until it is released its deadline counts from there.
     """
 
     id: str
