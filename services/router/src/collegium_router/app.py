@@ -1,4 +1,4 @@
-"""Wiring of the router: shard leases, shard readers, the dispatcher, the roster, the cancellations."""
+"""Wiring of the router: shard leases, shard readers, the dispatcher, the roster, schedules, the cancellations."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from collegium_telemetry import names
 from collegium_router.configured import records
 from collegium_router.dispatch import Dispatcher
 from collegium_router.roster import merge
+from collegium_router.schedules import Schedules
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,7 @@ class RouterApp:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._dispatcher = Dispatcher(platform)
+        self._schedules = Schedules(platform)
         self._models = Bucket(platform.connection, s.KV_MODELS)
         self._watch = self._models.watch(lambda entry: self._use_roster(entry.value))
         self._shards: dict[str, IngressShard] = {}
@@ -61,12 +63,14 @@ class RouterApp:
         await self._cancels.caught_up.wait()
         self._dispatcher.start()
         await self._leases.start()
+        await self._schedules.start()
         self._platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._dispatcher.queued)
         self._started = True
 
     async def stop(self) -> None:
         """Gives the shards back and stops; what is queued stays in INGRESS for the next owner."""
         self._started = False
+        await self._schedules.stop()
         await self._leases.stop()
         await asyncio.gather(*self._closing, return_exceptions=True)
         await self._dispatcher.stop()
@@ -126,6 +130,7 @@ class RouterApp:
             return
         if isinstance(message, CancelRequested):
             self._dispatcher.cancel(message.task_id, message.reason)
+            self._schedules.cancel(message)
 
 
 def build(platform: Platform) -> RouterApp:

@@ -9,7 +9,7 @@ from collegium_contracts.money import Usage
 
 def expired(task: TaskRef, now_ms: int) -> SettledMessage:
     """The task's deadline passed before it was dispatched."""
-    waited = (now_ms - task.created_at_ms) / 1000
+    waited = (now_ms - max(task.created_at_ms, task.not_before_ms)) / 1000
     message = f"task {task.id} waited {waited:.1f} s in the queue and reached its deadline; nothing was called"
     return failed(task, TaskError(code="deadline_exceeded", message=message), now_ms, "deadline")
 
