@@ -92,6 +92,14 @@ class Bucket:
             deleted = s.KV_OPERATION in stored.headers
             yield Entry(stored.subject[len(self._prefix) :], stored.payload, sequence, deleted)
 
+    async def size_bytes(self) -> int:
+        """Returns how much the bucket holds; raises NoAnswerError where the broker does not tell."""
+        reply = msgspec.json.decode(await self._connection.api(f"STREAM.INFO.{self._stream}"))
+        if error := reply.get("error"):
+            raise NoAnswerError(f"{self.name}: {error.get('description')}")
+        size: int = reply["state"]["bytes"]
+        return size
+
     def watch(self, on_value: Callable[[Entry], None]) -> BucketWatch:
         """Returns a watch that calls back for every value, the standing ones first; call its ``start``."""
         return BucketWatch(self._connection, self._stream, self._prefix, on_value)

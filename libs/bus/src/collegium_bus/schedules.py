@@ -12,12 +12,19 @@ from typing import Any
 
 import msgspec
 from collegium_contracts import subjects as s
+from collegium_contracts.codec import encode
+from collegium_contracts.ids import shard_of
 from collegium_contracts.journey import STREAMS
+from collegium_contracts.messages import FireSchedule
+from collegium_contracts.state import CronSchedule
 
 from collegium_bus.connection import Connection
 from collegium_bus.errors import NoAnswerError
 from collegium_bus.publisher import PubAck, Publisher
 
+# No message waits longer than SCHEDULE keeps one: a cron schedule whose next firing is further away is handed over
+# meanwhile, to be armed again.
+MAX_WAIT_MS = 7 * 86_400_000
 MAX_BYTES = next(stream.max_bytes for stream in STREAMS if stream.name == s.SCHEDULE)
 
 
@@ -26,6 +33,11 @@ class Filling(msgspec.Struct, frozen=True):
 
     bytes: int
     messages: int
+
+
+def handed_over_ms(next_at_ms: int, now_ms: int) -> int:
+    """Returns when a cron schedule is to be handed over: at its next firing, or at the latest in a week."""
+    return min(next_at_ms, now_ms + MAX_WAIT_MS)
 
 
 class ScheduleStream:
@@ -53,6 +65,17 @@ class ScheduleStream:
         moment = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         schedule = {s.SCHEDULE_PATTERN: f"@at {moment}", s.SCHEDULE_TARGET: s.schedule_due(shard)}
         return await self._publisher.publish(subject, payload, message_id=message_id, headers=headers | schedule)
+
+    async def arm(self, schedule: CronSchedule, now_ms: int) -> None:
+        """Stores the message that hands a cron schedule over at its next firing, in place of the one that stands."""
+        at_ms = handed_over_ms(schedule.next_at_ms, now_ms)
+        await self.put(
+            s.schedule_cron(schedule.tenant, schedule.id),
+            encode(FireSchedule(tenant=schedule.tenant, schedule=schedule.id, at_ms=at_ms)),
+            at_ms=at_ms,
+            shard=shard_of(schedule.tenant),
+            headers={s.H_TENANT: schedule.tenant},
+        )
 
     async def take_back(self, subject: str) -> None:
         """Removes what waits on a subject, if anything; raises NoAnswerError where the broker refuses or is away."""

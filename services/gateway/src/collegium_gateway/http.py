@@ -24,6 +24,7 @@ from collegium_gateway.chat import ChatDoor
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
 from collegium_gateway.replies import json_reply
+from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.tasks import TaskDoor
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,7 @@ class HttpDoor:
                 Route(CHAT_PATH, chat, methods=["POST"]),
                 Route("/v1/models", self._models),
                 *tasks.routes(),
+                *ScheduleDoor(platform, directory).routes(),
                 *admin.routes(),
                 Route("/health/live", self._live),
                 Route("/health/ready", self._ready),

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from collegium_contracts.errors import ERRORS
 
-from collegium_gateway.requests import ChatRequest, KeyRequest, TaskRequest, TenantRequest
+from collegium_gateway.requests import ChatRequest, KeyRequest, ScheduleRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
 
 _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
@@ -22,6 +22,12 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/tasks/{id}", "tasks", "Returns one task.", None),
     ("post", "/v1/tasks/{id}/cancel", "tasks", "Cancels a task.", None),
     ("get", "/v1/tasks/{id}/events", "tasks", "Follows a task by server-sent events.", None),
+    ("post", "/v1/schedules", "schedules", "Makes a schedule that submits a task by cron.", ScheduleRequest),
+    ("get", "/v1/schedules", "schedules", "Lists the tenant's schedules.", None),
+    ("get", "/v1/schedules/{id}", "schedules", "Returns one schedule.", None),
+    ("delete", "/v1/schedules/{id}", "schedules", "Deletes a schedule.", None),
+    ("post", "/v1/schedules/{id}/pause", "schedules", "Pauses a schedule.", None),
+    ("post", "/v1/schedules/{id}/resume", "schedules", "Resumes a schedule, from now on.", None),
     ("get", "/v1/usage", "usage", "Reports usage, grouped.", None),
     ("get", "/v1/admin/models", "admin", "Lists the roster with its scoreboard.", None),
     ("get", "/v1/admin/tenants", "admin", "Lists tenants.", None),
@@ -36,6 +42,7 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
 # What answers otherwise than 200 (a task that was waited for is answered by 200 too).
 _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/tasks"): ("200", "202"),
+    ("post", "/v1/schedules"): ("201",),
     ("post", "/v1/admin/tenants"): ("201",),
     ("post", "/v1/admin/keys"): ("201",),
 }

@@ -12,9 +12,6 @@ from collegium_contracts.ids import task_id_of_firing
 from collegium_contracts.messages import TaskSubmitted
 from collegium_contracts.state import CronSchedule
 
-# No message waits longer than SCHEDULE keeps one; a schedule whose next firing is further away is looked at meanwhile.
-MAX_WAIT_MS = 7 * 86_400_000
-
 
 def released(submitted: TaskSubmitted, now_ms: int) -> TaskSubmitted:
     """Returns a scheduled task as it enters INGRESS: its deadline, as long as it was given, counts from now."""
@@ -54,8 +51,3 @@ def fired(schedule: CronSchedule, decided: Firings) -> CronSchedule:
         last_at_ms=schedule.last_at_ms if last_ms is None else last_ms,
         last_task=schedule.last_task if last_ms is None else task_id_of_firing(schedule.tenant, schedule.id, last_ms),
     )
-
-
-def looked_at_ms(schedule: CronSchedule, now_ms: int) -> int:
-    """Returns when the broker is to hand the schedule over: at its next firing, or at the latest in a week."""
-    return min(schedule.next_at_ms, now_ms + MAX_WAIT_MS)

@@ -18,7 +18,7 @@ from collegium_bus import topology
 from collegium_bus.errors import AlreadyStandsError, BusError, QueueFullError
 from collegium_bus.events import EventLoop, EventOf
 from collegium_bus.kv import Bucket
-from collegium_bus.schedules import ScheduleStream
+from collegium_bus.schedules import ScheduleStream, handed_over_ms
 from collegium_bus.settle import settle
 from collegium_calendar.errors import CalendarError
 from collegium_contracts import codec, ids
@@ -39,7 +39,7 @@ from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
 
-from collegium_router.releases import decide, fired, looked_at_ms, released, task_of
+from collegium_router.releases import decide, fired, released, task_of
 from collegium_router.settlement import canceled
 
 log = structlog.get_logger(__name__)
@@ -185,7 +185,7 @@ class Schedules:
                     # Another replica, or the tenant, was faster; what it left is looked at anew.
                     continue
             if not schedule.paused:
-                await self._arm(schedule, looked_at_ms(schedule, now_ms))
+                await self._stream.arm(schedule, now_ms)
             return
 
     async def _submit_firing(self, schedule: CronSchedule, at_ms: int) -> None:
@@ -203,15 +203,6 @@ class Schedules:
                 message_id=f"{task.id}.accepted",
                 headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
             )
-
-    async def _arm(self, schedule: CronSchedule, at_ms: int) -> None:
-        await self._stream.put(
-            s.schedule_cron(schedule.tenant, schedule.id),
-            codec.encode(FireSchedule(tenant=schedule.tenant, schedule=schedule.id, at_ms=at_ms)),
-            at_ms=at_ms,
-            shard=ids.shard_of(schedule.tenant),
-            headers={s.H_TENANT: schedule.tenant},
-        )
 
     async def _settle(self, task: TaskRef, traceparent: str) -> None:
         settled = canceled(task, self._platform.now_ms())
@@ -265,10 +256,10 @@ class Schedules:
             except ContractError as error:
                 log.error("schedule unreadable", key=entry.key, error=str(error))
                 continue
-            if isinstance(schedule, CronSchedule) and not schedule.paused:
-                at_ms = looked_at_ms(schedule, now_ms)
-                if not await self._waits(schedule, at_ms):
-                    await self._arm(schedule, at_ms)
+            if not isinstance(schedule, CronSchedule) or schedule.paused:
+                continue
+            if not await self._waits(schedule, handed_over_ms(schedule.next_at_ms, now_ms)):
+                await self._stream.arm(schedule, now_ms)
 
     async def _waits(self, schedule: CronSchedule, at_ms: int) -> bool:
         standing = await self._platform.direct.last(s.SCHEDULE, s.schedule_cron(schedule.tenant, schedule.id))
