@@ -78,7 +78,7 @@ async def run(chosen, worker):
 
 
 async def acknowledged(expected):
-    """Waits until so many tasks are acknowledged (with their results saved); returns how many, and since when."""
+    """Waits until so many tasks are acknowledged, their results saved by then; returns how many and since when."""
     count, changed = 0, time.time()
     while time.time() - changed < STALLED_SECONDS:
         info = await broker.js.consumer_info("tasks", "workers")
