@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from collegium_contracts.journey import work_consumer
+from collegium_runtime.platform import CLOCK_OFFSET_VARIABLE
 from collegium_testing.faults.checker import Expected
 
 from tests.chaos.stage import Stage
@@ -59,18 +60,18 @@ async def worker(stage: Stage) -> None:
     await stage.checked(IN_FLIGHT)
 
 
-async def router(stage: Stage) -> None:
-    """Kills one of two routers; the other takes its shards and replays them."""
+async def router(stage: Stage, *, ahead_seconds: int = 0) -> None:
+    """Kills one of two routers; the other takes its shards and replays them, whatever the dead one's clock said."""
     # A gateway is ready once a router has published the roster.
     await stage.up(without=["router", "gateway"])
-    first = await stage.serve("router")
+    first = await stage.serve("router", **{CLOCK_OFFSET_VARIABLE: str(ahead_seconds)} if ahead_seconds else {})
     await stage.serve("gateway")
-    await stage.work(80)
+    await stage.work(80, deadline_seconds=1500)
     await stage.calls_running()
     await stage.serve("router")
     stage.fault(f"kill -9 of router {first.pid}")
     first.kill()
-    await stage.work(20)
+    await stage.work(20, deadline_seconds=1500)
     await stage.recovered()
     await stage.checked(NOTHING_IN_FLIGHT)
 

@@ -69,6 +69,11 @@ FAULTS: Final[tuple[Fault, ...]] = (
         recovers_seconds=WORKER_SECONDS,
     ),
     Fault("router killed", "`kill -9` of one of two routers with a full queue", kills.router, short=True),
+    Fault(
+        "router with a wrong clock killed",
+        "`kill -9` of one of two routers, whose clock is ten minutes ahead",
+        partial(kills.router, ahead_seconds=600),
+    ),
     Fault("gateway killed", "`kill -9` of the gateway while chats wait in it", kills.gateway),
     Fault(
         "zombie worker",

@@ -184,13 +184,13 @@ class Stage:
 
         await eventually(busy, deadline_seconds=20, every_seconds=0.005)
 
-    async def work(self, tasks: int = 40) -> list[str]:
+    async def work(self, tasks: int = 40, **fields: Any) -> list[str]:
         """Submits a mixture: single tasks, panels of three, turns of one conversation; returns the ids."""
         some = max(1, tasks // 10)
         groups = await asyncio.gather(
-            self.load.submit(tasks - 2 * some),
-            self.load.submit(some, plan="panel", panel_size=3),
-            self.load.submit(some, conversation="c1"),
+            self.load.submit(tasks - 2 * some, **fields),
+            self.load.submit(some, plan="panel", panel_size=3, **fields),
+            self.load.submit(some, conversation="c1", **fields),
         )
         ids = [task_id for group in groups for task_id in group]
         self.note(f"{len(ids)} tasks accepted")

@@ -66,6 +66,23 @@ async def test_a_lease_has_one_owner_until_it_expires(bus):
     ]  # fmt: skip
 
 
+async def test_a_lease_is_left_to_its_owner_however_the_clocks_differ(bus):
+    here, ahead = VirtualClock(1_000_000.0), VirtualClock(1_000_600.0)
+    told: list[str] = []
+    owner, other = holder(bus, "one", here, told), holder(bus, "two", ahead, told)
+    await owner._round()
+    for _ in range(10):
+        await other._round()
+        for clock in (here, ahead):
+            clock.advance(LEASE_SECONDS / 3)
+        await owner._round()
+    assert other.held == set()
+    for _ in range(6):
+        await other._round()
+        ahead.advance(LEASE_SECONDS / 3)
+    assert other.held == {"x", "y"}, "an owner that died is followed as soon as if the clocks agreed"
+
+
 async def test_an_owner_that_cannot_renew_in_time_stops_acting(bus):
     clock = VirtualClock(1_000_000.0)
     told: list[str] = []

@@ -84,6 +84,7 @@ def test_slices_never_add_up_to_more_than_there_is(capacity, seed):
             wanted=chance.randint(0, 2 * capacity),
             in_use=chance.randint(0, held),
             now_ms=now,
+            gone={name for name, share in standing.shares.items() if share.expires_ms <= now},
         )
         live = [share.permits for share in standing.shares.values() if share.expires_ms > now]
         assert sum(live) <= capacity
@@ -100,4 +101,8 @@ def test_a_slice_grows_only_into_what_others_gave_up():
     assert shrunk.shares["a"].permits == 5, "what is in use is not taken away"
     assert renew(shrunk, "b", capacity=8, wanted=8, in_use=0, now_ms=NOW_MS + 3).shares["b"].permits == 3
     later = NOW_MS + 2 + LEASE_MS
-    assert renew(shrunk, "b", capacity=8, wanted=8, in_use=0, now_ms=later).shares["b"].permits == 8, "a is gone"
+    assert renew(shrunk, "b", capacity=8, wanted=8, in_use=0, now_ms=later).shares["b"].permits == 3, (
+        "whether a is gone is not for its clock to say"
+    )
+    alone_again = renew(shrunk, "b", capacity=8, wanted=8, in_use=0, now_ms=later, gone={"a"})
+    assert alone_again.shares["b"].permits == 8

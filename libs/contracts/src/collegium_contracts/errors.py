@@ -92,6 +92,8 @@ ERRORS: dict[str, ErrorKind] = {
     "method_not_allowed": ErrorKind(405, "invalid_request_error", "UNIMPLEMENTED"),
     "task_terminal": ErrorKind(409, "conflict_error", "FAILED_PRECONDITION"),
     "already_exists": ErrorKind(409, "conflict_error", "ALREADY_EXISTS"),
+    "task_not_terminal": ErrorKind(409, "conflict_error", "FAILED_PRECONDITION"),
+    "input_not_kept": ErrorKind(409, "conflict_error", "FAILED_PRECONDITION"),
     "idempotency_conflict": ErrorKind(409, "conflict_error", "ALREADY_EXISTS"),
     "idempotency_in_progress": ErrorKind(409, "conflict_error", "ABORTED"),
     "body_too_large": ErrorKind(413, "invalid_request_error", "RESOURCE_EXHAUSTED"),

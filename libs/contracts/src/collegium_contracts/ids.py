@@ -39,6 +39,23 @@ def task_id_from_key(tenant: str, idempotency_key: str, claimed_at_ms: int) -> s
     return task_id(claimed_at_ms, hashlib.sha256(f"{tenant}\x00{idempotency_key}".encode()).digest())
 
 
+def retry_id(tenant: str, task_id: str) -> str:
+    """Derives the id of the one task that runs a failed task again, equal on every replica and at every try.
+
+    It has the failed task's time, so that the two stand together.
+    """
+    # A client's idempotency key holds no NUL, so the two derivations never meet.
+    return task_id_from_key(tenant, f"\x00retry\x00{task_id}", created_ms(task_id))
+
+
+def created_ms(task_id: str) -> int:
+    """Returns the time (Unix ms) that a task id was made with; the id must be one."""
+    number = 0
+    for digit in task_id.removeprefix("tsk_"):
+        number = number * 32 + _CROCKFORD.index(digit)
+    return number >> 80
+
+
 def shard_of(tenant: str) -> int:
     """Returns the INGRESS shard (0..7) that all tasks of a tenant go through, so that one owner sees them all."""
     return hashlib.blake2s(tenant.encode(), digest_size=2).digest()[0] % _SHARDS

@@ -43,8 +43,8 @@ HOPS: Final[tuple[Hop, ...]] = (
     ),
     Hop(
         number=2, subject="work.<pool>.<priority>", filter=s.WORK_ALL,
-        messages=("RunAttempt",), senders=("router",), receivers=("worker-pool",), stream=s.WORK,
-        note="small, so that decisions are late",
+        messages=("RunAttempt",), senders=("router", "gateway"), receivers=("worker-pool",), stream=s.WORK,
+        note="small, so that decisions are late; from the gateway only what an operator requeues",
     ),
     Hop(
         number=3, subject="attempt.<tenant>.<task>.<n>.started.<delivery>", filter=s.ATTEMPT_STARTED_ALL,
@@ -113,6 +113,15 @@ HOPS: Final[tuple[Hop, ...]] = (
         messages=("DeadLetter",), senders=SERVICES, receivers=(), stream=s.DEAD,
         note="original bytes and cause, for the operator",
     ),
+    Hop(
+        number=15, subject="again.<durable>.<letter>.<subject>", filter=s.AGAIN_ALL,
+        messages=(
+            "AttemptStarted", "AttemptAnswered", "AttemptFailed", "AttemptDiscarded", "TextCheckpointed",
+            "TaskCompleted", "TaskFailed", "TaskCanceled", "TaskAccepted", "TaskDispatched", "CancelRequested",
+        ),
+        senders=("gateway",), receivers=("gateway", "context", "consensus", "evolution", "billing"), stream=s.EVENTS,
+        create_once=True, note="a requeued letter: the original message, to the one consumer that had buried it",
+    ),
 )  # fmt: skip
 
 
@@ -160,13 +169,18 @@ STREAMS: Final[tuple[Stream, ...]] = (
         note="1,024 dispatched attempts a pool and priority; the router keeps the rest",
     ),
     Stream(
-        name=s.EVENTS, subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL),
+        name=s.EVENTS, subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.AGAIN_ALL),
         retention="limits", discard="old", max_bytes=4096 * MB, max_age_seconds=3 * DAY_SECONDS,
         note="discard old: no full stream may stop settlement; an alarm watches the archiver's lag",
     ),
     Stream(
         name=s.DEAD, subjects=(s.DEAD_ALL,), retention="limits", discard="new", max_bytes=256 * MB,
         note="kept until an operator decides",
+    ),
+    Stream(
+        name=s.ADVISORIES, subjects=(s.MAX_DELIVERIES_ALL,), retention="limits", discard="old", max_bytes=32 * MB,
+        max_age_seconds=7 * DAY_SECONDS,
+        note="the broker's word that a message is delivered no more; swept by the worker pool",
     ),
 )  # fmt: skip
 
@@ -226,16 +240,26 @@ def work_consumer(pool: str) -> Consumer:
 CONSUMERS: Final[tuple[Consumer, ...]] = (
     Consumer(
         durable="billing", stream=s.EVENTS, service="billing",
-        filters=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL),
+        filters=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.again_of("billing")),
     ),
     Consumer(
-        durable="read-model", stream=s.EVENTS, service="gateway", filters=(s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL),
+        durable="read-model", stream=s.EVENTS, service="gateway",
+        filters=(s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.again_of("read-model")),
     ),
-    Consumer(durable="turns", stream=s.EVENTS, service="context", filters=(s.TASK_SETTLED_ALL,)),
-    Consumer(durable="verdicts", stream=s.EVENTS, service="consensus", filters=(s.ATTEMPT_ENDED_ALL,)),
+    Consumer(
+        durable="turns", stream=s.EVENTS, service="context", filters=(s.TASK_SETTLED_ALL, s.again_of("turns")),
+    ),
+    Consumer(
+        durable="verdicts", stream=s.EVENTS, service="consensus",
+        filters=(s.ATTEMPT_ENDED_ALL, s.again_of("verdicts")),
+    ),
     Consumer(
         durable="scoreboard", stream=s.EVENTS, service="evolution",
-        filters=(s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_DISCARDED_ALL),
+        filters=(s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_DISCARDED_ALL, s.again_of("scoreboard")),
+    ),
+    Consumer(
+        durable="sweeper", stream=s.ADVISORIES, service="worker-pool", filters=(s.MAX_DELIVERIES_ALL,),
+        ack_wait_seconds=20.0, max_ack_pending=64,
     ),
 )  # fmt: skip
 

@@ -282,12 +282,17 @@ class TaskAccepted(Message, frozen=True, kw_only=True):
 
 
 class TaskDispatched(Message, frozen=True, kw_only=True):
-    """The router handed a task's attempts to a worker pool (hop 9)."""
+    """The router handed a task's attempts to a worker pool (hop 9).
+
+    ``submitted`` is what the task was made from, present for plans of several attempts: whoever finds that all of them
+    failed holds no input of its own to keep for another try.
+    """
 
     task: TaskRef
     plan: Plan
     models: list[str]
     at_ms: int
+    submitted: TaskSubmitted | None = None
 
 
 class CancelRequested(Message, frozen=True, kw_only=True):
@@ -310,8 +315,30 @@ class WorkerCapacity(Message, frozen=True, kw_only=True):
     memory_ratio: float = 0.0
 
 
+class LetterAbout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What could be told of a dead letter's original.
+
+    ``consumer`` is the durable that delivered it (empty where it was read in order); ``kind`` is its type; ``code`` is
+    the error's of a task that failed. Each is empty where it could not be told.
+    """
+
+    consumer: str = ""
+    kind: str = ""
+    task_id: str = ""
+    attempt: int = 0
+    traceparent: str = ""
+    code: str = ""
+
+
+NOTHING_KNOWN = LetterAbout()
+
+
 class DeadLetter(Message, frozen=True, kw_only=True):
-    """A message that a service could not handle (hop 15): the original bytes, where they came from, and why."""
+    """A message that a service could not handle (hop 15): the original bytes, where they came from, and why.
+
+    A task that ended as failed leaves a letter of the cause ``task_failed``, whose original is what it can be run again
+    from. ``about`` is absent in letters of earlier versions.
+    """
 
     service: str
     subject: str
@@ -323,6 +350,12 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     sequence: int = 0
     delivery: int = 0
     headers: dict[str, str] = {}
+    about: LetterAbout | None = None
+
+    @property
+    def known(self) -> LetterAbout:
+        """What could be told of the original."""
+        return self.about or NOTHING_KNOWN
 
 
 SettledMessage = TaskCompleted | TaskFailed | TaskCanceled

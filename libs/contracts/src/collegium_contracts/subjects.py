@@ -14,6 +14,7 @@ INGRESS: Final = "INGRESS"
 WORK: Final = "WORK"
 EVENTS: Final = "EVENTS"
 DEAD: Final = "DEAD"
+ADVISORIES: Final = "ADVISORIES"
 
 # Key–value buckets and the object store for claim checks
 KV_TENANTS: Final = "tenants"
@@ -53,6 +54,7 @@ ATTEMPT_DISCARDED_ALL: Final = "attempt.*.*.*.discarded.*"
 ATTEMPT_CHECKPOINT_ALL: Final = "attempt.*.*.*.checkpoint"
 CANCEL_ALL: Final = "ctl.cancel.>"
 DEAD_ALL: Final = "dead.>"
+AGAIN_ALL: Final = "again.>"
 TOKENS_ALL: Final = "token.>"
 DONE_ALL: Final = "done.>"
 CAPACITY_ALL: Final = "capacity.>"
@@ -181,6 +183,28 @@ def dead(service: str, tenant: str) -> str:
     return f"dead.{service}.{tenant or '-'}"
 
 
+def dead_of(service: str = "", tenant: str | None = None) -> str:
+    """Filter of dead letters: of one service, of one tenant (empty: those whose tenant could not be told), or all."""
+    return f"dead.{service or '*'}.{'*' if tenant is None else tenant or '-'}"
+
+
+def again(durable: str, letter: int, subject: str) -> str:
+    """Subject on which one consumer of EVENTS gets a message again; ``letter`` is the sequence of its dead letter."""
+    return f"again.{durable}.{letter}.{subject}"
+
+
+def again_of(durable: str) -> str:
+    """Filter of what one consumer of EVENTS gets again."""
+    return f"again.{durable}.>"
+
+
+def original(subject: str) -> str:
+    """Returns the subject that a message first had: what a consumer gets again reads as it did the first time."""
+    if not subject.startswith("again."):
+        return subject
+    return subject.split(".", 3)[-1]
+
+
 class EventSubject(NamedTuple):
     """What a subject of EVENTS says about its message: its kind, tenant, task, and attempt (0 where none).
 
@@ -205,6 +229,12 @@ def parse_event(subject: str) -> EventSubject | None:
         case _:
             return None
 
+
+# What the broker itself says: a message was delivered as often as its consumer may, and nobody answered for it.
+MAX_DELIVERIES_ALL: Final = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"
+
+# Headers that the broker sets or obeys; they are no part of a message that is published again.
+BROKER_HEADERS: Final = ("Nats-", "Status", "Description")
 
 # What passes beside the journey: JetStream's own requests and acknowledgements, replies, key–value writes.
 INTERNAL_PREFIXES: Final = ("$", "_INBOX.")

@@ -22,6 +22,7 @@ from collegium_gateway.admin import AdminDoor
 from collegium_gateway.application import Tasks
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.claimbook import ClaimBook
+from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
 from collegium_gateway.following import Following
 from collegium_gateway.http import HttpDoor
@@ -102,6 +103,7 @@ class GatewayApp:
             WebhookDoor(platform, self._directory, webhooks),
             self.readiness,
             replies,
+            DeadLetterDoor(platform, self._directory, self.tasks).routes(),
         )
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it

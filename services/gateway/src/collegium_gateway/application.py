@@ -132,7 +132,8 @@ class Tasks:
         wait_until = self._platform.now_ms() + int(wait_seconds * 1000)
         future = self._waiting.begin(task, wait_until_ms=wait_until) if task.reply else None
         try:
-            await self.accept(submitted, hop, announce=True, callback_url=callback_url)
+            await self.accept(submitted, hop)
+            await self.announce(task, hop, callback_url)
             if stored is not None:
                 await stored()
             if future is None:
@@ -145,16 +146,15 @@ class Tasks:
         finally:
             self._waiting.end(task.id)
 
-    async def accept(
-        self, submitted: TaskSubmitted, hop: Hop, *, announce: bool, callback_url: str | None = None
-    ) -> None:
-        """Stores a task; ``announce`` also tells that it was accepted, so that it is found before it has begun."""
-        task = submitted.task
+    async def accept(self, submitted: TaskSubmitted, hop: Hop) -> None:
+        """Stores a task: from now on it is accepted."""
         await self._store_submitted(submitted, hop)
-        if announce:
-            accepted = self._accepted(task, callback_url)
-            failpoint("gateway.before-accepted")
-            await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
+
+    async def announce(self, task: TaskRef, hop: Hop, callback_url: str | None) -> None:
+        """Tells that a task was accepted, so that it is found before it has begun, and where its callback goes."""
+        accepted = self._accepted(task, callback_url)
+        failpoint("gateway.before-accepted")
+        await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
 
     def _accepted(self, task: TaskRef, callback_url: str | None) -> TaskAccepted:
         accepted = TaskAccepted(task=task, at_ms=self._platform.now_ms())

@@ -6,7 +6,7 @@ plain call. One rule: whatever fails, the client gets the error body of the cont
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -50,6 +50,7 @@ class HttpDoor:
         webhooks: WebhookDoor,
         readiness: Callable[[], dict[str, bool]],
         replies: KeyedReplies,
+        more_routes: Sequence[Route] = (),
     ) -> None:
         self._platform = platform
         self._directory = directory
@@ -62,6 +63,7 @@ class HttpDoor:
                 *tasks.routes(),
                 *admin.routes(),
                 *webhooks.routes(),
+                *more_routes,
                 Route("/health/live", self._live),
                 Route("/health/ready", self._ready),
                 Route("/metrics", self._metrics),

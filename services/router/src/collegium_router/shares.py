@@ -23,7 +23,7 @@ from collegium_router.slices import LEASE_MS, renew, without
 log = structlog.get_logger(__name__)
 
 ROUND_SECONDS = 1.0
-# Taken as expired this long before the others do, so that clocks may differ by as much.
+# Taken as expired this long before the others do: they learn of a renewal a little later than it was made.
 MARGIN_MS = 1_000
 
 
@@ -53,6 +53,8 @@ class SliceHolder:
         self._changed = changed
         self._now_ms = now_ms
         self._standing: dict[str, tuple[Shares, int]] = {}
+        # Of each resource and other router: the expiry that it wrote last, and since when it stands, by our clock.
+        self._seen: dict[tuple[str, str], tuple[int, int]] = {}
         self._task: asyncio.Task[None] | None = None
         self._soon = asyncio.Event()
 
@@ -134,6 +136,7 @@ class SliceHolder:
                 wanted=need.wanted,
                 in_use=need.in_use,
                 now_ms=self._now_ms(),
+                gone=self._gone(standing),
             )
             try:
                 revision = await self._bucket.put(
@@ -146,3 +149,21 @@ class SliceHolder:
                 continue
             self._standing[resource] = (renewed, revision)
             return
+
+    def _gone(self, standing: Shares) -> set[str]:
+        """Names the others whose slice was not renewed for as long as it lasts, as far as this router has watched.
+
+        Their clocks are not compared with ours: one that is ahead would keep its slice long after its end.
+        """
+        now = self._now_ms()
+        gone: set[str] = set()
+        for key in [key for key in self._seen if key[0] == standing.resource and key[1] not in standing.shares]:
+            del self._seen[key]
+        for name, share in standing.shares.items():
+            key = (standing.resource, name)
+            seen = self._seen.get(key)
+            if seen is None or seen[0] != share.expires_ms:
+                self._seen[key] = seen = (share.expires_ms, now)
+            if name != self._me and now - seen[1] >= LEASE_MS + MARGIN_MS:
+                gone.add(name)
+        return gone

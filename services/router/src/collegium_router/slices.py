@@ -6,7 +6,7 @@ never passes the capacity. One rule: a slice grows only into what others have gi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 from collegium_contracts.state import Share, Shares
@@ -36,13 +36,16 @@ def divide(capacity: int, wanted: Mapping[str, int]) -> dict[str, int]:
     return given
 
 
-def renew(standing: Shares, me: str, *, capacity: int, wanted: int, in_use: int, now_ms: int) -> Shares:
-    """Returns the shares with this router's slice as it should be now.
+def renew(
+    standing: Shares, me: str, *, capacity: int, wanted: int, in_use: int, now_ms: int, gone: Collection[str] = ()
+) -> Shares:
+    """Returns the shares with this router's slice as it should be now, and without those of routers that are gone.
 
-    It shrinks no further than what is in use, and grows no further than the others leave: those who want more get it
-    at their own next renewal.
+    Whether another is gone is not read from its ``expires_ms``, which is of its own clock. The slice shrinks no further
+    than what is in use, and grows no further than the others leave: those who want more get it at their own next
+    renewal.
     """
-    others = {name: share for name, share in standing.shares.items() if name != me and share.expires_ms > now_ms}
+    others = {name: share for name, share in standing.shares.items() if name != me and name not in gone}
     target = divide(capacity, {**{name: share.wanted for name, share in others.items()}, me: wanted})[me]
     free = max(0, capacity - sum(share.permits for share in others.values()))
     mine = Share(permits=min(max(target, min(in_use, capacity)), free), wanted=wanted, expires_ms=now_ms + LEASE_MS)

@@ -60,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 class SoakResult(msgspec.Struct, frozen=True, kw_only=True):
     """What came of it. ``double_billed`` counts tasks with more than one charge, or one that is not its message's;
+    ``unclaimed`` counts tasks that nobody was told of, though every question was asked until it was answered;
     ``stood_still_seconds`` is the longest time without anything being accepted, ``longest_task_seconds`` the age of the
     task that ended last after its creation."""
 
@@ -73,6 +74,7 @@ class SoakResult(msgspec.Struct, frozen=True, kw_only=True):
     uncertain: int
     refused: dict[str, int]
     lost: int
+    unclaimed: int
     doubled: int
     double_billed: int
     calls: int
@@ -94,6 +96,7 @@ class Soak:
         self._killed: Counter[str] = Counter()
         self._key = make_key("soak")
         self._schedule: list[str] = []
+        self._all_told = False
         self._config: dict[str, Any] = {}
         self._platform: PlatformProcess | None = None
 
@@ -112,7 +115,7 @@ class Soak:
                 async with Load(self._http, self._key, seed=self._plan.seed) as load:
                     load.keep_going(tasks=self._plan.tasks, chats=self._plan.chats, pause_seconds=LOAD_PAUSE_SECONDS)
                     await self._inject()
-                    await load.stop()
+                    self._all_told = await load.finish(deadline_seconds=SETTLE_SECONDS)
                     quiet_since = time.monotonic()
                     collected, found = await self._settled(load, simulator)
                     settled = time.monotonic() - quiet_since
@@ -176,7 +179,7 @@ class Soak:
             except _NOT_YET as error:
                 print(f"cannot be asked yet: {error}", file=sys.stderr)  # noqa: T201
             else:
-                found = violations(collected, expected)
+                found = [*violations(collected, expected), *self._unclaimed(collected, load)]
                 if not found:
                     break
                 print(f"{len(found)} not settled yet: {found[0]}", file=sys.stderr, flush=True)  # noqa: T201
@@ -184,6 +187,18 @@ class Soak:
         if collected is None:
             raise RuntimeError(f"the platform cannot be asked after the soak; schedule: {self._schedule}")
         return collected, found
+
+    def _unclaimed(self, collected: Facts, load: Load) -> list[Violation]:
+        """A question that was asked several times under one key makes one task, and its asker is told of that one."""
+        if not self._all_told:
+            return [Violation("every question is answered", "", f"within {SETTLE_SECONDS:g} s of the last kill")]
+        refused = sum(count for name, count in load.refused.items() if not name.startswith(("429", "503")))
+        unclaimed = sorted(collected.terminal.keys() - collected.accepted)
+        if len(unclaimed) <= refused:
+            return []
+        return [
+            Violation("one task a question", task_id, "stands, and no asker was told of it") for task_id in unclaimed
+        ]
 
     def _sources(self) -> Sources:
         assert self._platform is not None
@@ -211,6 +226,7 @@ class Soak:
             failed=states["failed"],
             uncertain=load.uncertain,
             refused=load.refused,
+            unclaimed=len(collected.terminal.keys() - collected.accepted),
             lost=laws["no accepted task is missing"],
             doubled=laws["exactly one terminal state"],
             double_billed=laws["one charge a task"] + laws["charged ≤ booked"],
