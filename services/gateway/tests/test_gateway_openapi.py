@@ -33,7 +33,7 @@ def served() -> set[tuple[str, str]]:
         WebhookDoor(platform, nobody, nobody),
         dict,
         nobody,
-        DeadLetterDoor(platform, nobody, nobody).routes(),
+        DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
     )
     routes = [route for route in door._routes.routes if isinstance(route, Route) and route.path not in ASIDE]
     return {(method.lower(), route.path) for route in routes for method in (route.methods or {"GET"}) - {"HEAD"}}

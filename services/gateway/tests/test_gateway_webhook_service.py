@@ -120,6 +120,23 @@ async def test_failed_and_canceled_tasks_are_told_too(open_platform: RunningPlat
     assert [got.event["data"]["id"] for got in receiver.received] == [failed, canceled]
 
 
+async def test_a_failed_task_that_is_run_again_calls_back_again(
+    open_platform: RunningPlatform, receiver: WebhookReceiver
+):
+    async with open_platform.session() as http:
+        open_platform.sim.script(Rule(Behaviour(status=400)))
+        failed = await submit(http, receiver.url)
+        await in_state(http, failed, "delivered")
+        open_platform.sim.script()
+        async with http.post(f"/v1/tasks/{failed}/retry") as response:
+            again = (await response.json())["id"]
+        assert (await in_state(http, again, "delivered"))["url"] == receiver.url
+    assert [(got.event["type"], got.event["data"]["id"]) for got in receiver.received] == [
+        ("task.failed", failed),
+        ("task.completed", again),
+    ]
+
+
 async def test_a_refused_message_comes_again_the_same(
     open_platform: RunningPlatform, receiver: WebhookReceiver, pool: asyncpg.Pool
 ):

@@ -103,7 +103,7 @@ class GatewayApp:
             WebhookDoor(platform, self._directory, webhooks),
             self.readiness,
             replies,
-            DeadLetterDoor(platform, self._directory, self.tasks).routes(),
+            DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
         )
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it

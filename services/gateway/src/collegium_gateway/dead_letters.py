@@ -34,6 +34,7 @@ from collegium_gateway.replies import json_reply
 from collegium_gateway.requests import parse
 from collegium_gateway.requeue import Outcome, Requeue
 from collegium_gateway.views import rfc3339
+from collegium_gateway.webhook_store import WebhookStore
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_PAGE = 200
@@ -68,9 +69,9 @@ _decode = msgspec.json.Decoder(LettersRequest)
 class DeadLetterDoor:
     """Dead letters over HTTP."""
 
-    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks) -> None:
+    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks, webhooks: WebhookStore) -> None:
         self._directory = directory
-        self._requeue = Requeue(platform, tasks)
+        self._requeue = Requeue(platform, tasks, webhooks)
 
     def routes(self) -> list[Route]:
         """The routes of this door."""

@@ -28,6 +28,7 @@ from collegium_gateway.principal import Principal
 from collegium_gateway.readmodel import TERMINAL
 from collegium_gateway.redrive import Impossible, Redrive, Republish, RunAnew, decide, task_of
 from collegium_gateway.views import TaskView
+from collegium_gateway.webhook_store import WebhookStore, url_of
 
 log = structlog.get_logger(__name__)
 
@@ -54,9 +55,10 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
 class Requeue:
     """The operator's ways out for a dead letter."""
 
-    def __init__(self, platform: Platform, tasks: Tasks) -> None:
+    def __init__(self, platform: Platform, tasks: Tasks, webhooks: WebhookStore) -> None:
         self._platform = platform
         self._tasks = tasks
+        self._webhooks = webhooks
         self.box = LetterBox(platform.connection)
 
     async def requeue(self, principal: Principal, sequence: int, *, dry_run: bool) -> Outcome:
@@ -170,9 +172,19 @@ class Requeue:
         standing = await self._tasks.find(task.tenant, task.id)
         if standing is not None:
             return standing
+        callback_url = await self._callback_of(task, redrive.retry_of)
+        again = msgspec.structs.replace(task, callback=callback_url is not None)
         hop = self._new_trace()
         with hop:
-            return await self._tasks.submit(redrive.submitted, hop)
+            submitted = msgspec.structs.replace(redrive.submitted, task=again)
+            return await self._tasks.submit(submitted, hop, callback_url=callback_url)
+
+    async def _callback_of(self, task: TaskRef, earlier_id: str) -> str | None:
+        """Whoever was called about the earlier task is called about the new one."""
+        if not task.callback:
+            return None
+        row = await self._webhooks.get(task.tenant, earlier_id)
+        return url_of(self._platform.keyring, task.tenant, row.callback) if row is not None else None
 
     def _new_trace(self) -> Hop:
         return self._platform.tracing.root("gateway run again", "server", incoming_traceparent=None, attributes=None)

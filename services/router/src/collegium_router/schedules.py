@@ -26,6 +26,7 @@ from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
 from collegium_contracts.journey import consumer, template
 from collegium_contracts.messages import (
+    AttemptFailed,
     CancelRequested,
     FireSchedule,
     JourneyMessage,
@@ -124,7 +125,7 @@ class Schedules:
             if await self._went_on(task):
                 return
             if await self._platform.direct.last(s.EVENTS, s.cancel(task.tenant, task.id)) is not None:
-                await self._settle(task, hop.traceparent)
+                await self._settle(submitted, hop.traceparent)
                 return
             await self._submit(submitted, hop)
 
@@ -204,8 +205,9 @@ class Schedules:
                 headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
             )
 
-    async def _settle(self, task: TaskRef, traceparent: str) -> None:
-        settled = canceled(task, self._platform.now_ms())
+    async def _settle(self, submitted: TaskSubmitted, traceparent: str) -> None:
+        settled = canceled(submitted, self._platform.now_ms())
+        assert not isinstance(settled, AttemptFailed), "a task that was not dispatched has no attempts"
         settler = f"schedules-{self._platform.instance}"
         await settle(self._platform.publisher, settled, settler=settler, traceparent=traceparent)
 
@@ -231,7 +233,7 @@ class Schedules:
             log.error("scheduled task unreadable, left to be buried when due", subject=subject, error=str(error))
             return
         if stored is not None and isinstance(waiting, TaskSubmitted):
-            await self._settle(waiting.task, stored.headers.get(s.TRACEPARENT, ""))
+            await self._settle(waiting, stored.headers.get(s.TRACEPARENT, ""))
             await self._stream.take_back(subject)
 
     async def _keep_reconciling(self) -> None:
