@@ -24,7 +24,7 @@ from collegium_calendar.errors import CalendarError
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
-from collegium_contracts.journey import consumer, template
+from collegium_contracts.journey import HOPS, consumer
 from collegium_contracts.messages import (
     AttemptFailed,
     CancelRequested,
@@ -47,6 +47,7 @@ log = structlog.get_logger(__name__)
 
 SPAN_RELEASE: Final = "router release task"
 SPAN_FIRE: Final = "router fire schedule"
+DUE: Final = next(hop.subject for hop in HOPS if hop.filter == s.SCHEDULE_DUE_ALL)
 AT_ONCE = 32
 # A queue that is full is tried again within this.
 POSTPONED_SECONDS = (5.0, 30.0)
@@ -120,7 +121,7 @@ class Schedules:
             SPAN_RELEASE,
             "consumer",
             event.traceparent,
-            {names.MESSAGING_DESTINATION: template("TaskSubmitted"), names.TASK: task.id},
+            {names.MESSAGING_DESTINATION: DUE, names.TASK: task.id},
         ) as hop:
             if await self._went_on(task):
                 return
