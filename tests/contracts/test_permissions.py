@@ -29,7 +29,7 @@ from collegium_contracts.errors import TaskError
 from collegium_contracts.journey import ASKS, BUCKETS, CONSUMERS, HOPS, SERVICES, STREAMS, work_consumer
 from collegium_contracts.messages import TaskFailed, TaskRef
 from collegium_contracts.money import Usage
-from collegium_contracts.permissions import DIRECT_READERS, ORDERED_READERS, REMOVERS, permissions
+from collegium_contracts.permissions import DIRECT_READERS, ORDERED_READERS, REMOVERS, ROUTER_PURGES, permissions
 from collegium_contracts.requests import TenantList, TenantsReply
 from collegium_servers import NatsConfig, NatsUser, nats, render_config
 from collegium_testing import eventually
@@ -132,6 +132,7 @@ def concrete(template: str, service: str) -> str:
         "<priority>": "normal", "<shard>": "1", "<tenant>": "acme", "<pool>": "general", "<task>": TASK,
         "<n>": "1", "<delivery>": "1", "<replica>": "gw1", "<service>": service,
         "<durable>": "billing", "<letter>": "1", "<subject>": f"task.settled.acme.{TASK}",
+        "<schedule>": "sch_1", "<try>": "1", "<worker>": "w1",
     }  # fmt: skip
     for placeholder, value in values.items():
         template = template.replace(placeholder, value)
@@ -163,10 +164,11 @@ async def test_no_service_changes_what_stands(login: Login, service: str):
         if (verb, REMOVERS.get(service)) != ("MSG.DELETE", stream)
     ]
     every.append(f"OBJ_{s.CLAIMS_BUCKET}")
-    forbidden += [f"$JS.API.STREAM.PURGE.{stream}" for stream in every if (service, stream) != ("router", s.INGRESS)]
     # Made under the name of a durable, a reader's consumer would be that durable, with other filters or lost places.
     forbidden += [f"$JS.API.CONSUMER.CREATE.{one.stream}.{one.durable}" for one in DURABLES]
     forbidden += [f"$JS.API.CONSUMER.CREATE.{one.stream}.{one.durable}.{s.TASK_SETTLED_ALL}" for one in DURABLES]
+    purged = {("router", stream) for stream in ROUTER_PURGES}
+    forbidden += [f"$JS.API.STREAM.PURGE.{stream}" for stream in every if (service, stream) not in purged]
     forbidden += [f"$JS.API.CONSUMER.DELETE.{one.stream}.{one.durable}" for one in DURABLES]
     forbidden += [f"$JS.API.CONSUMER.DURABLE.CREATE.{one.stream}.{one.durable}" for one in DURABLES]
     forbidden += [f"$JS.API.CONSUMER.CREATE.{s.WORK}.mine", "$JS.API.ACCOUNT.PURGE.X", "$SYS.REQ.SERVER.PING"]
@@ -202,6 +204,8 @@ async def test_a_service_pulls_its_durable_and_acknowledges(login: Login, declar
         s.WORK: s.work("general", "normal"),
         s.EVENTS: s.again(declared.durable, 1, s.task_settled("acme", f"{TASK}-{declared.durable}")),
         s.ADVISORIES: s.MAX_DELIVERIES_ALL.replace(">", "WORK.pool-other"),
+        s.EVENTS: s.task_settled("acme", f"{TASK}-{declared.durable}"),
+        s.SCHEDULE: s.schedule_due(0),
     }[declared.stream]
     own = await operator.publisher.publish(subject, b"x", message_id=f"pull-{declared.durable}")
     taken: list[Delivery] = []

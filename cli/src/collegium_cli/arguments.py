@@ -75,6 +75,19 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     task.add_argument("--limit", type=int, default=20)
     task.add_argument("--dry-run", action="store_true")
     task.add_argument("--tenant", help="tenant of the task, where the ladder is read by an operator")
+    schedule = _add(verbs, "schedule", "Makes, lists, shows, pauses, resumes and removes cron schedules.", _schedule)
+    schedule.add_argument("action", choices=["create", "ls", "show", "pause", "resume", "rm"])
+    schedule.add_argument("what", nargs="*", metavar="CRON QUESTION | ID", help="for create, else ids of schedules")
+    schedule.add_argument("--name", default="")
+    schedule.add_argument("--timezone", default="UTC")
+    schedule.add_argument(
+        "--missed", choices=["skip", "once", "all"], default="skip", help="firings nobody was there for"
+    )
+    schedule.add_argument("--model", default="auto")
+    schedule.add_argument("--plan", default="auto")
+    schedule.add_argument("--max-tokens", type=int)
+    schedule.add_argument("--deadline-seconds", type=float)
+    schedule.add_argument("--dry-run", action="store_true")
 
 
 def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
@@ -197,6 +210,12 @@ def _ask(options: argparse.Namespace) -> int:
 
 def _task(options: argparse.Namespace) -> int:
     from collegium_cli.tasks import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
+def _schedule(options: argparse.Namespace) -> int:
+    from collegium_cli.schedules import run
 
     return run(settings_of(options.config, options.data), options)
 

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 TOKEN = st.text(string.ascii_lowercase + string.digits + "-", min_size=1, max_size=40)
 TASK = st.builds(ids.task_id, st.integers(0, 2**47), st.binary(min_size=10, max_size=10))
+SCHEDULE = st.builds(ids.schedule_id, st.integers(0, 2**47), st.binary(min_size=10, max_size=10))
 SMALL = st.integers(1, 10_000)
 PRIORITY = st.sampled_from(["high", "normal", "low"])
 # Each builder with what it takes, the hop that its subjects belong to, and what reading them back must tell.
@@ -45,6 +46,9 @@ BUILDERS = {
     "ctl.cancel.<tenant>.<task>": (s.cancel, TOKEN, TASK),
     "done.<replica>.<task>": (s.done, TOKEN, TASK),
     "token.<tenant>.<task>": (s.token, TOKEN, TASK),
+    "schedule.task.<tenant>.<task>": (s.schedule_task, TOKEN, TASK),
+    "schedule.cron.<tenant>.<schedule>": (s.schedule_cron, TOKEN, SCHEDULE),
+    "schedule.due.<shard>": (s.schedule_due, st.sampled_from(ids.SHARDS)),
     "dead.<service>.<tenant>": (s.dead, st.sampled_from(SERVICES), st.one_of(st.just(""), TOKEN)),
     "again.<durable>.<letter>.<subject>": (s.again, TOKEN, SMALL, TOKEN),
 }
@@ -198,7 +202,7 @@ def test_every_question_and_state_value_is_in_its_union():
 def test_senders_and_receivers_are_services():
     names = set(SERVICES)
     for hop in HOPS:
-        assert hop.senders, hop.subject
+        assert hop.senders or hop.stream == s.SCHEDULE, hop.subject
         assert {*hop.senders, *hop.receivers} <= names
         assert hop.messages
         assert hop.note
@@ -246,7 +250,13 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
 @pytest.mark.parametrize(
     ("subject", "services"),
     [
-        ("task.submitted.normal.1.acme", {"gateway"}),
+        ("task.submitted.normal.1.acme", {"gateway", "router"}),
+        ("schedule.task.acme.t", {"gateway", "router"}),
+        ("schedule.cron.acme.c", {"gateway", "router"}),
+        ("schedule.due.1", set()),
+        ("$KV.schedules.acme.c", {"gateway", "router"}),
+        ("$JS.API.STREAM.PURGE.SCHEDULE", {"router"}),
+        ("$JS.API.STREAM.PURGE.KV_schedules", {"router"}),
         ("work.general.high", {"router", "gateway"}),
         ("again.billing.7.task.settled.acme.t", {"gateway"}),
         ("attempt.acme.t.1.started.1", {"worker-pool"}),
@@ -353,6 +363,15 @@ def test_task_ids_sort_as_their_times(made):
     assert all(ids.TASK_ID.match(one) for one, _ in by_id)
 
 
+FIRING = st.tuples(TOKEN, SCHEDULE, st.integers(0, 2**47))
+
+
+@given(FIRING, FIRING)
+def test_a_firings_task_id_is_its_tenants_its_schedules_and_its_times_alone(first, second):
+    assert ids.TASK_ID.match(ids.task_id_of_firing(*first))
+    assert (ids.task_id_of_firing(*first) == ids.task_id_of_firing(*second)) == (first == second)
+
+
 @given(st.text(), st.text(), st.text(), st.text())
 def test_a_derived_task_id_is_its_tenants_and_its_keys_alone(tenant, key, other_tenant, other_key):
     derived = ids.task_id_from_key(tenant.replace("\0", ""), key, 1)
@@ -369,7 +388,7 @@ def test_a_shard_is_one_of_the_shards(tenant):
 
 @given(st.text(alphabet=st.characters(codec="utf-8")))
 def test_an_id_that_passes_its_pattern_is_one_token(text):
-    for pattern in (ids.TENANT_ID, ids.TASK_ID):
+    for pattern in (ids.TENANT_ID, ids.TASK_ID, ids.SCHEDULE_ID):
         if pattern.match(text):
             assert not set(text) & set(" .*>\r\n\t\0/?#%'\"")
 

@@ -24,6 +24,9 @@ BUILT = [
     s.cancel("acme", TASK),
     s.done("gw1", TASK),
     s.token("acme", TASK),
+    s.schedule_task("acme", TASK),
+    s.schedule_cron("acme", "sch_" + "0" * 26),
+    s.schedule_due(3),
     s.dead("billing", "acme"),
     *(s.again(one.durable, 7, s.task_settled("acme", TASK)) for one in CONSUMERS if one.stream == s.EVENTS),
 ]

@@ -92,6 +92,7 @@ def test_bodies_are_asked_for_where_they_are_read():
     assert with_body == {
         ("post", "/v1/chat/completions"),
         ("post", "/v1/tasks"),
+        ("post", "/v1/schedules"),
         ("post", "/v1/admin/tenants"),
         ("post", "/v1/admin/keys"),
         ("post", "/v1/webhooks/secret/rotate"),
@@ -109,6 +110,7 @@ def test_only_probes_are_open():
     ("key", "statuses"),
     [
         (("post", "/v1/tasks"), {"200", "202"}),
+        (("post", "/v1/schedules"), {"201"}),
         (("post", "/v1/admin/keys"), {"201"}),
         (("post", "/v1/admin/tenants"), {"201"}),
         (("post", "/v1/tasks/{id}/retry"), {"200", "202"}),

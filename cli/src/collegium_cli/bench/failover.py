@@ -1,9 +1,9 @@
 """``collegium bench failover``: how long a killed process is felt, and what is lost or doubled by it.
 
-For each part in turn: a platform of its own (worker pool and router apart from the rest, the worker pool twice),
-tasks submitted at a steady rate, ``kill -9`` of the part's process, and afterwards a look at what became of every
-accepted task and at the books. Workers are not started again, their peer takes over; everything else is. One rule:
-recovered means that all that was accepted before the kill has settled, whoever held it.
+For each part in turn: a platform of its own (with two worker pools, apart from the rest), tasks submitted at a steady
+rate, ``kill -9`` of the part's process, and afterwards a look at what became of every accepted task and at the books.
+A killed worker pool is not started again, its peer takes over; everything else is. One rule: recovered means that all
+that was accepted before the kill has settled, whoever held it.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def recovery(tasks: Iterable[SettledTask], killed_ms: float, model_ms: float) ->
     held = [task for task in known if task.created_ms < killed_ms < task.settled_ms]
     recovered = max((task.settled_ms for task in held), default=killed_ms + model_ms) - killed_ms - model_ms
     settled = [task.settled_ms for task in known]
-    silence = figures.longest_gap_ms(settled, killed_ms, max(settled, default=killed_ms))
+    # Up to the last submission: after it silence means nothing.
+    loaded_ms = max((task.created_ms for task in known), default=killed_ms)
+    silence = figures.longest_gap_ms(settled, killed_ms, max(killed_ms, loaded_ms))
     after = [task.settled_ms - task.created_ms for task in known if task.created_ms >= killed_ms]
     return {
         "held": len(held),
@@ -164,11 +166,13 @@ def kept(one: dict[str, Any]) -> bool:
 
 def table(report: dict[str, Any]) -> str:
     """Returns the figures as a table for people."""
-    lines = ["killed        accepted  held  recovered s  limit s  silence s  lost  doubled  settled  booked  calls"]
+    head = "killed        accepted  held  recovered s  limit s  silence s  later max s"
+    lines = [f"{head}  lost  doubled  settled  booked  calls"]
     for part, one in report["kills"].items():
+        later = (one["created_after"]["max_ms"] or 0.0) / 1000
         lines.append(
             f"{part:<14}{one['accepted']:>8}{one['held']:>6}{one['recovered_seconds']:>13.2f}"
-            f"{one['limit_seconds']:>9.0f}{one['longest_silence_seconds']:>11.2f}{one['lost']:>6}{one['doubled']:>9}"
+            f"{one['limit_seconds']:>9.0f}{one['longest_silence_seconds']:>11.2f}{later:>13.2f}{one['lost']:>6}{one['doubled']:>9}"
             f"{one['settled']:>9}{one['booked'] or 0:>8}{one['model_calls']:>7}{'' if kept(one) else '  MISSED'}"
         )
     lines.append(f"load average {report['load_average']}")

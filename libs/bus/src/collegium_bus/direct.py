@@ -63,6 +63,16 @@ class DirectReader:
             return None
         return Stored(headers["Nats-Subject"], int(headers["Nats-Sequence"]), payload, headers)
 
+    async def following(
+        self, stream: str, subject: str, after_sequence: int, *, timeout_seconds: float = 5.0
+    ) -> Stored | None:
+        """Returns the first message of a subject (wildcards allowed) after a sequence, or none."""
+        body = msgspec.json.encode({"seq": after_sequence + 1, "next_by_subj": subject})
+        payload, block = await self._connection.request_raw(
+            f"$JS.API.DIRECT.GET.{stream}", body, timeout_seconds=timeout_seconds
+        )
+        return await self._stored(payload, block)
+
     async def _stored(self, payload: bytes, block: bytes | None) -> Stored | None:
         if block is not None and block.startswith(b"NATS/1.0 404"):
             return None

@@ -22,7 +22,10 @@ DAY_SECONDS: Final = 86_400
 
 
 class Hop(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the journey. ``stream`` none means core NATS; ``create_once`` means at most one message a subject."""
+    """One row of the journey. ``stream`` none means core NATS; ``create_once`` means at most one message a subject.
+
+    Where there are no senders the broker itself stores the message, from a schedule.
+    """
 
     number: int
     subject: str
@@ -38,7 +41,7 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
 HOPS: Final[tuple[Hop, ...]] = (
     Hop(
         number=1, subject="task.submitted.<priority>.<shard>.<tenant>", filter=s.TASK_SUBMITTED_ALL,
-        messages=("TaskSubmitted",), senders=("gateway",), receivers=("router",), stream=s.INGRESS,
+        messages=("TaskSubmitted",), senders=("gateway", "router"), receivers=("router",), stream=s.INGRESS,
         note="the shard's owner removes what it has dispatched",
     ),
     Hop(
@@ -109,6 +112,20 @@ HOPS: Final[tuple[Hop, ...]] = (
         note="how much a worker can take; no more is dispatched",
     ),
     Hop(
+        number=14, subject="schedule.task.<tenant>.<task>", filter=s.SCHEDULE_TASK_ALL, messages=("TaskSubmitted",),
+        senders=("gateway", "router"), receivers=("router",), stream=s.SCHEDULE,
+        note="waits for its time; canceled, the router removes it",
+    ),
+    Hop(
+        number=14, subject="schedule.cron.<tenant>.<schedule>", filter=s.SCHEDULE_CRON_ALL, messages=("FireSchedule",),
+        senders=("gateway", "router"), receivers=("router",), stream=s.SCHEDULE, note="the next firing, one a schedule",
+    ),
+    Hop(
+        number=14, subject="schedule.due.<shard>", filter=s.SCHEDULE_DUE_ALL,
+        messages=("TaskSubmitted", "FireSchedule"), senders=(), receivers=("router",), stream=s.SCHEDULE,
+        note="moved here by the broker when due; any router releases it to INGRESS, then acknowledges",
+    ),
+    Hop(
         number=15, subject="dead.<service>.<tenant>", filter=s.DEAD_ALL,
         messages=("DeadLetter",), senders=SERVICES, receivers=(), stream=s.DEAD,
         note="original bytes and cause, for the operator",
@@ -141,7 +158,10 @@ ASKS: Final[tuple[Ask, ...]] = (
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream as it is declared. ``max_bytes`` is per server; the sum over all streams must fit the disk's limit."""
+    """A stream as it is declared. ``max_bytes`` is per server; the sum over all streams must fit the disk's limit.
+
+    ``schedules``: a message may name the time at which the broker moves it to another subject of the stream.
+    """
 
     name: str
     subjects: tuple[str, ...]
@@ -152,6 +172,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     max_messages_per_subject: int = -1
     discard_new_per_subject: bool = False
     duplicate_window_seconds: int = 120
+    schedules: bool = False
     note: str = ""
 
 
@@ -182,6 +203,11 @@ STREAMS: Final[tuple[Stream, ...]] = (
         max_age_seconds=7 * DAY_SECONDS,
         note="the broker's word that a message is delivered no more; swept by the worker pool",
     ),
+    Stream(
+        name=s.SCHEDULE, subjects=(s.SCHEDULE_TASK_ALL, s.SCHEDULE_CRON_ALL, s.SCHEDULE_DUE_ALL),
+        retention="workqueue", discard="old", max_bytes=1024 * MB, max_age_seconds=35 * DAY_SECONDS, schedules=True,
+        note="schedules exclude discard new: the gateway refuses what would fill it; nothing waits longer than 30 days",
+    ),
 )  # fmt: skip
 
 
@@ -206,6 +232,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(
         name=s.KV_IDEMPOTENCY, writers=("gateway",), readers=("gateway",), ttl_seconds=DAY_SECONDS, max_bytes=1024 * MB
     ),
+    Bucket(name=s.KV_SCHEDULES, writers=("gateway", "router"), readers=("gateway", "router"), max_bytes=256 * MB),
 )
 
 
@@ -253,6 +280,7 @@ CONSUMERS: Final[tuple[Consumer, ...]] = (
         durable="verdicts", stream=s.EVENTS, service="consensus",
         filters=(s.ATTEMPT_ENDED_ALL, s.again_of("verdicts")),
     ),
+    Consumer(durable="schedules", stream=s.SCHEDULE, service="router", filters=(s.SCHEDULE_DUE_ALL,)),
     Consumer(
         durable="scoreboard", stream=s.EVENTS, service="evolution",
         filters=(s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_DISCARDED_ALL, s.again_of("scoreboard")),

@@ -176,7 +176,8 @@ def _subjects(subjects: Iterable[str]) -> str:
 
 
 def _all_or(senders: Sequence[str]) -> str:
-    return "every service" if len(senders) == len(SERVICES) else ", ".join(senders)
+    """Names the senders; where there are none, the broker itself stores the message."""
+    return "every service" if len(senders) == len(SERVICES) else ", ".join(senders) or "the broker"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

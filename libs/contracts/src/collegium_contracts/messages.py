@@ -49,7 +49,8 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``reply`` names the gateway replica that waits for the task (empty when none does); ``deadline_ms`` is absolute;
     ``model`` is what the client asked for (a roster name or ``auto``). ``callback`` says that somebody wants to be
-    called when the task settles; where, only :class:`TaskAccepted` knows.
+    called when the task settles; where, only :class:`TaskAccepted` knows. ``not_before_ms`` is when a scheduled task
+    may begin (0: at once); until it is released its deadline counts from there.
     """
 
     id: str
@@ -68,6 +69,7 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     conversation: str = ""
     tags: dict[str, str] = {}
     callback: bool = False
+    not_before_ms: int = 0
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,6 +97,14 @@ class TaskSubmitted(Message, frozen=True, kw_only=True):
     sampling: Sampling
     prompt_bytes: int
     panel_size: int = 3
+
+
+class FireSchedule(Message, frozen=True, kw_only=True):
+    """A cron schedule's next firing is due at ``at_ms``, or its definition is to be looked at again (hop 14)."""
+
+    tenant: str
+    schedule: str
+    at_ms: int
 
 
 class AttemptRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -362,6 +372,7 @@ SettledMessage = TaskCompleted | TaskFailed | TaskCanceled
 AttemptEnded = AttemptAnswered | AttemptFailed
 JourneyMessage = (
     TaskSubmitted
+    | FireSchedule
     | RunAttempt
     | AttemptRequested
     | AttemptStarted

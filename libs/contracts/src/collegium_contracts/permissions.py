@@ -22,11 +22,15 @@ ORDERED_READERS: dict[Service, tuple[str, ...]] = {
 # Streams from which a service reads single messages by subject or sequence.
 DIRECT_READERS: dict[Service, tuple[str, ...]] = {
     "gateway": (s.EVENTS, s.DEAD),
-    "router": (s.EVENTS, s.WORK),
+    "router": (s.EVENTS, s.WORK, s.SCHEDULE),
     "worker-pool": (s.EVENTS, s.WORK),
     "consensus": (s.EVENTS,),
     "context": (s.EVENTS,),
 }
+# Streams from which the router removes: what it dispatched, what was canceled, what is left of deleted schedules.
+ROUTER_PURGES = (s.INGRESS, s.SCHEDULE, f"KV_{s.KV_SCHEDULES}")
+# Who asks how full SCHEDULE is, and what time the broker has.
+_SCHEDULERS: tuple[Service, ...] = ("gateway", "router")
 _WORK_TTL_READERS: tuple[Service, ...] = ("worker-pool",)
 # Streams whose state a service reads, beside those it reads in order.
 STATE_READERS: dict[Service, tuple[str, ...]] = {
@@ -81,13 +85,10 @@ def permissions(service: Service) -> Permissions:
     if service in _WORK_TTL_READERS:
         publish.update(_durable(s.WORK, "*"))
     if service == "router":
-        publish.update(
-            (
-                f"$JS.API.STREAM.PURGE.{s.INGRESS}",
-                f"$JS.API.STREAM.MSG.DELETE.{s.INGRESS}",
-                f"$JS.API.STREAM.INFO.{s.INGRESS}",
-            )
-        )
+        publish.update((f"$JS.API.STREAM.MSG.DELETE.{s.INGRESS}", f"$JS.API.STREAM.INFO.{s.INGRESS}"))
+        publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in ROUTER_PURGES)
+    if service in _SCHEDULERS:
+        publish.add(f"$JS.API.STREAM.INFO.{s.SCHEDULE}")
     for bucket in BUCKETS:
         stream = f"KV_{bucket.name}"
         if service in bucket.writers:

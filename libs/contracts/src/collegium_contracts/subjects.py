@@ -15,6 +15,7 @@ WORK: Final = "WORK"
 EVENTS: Final = "EVENTS"
 DEAD: Final = "DEAD"
 ADVISORIES: Final = "ADVISORIES"
+SCHEDULE: Final = "SCHEDULE"
 
 # Key–value buckets and the object store for claim checks
 KV_TENANTS: Final = "tenants"
@@ -24,6 +25,7 @@ KV_OWNERS: Final = "owners"
 KV_PERMITS: Final = "permits"
 KV_BREAKERS: Final = "breakers"
 KV_IDEMPOTENCY: Final = "idempotency"
+KV_SCHEDULES: Final = "schedules"
 ROSTER_KEY: Final = "roster"
 SCOREBOARD_KEY: Final = "scoreboard"
 CLAIMS_BUCKET: Final = "claims"
@@ -32,6 +34,9 @@ CLAIMS_BUCKET: Final = "claims"
 TRACEPARENT: Final = "traceparent"
 MESSAGE_ID: Final = "Nats-Msg-Id"
 EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+SCHEDULE_PATTERN: Final = "Nats-Schedule"
+SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
+KV_OPERATION: Final = "KV-Operation"
 H_TENANT: Final = "Collegium-Tenant"
 H_TASK: Final = "Collegium-Task"
 H_ATTEMPT: Final = "Collegium-Attempt"
@@ -55,6 +60,9 @@ ATTEMPT_CHECKPOINT_ALL: Final = "attempt.*.*.*.checkpoint"
 CANCEL_ALL: Final = "ctl.cancel.>"
 DEAD_ALL: Final = "dead.>"
 AGAIN_ALL: Final = "again.>"
+SCHEDULE_TASK_ALL: Final = "schedule.task.>"
+SCHEDULE_CRON_ALL: Final = "schedule.cron.>"
+SCHEDULE_DUE_ALL: Final = "schedule.due.>"
 TOKENS_ALL: Final = "token.>"
 DONE_ALL: Final = "done.>"
 CAPACITY_ALL: Final = "capacity.>"
@@ -146,6 +154,36 @@ def settled_of_tenant(tenant: str) -> str:
 def task_changed(tenant: str, task: str) -> str:
     """Subject of TaskAccepted and TaskDispatched."""
     return f"task.changed.{tenant}.{task}"
+
+
+def task_told(tenant: str, task: str) -> str:
+    """Filter of what was told of one task's state: accepted, dispatched, settled."""
+    return f"task.*.{tenant}.{task}"
+
+
+def schedule_task(tenant: str, task: str) -> str:
+    """Subject on which a TaskSubmitted waits for its time: one per task."""
+    return f"schedule.task.{tenant}.{task}"
+
+
+def schedule_tasks_of(tenant: str) -> str:
+    """Filter of one tenant's waiting tasks."""
+    return f"schedule.task.{tenant}.>"
+
+
+def schedule_cron(tenant: str, schedule: str) -> str:
+    """Subject on which the next FireSchedule of a cron schedule waits: one per schedule."""
+    return f"schedule.cron.{tenant}.{schedule}"
+
+
+def schedule_due(shard: int) -> str:
+    """Subject to which the broker moves what has fallen due."""
+    return f"schedule.due.{shard}"
+
+
+def schedule_key(tenant: str, schedule: str) -> str:
+    """Key of a cron schedule's definition in its bucket."""
+    return f"{tenant}.{schedule}"
 
 
 def cancel(tenant: str, task: str) -> str:

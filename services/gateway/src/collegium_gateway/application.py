@@ -1,7 +1,7 @@
 """What the doors do: submit, wait, stream, look up, cancel. HTTP and gRPC are two ways to call this.
 
-One rule: a task is accepted when INGRESS has acknowledged it, and not before; from then on it is found from any
-replica.
+One rule: a task is accepted when INGRESS, or SCHEDULE for one that may begin later, has acknowledged it, and not
+before; from then on it is found from any replica.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from collegium_gateway.livetext import LiveText, Piece
 from collegium_gateway.principal import Principal
 from collegium_gateway.queueing import QueueLook
 from collegium_gateway.readmodel import TERMINAL, State
+from collegium_gateway.scheduling import Scheduling
 from collegium_gateway.store import TaskStore
 from collegium_gateway.views import TaskView, open_view, queued_view, settled_view, task_view
 from collegium_gateway.waiting import Waiting
@@ -57,6 +58,7 @@ class Tasks:
         self._waiting = waiting
         self._store = store
         self.queue = QueueLook(platform)
+        self._scheduling = Scheduling(platform)
 
     def prepare(self, principal: Principal, asked: Asked, *, waits: bool) -> TaskSubmitted:
         """Checks a request and returns the message that will be stored; raises ApiError."""
@@ -71,6 +73,7 @@ class Tasks:
             task_id=ids.task_id(now, os.urandom(10)),
             reply=self._waiting.replica if waits else "",
             now_ms=now,
+            off_peak=self._platform.settings.off_peak,
         )
 
     async def complete(self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None) -> SettledMessage:
@@ -185,6 +188,9 @@ class Tasks:
 
     async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop) -> None:
         task = submitted.task
+        if task.not_before_ms:
+            await self._scheduling.store(submitted, hop)
+            return
         subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
         failpoint("gateway.before-submit")
         await self._publish(subject, submitted, task.id, hop, task.tenant)

@@ -27,6 +27,7 @@ from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import KeyedPosts
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.replies import json_reply
+from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.webhook_door import WebhookDoor
 
@@ -61,6 +62,7 @@ class HttpDoor:
                 Route(CHAT_PATH, chat, methods=["POST"]),
                 Route("/v1/models", self._models),
                 *tasks.routes(),
+                *ScheduleDoor(platform, directory).routes(),
                 *admin.routes(),
                 *webhooks.routes(),
                 *more_routes,

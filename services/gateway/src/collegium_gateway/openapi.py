@@ -13,7 +13,7 @@ from collegium_contracts.errors import ERRORS
 
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
-from collegium_gateway.requests import ChatRequest, KeyRequest, TaskRequest, TenantRequest
+from collegium_gateway.requests import ChatRequest, KeyRequest, ScheduleRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
 from collegium_gateway.webhook_door import RotateRequest, WebhookView
 
@@ -29,6 +29,12 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/tasks/{id}/webhook", "webhooks", "Shows how a task's callback stands.", None),
     ("get", "/v1/webhooks/secret", "webhooks", "Shows the key that signs the tenant's webhooks.", None),
     ("post", "/v1/webhooks/secret/rotate", "webhooks", "Makes a new key; earlier ones sign on a while.", RotateRequest),
+    ("post", "/v1/schedules", "schedules", "Makes a schedule that submits a task by cron.", ScheduleRequest),
+    ("get", "/v1/schedules", "schedules", "Lists the tenant's schedules.", None),
+    ("get", "/v1/schedules/{id}", "schedules", "Returns one schedule.", None),
+    ("delete", "/v1/schedules/{id}", "schedules", "Deletes a schedule.", None),
+    ("post", "/v1/schedules/{id}/pause", "schedules", "Pauses a schedule.", None),
+    ("post", "/v1/schedules/{id}/resume", "schedules", "Resumes a schedule, from now on.", None),
     ("get", "/v1/usage", "usage", "Reports usage, grouped.", None),
     ("get", "/v1/admin/models", "admin", "Lists the roster with its scoreboard.", None),
     ("get", "/v1/admin/possible-spend", "admin", "Lists calls that started and of whose end nothing is booked.", None),
@@ -49,6 +55,7 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
 _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/tasks"): ("200", "202"),
     ("post", "/v1/tasks/{id}/retry"): ("200", "202"),
+    ("post", "/v1/schedules"): ("201",),
     ("post", "/v1/admin/tenants"): ("201",),
     ("post", "/v1/admin/keys"): ("201",),
 }
