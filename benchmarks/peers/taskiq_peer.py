@@ -98,7 +98,7 @@ def main():
     command = [sys.executable, "-m", "taskiq", "worker", "taskiq_peer:broker", "--workers", str(WORKERS)]
     command += ["--max-async-tasks", str(AT_A_TIME), "--ack-type", "when_saved", "--log-level", "ERROR"]
     if "PEER_BROKER" not in os.environ:
-        # This process's own broker object reads its address when the module is loaded.
+        # The broker object reads its address when the module is loaded, here as in the workers.
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
     worker = subprocess.Popen(command, env=environment, cwd=Path(__file__).parent, stdout=sys.stderr)
     try:
