@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from collegium_cli.bench.arguments import add_benchmarks
 from collegium_cli.environment import settings_of
 
 Verb = Callable[[argparse.Namespace], int]
@@ -56,15 +57,7 @@ def _platform(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[rep
     migrate.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
     migrate.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     _add(verbs, "check", "Validates the configuration and reaches every dependency.", _check)
-    bench = _add(verbs, "bench", "Measures ratios against a direct call and, where given, a peer.", _bench)
-    bench.add_argument("what", choices=["gateway"])
-    bench.add_argument("--clients", default="1,16,64", help="numbers of clients, by comma")
-    bench.add_argument("--seconds", type=float, default=5.0)
-    bench.add_argument("--sample-ratio", type=float, default=0.1)
-    bench.add_argument("--peer-url", default="", help="base URL of another gateway with the simulator behind it")
-    bench.add_argument("--peer-key", default="")
-    bench.add_argument("--peer-model", default="sim")
-    bench.add_argument("--simulator-port", type=int, default=0)
+    add_benchmarks(verbs, _add)
 
 
 def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
@@ -75,13 +68,26 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     ask.add_argument("--conversation")
     ask.add_argument("--max-tokens", type=int)
     ask.add_argument("--stream", action="store_true")
-    task = _add(verbs, "task", "Lists, shows, follows and cancels tasks.", _task)
-    task.add_argument("action", choices=["ls", "show", "tail", "cancel"])
+    task = _add(verbs, "task", "Lists, shows, follows, cancels and retries tasks.", _task)
+    task.add_argument("action", choices=["ls", "show", "tail", "cancel", "retry"])
     task.add_argument("id", nargs="*", help="task ids")
     task.add_argument("--state")
     task.add_argument("--limit", type=int, default=20)
     task.add_argument("--dry-run", action="store_true")
     task.add_argument("--tenant", help="tenant of the task, where the ladder is read by an operator")
+    schedule = _add(verbs, "schedule", "Makes, lists, shows, pauses, resumes and removes cron schedules.", _schedule)
+    schedule.add_argument("action", choices=["create", "ls", "show", "pause", "resume", "rm"])
+    schedule.add_argument("what", nargs="*", metavar="CRON QUESTION | ID", help="for create, else ids of schedules")
+    schedule.add_argument("--name", default="")
+    schedule.add_argument("--timezone", default="UTC")
+    schedule.add_argument(
+        "--missed", choices=["skip", "once", "all"], default="skip", help="firings nobody was there for"
+    )
+    schedule.add_argument("--model", default="auto")
+    schedule.add_argument("--plan", default="auto")
+    schedule.add_argument("--max-tokens", type=int)
+    schedule.add_argument("--deadline-seconds", type=float)
+    schedule.add_argument("--dry-run", action="store_true")
 
 
 def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
@@ -92,6 +98,17 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     tap.add_argument("--since", help="also what passed since then, for instance 5m")
     tap.add_argument("--raw", action="store_true", help="print the bytes as they came (contents masked)")
     tap.add_argument("--content", action="store_true", help="show prompts and answers")
+    dlq = _add(verbs, "dlq", "Lists, shows, requeues and discards dead letters.", _dlq)
+    dlq.add_argument("action", choices=["ls", "show", "requeue", "discard"])
+    dlq.add_argument("id", nargs="*", type=int, help="ids of letters")
+    dlq.add_argument("--all", action="store_true", help="requeue or discard all that fit the filter")
+    dlq.add_argument("--service", help="letters of one service")
+    dlq.add_argument("--tenant", help="letters of one tenant (empty: of no known tenant)")
+    dlq.add_argument("--cause", help="for instance undecodable_message or task_failed")
+    dlq.add_argument("--task", help="letters of one task")
+    dlq.add_argument("--since", help="letters since a time in RFC 3339")
+    dlq.add_argument("--limit", type=int, default=100)
+    dlq.add_argument("--dry-run", action="store_true")
     model = _add(verbs, "model", "Shows the roster with its scoreboard.", _model)
     model.add_argument("action", choices=["ls"])
     tenant = _add(verbs, "tenant", "Lists and creates tenants.", _tenant)
@@ -185,12 +202,6 @@ def _check(options: argparse.Namespace) -> int:
     return run(settings_of(options.config, options.data), as_json=options.json)
 
 
-def _bench(options: argparse.Namespace) -> int:
-    from collegium_cli.bench import gateway
-
-    return gateway.main(options)
-
-
 def _ask(options: argparse.Namespace) -> int:
     from collegium_cli.ask import run
 
@@ -203,8 +214,20 @@ def _task(options: argparse.Namespace) -> int:
     return run(settings_of(options.config, options.data), options)
 
 
+def _schedule(options: argparse.Namespace) -> int:
+    from collegium_cli.schedules import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
 def _tap(options: argparse.Namespace) -> int:
     from collegium_cli.tap import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
+def _dlq(options: argparse.Namespace) -> int:
+    from collegium_cli.dlq import run
 
     return run(settings_of(options.config, options.data), options)
 

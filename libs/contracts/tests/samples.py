@@ -52,6 +52,7 @@ SAMPLES: dict[str, m.Message] = {
     type(message).__name__: message
     for message in (
         m.TaskSubmitted(task=TASK, prompt=SEALED, sampling=SAMPLING, prompt_bytes=32, panel_size=5),
+        m.FireSchedule(tenant="acme", schedule="sch_" + "0" * 26, at_ms=1_700_000_100_000),
         m.RunAttempt(task=TASK, attempt=ATTEMPT, prompt=SEALED, sampling=SAMPLING, prompt_bytes=32, history=SEALED),
         m.AttemptRequested(
             run=m.RunAttempt(

@@ -24,7 +24,11 @@ BUILT = [
     s.cancel("acme", TASK),
     s.done("gw1", TASK),
     s.token("acme", TASK),
+    s.schedule_task("acme", TASK),
+    s.schedule_cron("acme", "sch_" + "0" * 26),
+    s.schedule_due(3),
     s.dead("billing", "acme"),
+    *(s.again(one.durable, 7, s.task_settled("acme", TASK)) for one in CONSUMERS if one.stream == s.EVENTS),
 ]
 
 
@@ -51,7 +55,7 @@ def test_a_consumer_reads_what_its_stream_holds_and_its_service_receives(consume
     stream = next(stream for stream in STREAMS if stream.name == consumer.stream)
     for pattern in consumer.filters:
         probes = [subject for subject in BUILT if matches(pattern, subject)]
-        assert probes or pattern == "attempt.>"
+        assert probes or pattern in ("attempt.>", s.MAX_DELIVERIES_ALL)
         for subject in probes:
             assert any(matches(one, subject) for one in stream.subjects)
 

@@ -13,6 +13,7 @@ from collegium_bus.errors import QueueFullError
 from collegium_bus.kv import Bucket
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
+from collegium_contracts.messages import TaskAccepted
 from collegium_contracts.state import IdempotencyClaim
 from collegium_gateway import claimbook, keyed_tasks
 from collegium_gateway.idempotency import Patience, claim_name, fingerprint
@@ -239,6 +240,18 @@ async def test_a_task_in_hand_is_followed_after_a_takeover(caller: Caller):
     await caller.platform.submit("first", id=task_id)
     again = await caller.post(CHAT, BODY, "k")
     assert (again.status, again.task_id, caller.calls()) == (200, task_id, 1)
+
+
+async def test_a_task_that_began_before_its_gateway_could_tell_of_it_is_told_of(caller: Caller):
+    """The first gateway died between the task and its acceptance, which says where the callback goes."""
+    body = b'{"input":"hello","callback_url":"https://example.org/hook"}'
+    task_id = await caller.leave_claim("k", "/v1/tasks", body, age_ms=30_000)
+    task = await caller.platform.submit("first", id=task_id, surface="tasks")
+    await caller.platform.settled(task)
+    again = await caller.post("/v1/tasks", body, "k")
+    assert (again.status, again.task_id, caller.calls()) == (202, task_id, 1)
+    accepted = [event for event in await caller.platform.events(task) if isinstance(event, TaskAccepted)]
+    assert [event.callback is not None for event in accepted] == [True]
 
 
 async def test_a_young_claim_is_waited_for(caller: Caller, monkeypatch: pytest.MonkeyPatch):

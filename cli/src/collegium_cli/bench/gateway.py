@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from collegium_cli.bench.processes import memory_mb
+from collegium_cli.bench.stage import child
 
 READY_SECONDS = 120
 BODY = {
@@ -46,12 +48,12 @@ def run(options: Options) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="collegium-bench-")))
         port = ["--port", str(options.simulator_port)]
-        simulator = stack.enter_context(_child("collegium_testing.simulator", *port, "--model", "sim"))
-        receiver = stack.enter_context(_child("collegium_testing.otlp", "--port", "0"))
+        simulator = stack.enter_context(child("collegium_testing.simulator", *port, "--model", "sim"))
+        receiver = stack.enter_context(child("collegium_testing.otlp", "--port", "0"))
         config = folder / "collegium.yaml"
         config.write_text(json.dumps(_config(options, simulator, receiver, key)))
         up = stack.enter_context(
-            _child("collegium_cli", "up", "--json", "--config", str(config), "--data", str(folder / "data"))
+            child("collegium_cli", "up", "--json", "--config", str(config), "--data", str(folder / "data"))
         )
         targets = {
             "direct": (f"{simulator['base_url']}/chat/completions", "", "sim"),
@@ -63,7 +65,7 @@ def run(options: Options) -> dict[str, Any]:
         return {
             "clients": {str(count): _round(folder, targets, count, options.seconds) for count in options.clients},
             "sample_ratio": options.sample_ratio,
-            "memory_mb": {name: _pss_mb(pid) for name, pid in up["pids"].items()},
+            "memory_mb": memory_mb(up["pids"]),
         }
 
 
@@ -112,39 +114,6 @@ def _load(folder: Path, url: str, key: str, model: str, clients: int, seconds: f
     finished = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own module
     report: dict[str, Any] = json.loads(finished.stdout)
     return report
-
-
-@contextlib.contextmanager
-def _child(module: str, *arguments: str) -> Generator[dict[str, Any]]:
-    """Runs one of our modules until the block ends; yields the JSON of its ready line."""
-    process = subprocess.Popen(  # noqa: S603 - our own module
-        [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, env=os.environ.copy()
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{module} ended before it was ready; its messages are above")
-        yield json.loads(line)
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
-
-
-def _pss_mb(pid: int) -> float | None:
-    """Returns a process's proportional memory in MB; none where it cannot be read."""
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return round(int(line.split()[1]) / 1024, 1)
-    except (OSError, ValueError):
-        pass
-    return None
 
 
 def table(figures: dict[str, Any]) -> str:

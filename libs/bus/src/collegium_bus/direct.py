@@ -14,8 +14,9 @@ from collegium_contracts import subjects as s
 
 from collegium_bus.claims import ClaimStore
 from collegium_bus.connection import Connection
+from collegium_bus.delivery import Delivery
 from collegium_bus.errors import NoAnswerError
-from collegium_bus.wire import decode_headers
+from collegium_bus.wire import decode_headers, encode_headers
 
 BATCH = 256
 BATCH_SECONDS = 5.0
@@ -40,6 +41,33 @@ class DirectReader:
     async def last(self, stream: str, subject: str, *, timeout_seconds: float = 5.0) -> Stored | None:
         """Returns the newest message of a subject (wildcards allowed), or none. Raises NoAnswerError in time."""
         body = msgspec.json.encode({"last_by_subj": subject})
+        payload, block = await self._connection.request_raw(
+            f"$JS.API.DIRECT.GET.{stream}", body, timeout_seconds=timeout_seconds
+        )
+        return await self._stored(payload, block)
+
+    async def at(self, stream: str, sequence: int, *, timeout_seconds: float = 5.0) -> Stored | None:
+        """Returns the message of a sequence as it stands, its claim not redeemed; none where it stands no more."""
+        return await self._raw(stream, {"seq": sequence}, timeout_seconds)
+
+    async def after(self, stream: str, sequence: int, subject: str, *, timeout_seconds: float = 5.0) -> Stored | None:
+        """Returns the next message of a filter after a sequence as it stands, its claim not redeemed, or none."""
+        return await self._raw(stream, {"seq": sequence + 1, "next_by_subj": subject}, timeout_seconds)
+
+    async def _raw(self, stream: str, where: dict[str, int | str], timeout_seconds: float) -> Stored | None:
+        payload, block = await self._connection.request_raw(
+            f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(where), timeout_seconds=timeout_seconds
+        )
+        headers = decode_headers(block)
+        if "Nats-Sequence" not in headers:
+            return None
+        return Stored(headers["Nats-Subject"], int(headers["Nats-Sequence"]), payload, headers)
+
+    async def following(
+        self, stream: str, subject: str, after_sequence: int, *, timeout_seconds: float = 5.0
+    ) -> Stored | None:
+        """Returns the first message of a subject (wildcards allowed) after a sequence, or none."""
+        body = msgspec.json.encode({"seq": after_sequence + 1, "next_by_subj": subject})
         payload, block = await self._connection.request_raw(
             f"$JS.API.DIRECT.GET.{stream}", body, timeout_seconds=timeout_seconds
         )
@@ -96,3 +124,13 @@ class DirectReader:
         finally:
             self._connection.client.unsubscribe_raw(sid)
         return found
+
+
+def as_delivered(connection: Connection, stored: Stored, stream: str, consumer: str, delivered: int) -> Delivery:
+    """Returns a stored message as a consumer's last delivery of it looked, for handlers that take one.
+
+    Nothing is in hand at the broker: it is not to be answered for.
+    """
+    reply = f"$JS.ACK.{stream}.{consumer}.{delivered}.{stored.sequence}.0.0.0".encode()
+    headers = {name: value for name, value in stored.headers.items() if not name.startswith(s.BROKER_HEADERS)}
+    return Delivery(connection, stored.subject.encode(), reply, stored.payload, encode_headers(headers))

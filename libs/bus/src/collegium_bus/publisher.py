@@ -69,6 +69,7 @@ class Publisher:
     """Publishes to JetStream over one connection."""
 
     def __init__(self, connection: Connection) -> None:
+        self.connection = connection
         self._connection = connection
         self._claims = ClaimStore(connection)
         self._direct = DirectReader(connection)

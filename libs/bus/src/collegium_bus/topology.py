@@ -55,6 +55,7 @@ def stream_config(stream: Stream, *, replicas: int) -> dict[str, Any]:
         "storage": "file",
         "num_replicas": replicas,
         "allow_direct": True,
+        "allow_msg_schedules": stream.schedules,
     }
 
 

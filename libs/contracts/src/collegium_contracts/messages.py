@@ -49,7 +49,8 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``reply`` names the gateway replica that waits for the task (empty when none does); ``deadline_ms`` is absolute;
     ``model`` is what the client asked for (a roster name or ``auto``). ``callback`` says that somebody wants to be
-    called when the task settles; where, only :class:`TaskAccepted` knows.
+    called when the task settles; where, only :class:`TaskAccepted` knows. ``not_before_ms`` is when a scheduled task
+    may begin (0: at once); until it is released its deadline counts from there.
     """
 
     id: str
@@ -68,6 +69,7 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     conversation: str = ""
     tags: dict[str, str] = {}
     callback: bool = False
+    not_before_ms: int = 0
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,6 +97,14 @@ class TaskSubmitted(Message, frozen=True, kw_only=True):
     sampling: Sampling
     prompt_bytes: int
     panel_size: int = 3
+
+
+class FireSchedule(Message, frozen=True, kw_only=True):
+    """A cron schedule's next firing is due at ``at_ms``, or its definition is to be looked at again (hop 14)."""
+
+    tenant: str
+    schedule: str
+    at_ms: int
 
 
 class AttemptRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -282,12 +292,17 @@ class TaskAccepted(Message, frozen=True, kw_only=True):
 
 
 class TaskDispatched(Message, frozen=True, kw_only=True):
-    """The router handed a task's attempts to a worker pool (hop 9)."""
+    """The router handed a task's attempts to a worker pool (hop 9).
+
+    ``submitted`` is what the task was made from, present for plans of several attempts: whoever finds that all of them
+    failed holds no input of its own to keep for another try.
+    """
 
     task: TaskRef
     plan: Plan
     models: list[str]
     at_ms: int
+    submitted: TaskSubmitted | None = None
 
 
 class CancelRequested(Message, frozen=True, kw_only=True):
@@ -310,8 +325,30 @@ class WorkerCapacity(Message, frozen=True, kw_only=True):
     memory_ratio: float = 0.0
 
 
+class LetterAbout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What could be told of a dead letter's original.
+
+    ``consumer`` is the durable that delivered it (empty where it was read in order); ``kind`` is its type; ``code`` is
+    the error's of a task that failed. Each is empty where it could not be told.
+    """
+
+    consumer: str = ""
+    kind: str = ""
+    task_id: str = ""
+    attempt: int = 0
+    traceparent: str = ""
+    code: str = ""
+
+
+NOTHING_KNOWN = LetterAbout()
+
+
 class DeadLetter(Message, frozen=True, kw_only=True):
-    """A message that a service could not handle (hop 15): the original bytes, where they came from, and why."""
+    """A message that a service could not handle (hop 15): the original bytes, where they came from, and why.
+
+    A task that ended as failed leaves a letter of the cause ``task_failed``, whose original is what it can be run again
+    from. ``about`` is absent in letters of earlier versions.
+    """
 
     service: str
     subject: str
@@ -323,12 +360,19 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     sequence: int = 0
     delivery: int = 0
     headers: dict[str, str] = {}
+    about: LetterAbout | None = None
+
+    @property
+    def known(self) -> LetterAbout:
+        """What could be told of the original."""
+        return self.about or NOTHING_KNOWN
 
 
 SettledMessage = TaskCompleted | TaskFailed | TaskCanceled
 AttemptEnded = AttemptAnswered | AttemptFailed
 JourneyMessage = (
     TaskSubmitted
+    | FireSchedule
     | RunAttempt
     | AttemptRequested
     | AttemptStarted

@@ -1,9 +1,9 @@
 """Versioned state that services share through key–value buckets.
 
 Billing writes ``tenants`` (one value per tenant), the router writes ``models`` (one value: the whole roster, swapped
-atomically), evolution writes ``policy`` (the scoreboard). Readers watch. Gateways keep ``idempotency`` (one value for
-each key that a client sent) and decide on it by compare-and-set. One rule: no secret stands here in the open, only
-hashes and sealed envelopes.
+atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
+cron schedule). Readers watch. Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on
+it by compare-and-set. One rule: no secret stands here in the open, only hashes and sealed envelopes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.messages import Message, Rank
+from collegium_contracts.messages import Message, Rank, TaskSubmitted
 from collegium_contracts.money import Price
 
 
@@ -130,4 +130,30 @@ class Shares(Message, frozen=True, kw_only=True):
     shares: dict[str, Share] = {}
 
 
-StateValue = TenantRecord | Roster | Scoreboard | Breaker | Shares | IdempotencyClaim
+Missed = Literal["skip", "once", "all"]
+
+
+class CronSchedule(Message, frozen=True, kw_only=True):
+    """A cron schedule; the value under ``<tenant>.<id>`` in the bucket ``schedules``, changed by compare-and-set only.
+
+    ``task`` is what each firing submits: its ids and times stand at zero, and its ``deadline_ms`` is a length.
+    ``next_at_ms`` is the first firing that was not submitted yet; ``missed`` says what becomes of firings that nobody
+    was there for.
+    """
+
+    id: str
+    tenant: str
+    cron: str
+    timezone: str
+    task: TaskSubmitted
+    created_at_ms: int
+    next_at_ms: int
+    missed: Missed = "skip"
+    name: str = ""
+    paused: bool = False
+    last_at_ms: int = 0
+    last_task: str = ""
+    fired: int = 0
+
+
+StateValue = TenantRecord | Roster | Scoreboard | Breaker | Shares | IdempotencyClaim | CronSchedule

@@ -14,6 +14,8 @@ INGRESS: Final = "INGRESS"
 WORK: Final = "WORK"
 EVENTS: Final = "EVENTS"
 DEAD: Final = "DEAD"
+ADVISORIES: Final = "ADVISORIES"
+SCHEDULE: Final = "SCHEDULE"
 
 # Key–value buckets and the object store for claim checks
 KV_TENANTS: Final = "tenants"
@@ -23,6 +25,7 @@ KV_OWNERS: Final = "owners"
 KV_PERMITS: Final = "permits"
 KV_BREAKERS: Final = "breakers"
 KV_IDEMPOTENCY: Final = "idempotency"
+KV_SCHEDULES: Final = "schedules"
 ROSTER_KEY: Final = "roster"
 SCOREBOARD_KEY: Final = "scoreboard"
 CLAIMS_BUCKET: Final = "claims"
@@ -31,6 +34,9 @@ CLAIMS_BUCKET: Final = "claims"
 TRACEPARENT: Final = "traceparent"
 MESSAGE_ID: Final = "Nats-Msg-Id"
 EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+SCHEDULE_PATTERN: Final = "Nats-Schedule"
+SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
+KV_OPERATION: Final = "KV-Operation"
 H_TENANT: Final = "Collegium-Tenant"
 H_TASK: Final = "Collegium-Task"
 H_ATTEMPT: Final = "Collegium-Attempt"
@@ -53,6 +59,10 @@ ATTEMPT_DISCARDED_ALL: Final = "attempt.*.*.*.discarded.*"
 ATTEMPT_CHECKPOINT_ALL: Final = "attempt.*.*.*.checkpoint"
 CANCEL_ALL: Final = "ctl.cancel.>"
 DEAD_ALL: Final = "dead.>"
+AGAIN_ALL: Final = "again.>"
+SCHEDULE_TASK_ALL: Final = "schedule.task.>"
+SCHEDULE_CRON_ALL: Final = "schedule.cron.>"
+SCHEDULE_DUE_ALL: Final = "schedule.due.>"
 TOKENS_ALL: Final = "token.>"
 DONE_ALL: Final = "done.>"
 CAPACITY_ALL: Final = "capacity.>"
@@ -146,6 +156,36 @@ def task_changed(tenant: str, task: str) -> str:
     return f"task.changed.{tenant}.{task}"
 
 
+def task_told(tenant: str, task: str) -> str:
+    """Filter of what was told of one task's state: accepted, dispatched, settled."""
+    return f"task.*.{tenant}.{task}"
+
+
+def schedule_task(tenant: str, task: str) -> str:
+    """Subject on which a TaskSubmitted waits for its time: one per task."""
+    return f"schedule.task.{tenant}.{task}"
+
+
+def schedule_tasks_of(tenant: str) -> str:
+    """Filter of one tenant's waiting tasks."""
+    return f"schedule.task.{tenant}.>"
+
+
+def schedule_cron(tenant: str, schedule: str) -> str:
+    """Subject on which the next FireSchedule of a cron schedule waits: one per schedule."""
+    return f"schedule.cron.{tenant}.{schedule}"
+
+
+def schedule_due(shard: int) -> str:
+    """Subject to which the broker moves what has fallen due."""
+    return f"schedule.due.{shard}"
+
+
+def schedule_key(tenant: str, schedule: str) -> str:
+    """Key of a cron schedule's definition in its bucket."""
+    return f"{tenant}.{schedule}"
+
+
 def cancel(tenant: str, task: str) -> str:
     """Subject of CancelRequested."""
     return f"ctl.cancel.{tenant}.{task}"
@@ -181,6 +221,28 @@ def dead(service: str, tenant: str) -> str:
     return f"dead.{service}.{tenant or '-'}"
 
 
+def dead_of(service: str = "", tenant: str | None = None) -> str:
+    """Filter of dead letters: of one service, of one tenant (empty: those whose tenant could not be told), or all."""
+    return f"dead.{service or '*'}.{'*' if tenant is None else tenant or '-'}"
+
+
+def again(durable: str, letter: int, subject: str) -> str:
+    """Subject on which one consumer of EVENTS gets a message again; ``letter`` is the sequence of its dead letter."""
+    return f"again.{durable}.{letter}.{subject}"
+
+
+def again_of(durable: str) -> str:
+    """Filter of what one consumer of EVENTS gets again."""
+    return f"again.{durable}.>"
+
+
+def original(subject: str) -> str:
+    """Returns the subject that a message first had: what a consumer gets again reads as it did the first time."""
+    if not subject.startswith("again."):
+        return subject
+    return subject.split(".", 3)[-1]
+
+
 class EventSubject(NamedTuple):
     """What a subject of EVENTS says about its message: its kind, tenant, task, and attempt (0 where none).
 
@@ -205,6 +267,12 @@ def parse_event(subject: str) -> EventSubject | None:
         case _:
             return None
 
+
+# What the broker itself says: a message was delivered as often as its consumer may, and nobody answered for it.
+MAX_DELIVERIES_ALL: Final = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"
+
+# Headers that the broker sets or obeys; they are no part of a message that is published again.
+BROKER_HEADERS: Final = ("Nats-", "Status", "Description")
 
 # What passes beside the journey: JetStream's own requests and acknowledgements, replies, key–value writes.
 INTERNAL_PREFIXES: Final = ("$", "_INBOX.")

@@ -27,11 +27,12 @@ from collegium_contracts.journey import Service
 from collegium_contracts.permissions import inbox_prefix
 from collegium_settings import Settings
 from collegium_settings.settings import TlsSettings
+from collegium_telemetry import names
 from collegium_telemetry.logs import bind_service, configure_logging
 from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing, setup
 
-from collegium_runtime import failpoints
+from collegium_runtime import failpoints, profiling
 from collegium_runtime.admin import AdminServer
 from collegium_runtime.platform import App, Build, Door, Platform, clock_from
 from collegium_runtime.reloading import Reloading
@@ -96,6 +97,10 @@ def make_platform(
 ) -> Platform:
     """Puts together what a service is given."""
     publisher = Publisher(connection)
+    letters = DeadLetters(publisher, service)
+    metrics.watch_gauge(names.METRIC_LETTERS_BURIED, lambda: letters.buried, "Messages dead-lettered since the start")
+    metrics.watch_gauge(names.METRIC_LETTERS_KEPT, lambda: letters.kept, "Inputs of failed tasks kept since the start")
+    metrics.watch_gauge(names.METRIC_LETTERS_LOST, lambda: letters.lost, "Inputs of failed tasks that found no room")
     return Platform(
         service=service,
         instance=os.environ.get(INSTANCE_VARIABLE) or connection.instance,
@@ -107,7 +112,7 @@ def make_platform(
         publisher=publisher,
         direct=DirectReader(connection),
         claims=ClaimStore(connection),
-        dead_letters=DeadLetters(publisher, service),
+        dead_letters=letters,
         tracing=tracing,
         metrics=metrics,
         keyring=IdentityKeyring(),
@@ -179,6 +184,7 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    profiling.install("+".join(services))
     hosted: list[Hosted] = []
     reloading: Reloading | None = None
     try:

@@ -56,6 +56,10 @@ METRIC_MODEL_HEALTH: Final = "collegium_model_health"
 METRIC_WEBHOOKS: Final = "collegium_webhooks_total"
 METRIC_WEBHOOK_DURATION: Final = "collegium_webhook_duration_seconds"
 METRIC_WEBHOOKS_IN_FLIGHT: Final = "collegium_webhooks_in_flight"
+METRIC_STUCK_MESSAGES: Final = "collegium_stuck_messages"
+METRIC_LETTERS_BURIED: Final = "collegium_dead_letters_buried"
+METRIC_LETTERS_KEPT: Final = "collegium_failed_inputs_kept"
+METRIC_LETTERS_LOST: Final = "collegium_failed_inputs_lost"
 # The GenAI conventions' metrics as Prometheus spells them.
 METRIC_TOKEN_USAGE: Final = "gen_ai_client_token_usage"  # noqa: S105 - likewise
 METRIC_OPERATION_DURATION: Final = "gen_ai_client_operation_duration_seconds"

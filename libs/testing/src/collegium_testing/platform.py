@@ -200,11 +200,17 @@ class RunningPlatform:
 
     async def close_breaker(self, model: str) -> None:
         """Closes a model's circuit breaker, so that what was broken before does not keep callers from it."""
-        await Bucket(self.connection, s.KV_BREAKERS).put(s.state_key(model), codec.encode(Breaker(model=model)))
-        known = self.app("worker-pool")._breakers._known
-        await eventually(lambda: model in known and not known[model].failures_ms and not known[model].open_until_ms)
-        router = self.app("router")
-        await eventually(lambda: not router._resources.open_until_ms.get(model))
+        worker, router = self.app("worker-pool"), self.app("router")
+        bucket, closed = Bucket(self.connection, s.KV_BREAKERS), codec.encode(Breaker(model=model))
+
+        async def is_closed() -> bool:
+            # A worker may still write what it saw before.
+            await bucket.put(s.state_key(model), closed)
+            known = worker._breakers._known.get(model)
+            calm = known is None or not (known.failures_ms or known.open_until_ms)
+            return calm and not worker._breakers._changes and not router._resources.open_until_ms.get(model)
+
+        await eventually(is_closed, every_seconds=0.1)
 
     async def send(self, subject: str, message: JourneyMessage | bytes, *, message_id: str, tenant: str) -> None:
         """Publishes a message, or bytes as they are, to the subject's stream."""

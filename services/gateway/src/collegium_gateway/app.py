@@ -15,12 +15,14 @@ from collegium_contracts import codec
 from collegium_contracts.journey import consumer
 from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.platform import Platform
+from collegium_settings import Settings
 from collegium_store import open_pool
 
 from collegium_gateway.admin import AdminDoor
 from collegium_gateway.application import Tasks
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.claimbook import ClaimBook
+from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
 from collegium_gateway.following import Following
 from collegium_gateway.http import HttpDoor
@@ -58,6 +60,7 @@ class GatewayApp:
         self._serving: asyncio.Task[None] | None = None
         self._read_model: EventLoop[JourneyMessage] | None = None
         self._sender: WebhookSender | None = None
+        self._webhook_client: WebhookClient | None = None
         self._following: Following | None = None
         self.port = 0
         self.tasks: Tasks | None = None
@@ -73,8 +76,9 @@ class GatewayApp:
         await self._waiting.start()
         self.tasks = Tasks(platform, self._directory, self._waiting, self._store)
         webhooks = WebhookStore(self._pool, platform.keyring)
-        client = WebhookClient(allow_private=platform.settings.webhooks.allow_private_addresses)
-        self._sender = WebhookSender(platform, self._store, webhooks, client)
+        self._webhook_client = WebhookClient(allow_private=platform.settings.webhooks.allow_private_addresses)
+        platform.on_settings.append(self._use_settings)
+        self._sender = WebhookSender(platform, self._store, webhooks, self._webhook_client)
         await self._sender.start()
         self._read_model = EventLoop(
             platform.connection,
@@ -99,12 +103,17 @@ class GatewayApp:
             WebhookDoor(platform, self._directory, webhooks),
             self.readiness,
             replies,
+            DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
         )
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it
 
         self.grpc = GrpcDoor(platform, self._directory, self.tasks, keyed, replies, self.readiness)
         await self.grpc.start()
+
+    async def _use_settings(self, settings: Settings) -> None:
+        if self._webhook_client is not None:
+            await self._webhook_client.use(allow_private=settings.webhooks.allow_private_addresses)
 
     async def _listen(self, door: HttpDoor) -> None:
         http = self._platform.settings.http

@@ -1,7 +1,7 @@
 """What the doors do: submit, wait, stream, look up, cancel. HTTP and gRPC are two ways to call this.
 
-One rule: a task is accepted when INGRESS has acknowledged it, and not before; from then on it is found from any
-replica.
+One rule: a task is accepted when INGRESS, or SCHEDULE for one that may begin later, has acknowledged it, and not
+before; from then on it is found from any replica.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from collegium_gateway.livetext import LiveText, Piece
 from collegium_gateway.principal import Principal
 from collegium_gateway.queueing import QueueLook
 from collegium_gateway.readmodel import TERMINAL, State
+from collegium_gateway.scheduling import Scheduling
 from collegium_gateway.store import TaskStore
 from collegium_gateway.views import TaskView, open_view, queued_view, settled_view, task_view
 from collegium_gateway.waiting import Waiting
@@ -57,6 +58,7 @@ class Tasks:
         self._waiting = waiting
         self._store = store
         self.queue = QueueLook(platform)
+        self._scheduling = Scheduling(platform)
 
     def prepare(self, principal: Principal, asked: Asked, *, waits: bool) -> TaskSubmitted:
         """Checks a request and returns the message that will be stored; raises ApiError."""
@@ -71,6 +73,7 @@ class Tasks:
             task_id=ids.task_id(now, os.urandom(10)),
             reply=self._waiting.replica if waits else "",
             now_ms=now,
+            off_peak=self._platform.settings.off_peak,
         )
 
     async def complete(self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None) -> SettledMessage:
@@ -132,7 +135,8 @@ class Tasks:
         wait_until = self._platform.now_ms() + int(wait_seconds * 1000)
         future = self._waiting.begin(task, wait_until_ms=wait_until) if task.reply else None
         try:
-            await self.accept(submitted, hop, announce=True, callback_url=callback_url)
+            await self.accept(submitted, hop)
+            await self.announce(task, hop, callback_url)
             if stored is not None:
                 await stored()
             if future is None:
@@ -145,16 +149,15 @@ class Tasks:
         finally:
             self._waiting.end(task.id)
 
-    async def accept(
-        self, submitted: TaskSubmitted, hop: Hop, *, announce: bool, callback_url: str | None = None
-    ) -> None:
-        """Stores a task; ``announce`` also tells that it was accepted, so that it is found before it has begun."""
-        task = submitted.task
+    async def accept(self, submitted: TaskSubmitted, hop: Hop) -> None:
+        """Stores a task: from now on it is accepted."""
         await self._store_submitted(submitted, hop)
-        if announce:
-            accepted = self._accepted(task, callback_url)
-            failpoint("gateway.before-accepted")
-            await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
+
+    async def announce(self, task: TaskRef, hop: Hop, callback_url: str | None) -> None:
+        """Tells that a task was accepted, so that it is found before it has begun, and where its callback goes."""
+        accepted = self._accepted(task, callback_url)
+        failpoint("gateway.before-accepted")
+        await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
 
     def _accepted(self, task: TaskRef, callback_url: str | None) -> TaskAccepted:
         accepted = TaskAccepted(task=task, at_ms=self._platform.now_ms())
@@ -185,6 +188,9 @@ class Tasks:
 
     async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop) -> None:
         task = submitted.task
+        if task.not_before_ms:
+            await self._scheduling.store(submitted, hop)
+            return
         subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
         failpoint("gateway.before-submit")
         await self._publish(subject, submitted, task.id, hop, task.tenant)

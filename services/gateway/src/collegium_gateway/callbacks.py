@@ -68,11 +68,11 @@ def receiver_of(tenant: str, url: URL) -> str:
 def literal_of(host: str) -> IPv4Address | IPv6Address | None:
     """Returns the address that a URL's host writes out; none where it is a name.
 
-    Raises ValueError for spellings that some resolvers read as an address (``127.1``, ``0x7f000001``).
+    Raises ValueError for spellings that some resolvers read as an address (``127.1``, ``0x7f000001``, ``127.0.0.1.``).
     """
     if ":" not in host and _ENDS_IN_NUMBER.search(host) is None:
         return None
-    return ip_address(host.removesuffix("."))
+    return ip_address(host)
 
 
 def _check_host(host: str, *, allow_private: bool) -> None:

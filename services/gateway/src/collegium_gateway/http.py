@@ -6,7 +6,7 @@ plain call. One rule: whatever fails, the client gets the error body of the cont
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -27,6 +27,7 @@ from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import KeyedPosts
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.replies import json_reply
+from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.webhook_door import WebhookDoor
 
@@ -50,6 +51,7 @@ class HttpDoor:
         webhooks: WebhookDoor,
         readiness: Callable[[], dict[str, bool]],
         replies: KeyedReplies,
+        more_routes: Sequence[Route] = (),
     ) -> None:
         self._platform = platform
         self._directory = directory
@@ -60,8 +62,10 @@ class HttpDoor:
                 Route(CHAT_PATH, chat, methods=["POST"]),
                 Route("/v1/models", self._models),
                 *tasks.routes(),
+                *ScheduleDoor(platform, directory).routes(),
                 *admin.routes(),
                 *webhooks.routes(),
+                *more_routes,
                 Route("/health/live", self._live),
                 Route("/health/ready", self._ready),
                 Route("/metrics", self._metrics),

@@ -172,11 +172,12 @@ class KeyedTask:
         """After a takeover, submits the task unless it certainly was; else another request did."""
         if not self._begun.held:
             return
+        tasks = self._keyed.tasks
         if not await self._has_begun():
-            accepting = self._keyed.tasks.accept(
-                self.submitted, hop, announce=announce, callback_url=self._callback_url
-            )
-            await self._releasing(accepting)
+            await self._releasing(tasks.accept(self.submitted, hop))
+        if announce:
+            # Whoever died may have stored the task and not told of it, or of its callback; twice does no harm.
+            await tasks.announce(self.submitted.task, hop, self._callback_url)
         await self._stored()
 
     async def _has_begun(self) -> bool:

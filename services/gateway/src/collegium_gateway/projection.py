@@ -50,7 +50,9 @@ class Projection:
         state = state_of(settled)
         if state is not None:
             metrics.tasks[state].inc()
-        duration_ms = max(0, settled.settled_at_ms - settled.task.created_at_ms)
+        # What a scheduled task waited for its time is nobody's slowness.
+        began_ms = max(settled.task.created_at_ms, settled.task.not_before_ms)
+        duration_ms = max(0, settled.settled_at_ms - began_ms)
         metrics.task_duration.observe(duration_ms / 1000)
         model_ms = max((attempt.duration_ms for attempt in settled.attempts), default=0)
         metrics.overhead.observe(max(0, duration_ms - model_ms) / 1000)

@@ -126,6 +126,7 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     queue_position: int | None = None
     queue_age_ms: int | None = None
     estimated_wait_seconds: float | None = None
+    not_before: str | None = None
     model: str = ""
     priority: str = "normal"
     tags: dict[str, str] = {}
@@ -144,6 +145,7 @@ def open_view(task: TaskRef, state: State) -> TaskView:
         id=task.id,
         state=state,
         created_at=rfc3339(task.created_at_ms),
+        not_before=_not_before(task),
         model=task.model,
         priority=task.priority,
         tags=task.tags,
@@ -169,6 +171,10 @@ def queue_headers(view: TaskView) -> dict[str, str]:
     return headers
 
 
+def _not_before(task: TaskRef) -> str | None:
+    return rfc3339(task.not_before_ms) if task.not_before_ms else None
+
+
 def settled_view(settled: SettledMessage, keyring: Keyring) -> TaskView:
     """Returns the view of a settled task."""
     task = settled.task
@@ -187,6 +193,7 @@ def settled_view(settled: SettledMessage, keyring: Keyring) -> TaskView:
         stop_reason=settled.stop_reason,
         partial=answer is not None and not completed,
         error=error_view(settled) if isinstance(settled, TaskFailed) else None,
+        not_before=_not_before(task),
         model=task.model,
         priority=task.priority,
         tags=task.tags,

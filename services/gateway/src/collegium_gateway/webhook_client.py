@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -51,9 +51,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names to the addresses that may be called; raises AddressRefusedError where there is none."""
+    """Resolves names to the addresses that pass; raises AddressRefusedError where none does."""
 
-    def __init__(self) -> None:
+    def __init__(self, passes: Callable[[str], bool]) -> None:
+        self._passes = passes
         self._threads = ThreadPoolExecutor(RESOLVER_THREADS, "webhook-names")
 
     async def resolve(
@@ -62,7 +63,7 @@ class GuardedResolver(AbstractResolver):
         """Resolves one name."""
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._threads, _look_up, host, port, family)
-        allowed = [one for one in found if not is_refused(one["host"])]
+        allowed = [one for one in found if self._passes(one["host"])]
         if found and not allowed:
             raise AddressRefusedError("no address of this name is public")
         return allowed
@@ -82,11 +83,10 @@ class WebhookClient:
 
     async def open(self) -> None:
         """Opens the pool of connections."""
-        guarded: dict[str, Any] = {}
-        if not self._allow_private:
-            guarded = {"resolver": GuardedResolver(), "socket_factory": _guarded_socket}
         # How many there may be at a time is the sender's to say.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15, **guarded)
+        connector = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=15, resolver=GuardedResolver(self._passes), socket_factory=self._socket
+        )
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=self._timeout_seconds),
@@ -100,6 +100,26 @@ class WebhookClient:
         """Closes the pool."""
         if self._session is not None:
             await self._session.close()
+
+    async def use(self, *, allow_private: bool) -> None:
+        """Follows a change of the configuration; what is connected is connected anew."""
+        if allow_private == self._allow_private:
+            return
+        self._allow_private = allow_private
+        earlier = self._session
+        if earlier is not None:
+            await self.open()
+            await earlier.close()
+
+    def _passes(self, address: str) -> bool:
+        return self._allow_private or not is_refused(address)
+
+    def _socket(self, address_info: tuple[Any, ...]) -> socket.socket:
+        """Makes the socket of one connection; the last gate, which addresses written out in URLs pass too."""
+        family, kind, proto, _, address = address_info
+        if not self._passes(address[0]):
+            raise AddressRefusedError("this address is not public")
+        return socket.socket(family, kind, proto)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Posts one message; raises DeliveryError where no answer came."""
@@ -129,14 +149,6 @@ def _look_up(host: str, port: int, family: int) -> list[ResolveResult]:
     ]
 
 
-def _guarded_socket(address_info: tuple[Any, ...]) -> socket.socket:
-    """Makes the socket of one connection; the last gate, which addresses written out in URLs pass too."""
-    family, kind, proto, _, address = address_info
-    if is_refused(address[0]):
-        raise AddressRefusedError("this address is not public")
-    return socket.socket(family, kind, proto)
-
-
 def _code_of(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
@@ -148,7 +160,7 @@ def _code_of(error: BaseException) -> str:
             return "timeout"
         case aiohttp.ClientSSLError():
             return "tls"
-        case aiohttp.ClientResponseError() | ValueError():
+        case aiohttp.ClientResponseError():
             return "bad_answer"
         case _:
             return "unreachable"

@@ -30,7 +30,8 @@ POLL_SECONDS = 1.0
 ROUND_SECONDS = 0.02
 # Longer than a request can take.
 LEASE_MS = 60_000
-MAX_CANDIDATES = 256
+# Receivers looked at in one round; the next goes on from there.
+MAX_RECEIVERS = 256
 DRAIN_SECONDS = 2.0
 DURATION_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0)
 
@@ -46,6 +47,7 @@ class WebhookSender:
         self._wake = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._in_flight: dict[asyncio.Task[None], Claim] = {}
+        self._after = ""
         metrics = platform.metrics
         self._count = metrics.counters(names.METRIC_WEBHOOKS, "Webhook requests by how they ended", ("result",))
         self._duration = metrics.histogram(
@@ -104,15 +106,16 @@ class WebhookSender:
             return False
         tenants = Counter(claim.tenant for claim in self._in_flight.values())
         receivers = Counter(claim.receiver for claim in self._in_flight.values())
-        candidates = await self._store.due(
+        candidates, self._after = await self._store.due(
+            self._after,
             webhooks.full(tenants, webhooks.MAX_PER_TENANT),
             webhooks.full(receivers, webhooks.MAX_PER_RECEIVER),
-            per_tenant=webhooks.MAX_PER_TENANT,
-            limit=MAX_CANDIDATES,
+            receivers=MAX_RECEIVERS,
+            per_receiver=webhooks.MAX_PER_RECEIVER,
         )
         chosen = webhooks.choose(candidates, tenants, receivers, len(self._in_flight))
         if not chosen:
-            return False
+            return self._after != ""
         for claim in await self._store.claim([one.task_id for one in chosen], LEASE_MS):
             task = asyncio.create_task(self._deliver(claim), name="webhook")
             self._in_flight[task] = claim

@@ -32,25 +32,28 @@ WITH opened AS (
 UPDATE gateway.webhooks SET state = 'due', next_try_at_ms = {_NOW_MS}
 WHERE task_id = ANY($5::text[]) AND state = 'waiting'
 """  # noqa: S608 - constants
-# Steps from tenant to tenant along the index, so that one tenant's backlog hides nobody's.
+# Steps from receiver to receiver along the index, so that the backlog of one costs a step and hides nobody's.
+# The last step is always told of, because the next look goes on from there.
 _DUE = f"""
-WITH RECURSIVE tenants (tenant) AS (
-    (SELECT tenant FROM gateway.webhooks WHERE state = 'due' ORDER BY tenant LIMIT 1)
+WITH RECURSIVE steps (receiver, tenant, number) AS (
+    (SELECT receiver, tenant, 1 FROM gateway.webhooks WHERE state = 'due' AND receiver > $1 ORDER BY receiver LIMIT 1)
     UNION ALL
-    SELECT (
-        SELECT next.tenant FROM gateway.webhooks AS next
-        WHERE next.state = 'due' AND next.tenant > tenants.tenant ORDER BY next.tenant LIMIT 1
-    )
-    FROM tenants WHERE tenants.tenant IS NOT NULL
+    SELECT next.receiver, next.tenant, steps.number + 1
+    FROM steps CROSS JOIN LATERAL (
+        SELECT receiver, tenant FROM gateway.webhooks
+        WHERE state = 'due' AND receiver > steps.receiver ORDER BY receiver LIMIT 1
+    ) AS next
+    WHERE steps.number < $2
 )
-SELECT due.task_id, tenants.tenant, due.receiver
-FROM tenants CROSS JOIN LATERAL (
-    SELECT task_id, receiver, next_try_at_ms FROM gateway.webhooks
-    WHERE state = 'due' AND tenant = tenants.tenant AND next_try_at_ms <= {_NOW_MS} AND receiver <> ALL($2::text[])
-    ORDER BY next_try_at_ms LIMIT $3
-) AS due
-WHERE tenants.tenant IS NOT NULL AND tenants.tenant <> ALL($1::text[])
-ORDER BY due.next_try_at_ms LIMIT $4
+SELECT steps.receiver, steps.tenant, steps.number, due.task_id
+FROM steps LEFT JOIN LATERAL (
+    SELECT task_id, next_try_at_ms FROM gateway.webhooks
+    WHERE state = 'due' AND receiver = steps.receiver AND next_try_at_ms <= {_NOW_MS}
+        AND steps.tenant <> ALL($3::text[]) AND steps.receiver <> ALL($4::text[])
+    ORDER BY next_try_at_ms LIMIT $5
+) AS due ON true
+WHERE due.task_id IS NOT NULL OR steps.number = (SELECT max(number) FROM steps)
+ORDER BY due.next_try_at_ms
 """  # noqa: S608 - constants
 _CLAIM = f"""
 WITH mine AS (
@@ -138,11 +141,26 @@ class WebhookStore:
         return WebhookRow(**dict(record)) if record is not None else None
 
     async def due(
-        self, full_tenants: Sequence[str], full_receivers: Sequence[str], *, per_tenant: int, limit: int
-    ) -> list[Candidate]:
-        """Returns what is due, longest first, without those that have their limit in flight."""
-        records = await self._pool.fetch(_DUE, full_tenants, full_receivers, per_tenant, limit)
-        return [Candidate(**dict(record)) for record in records]
+        self,
+        after: str,
+        full_tenants: Sequence[str],
+        full_receivers: Sequence[str],
+        *,
+        receivers: int,
+        per_receiver: int,
+    ) -> tuple[list[Candidate], str]:
+        """Returns what is due, longest first, of the next so many receivers after one, and the last of these.
+
+        Those that have their limit in flight are left out; the last is empty where there was no more to look at.
+        """
+        records = await self._pool.fetch(_DUE, after, receivers, full_tenants, full_receivers, per_receiver)
+        found = [
+            Candidate(record["task_id"], record["tenant"], record["receiver"])
+            for record in records
+            if record["task_id"] is not None
+        ]
+        last = next((record["receiver"] for record in records if record["number"] == receivers), "")
+        return found, last
 
     async def claim(self, task_ids: Sequence[str], lease_ms: int) -> list[Claim]:
         """Takes those that are still due, for the length of a lease; what another takes at this moment is left out."""

@@ -1,4 +1,4 @@
-"""Wiring of the router: shards, the dispatcher, what it may use, and what tells it of ends."""
+"""Wiring of the router: shards, the dispatcher, what it may use, schedules, and what tells it of ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collegium_bus.ordered import OrderedReader
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
-from collegium_contracts.messages import WorkerCapacity
+from collegium_contracts.messages import CancelRequested, WorkerCapacity
 from collegium_contracts.state import Roster
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
@@ -25,6 +25,7 @@ from collegium_router.dispatch import Dispatcher
 from collegium_router.permits import Permits
 from collegium_router.resources import Resources
 from collegium_router.roster import merge
+from collegium_router.schedules import Schedules
 from collegium_router.shards import Shards
 from collegium_router.shares import Need, SliceHolder
 
@@ -40,6 +41,7 @@ class RouterApp:
         self._platform = platform
         connection = platform.connection
         self._permits = Permits()
+        self._schedules = Schedules(platform)
         self._slices = SliceHolder(
             Bucket(connection, s.KV_PERMITS),
             platform.instance,
@@ -56,7 +58,7 @@ class RouterApp:
             self._models.watch(self._on_roster),
             Bucket(connection, s.KV_BREAKERS).watch(self._on_breaker),
         ]
-        self._cancels = Cancellations(connection, lambda one: self._dispatcher.cancel(one.task_id, one.reason))
+        self._cancels = Cancellations(connection, self._on_cancel)
         self._dispatcher.why_cancel = self._cancels.reason
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         self._ends = OrderedReader(
@@ -78,6 +80,7 @@ class RouterApp:
         await self._slices.start()
         self._dispatcher.start()
         await self._shards.start()
+        await self._schedules.start()
         metrics = self._platform.metrics
         metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._dispatcher.queued)
         metrics.watch_gauge(names.METRIC_PERMITS_IN_USE, lambda: self._permits.in_use)
@@ -87,6 +90,7 @@ class RouterApp:
     async def stop(self) -> None:
         """Gives shards and slices back and stops; what is queued stays in INGRESS for the next owner."""
         self._started = False
+        await self._schedules.stop()
         await self._shards.stop()
         await self._dispatcher.stop()
         await self._slices.stop()
@@ -143,6 +147,10 @@ class RouterApp:
             return
         if isinstance(message, WorkerCapacity) and self._resources.hear(message):
             self._slices.renew_soon()
+
+    def _on_cancel(self, message: CancelRequested) -> None:
+        self._dispatcher.cancel(message.task_id, message.reason)
+        self._schedules.cancel(message)
 
     def _on_end(self, delivery: Delivery) -> None:
         about = s.parse_event(delivery.subject)

@@ -308,9 +308,9 @@ class Dispatcher:
         queued, now = job.queued, self._platform.now_ms()
         if job.plan is None:
             assert job.end is not None, "a job is a plan or an end"
-            await self._sender.end(job.end, hop)
+            await self._sender.end(queued, job.end, hop)
             return 0
-        if queued.replayed and await self._sender.is_settled(queued.task):
+        if (queued.replayed or queued.task.not_before_ms) and await self._sender.is_settled(queued.task):
             self._permits.give_back(queued.task.id)
             return 0
         self._dispatched[now // 1000] += 1
@@ -325,7 +325,7 @@ class Dispatcher:
                 return now + random.randint(CONTEXT_AGAIN_MS // 4, CONTEXT_AGAIN_MS)  # noqa: S311 - jitter
             if isinstance(turns, TaskError):
                 self._give_back(job)
-                await self._sender.end(failed(queued.message, turns, now), hop)
+                await self._sender.end(queued, failed(queued.message, turns, now), hop)
                 return 0
             history = turns
         failpoint("router.before-dispatch")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import msgspec
 import structlog
 from collegium_bus.ask import ask
+from collegium_bus.dead import Original
 from collegium_bus.errors import AlreadyStandsError, NoAnswerError, RequestRefusedError
-from collegium_bus.settle import settle
+from collegium_bus.settle import settle, standing_failure
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import encode
 from collegium_contracts.errors import TaskError, kind_of
@@ -18,6 +19,7 @@ from collegium_contracts.messages import (
     AttemptRequested,
     RunAttempt,
     TaskDispatched,
+    TaskFailed,
     TaskRef,
     TaskSubmitted,
 )
@@ -25,6 +27,7 @@ from collegium_contracts.requests import TurnsReply, TurnsRequest
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
 
+from collegium_router.intake import Queued
 from collegium_router.plan import MAX_CALLS, Planned, max_tokens
 from collegium_router.resources import Resources
 from collegium_router.settlement import End
@@ -57,7 +60,16 @@ class Sender:
                 alternatives=planned.alternatives,
             )
             await self._send_attempt(run, hop)
-        if task.surface == "tasks" or planned.plan != "single":
+        if planned.plan != "single":
+            # Not one message in WORK has a panel's input for whoever runs it again.
+            changed = self._dispatched(submitted, planned, submitted)
+            await self._platform.publisher.publish(
+                s.task_changed(task.tenant, task.id),
+                encode(changed),
+                message_id=f"{task.id}.dispatched",
+                headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
+            )
+        elif task.surface == "tasks":
             self._tell_dispatched(submitted, planned, hop)
 
     async def _send_attempt(self, run: RunAttempt, hop: Hop) -> None:
@@ -93,14 +105,18 @@ class Sender:
     def _tell_dispatched(self, submitted: TaskSubmitted, planned: Planned, hop: Hop) -> None:
         """Says that a task is being worked on. Not waited for: a task's state is told again by what follows."""
         task = submitted.task
-        changed = TaskDispatched(
-            task=task,
+        headers = {s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant, s.MESSAGE_ID: f"{task.id}.dispatched"}
+        payload = encode(self._dispatched(submitted, planned, None))
+        self._platform.publisher.tell(s.task_changed(task.tenant, task.id), payload, headers=headers)
+
+    def _dispatched(self, submitted: TaskSubmitted, planned: Planned, kept: TaskSubmitted | None) -> TaskDispatched:
+        return TaskDispatched(
+            task=submitted.task,
             plan=planned.plan,
             models=[attempt.model for attempt in planned.attempts],
             at_ms=self._platform.now_ms(),
+            submitted=kept,
         )
-        headers = {s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant, s.MESSAGE_ID: f"{task.id}.dispatched"}
-        self._platform.publisher.tell(s.task_changed(task.tenant, task.id), encode(changed), headers=headers)
 
     async def turns(self, submitted: TaskSubmitted, hop: Hop) -> TurnsReply | TaskError | None:
         """Asks context for the conversation; none where it did not answer and the task may still wait for it."""
@@ -120,10 +136,14 @@ class Sender:
             log.info("conversation not readable yet", task=task.id, error=str(error))
             return None
 
-    async def end(self, end: End, hop: Hop) -> None:
+    async def end(self, queued: Queued, end: End, hop: Hop) -> None:
         """Settles a task, or ends a member of a larger plan; what had ended already stays as it ended."""
         if not isinstance(end, AttemptFailed):
-            await settle(self._platform.publisher, end, settler="router", traceparent=hop.traceparent)
+            stored = await settle(self._platform.publisher, end, settler="router", traceparent=hop.traceparent)
+            if isinstance(end, TaskFailed):
+                failure = end if stored else await standing_failure(self._platform.direct, end.task)
+                if failure is not None:
+                    await self._platform.dead_letters.keep_failed(failure, _original(queued))
             return
         task, number = end.task, end.attempt.number
         try:
@@ -140,3 +160,13 @@ class Sender:
     async def is_settled(self, task: TaskRef) -> bool:
         """Whether a task's terminal message stands."""
         return await self._platform.direct.last(s.EVENTS, s.task_settled(task.tenant, task.id)) is not None
+
+
+def _original(queued: Queued) -> Original:
+    """Returns what a task that ended in the queue is made from again: its submission, or the attempt that failed."""
+    message, task = queued.message, queued.task
+    headers = {s.H_TENANT: task.tenant, s.TRACEPARENT: queued.traceparent}
+    if isinstance(message, TaskSubmitted):
+        return Original(queued.subject, encode(message), headers, s.INGRESS, queued.sequence)
+    run = message.run
+    return Original(s.work(run.attempt.pool, task.priority), encode(run), headers, s.INGRESS, queued.sequence)

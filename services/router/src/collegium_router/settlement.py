@@ -36,7 +36,7 @@ def task_of(waiting: Waiting) -> TaskRef:
 def expired(waiting: Waiting, now_ms: int) -> End:
     """The task's deadline passed while it waited."""
     task = task_of(waiting)
-    waited = (now_ms - task.created_at_ms) / 1000
+    waited = (now_ms - max(task.created_at_ms, task.not_before_ms)) / 1000
     if isinstance(waiting, TaskSubmitted):
         message = f"task {task.id} waited {waited:.1f} s in the queue and reached its deadline; nothing was called"
     else:

@@ -17,6 +17,7 @@ from collegium_worker_pool.calling import Caller
 from collegium_worker_pool.cancels import Cancels
 from collegium_worker_pool.capacity import Announcer
 from collegium_worker_pool.endpoints import endpoints
+from collegium_worker_pool.sweeper import Sweeper
 from collegium_worker_pool.upstream import Upstream
 
 # Attempts in hand at a time and pool: each waits for a model and holds a lease, a connection and its prompt.
@@ -55,6 +56,7 @@ class WorkerPoolApp:
         self._runner.loops = self._loops
         self._announcer = Announcer(platform, self._loops)
         platform.on_settings.append(self._use_settings)
+        self._sweeper = Sweeper(platform, self._loops, self._runner.give_up)
         self._started = False
 
     async def _use_settings(self, settings: Settings) -> None:
@@ -69,6 +71,7 @@ class WorkerPoolApp:
         for loop in self._loops.values():
             loop.start()
         self._announcer.start()
+        self._sweeper.start()
         self._platform.metrics.watch_gauge(
             names.METRIC_QUEUE_DEPTH, lambda: sum(x.running for x in self._loops.values())
         )
@@ -80,6 +83,7 @@ class WorkerPoolApp:
         await self._announcer.stop()
         await asyncio.gather(*(loop.drain(timeout_seconds=DRAIN_SECONDS) for loop in self._loops.values()))
         await self._breakers.stop()
+        await self._sweeper.stop()
         await self._cancels.stop()
         await self._upstream.close()
 

@@ -14,15 +14,22 @@ import random
 import msgspec
 import structlog
 from collegium_bus.delivery import Delivery
-from collegium_bus.errors import AlreadyStandsError, BusError, QueueFullError
-from collegium_bus.settle import settle
+from collegium_bus.errors import AlreadyStandsError, QueueFullError
+from collegium_bus.settle import settle, standing_failure
 from collegium_bus.work import WorkLoop
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import encode, journey
 from collegium_contracts.errors import ContractError, TaskError, UndecodableMessageError
 from collegium_contracts.ids import shard_of
 from collegium_contracts.journey import template
-from collegium_contracts.messages import AttemptDiscarded, AttemptRetried, AttemptStarted, RunAttempt, StopReason
+from collegium_contracts.messages import (
+    AttemptDiscarded,
+    AttemptRetried,
+    AttemptStarted,
+    RunAttempt,
+    StopReason,
+    TaskFailed,
+)
 from collegium_contracts.money import Usage
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
@@ -82,7 +89,10 @@ class AttemptRunner:
         delivery.ack()
 
     async def give_up(self, delivery: Delivery, error: Exception) -> None:
-        """Ends an attempt whose handling failed on its last delivery, so that its task does not wait for ever."""
+        """Ends an attempt whose handling failed on its last delivery, so that its task does not wait for ever.
+
+        Raises BusError where the end could not be stored.
+        """
         claim = delivery.header(s.H_CLAIM)
         try:
             run = journey.decode(await self._platform.claims.get(claim) if claim else delivery.payload)
@@ -95,18 +105,18 @@ class AttemptRunner:
             end = CallEnd(usage=Usage(), duration_ms=0, error=failed, stop_reason="failed", called=False)
             hop = self._platform.tracing.hop("worker-pool give up", "consumer", delivery.header(s.TRACEPARENT))
             with hop:
-                await self._conclude(run, delivery.delivered, end, hop)
-        except (ContractError, BusError) as failure:
+                await self._conclude(run, delivery, delivery.delivered, end, hop)
+        except ContractError as failure:
             log.error("attempt could not be ended", subject=delivery.subject, error=str(failure))
 
     async def _run(self, run: RunAttempt, delivery: Delivery, hop: Hop) -> None:
-        if delivery.delivered > 1 and await self._has_ended(run, hop):
+        if delivery.delivered > 1 and await self._has_ended(run, delivery, hop):
             return
         early = await self._refusal(run)
         if early is not None:
             await self._finish(run, delivery, delivery.delivered, early, hop)
             return
-        number = await self._begin(run, delivery.delivered, hop)
+        number = await self._begin(run, delivery, hop)
         if number is None:
             return
         failpoint("worker-pool.after-started")
@@ -134,13 +144,13 @@ class AttemptRunner:
             return _uncalled(failures.circuit_open(model, (again_ms - now) / 1000), "failed")
         return None
 
-    async def _begin(self, run: RunAttempt, delivered: int, hop: Hop) -> int | None:
+    async def _begin(self, run: RunAttempt, delivery: Delivery, hop: Hop) -> int | None:
         """Stores AttemptStarted and returns the delivery number it stands under; none where the attempt has ended.
 
         Numbers go on over the tries of an attempt, so that each names one call.
         """
         task, attempt = run.task, run.attempt
-        first = (run.earlier[-1].delivery if run.earlier else 0) + delivered
+        first = (run.earlier[-1].delivery if run.earlier else 0) + delivery.delivered
         for number in range(first, first + MAX_COPIES):
             started = AttemptStarted(
                 task=task, attempt=attempt, delivery=number, worker=self._worker, at_ms=self._platform.now_ms()
@@ -154,16 +164,19 @@ class AttemptRunner:
                     create_once=True,
                 )
             except AlreadyStandsError:
-                if await self._has_ended(run, hop):
+                if await self._has_ended(run, delivery, hop):
                     return None
             else:
                 return number
         raise UndecodableMessageError(f"attempt {attempt.number} of task {task.id} was started {MAX_COPIES} times")
 
-    async def _has_ended(self, run: RunAttempt, hop: Hop) -> bool:
+    async def _has_ended(self, run: RunAttempt, delivery: Delivery, hop: Hop) -> bool:
         """Whether the task is settled, the attempt has ended, or this try was made: then it is handed back for sure."""
         task, number = run.task, run.attempt.number
         if await self._platform.direct.last(s.EVENTS, s.task_settled(task.tenant, task.id)) is not None:
+            if (failure := await standing_failure(self._platform.direct, task)) is not None:
+                # Whoever settled it may have been killed before it could keep the input.
+                await self._platform.dead_letters.keep_failed(failure, delivery)
             return True
         if run.attempt.of > 1:
             ended = await self._platform.direct.last(s.EVENTS, s.attempt_ended(task.tenant, task.id, number))
@@ -185,7 +198,7 @@ class AttemptRunner:
             return
         not_before_ms = self._next_try_ms(run, end)
         if not_before_ms is None:
-            await self._conclude(run, number, end, hop)
+            await self._conclude(run, delivery, number, end, hop)
             return
         now = self._platform.now_ms()
         standing = retried(run, number, end, not_before_ms, now)
@@ -235,17 +248,20 @@ class AttemptRunner:
             headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
         )
 
-    async def _conclude(self, run: RunAttempt, number: int, end: CallEnd, hop: Hop) -> None:
+    async def _conclude(self, run: RunAttempt, delivery: Delivery, number: int, end: CallEnd, hop: Hop) -> None:
         """Stores the result: settles a plan of one, ends a member of a larger one; what is refused is waste."""
         now = self._platform.now_ms()
         task, attempt = run.task, run.attempt
         if attempt.of == 1:
+            terminal = settled(run, number, end, now)
             stored = await settle(
                 self._platform.publisher,
-                settled(run, number, end, now),
+                terminal,
                 settler=f"{attempt.number}.{run.try_number}.{number}.{self._worker}",
                 traceparent=hop.traceparent,
             )
+            if stored and isinstance(terminal, TaskFailed):
+                await self._platform.dead_letters.keep_failed(terminal, delivery)
         else:
             stored = await self._store_end(
                 s.attempt_ended(task.tenant, task.id, attempt.number),

@@ -33,6 +33,7 @@ TOLERANCE_SECONDS = 300
 # What is kept; the oldest goes first.
 MAX_RECEIVED = 100_000
 _PREFIX = "whsec_"
+_WITHOUT_BODY = (204, 304)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +155,14 @@ class WebhookReceiver:
         self._answer(connection, reply)
 
     def _answer(self, connection: Http1Connection, reply: Reply) -> None:
+        body = b"" if reply.status in _WITHOUT_BODY else reply.body
         if not reply.delay_ms:
-            connection.reply(reply.status, reply.body, headers=reply.headers)
+            connection.reply(reply.status, body, headers=reply.headers)
             return
 
         def later() -> None:
             connection.on_disconnect = None
-            connection.reply(reply.status, reply.body, headers=reply.headers)
+            connection.reply(reply.status, body, headers=reply.headers)
 
         timer = asyncio.get_running_loop().call_later(reply.delay_ms / 1000, later)
         connection.on_disconnect = timer.cancel

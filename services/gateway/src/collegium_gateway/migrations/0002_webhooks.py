@@ -7,7 +7,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Creates both tables, and the index that finds what is due tenant by tenant."""
+    """Creates both tables, and the index that finds what is due receiver by receiver."""
     op.execute(
         """
         CREATE TABLE gateway.webhooks (
@@ -25,7 +25,7 @@ def upgrade() -> None:
         """
     )
     op.execute(
-        "CREATE INDEX webhooks_due ON gateway.webhooks (tenant, next_try_at_ms) INCLUDE (receiver, task_id)"
+        "CREATE INDEX webhooks_due ON gateway.webhooks (receiver, next_try_at_ms) INCLUDE (tenant, task_id)"
         " WHERE state = 'due'"
     )
     op.execute("CREATE TABLE gateway.webhook_secrets (tenant text PRIMARY KEY, keys bytea NOT NULL)")

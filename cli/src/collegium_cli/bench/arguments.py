@@ -1,0 +1,83 @@
+"""The verb ``bench``: its kinds and their options. One rule: nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+Add = Callable[[argparse._SubParsersAction, str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument]
+
+_ABOUT = "Measures the platform beside a direct call and, where given, peers."
+
+
+def add_benchmarks(verbs: argparse._SubParsersAction, add: Add) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
+    """Adds ``bench`` with its kinds; ``add`` gives each the options that every verb takes."""
+    bench = verbs.add_parser("bench", help=_ABOUT, description=_ABOUT)
+    kinds = bench.add_subparsers(title="kinds", metavar="KIND", required=True)
+    _gateway(add(kinds, "gateway", "What a chat call costs beside a direct one.", _runs("gateway")))
+    _tasks(add(kinds, "tasks", "Tasks a second from submit to completed, every guarantee on.", _runs("tasks")))
+    _fairness(
+        add(kinds, "fairness", "What a tenant waits beside a greedy one, and shares by weight.", _runs("fairness"))
+    )
+    _failover(add(kinds, "failover", "How long a killed process is felt, and what is lost.", _runs("failover")))
+
+
+def _runs(kind: str) -> Callable[[argparse.Namespace], int]:
+    def run(options: argparse.Namespace) -> int:
+        code: int = import_module(f"collegium_cli.bench.{kind}").main(options)
+        return code
+
+    return run
+
+
+def _gateway(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--clients", default="1,16,64", help="numbers of clients, by comma")
+    verb.add_argument("--seconds", type=float, default=5.0)
+    verb.add_argument("--sample-ratio", type=float, default=0.1)
+    verb.add_argument("--peer-url", default="", help="base URL of another gateway with the simulator behind it")
+    verb.add_argument("--peer-key", default="")
+    verb.add_argument("--peer-model", default="sim")
+    verb.add_argument("--simulator-port", type=int, default=0)
+
+
+def _tasks(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--tasks", type=_count, default=10_000)
+    verb.add_argument("--clients", type=_count, default=64, help="submitters at a time")
+    verb.add_argument("--via", choices=["http", "grpc"], default="http")
+    verb.add_argument("--wait-seconds", type=int, default=0, help="each submitter waits so long for its task to settle")
+    verb.add_argument("--sample-ratio", type=float, default=0.0, help="share of tasks traced")
+    verb.add_argument("--memory", action="store_true", help="sample every process's memory along the way")
+    verb.add_argument("--profile", action="store_true", help="say where each service's processor time went")
+    verb.add_argument("--apart", type=_names, default=(), help="services that get a process of their own, by comma")
+    verb.add_argument("--peers", type=_names, default=(), help="celery, taskiq, bare: the same work elsewhere")
+    verb.add_argument("--peer-python", type=Path, help="the Python that has the peers installed (benchmarks/peers)")
+    verb.add_argument("--redis-server", default="redis-server", help="Redis's program, for celery")
+
+
+def _fairness(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--part", choices=["neighbour", "weights", "both"], default="both")
+    verb.add_argument("--seconds", type=float, default=20.0, help="how long the neighbours submit")
+    verb.add_argument("--times", type=float, default=100.0, help="times its share that the greedy tenant submits")
+    verb.add_argument("--model-ms", type=float, default=50.0, help="how long the model takes")
+    verb.add_argument("--concurrency", type=_count, default=1, help="calls the model takes at a time")
+    verb.add_argument("--backlog", type=_count, default=1_000, help="tasks of each tenant, for the weights")
+
+
+def _failover(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--kill", type=_names, default=(), help="what to kill, by comma (default: each in turn)")
+    verb.add_argument("--rate", type=float, default=40.0, help="tasks a second submitted throughout")
+    verb.add_argument("--model-ms", type=float, default=200.0, help="how long the model takes")
+    verb.add_argument("--before-seconds", type=float, default=4.0, help="load before the kill")
+    verb.add_argument("--after-seconds", type=float, default=30.0, help="load after the kill")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _count(text: str) -> int:
+    if text.isascii() and text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
