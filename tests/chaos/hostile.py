@@ -24,7 +24,7 @@ from collegium_testing.faults.broker import OwnBroker
 from collegium_testing.faults.checker import Expected
 from collegium_testing.faults.disks import NoSmallDiskError, filled, small_disk
 
-from tests.chaos.stage import CALL_MS, Stage
+from tests.chaos.stage import CALL_MS, CONCURRENCY, Stage
 
 NOTHING_IN_FLIGHT = Expected()
 IN_FLIGHT = Expected(killed_in_flight=True)
@@ -150,8 +150,9 @@ def _concrete(subject_filter: str) -> str:
         tokens[-1:] = {"task": ["chaos", "tsk_broken"], "work": ["general", "normal"]}.get(
             tokens[0], ["chaos", "tsk_x"]
         )
-    if subject_filter == s.TASK_SUBMITTED_ALL:
-        return s.task_submitted("normal", ids.shard_of("chaos"), "chaos")
+    for known, subject_of in ((s.TASK_SUBMITTED_ALL, s.task_submitted), (s.TASK_MORE_ALL, s.task_more)):
+        if subject_filter == known:
+            return subject_of("normal", ids.shard_of("chaos"), "chaos")
     return ".".join(tokens)
 
 
@@ -191,7 +192,7 @@ async def late_duplicates(stage: Stage) -> None:
         for stream in (s.INGRESS, s.WORK, s.EVENTS):
             await _reconfigure(connection, stream, duplicate_window=100_000_000)
         publisher = Publisher(connection)
-        tasks = [_submitted() for _ in range(15)]
+        tasks = [_submitted() for _ in range(CONCURRENCY)]
         stage.fault("every task submitted three times, beyond the duplicate window")
         for again in range(3):
             for submitted in tasks:
@@ -218,6 +219,7 @@ def _submitted() -> TaskSubmitted:
         deadline_ms=now + 300_000,
         model="auto",
         surface="tasks",
+        tier="pro",
     )
     return TaskSubmitted(
         task=task, prompt=IdentityKeyring().seal("chaos", prompt), sampling=Sampling(), prompt_bytes=len(prompt)
@@ -226,7 +228,8 @@ def _submitted() -> TaskSubmitted:
 
 async def wrong_clock(stage: Stage, *, service: str, seconds: int) -> None:
     """Runs one service with its clock ten minutes off; long deadlines hold, short ones end each task once."""
-    apart = ["router", "gateway"] if service in ("router", "gateway") else [service]
+    # A gateway is ready once a router has published the roster, and billing the tenants.
+    apart = [service] if service == "worker-pool" else list(dict.fromkeys([service, "gateway"]))
     await stage.up(without=apart)
     for name in apart:
         await stage.serve(name, **({CLOCK_OFFSET_VARIABLE: str(seconds)} if name == service else {}))

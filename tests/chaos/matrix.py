@@ -103,7 +103,8 @@ FAULTS: Final[tuple[Fault, ...]] = (
     ),
     Fault(
         "stream leader killed",
-        "`kill -9` of the server that leads a stream, in a cluster of three, under load",
+        "`kill -9` of the server that leads a stream, in a cluster of three, under load; recovery is that of what is"
+        " submitted afterwards, and what was on its way to a worker has its lease more",
         networks.leader,
         recovers_seconds=LEADER_SECONDS,
     ),
@@ -150,13 +151,13 @@ FAULTS: Final[tuple[Fault, ...]] = (
         "late duplicates",
         "every task submitted four times, each beyond the duplicate window",
         hostile.late_duplicates,
-        short=True,
     ),
     *(_clock(service, seconds) for service in CLOCKS for seconds in (600, -600)),
     Fault(
         "endpoint fails for a while",
-        "429, 500, 503, silence, half a stream, garbage and an HTML page, twice each",
+        "429, 500, 503, silence, half a stream, garbage and an HTML page, twice each; the breaker opens for 30 s",
         partial(hostile.bad_upstream, times=2),
+        recovers_seconds=2 * ALWAYS_SECONDS,
         short=True,
     ),
     Fault(

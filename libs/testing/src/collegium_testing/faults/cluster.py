@@ -64,14 +64,20 @@ class NatsCluster:
         return ",".join(f"nats://127.0.0.1:{port}" for port in self._clients)
 
     async def ready(self) -> None:
-        """Waits until every server that runs is healthy and JetStream has a leader."""
+        """Waits until every server that runs is healthy, and JetStream has a leader that has heard of all others."""
 
         async def healthy() -> bool:
             answers = [await self._monitor(number, "/healthz") for number in self._processes]
-            state = await self._monitor(next(iter(self._processes)), "/jsz")
-            return all(answer is not None for answer in answers) and bool(
-                (state or {}).get("meta_cluster", {}).get("leader")
-            )
+            if any(answer is None for answer in answers):
+                return False
+            # Streams are placed on the servers that the leader has heard of, and only it knows which these are.
+            for number in self._processes:
+                view: dict[str, Any] = (await self._monitor(number, "/jsz") or {}).get("meta_cluster", {})
+                if view.get("leader") == f"n{number}":
+                    peers = view.get("replicas") or ()
+                    heard = [peer for peer in peers if peer.get("current") and not peer.get("offline")]
+                    return len(heard) == len(self._processes) - 1
+            return False
 
         await eventually(healthy, deadline_seconds=READY_SECONDS, every_seconds=0.1)
 
