@@ -62,8 +62,7 @@ async def serve(chosen):
 async def run(chosen, parts):
     connection = await connect(chosen.broker, "bench")
     await declare(connection)
-    for name in ("router", "worker-pool"):
-        parts.append(subprocess.Popen([sys.executable, *sys.argv, "--part", name]))
+    start(parts)
     publisher = Publisher(connection)
     prompt = os.urandom(100)
 
@@ -98,6 +97,11 @@ async def run(chosen, parts):
         workers_cpu=sum(tree_cpu_seconds(part.pid) for part in parts) - cpu,
     )
     await connection.close()
+
+
+def start(parts):
+    for name in ("router", "worker-pool"):
+        parts.append(subprocess.Popen([sys.executable, *sys.argv, "--part", name]))
 
 
 async def stored(connection, expected):

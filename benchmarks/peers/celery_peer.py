@@ -40,8 +40,10 @@ def answer(submitted):
 def main():
     chosen = options()
     environment = {**os.environ, "PEER_BROKER": chosen.broker, "PEER_URL": chosen.url}
-    app.conf.update(broker_url=f"{chosen.broker}/0", result_backend=f"{chosen.broker}/1")
-    command = [sys.executable, "-m", "celery", "-A", "celery_peer", "worker", "-c", str(WORKERS), "-l", "ERROR", "-q"]
+    if "PEER_BROKER" not in os.environ:
+        # The application reads its addresses when the module is loaded, here as in the workers.
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+    command = [sys.executable, "-m", "celery", "-A", "celery_peer", "worker", "-c", str(WORKERS), "-l", "ERROR"]
     command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     worker = subprocess.Popen(command, env=environment, cwd=Path(__file__).parent, stdout=sys.stderr)
     try:

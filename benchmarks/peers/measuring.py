@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import time
+from pathlib import Path
 
 BODY = {"model": "sim", "messages": [{"role": "user", "content": "What is the capital of France? One short sentence."}]}
 STALLED_SECONDS = 30.0
@@ -26,14 +27,15 @@ def percentile(ordered, share):
 def tree_cpu_seconds(root):
     """Processor seconds of a process and its descendants, those that ended included."""
     children, spent = {}, {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
         try:
-            with open(f"/proc/{name}/stat") as file:
-                fields = file.read().rpartition(")")[2].split()
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        children.setdefault(int(fields[1]), []).append(int(name))
-        spent[int(name)] = sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+        children.setdefault(int(fields[1]), []).append(int(entry.name))
+        spent[int(entry.name)] = sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
     found = [root]
     for pid in found:
         found.extend(children.get(pid, ()))

@@ -78,7 +78,7 @@ async def run(chosen, worker):
 
 
 async def acknowledged(expected):
-    """Waits until so many tasks are acknowledged (with their results saved); returns how many, and since when."""
+    """Waits until so many tasks are acknowledged, their results saved by then; returns how many and since when."""
     count, changed = 0, time.time()
     while time.time() - changed < STALLED_SECONDS:
         info = await broker.js.consumer_info("tasks", "workers")
@@ -98,7 +98,7 @@ def main():
     command = [sys.executable, "-m", "taskiq", "worker", "taskiq_peer:broker", "--workers", str(WORKERS)]
     command += ["--max-async-tasks", str(AT_A_TIME), "--ack-type", "when_saved", "--log-level", "ERROR"]
     if "PEER_BROKER" not in os.environ:
-        # This process's own broker object reads its address when the module is loaded.
+        # The broker object reads its address when the module is loaded, here as in the workers.
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
     worker = subprocess.Popen(command, env=environment, cwd=Path(__file__).parent, stdout=sys.stderr)
     try:

@@ -204,7 +204,6 @@ async def test_a_service_pulls_its_durable_and_acknowledges(login: Login, declar
         s.WORK: s.work("general", "normal"),
         s.EVENTS: s.again(declared.durable, 1, s.task_settled("acme", f"{TASK}-{declared.durable}")),
         s.ADVISORIES: s.MAX_DELIVERIES_ALL.replace(">", "WORK.pool-other"),
-        s.EVENTS: s.task_settled("acme", f"{TASK}-{declared.durable}"),
         s.SCHEDULE: s.schedule_due(0),
     }[declared.stream]
     own = await operator.publisher.publish(subject, b"x", message_id=f"pull-{declared.durable}")

@@ -252,6 +252,22 @@ async def test_a_stream_may_have_comments_and_lines_of_any_ending(
     assert (await caller.call(stream=True)).answer.choices[0].text == "all"
 
 
+async def test_an_event_that_comes_in_pieces_is_put_together(caller: Caller, odd_endpoint: Callable[[bytes], None]):
+    # More than one network read, cut wherever it may be.
+    events = [b'data: {"choices":[{"delta":{"content":"%06d "}}]}\n\n' % number for number in range(20_000)]
+    odd_endpoint(b"".join(events) + b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+    text = (await caller.call(stream=True)).answer.choices[0].text
+    assert text == "".join(f"{number:06d} " for number in range(20_000))
+
+
+async def test_an_event_without_an_end_is_not_taken(
+    caller: Caller, odd_endpoint: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(upstream_module, "MAX_EVENT_BYTES", 10_000)
+    odd_endpoint(b'data: {"choices":[{"delta":{"content":"' + b"a" * 300_000)
+    assert (await caller.failure(stream=True)).code == "upstream_garbage"
+
+
 async def test_connections_are_used_again(caller: Caller):
     for number in range(6):
         await caller.call(stream=number % 2 == 0)

@@ -64,7 +64,7 @@ def _run(name: str, options: PeerOptions, base_url: str, tasks: int, clients: in
             command, check=False, capture_output=True, text=True, timeout=RUN_SECONDS, cwd=SCRIPTS
         )
         if finished.returncode != 0:
-            raise RuntimeError(f"{name}: {finished.stderr.strip()[-400:]}")
+            raise RuntimeError(f"{name}: {finished.stderr.strip()[-2000:]}")
         report: dict[str, Any] = json.loads(finished.stdout.strip().splitlines()[-1])
         report["broker_cpu_seconds"] = processes.cpu_seconds({"broker": process.pid})["broker"]
         return report

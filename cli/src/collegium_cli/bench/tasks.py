@@ -60,7 +60,9 @@ def run(options: Options) -> dict[str, Any]:
     environment: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         if options.profile:
-            environment = stack.enter_context(profiles.folder())
+            environment = stack.enter_context(
+                profiles.folder(options.keep / "profile" if options.keep is not None else None)
+            )
         chosen = StageOptions(
             tenants={TENANT: "enterprise"},
             sample_ratio=options.sample_ratio,
@@ -93,7 +95,7 @@ async def _measure(running: Stage, options: Options, environment: dict[str, str]
             result = asyncio.ensure_future(submission.result())
             watch = await _until_settled(counter, warmed, result, pids, options)
             submitted, ids = await result
-        profiles.toggle(environment, running.pids())
+        sampled = profiles.toggle(environment, running.pids())
         took = time.monotonic() - began
         spent = {name: round(after - cpu[name], 2) for name, after in processes.cpu_seconds(pids).items()}
         machine = processes.machine_busy_seconds() - busy
@@ -109,7 +111,7 @@ async def _measure(running: Stage, options: Options, environment: dict[str, str]
     if options.memory:
         report["memory"] = _memory(watch)
     if options.profile:
-        report["profile"] = profiles.read(environment, max(1, len(ids)))
+        report["profile"] = profiles.read(environment, sampled, max(1, len(ids)))
     return report
 
 

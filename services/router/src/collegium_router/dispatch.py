@@ -310,7 +310,7 @@ class Dispatcher:
             assert job.end is not None, "a job is a plan or an end"
             await self._sender.end(queued, job.end, hop)
             return 0
-        if queued.replayed and await self._sender.is_settled(queued.task):
+        if (queued.replayed or queued.task.not_before_ms) and await self._sender.is_settled(queued.task):
             self._permits.give_back(queued.task.id)
             return 0
         self._dispatched[now // 1000] += 1

@@ -24,8 +24,9 @@ from collegium_calendar.errors import CalendarError
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
-from collegium_contracts.journey import consumer, template
+from collegium_contracts.journey import HOPS, consumer
 from collegium_contracts.messages import (
+    AttemptFailed,
     CancelRequested,
     FireSchedule,
     JourneyMessage,
@@ -46,6 +47,7 @@ log = structlog.get_logger(__name__)
 
 SPAN_RELEASE: Final = "router release task"
 SPAN_FIRE: Final = "router fire schedule"
+DUE: Final = next(hop.subject for hop in HOPS if hop.filter == s.SCHEDULE_DUE_ALL)
 AT_ONCE = 32
 # A queue that is full is tried again within this.
 POSTPONED_SECONDS = (5.0, 30.0)
@@ -119,12 +121,12 @@ class Schedules:
             SPAN_RELEASE,
             "consumer",
             event.traceparent,
-            {names.MESSAGING_DESTINATION: template("TaskSubmitted"), names.TASK: task.id},
+            {names.MESSAGING_DESTINATION: DUE, names.TASK: task.id},
         ) as hop:
             if await self._went_on(task):
                 return
             if await self._platform.direct.last(s.EVENTS, s.cancel(task.tenant, task.id)) is not None:
-                await self._settle(task, hop.traceparent)
+                await self._settle(submitted, hop.traceparent)
                 return
             await self._submit(submitted, hop)
 
@@ -207,8 +209,9 @@ class Schedules:
                 headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
             )
 
-    async def _settle(self, task: TaskRef, traceparent: str) -> None:
-        settled = canceled(task, self._platform.now_ms())
+    async def _settle(self, submitted: TaskSubmitted, traceparent: str) -> None:
+        settled = canceled(submitted, self._platform.now_ms())
+        assert not isinstance(settled, AttemptFailed), "a task that was not dispatched has no attempts"
         settler = f"schedules-{self._platform.instance}"
         await settle(self._platform.publisher, settled, settler=settler, traceparent=traceparent)
 
@@ -234,7 +237,7 @@ class Schedules:
             log.error("scheduled task unreadable, left to be buried when due", subject=subject, error=str(error))
             return
         if stored is not None and isinstance(waiting, TaskSubmitted):
-            await self._settle(waiting.task, stored.headers.get(s.TRACEPARENT, ""))
+            await self._settle(waiting, stored.headers.get(s.TRACEPARENT, ""))
             await self._stream.take_back(subject)
 
     async def _keep_reconciling(self) -> None:
