@@ -174,6 +174,8 @@ async def test_tools_go_there_and_back_as_they_are(world: World) -> None:
 
 async def test_a_streamed_answer_is_the_whole_answer_in_pieces(world: World) -> None:
     whole = await world.chat.Complete(asking("one two three"), metadata=AS_ACME)
+    # Slower than pieces are put together.
+    world.simulator.script(Rule(Behaviour(token_delay_ms=40)))
     request = asking("one two three", stream_options=StreamOptions(include_usage=True))
     chunks: list[ChatChunk] = [chunk async for chunk in world.chat.Stream(request, metadata=AS_ACME)]
 

@@ -9,8 +9,15 @@ from typing import Any
 
 import aiohttp
 import asyncpg
+import msgspec
 import pytest
+from collegium_bus.kv import Bucket
+from collegium_bus.schedules import ScheduleStream
+from collegium_contracts import codec
+from collegium_contracts import subjects as s
+from collegium_contracts.state import CronSchedule
 from collegium_gateway import webhook_sender
+from collegium_runtime.platform import unix_ms
 from collegium_settings.settings import WebhookSettings
 from collegium_store import open_pool
 from collegium_testing import Behaviour, Rule, eventually
@@ -135,6 +142,38 @@ async def test_a_failed_task_that_is_run_again_calls_back_again(
         ("task.failed", failed),
         ("task.completed", again),
     ]
+
+
+async def test_each_firing_of_a_schedule_calls_back(open_platform: RunningPlatform, receiver: WebhookReceiver):
+    task = {"input": "hello", "callback_url": receiver.url}
+    async with open_platform.session() as http:
+        async with http.post("/v1/schedules", json={"cron": "0 0 1 1 *", "task": task}) as response:
+            made = await response.json()
+        async with http.get(f"/v1/schedules/{made['id']}") as response:
+            assert (await response.json())["task"]["callback_url"] == receiver.url
+        await fire_now(open_platform, made["id"])
+        await eventually(lambda: receiver.received)
+        (got,) = receiver.received
+        assert (await in_state(http, got.event["data"]["id"], "delivered"))["url"] == receiver.url
+
+
+async def fire_now(running: RunningPlatform, schedule_id: str) -> None:
+    """Moves a schedule's next firing to now."""
+    bucket = Bucket(running.connection, s.KV_SCHEDULES)
+    entry = await bucket.get(s.schedule_key("acme", schedule_id))
+    assert entry is not None
+    schedule = codec.state.decode(entry.value)
+    assert isinstance(schedule, CronSchedule)
+    soon = msgspec.structs.replace(schedule, next_at_ms=unix_ms() + 200)
+    await bucket.put(entry.key, codec.encode(soon), expected_revision=entry.revision)
+    await ScheduleStream(running.connection, running.publisher).arm(soon, unix_ms())
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/", "ftp://example.org/"])
+async def test_a_schedule_that_may_not_call_back_is_refused(platform: RunningPlatform, url: str):
+    body = {"cron": "0 0 1 1 *", "task": {"input": "hello", "callback_url": url}}
+    async with platform.session() as http, http.post("/v1/schedules", json=body) as response:
+        assert (response.status, (await response.json())["error"]["param"]) == (400, "task.callback_url")
 
 
 async def test_a_refused_message_comes_again_the_same(

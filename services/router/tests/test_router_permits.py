@@ -56,6 +56,15 @@ def test_work_is_the_truth_after_a_while():
     assert permits.holds(AttemptKey("on its way", 1, 1))
 
 
+def test_what_was_stored_and_stands_no_more_has_ended():
+    permits = Permits()
+    permits.take(permit("late copy"))
+    permits.sent(AttemptKey("late copy", 1, 1), NOW_MS)
+    permits.sent(AttemptKey("unknown", 1, 1), NOW_MS)
+    assert permits.reconcile([], lambda _tenant: True, NOW_MS + 500) == (0, 0), "the listing may lag a little"
+    assert permits.reconcile([], lambda _tenant: True, NOW_MS + 1_001) == (0, 1)
+
+
 @given(st.integers(0, 200), st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 300), min_size=1))
 def test_a_resource_is_divided_without_a_rest_and_without_envy(capacity, wanted):
     given_out = divide(capacity, wanted)

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from collegium_bus import cancels
 from collegium_bus.kv import Bucket
 from collegium_bus.schedules import MAX_WAIT_MS, ScheduleStream
 from collegium_contracts import codec, ids
@@ -28,7 +29,6 @@ from collegium_contracts.messages import (
 )
 from collegium_contracts.money import Usage
 from collegium_contracts.state import CronSchedule
-from collegium_router import app as router_app
 from collegium_router import schedules
 from collegium_runtime.platform import unix_ms
 from collegium_servers import nats
@@ -190,7 +190,7 @@ async def test_canceled_while_no_router_ran_it_is_settled_when_due(
     platform: Platforms, monkeypatch: pytest.MonkeyPatch
 ):
     """Longer ago than a router looks back for cancellations."""
-    monkeypatch.setattr(router_app, "CANCEL_LOOK_BACK", timedelta(seconds=-60))
+    monkeypatch.setattr(cancels, "LOOK_BACK", timedelta(seconds=-60))
     async with platform() as running:
         task = await schedule(running, waiting(running, "never", -1_000))
         await running.cancel(task)

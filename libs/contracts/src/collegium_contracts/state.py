@@ -138,7 +138,7 @@ class CronSchedule(Message, frozen=True, kw_only=True):
 
     ``task`` is what each firing submits: its ids and times stand at zero, and its ``deadline_ms`` is a length.
     ``next_at_ms`` is the first firing that was not submitted yet; ``missed`` says what becomes of firings that nobody
-    was there for.
+    was there for. ``callback`` and ``callback_receiver`` are those of each firing's TaskAccepted.
     """
 
     id: str
@@ -154,6 +154,8 @@ class CronSchedule(Message, frozen=True, kw_only=True):
     last_at_ms: int = 0
     last_task: str = ""
     fired: int = 0
+    callback: Envelope | None = None
+    callback_receiver: str = ""
 
 
 StateValue = TenantRecord | Roster | Scoreboard | Breaker | Shares | IdempotencyClaim | CronSchedule

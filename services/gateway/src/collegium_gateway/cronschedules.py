@@ -25,6 +25,7 @@ from collegium_contracts.state import CronSchedule
 from collegium_runtime.platform import Platform
 
 from collegium_gateway.admission import asked_by_task, submission
+from collegium_gateway.callbacks import check_url, receiver_of
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
 from collegium_gateway.principal import Principal
@@ -68,6 +69,7 @@ class CronSchedules:
             task=self._pattern(principal, request.task),
             created_at_ms=now_ms,
             next_at_ms=next_ms,
+            **self._callback(principal.tenant, request.task.callback_url),
         )
         value = codec.encode(schedule)
         if len(value) > MAX_DEFINITION_BYTES:
@@ -94,9 +96,13 @@ class CronSchedules:
     async def get(self, principal: Principal, schedule_id: str) -> dict[str, Any]:
         """Returns one view, with what the task asks; ApiError ``not_found`` where the tenant has none of this id."""
         schedule, _ = await self._standing(principal.tenant, schedule_id)
-        messages = self._platform.keyring.open(schedule.tenant, schedule.task.prompt)
+        keyring = self._platform.keyring
+        messages = keyring.open(schedule.tenant, schedule.task.prompt)
         shown = view(schedule)
-        return {**shown, "task": {**shown["task"], "input": msgspec.Raw(messages)}}
+        task: dict[str, Any] = {**shown["task"], "input": msgspec.Raw(messages)}
+        if schedule.callback is not None:
+            task["callback_url"] = keyring.open(schedule.tenant, schedule.callback).decode()
+        return {**shown, "task": task}
 
     async def pause(self, principal: Principal, schedule_id: str) -> dict[str, Any]:
         """Lets a schedule fire no more until it is resumed; what comes due meanwhile is not missed."""
@@ -138,6 +144,17 @@ class CronSchedules:
         except ApiError as error:
             param = f"task.{error.param}" if error.param else "task"
             raise ApiError(error.code, error.message, param=param) from None
+
+    def _callback(self, tenant: str, url: str | None) -> dict[str, Any]:
+        """Returns the fields of a definition that say who is called when a firing's task has ended."""
+        if url is None:
+            return {}
+        try:
+            checked = check_url(url, allow_private=self._platform.settings.webhooks.allow_private_addresses)
+        except ApiError as error:
+            raise ApiError(error.code, error.message, param=f"task.{error.param}") from None
+        sealed = self._platform.keyring.seal(tenant, url.encode())
+        return {"callback": sealed, "callback_receiver": receiver_of(tenant, checked)}
 
     async def _check_room(self, tenant: str) -> None:
         try:

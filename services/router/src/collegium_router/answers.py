@@ -1,6 +1,6 @@
 """Telling where a task stands in the queue: each shard's owner answers for its tenants, from memory.
 
-One rule: an answer carries the time of the index it was read from; a position is what deficit round robin would take
+One rule: an answer carries the time of the index it was read from; a position is what would go
 before the task if nothing more came.
 """
 

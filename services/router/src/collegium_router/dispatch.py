@@ -42,6 +42,7 @@ CONTEXT_AGAIN_MS = 400
 # Who listens for an answer is told of open circuit breakers at once, unless they are about to close.
 LISTENERS_WAIT_MS = 5_000
 LOOK_AGAIN_MS = 1_000
+STALLED_MS = 2_000
 # A tenant of a tier that the configuration does not know.
 UNKNOWN_TIER = (5, 1)
 
@@ -78,6 +79,7 @@ class Dispatcher:
         self._free_slots = SLOTS
         self._tasks: list[asyncio.Task[None]] = []
         self._dispatched = Counter[int]()
+        self._released_ms = 0
         self.why_cancel: Callable[[str], StopReason | None] = lambda _task: None
         self.still_ours: Callable[[Queued], bool] = lambda _queued: True
 
@@ -174,6 +176,7 @@ class Dispatcher:
     def release(self, task: str, number: int = 0, try_number: int = 0) -> None:
         """Gives back the permits of what ended."""
         if self._permits.give_back(task, number, try_number):
+            self._released_ms = self._platform.now_ms()
             self.pump()
 
     def pump(self) -> None:
@@ -285,6 +288,7 @@ class Dispatcher:
                 try:
                     again_ms = await self._carry_out(job, hop)
                     if not again_ms:
+                        self._note_sent(job)
                         failpoint("router.before-purge")
                         queued.shard.finish(queued.subject, queued.sequence)
                         return 0
@@ -297,6 +301,19 @@ class Dispatcher:
                     await asyncio.sleep(random.uniform(0.1, 1.0))  # noqa: S311 - jitter
         self._give_back(job)
         return 0
+
+    def _note_sent(self, job: Job) -> None:
+        if job.plan is not None:
+            now = self._platform.now_ms()
+            for key in _keys(job.queued, job.plan):
+                self._permits.sent(key, now)
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether entries wait, permits are out, and none has come back of late."""
+        return (
+            bool(self._queue) and self._permits.in_use > 0 and self._released_ms + STALLED_MS < self._platform.now_ms()
+        )
 
     def _give_back(self, job: Job) -> None:
         if job.plan is not None:

@@ -1,8 +1,10 @@
 """The queue of one router: who is next, fairly. Pure.
 
-Between tenants: deficit round robin. Each tenant in turn may take as many entries as its weight says; what a tenant
-cannot use passes to the others, and what it was kept from using is remembered up to one turn (Shreedhar and Varghese,
-"Efficient fair queuing using deficit round robin", 1995; every entry costs one).
+Between tenants: start-time fair queueing (Goyal, Vin and Cheng, 1996), every entry costing one. A tenant's next start
+is its last one plus the inverse of its weight, and the smallest start goes first; virtual time is the start that was
+served last. Who comes back after a pause starts at virtual time, ahead of whoever floods, and who was kept back
+remembers one turn at most. Shares are those of deficit round robin; its turns of as many entries as the weight says are
+not, and they are what a tenant with little to do would wait for.
 
 Within a tenant: priorities by stride scheduling (Waldspurger, 1995): each priority moves ahead by the inverse of its
 rate, which is its weight, grown by how long its oldest entry has waited, so that nothing starves. Entries of one
@@ -14,6 +16,8 @@ One rule: nothing here knows of models, permits or messages; a ``judge`` says wh
 from __future__ import annotations
 
 import heapq
+import itertools
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -24,8 +28,9 @@ PRIORITY_WEIGHTS: Final[dict[Priority, int]] = {"high": 16, "normal": 4, "low": 
 # After this long a waiting entry's priority has doubled its rate, after twice as long tripled it.
 AGEING_MS: Final = 10_000
 DEADLINE_STEP_MS: Final = 100
-# Tenants looked at for one entry; the ring turns, so those behind come first the next time.
+# Tenants looked at for one entry: where so many are kept back, the next look is soon enough.
 MAX_VISITS: Final = 512
+MAX_PAUSES: Final = 1_024
 
 D = TypeVar("D")
 # What an entry can be answered by: the model that was asked for, and the domain.
@@ -97,11 +102,11 @@ class Standing(NamedTuple):
 class _Tenant:
     """One tenant's lines."""
 
-    __slots__ = ("count", "deficit", "lines", "passed", "weight")
+    __slots__ = ("count", "lines", "passed", "start", "weight")
 
-    def __init__(self, weight: int) -> None:
+    def __init__(self, weight: int, start: float) -> None:
         self.weight = weight
-        self.deficit = 0
+        self.start = start
         self.count = 0
         self.lines: dict[tuple[Priority, Route], deque[Entry]] = {}
         self.passed: dict[Priority, float] = {}
@@ -152,7 +157,12 @@ class FairQueue(Generic[D]):
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._tenants: dict[str, _Tenant] = {}
-        self._ring: deque[str] = deque()
+        # Tenants by their next start; each tenant with entries stands here once.
+        self._order: list[tuple[float, int, str]] = []
+        self._ticks = itertools.count()
+        self._virtual = 0.0
+        # Where tenants that ran empty go on, as long as that lies ahead of virtual time.
+        self._pauses: dict[str, float] = {}
         self._routes: Counter[Route] = Counter()
         self._held: list[tuple[int, str, Entry]] = []
         # Keys by the step in which their deadline falls, and a heap of the steps.
@@ -202,30 +212,49 @@ class FairQueue(Generic[D]):
     def take(self, now_ms: int, judge: Callable[[Entry], D | None]) -> tuple[Entry, D] | None:
         """Takes the next entry that the judge lets go, with what the judge said; none where none can go now."""
         self._release_held(now_ms)
-        for _ in range(min(len(self._ring), MAX_VISITS)):
-            name = self._ring[0]
-            tenant = self._tenants[name]
-            if tenant.count == 0:
-                self._ring.popleft()
-                del self._tenants[name]
+        skipped: list[tuple[float, int, str]] = []
+        try:
+            for _ in range(min(len(self._order), MAX_VISITS)):
+                turn = heapq.heappop(self._order)
+                name = turn[2]
+                tenant = self._tenants[name]
+                found = self._pick(tenant, now_ms, judge) if tenant.count else None
+                if found is not None:
+                    self._virtual = max(self._virtual, tenant.start)
+                    step = 1 / tenant.weight
+                    tenant.start = max(tenant.start, self._virtual - step) + step
+                if tenant.count == 0:
+                    self._pause(name, tenant)
+                elif found is not None:
+                    heapq.heappush(self._order, (tenant.start, next(self._ticks), name))
+                else:
+                    skipped.append(turn)
+                if found is not None:
+                    return found
+            return None
+        finally:
+            for turn in skipped:
+                heapq.heappush(self._order, turn)
+
+    def _pick(self, tenant: _Tenant, now_ms: int, judge: Callable[[Entry], D | None]) -> tuple[Entry, D] | None:
+        for entry in tenant.heads():
+            decision = judge(entry)
+            if decision is None or entry.gone:
                 continue
-            if tenant.deficit < 1:
-                tenant.deficit += tenant.weight
-            for entry in tenant.heads():
-                decision = judge(entry)
-                if decision is None or entry.gone:
-                    continue
-                tenant.served(entry, now_ms)
-                tenant.count -= 1
-                tenant.deficit -= 1
-                self._leave_route(entry)
-                entry.gone = True
-                self._forget(entry.key)
-                if tenant.deficit < 1:
-                    self._ring.rotate(-1)
-                return entry, decision
-            self._ring.rotate(-1)
+            tenant.served(entry, now_ms)
+            tenant.count -= 1
+            self._leave_route(entry)
+            entry.gone = True
+            self._forget(entry.key)
+            return entry, decision
         return None
+
+    def _pause(self, name: str, tenant: _Tenant) -> None:
+        del self._tenants[name]
+        if tenant.start > self._virtual:
+            self._pauses[name] = tenant.start
+        if len(self._pauses) > MAX_PAUSES:
+            self._pauses = {name: start for name, start in self._pauses.items() if start > self._virtual}
 
     def expired(self, now_ms: int) -> list[Entry]:
         """Takes out and returns everything whose deadline has passed, at most DEADLINE_STEP_MS late."""
@@ -250,8 +279,8 @@ class FairQueue(Generic[D]):
     def standing(self, key: str, now_ms: int) -> Standing | None:
         """Returns where an entry stands, or none where it is not here.
 
-        The position counts what deficit round robin takes first if nothing more comes: of its own tenant what is ahead
-        of it, and of every other tenant as many as its weight allows in that many turns.
+        The position counts what would go first if nothing more came: of its own tenant what is ahead of it, and of
+        every other tenant as many as start before it.
         """
         entry = self._entries.get(key)
         if entry is None:
@@ -260,9 +289,11 @@ class FairQueue(Generic[D]):
         if entry.not_before_ms > now_ms or tenant is None:
             return Standing(0, entry.not_before_ms)
         ahead = self._ahead_in_tenant(tenant, entry)
-        turns = -(-(ahead + 1) // tenant.weight)
+        start = tenant.start + ahead / tenant.weight
         others = sum(
-            min(other.count, turns * other.weight) for name, other in self._tenants.items() if name != entry.tenant
+            min(other.count, max(0, math.ceil((start - other.start) * other.weight)))
+            for name, other in self._tenants.items()
+            if name != entry.tenant
         )
         return Standing(1 + ahead + others)
 
@@ -283,8 +314,9 @@ class FairQueue(Generic[D]):
             return
         tenant = self._tenants.get(entry.tenant)
         if tenant is None:
-            tenant = self._tenants[entry.tenant] = _Tenant(entry.weight)
-            self._ring.append(entry.tenant)
+            start = max(self._virtual, self._pauses.pop(entry.tenant, 0.0))
+            tenant = self._tenants[entry.tenant] = _Tenant(entry.weight, start)
+            heapq.heappush(self._order, (start, next(self._ticks), entry.tenant))
         tenant.add(entry)
         self._routes[entry.route] += 1
 

@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 
 # A permit that WORK knows nothing of is given back after this long: longer than a publish may take.
 UNKNOWN_MS: Final = 20_000
+# The same where the message is known to have been stored: then it was ended without a word, as a late copy is.
+SENT_MS: Final = 1_000
 
 
 class AttemptKey(NamedTuple):
@@ -24,13 +26,24 @@ class AttemptKey(NamedTuple):
 
 
 class Permit(NamedTuple):
-    """One dispatched attempt: whose it is and what it uses; ``taken_ms`` is Unix ms."""
+    """One dispatched attempt: whose it is and what it uses.
+
+    ``taken_ms`` and ``sent_ms`` (Unix ms) are when the permit was taken and when its message was stored, 0 where that
+    is not known.
+    """
 
     key: AttemptKey
     tenant: str
     model: str
     pool: str
     taken_ms: int
+    sent_ms: int = 0
+
+    def should_stand(self, listed_ms: int) -> bool:
+        """Whether the attempt's message must have been seen by a listing of WORK, if it was not ended."""
+        if self.sent_ms:
+            return self.sent_ms + SENT_MS < listed_ms
+        return self.taken_ms + UNKNOWN_MS < listed_ms
 
 
 class Permits:
@@ -50,6 +63,12 @@ class Permits:
             return
         of_task[permit.key] = permit
         self._count(permit, 1)
+
+    def sent(self, key: AttemptKey, now_ms: int) -> None:
+        """Notes that a permit's message is stored."""
+        of_task = self._held.get(key.task)
+        if of_task is not None and key in of_task:
+            of_task[key] = of_task[key]._replace(sent_ms=now_ms)
 
     def give_back(self, task: str, number: int = 0, try_number: int = 0) -> bool:
         """Gives back the permits of a task, of one of its attempts, or of one try; false where there is none."""
@@ -85,7 +104,7 @@ class Permits:
             permit
             for of_task in self._held.values()
             for key, permit in of_task.items()
-            if not ours(permit.tenant) or (key not in stands and permit.taken_ms + UNKNOWN_MS < listed_ms)
+            if not ours(permit.tenant) or (key not in stands and permit.should_stand(listed_ms))
         ]
         for permit in dropped:
             self.give_back(*permit.key)

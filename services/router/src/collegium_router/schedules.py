@@ -194,6 +194,9 @@ class Schedules:
         now_ms = self._platform.now_ms()
         waiting = task_of(schedule, at_ms, now_ms)
         task = waiting.task
+        accepted = TaskAccepted(
+            task=task, at_ms=now_ms, callback=schedule.callback, callback_receiver=schedule.callback_receiver
+        )
         if await self._platform.direct.last(s.EVENTS, s.task_told(task.tenant, task.id)) is not None:
             return
         attributes = {names.TASK: task.id, names.TENANT: task.tenant}
@@ -201,7 +204,7 @@ class Schedules:
             await self._submit(waiting, hop)
             await self._platform.publisher.publish(
                 s.task_changed(task.tenant, task.id),
-                codec.encode(TaskAccepted(task=task, at_ms=now_ms)),
+                codec.encode(accepted),
                 message_id=f"{task.id}.accepted",
                 headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
             )

@@ -27,6 +27,8 @@ from collegium_router.standing import standing_work
 log = structlog.get_logger(__name__)
 
 RECONCILE_SECONDS = 10.0
+# How often it is looked whether everything waits for permits that nobody gives back.
+STALL_LOOK_SECONDS = 2.0
 
 
 class Shards:
@@ -121,13 +123,17 @@ class Shards:
 
     async def _keep_reconciled(self) -> None:
         """Lists WORK when a shard was taken, and every now and then, and makes the permits agree with it."""
+        loop = asyncio.get_running_loop()
+        listed_at = loop.time()
         while True:
             try:
-                async with asyncio.timeout(RECONCILE_SECONDS):
+                async with asyncio.timeout(STALL_LOOK_SECONDS):
                     await self._list_now.wait()
             except TimeoutError:
-                pass
+                if loop.time() - listed_at < RECONCILE_SECONDS and not self._dispatcher.is_stalled:
+                    continue
             self._list_now.clear()
+            listed_at = loop.time()
             taken = list(self._kept)
             now = self._platform.now_ms()
             try:

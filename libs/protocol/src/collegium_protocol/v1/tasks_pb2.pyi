@@ -135,16 +135,22 @@ class WatchEvent(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., state: _Optional[_Union[StateChange, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., done: _Optional[_Union[Task, _Mapping]] = ...) -> None: ...
 
 class StateChange(_message.Message):
-    __slots__ = ("state", "attempt", "model", "models")
+    __slots__ = ("state", "attempt", "model", "models", "queue_position", "queue_age_ms", "estimated_wait_seconds")
     STATE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     state: str
     attempt: int
     model: str
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, state: _Optional[str] = ..., attempt: _Optional[int] = ..., model: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    queue_position: int
+    queue_age_ms: int
+    estimated_wait_seconds: float
+    def __init__(self, state: _Optional[str] = ..., attempt: _Optional[int] = ..., model: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., queue_position: _Optional[int] = ..., queue_age_ms: _Optional[int] = ..., estimated_wait_seconds: _Optional[float] = ...) -> None: ...
 
 class Token(_message.Message):
     __slots__ = ("text", "number", "attempt", "delivery")
