@@ -69,12 +69,12 @@ def _staged(options: Options, tenants: dict[str, str], delay_ms: float, concurre
 async def _neighbour(running: Stage, options: Options) -> dict[str, Any]:
     capacity = options.concurrency * 1000 / options.model_ms
     share = capacity / 2
-    ordinary: dict[str, object] = {"rate": share / 2, "seconds": options.seconds, "clients": 16, "label": "alone"}
+    ordinary: dict[str, Any] = {"rate": share / 2, "seconds": options.seconds, "clients": 16, "label": "alone"}
     async with operator_of(running) as connection:
         async with submitting(running, ORDINARY, **ordinary) as submission:
             _, alone_ids = await submission.result()
         await _settled(running, alone_ids, ORDINARY)
-        greedy: dict[str, object] = {
+        greedy: dict[str, Any] = {
             "rate": min(GREEDY_RATE_MAX, options.times * share),
             # Begins earlier and ends later, so that the whole of B's run is beside it.
             "seconds": options.seconds + 4,
