@@ -3,6 +3,7 @@
 python := env("COLLEGIUM_VENV", justfile_directory() / ".venv") / "bin/python"
 bin := parent_directory(python)
 uv := "uv"
+chaos_results := justfile_directory() / ".chaos" / "results.jsonl"
 
 # Lists the verbs.
 default:
@@ -47,6 +48,16 @@ fmt:
 [group("check")]
 compose-check:
     $({{ python }} -c 'import compose, pathlib; print(pathlib.Path(compose.__file__).parent / "docker-compose")') config --quiet
+
+# Plays every fault of the matrix, and writes docs/operate/faults.md from what came of it.
+[group("check")]
+chaos *arguments:
+    rm -f {{ chaos_results }}; COLLEGIUM_CHAOS=full COLLEGIUM_CHAOS_RESULTS={{ chaos_results }} ./collegium test tests/chaos {{ arguments }}; code=$?; {{ python }} -m collegium_testing.faults.results {{ chaos_results }} docs/operate/faults.md; exit $code
+
+# Kills processes at random under load, for so many injections.
+[group("check")]
+soak *arguments:
+    {{ python }} -m collegium_testing.faults.soak {{ arguments }}
 
 # Measures the gateway against a direct call.
 [group("measure")]

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from collegium_testing import ModelSimulator
 from collegium_testing.otlp import OtlpReceiver
-from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform
+from collegium_testing.platforms import PlatformProcess, close_breakers, configuration, make_key, running_platform
 
 T = TypeVar("T")
 
@@ -85,8 +85,9 @@ def _stage(
 
 
 @pytest.fixture
-def stage(_stage: Stage) -> Stage:
+def stage(_stage: Stage, loop_thread: LoopThread) -> Stage:
     """The platform, with a simulator that follows no script and has counted nothing."""
     _stage.simulator.script()
     _stage.simulator.reset()
+    loop_thread.run(close_breakers(_stage.platform))
     return _stage

@@ -58,6 +58,7 @@ def test_the_broker_is_given_public_keys_with_the_journeys_rights(tmp_path: Path
     for service, user in zip(SERVICES, services, strict=True):
         assert user.publish == permissions(service).publish
         assert user.subscribe == permissions(service).subscribe
+        assert user.deny_publish == permissions(service).deny_publish
         assert user.nkey.startswith("U")
         assert user.nkey != files[service].read_text()
 

@@ -89,6 +89,16 @@ async def test_what_ends_over_and_over_makes_the_supervisor_give_up(stage: Stage
     await finish(stage)
 
 
+async def test_a_soak_may_ask_for_more_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.random, "uniform", lambda _low, _high: 0.0)
+    monkeypatch.setenv(module.MAX_RESTARTS_VARIABLE, "2")
+    stage = Stage(tmp_path / "data")
+    await stage.supervisor._run("work", stage.starts("work", ends_at_once=True))
+    with pytest.raises(GaveUpError, match="more than 2 times"):
+        await asyncio.wait_for(stage.supervisor.failed, 10)
+    await finish(stage)
+
+
 async def test_backing_off_counts_a_processes_own_endings_only(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
     monkeypatch.setattr(module.random, "uniform", lambda _low, high: asked.append(high) or 0.0)

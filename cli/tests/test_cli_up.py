@@ -146,7 +146,9 @@ def test_a_task_that_failed_has_its_ladder(standing: PlatformProcess) -> None:
     task = json.loads(verb("task", "ls", "--json", data=standing.folder).stdout)["data"][0]
     shown = verb("task", "show", task["id"], "--json", data=standing.folder)
     rungs = json.loads(shown.stdout)["ladder"]
-    assert [rung["message"] for rung in rungs] == ["AttemptStarted", "TaskFailed"]
+    told = [rung["message"] for rung in rungs]
+    assert told == ["AttemptStarted", "AttemptRetried"] * 3 + ["AttemptStarted", "TaskFailed"]
+    assert {rung["verdict"] for rung in rungs if rung["message"] == "AttemptRetried"} == {"upstream_unreachable"}
     assert "private" not in shown.stdout
 
 

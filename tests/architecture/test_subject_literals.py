@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SUBJECT = re.compile(r"^(task|work|attempt|token|done|dead|ctl|svc)\.[a-z<*>{]|^\$(JS|KV|O)\.|^Collegium-|^Nats-")
+SUBJECT = re.compile(
+    r"^(task|work|attempt|token|done|dead|ctl|svc|schedule)\.[a-z<*>{]|^\$(JS|KV|O)\.|^Collegium-|^Nats-"
+)
 SPEAK_JETSTREAM = ("libs/contracts", "libs/bus", "libs/servers", "libs/testing")
 
 

@@ -103,3 +103,20 @@ async def test_the_document_and_its_page_are_served(stage: Stage):
             page = await response.text()
     assert "/v1/chat/completions" in document["paths"]
     assert "/openapi.json" in page
+
+
+async def test_possible_spend_is_for_operators_and_empty_where_every_call_ended(stage: Stage):
+    async with stage.session() as session, session.post(CHAT, json=GOOD) as response:
+        assert response.status == 200
+        task_id = response.headers["x-collegium-task-id"]
+    async with stage.session() as session, session.get("/v1/admin/possible-spend") as response:
+        assert response.status == 403
+    async with stage.session(stage.platform.admin_key) as operator:
+
+        async def nothing_listed() -> bool:
+            async with operator.get("/v1/admin/possible-spend?tenant=acme") as response:
+                assert response.status == 200
+                listed = await response.json()
+            return not listed["is_cut"] and task_id not in {row["task_id"] for row in listed["data"]}
+
+        await eventually(nothing_listed)

@@ -44,11 +44,16 @@ def _platform(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[rep
     demo.add_argument("--keep", action="store_true", help="keep the data folder")
     serve = _add(verbs, "serve", "Runs one service against given URLs or a running `up`.", _serve)
     serve.add_argument("services", type=_names, metavar="SERVICE")
+    serve.add_argument("--http-port", type=_port, help="where a gateway listens; 0 takes a free port")
+    serve.add_argument("--grpc-port", type=_port)
     serve.add_argument("--admin-port", action="append", default=[], type=_admin_port, metavar="[SERVICE=]PORT")
     serve.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     serve.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     migrate = _add(verbs, "migrate", "Applies stream declarations and database migrations.", _migrate)
     migrate.add_argument("--dry-run", action="store_true")
+    migrate.add_argument(
+        "--replicas", type=int, choices=[1, 3, 5], default=1, help="copies of each stream in a cluster; never lowered"
+    )
     migrate.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
     migrate.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     _add(verbs, "check", "Validates the configuration and reaches every dependency.", _check)
@@ -63,13 +68,26 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     ask.add_argument("--conversation")
     ask.add_argument("--max-tokens", type=int)
     ask.add_argument("--stream", action="store_true")
-    task = _add(verbs, "task", "Lists, shows, follows and cancels tasks.", _task)
-    task.add_argument("action", choices=["ls", "show", "tail", "cancel"])
+    task = _add(verbs, "task", "Lists, shows, follows, cancels and retries tasks.", _task)
+    task.add_argument("action", choices=["ls", "show", "tail", "cancel", "retry"])
     task.add_argument("id", nargs="*", help="task ids")
     task.add_argument("--state")
     task.add_argument("--limit", type=int, default=20)
     task.add_argument("--dry-run", action="store_true")
     task.add_argument("--tenant", help="tenant of the task, where the ladder is read by an operator")
+    schedule = _add(verbs, "schedule", "Makes, lists, shows, pauses, resumes and removes cron schedules.", _schedule)
+    schedule.add_argument("action", choices=["create", "ls", "show", "pause", "resume", "rm"])
+    schedule.add_argument("what", nargs="*", metavar="CRON QUESTION | ID", help="for create, else ids of schedules")
+    schedule.add_argument("--name", default="")
+    schedule.add_argument("--timezone", default="UTC")
+    schedule.add_argument(
+        "--missed", choices=["skip", "once", "all"], default="skip", help="firings nobody was there for"
+    )
+    schedule.add_argument("--model", default="auto")
+    schedule.add_argument("--plan", default="auto")
+    schedule.add_argument("--max-tokens", type=int)
+    schedule.add_argument("--deadline-seconds", type=float)
+    schedule.add_argument("--dry-run", action="store_true")
 
 
 def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
@@ -80,6 +98,17 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     tap.add_argument("--since", help="also what passed since then, for instance 5m")
     tap.add_argument("--raw", action="store_true", help="print the bytes as they came (contents masked)")
     tap.add_argument("--content", action="store_true", help="show prompts and answers")
+    dlq = _add(verbs, "dlq", "Lists, shows, requeues and discards dead letters.", _dlq)
+    dlq.add_argument("action", choices=["ls", "show", "requeue", "discard"])
+    dlq.add_argument("id", nargs="*", type=int, help="ids of letters")
+    dlq.add_argument("--all", action="store_true", help="requeue or discard all that fit the filter")
+    dlq.add_argument("--service", help="letters of one service")
+    dlq.add_argument("--tenant", help="letters of one tenant (empty: of no known tenant)")
+    dlq.add_argument("--cause", help="for instance undecodable_message or task_failed")
+    dlq.add_argument("--task", help="letters of one task")
+    dlq.add_argument("--since", help="letters since a time in RFC 3339")
+    dlq.add_argument("--limit", type=int, default=100)
+    dlq.add_argument("--dry-run", action="store_true")
     model = _add(verbs, "model", "Shows the roster with its scoreboard.", _model)
     model.add_argument("action", choices=["ls"])
     tenant = _add(verbs, "tenant", "Lists and creates tenants.", _tenant)
@@ -115,15 +144,16 @@ def _port(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 (a free one) to 65535")
 
 
+def _port_overrides(options: argparse.Namespace) -> dict[str, str]:
+    """Ports of the command line, as the environment would have them."""
+    given = {"COLLEGIUM_HTTP__PORT": options.http_port, "COLLEGIUM_GRPC__PORT": options.grpc_port}
+    return {name: str(port) for name, port in given.items() if port is not None}
+
+
 def _up(options: argparse.Namespace) -> int:
     from collegium_cli.up.command import UpOptions, run
 
-    overrides: dict[str, str] = {}
-    if options.http_port is not None:
-        overrides["COLLEGIUM_HTTP__PORT"] = str(options.http_port)
-    if options.grpc_port is not None:
-        overrides["COLLEGIUM_GRPC__PORT"] = str(options.grpc_port)
-    settings = settings_of(options.config, options.data, overrides)
+    settings = settings_of(options.config, options.data, _port_overrides(options))
     return run(settings, UpOptions(config=options.config, only=options.only, as_json=options.json))
 
 
@@ -131,16 +161,32 @@ def _serve(options: argparse.Namespace) -> int:
     from collegium_cli.serve import ServeOptions, serve
 
     ports = {service or options.services[0]: port for service, port in options.admin_port}
+    overrides = _port_overrides(options)
     return serve(
-        settings_of(options.config, options.data),
-        ServeOptions(services=options.services, admin_ports=ports, report=options.report, parent=options.parent),
+        settings_of(options.config, options.data, overrides),
+        ServeOptions(
+            services=options.services,
+            admin_ports=ports,
+            report=options.report,
+            parent=options.parent,
+            as_json=options.json,
+            overrides=overrides,
+            config=options.config,
+            data=options.data,
+        ),
     )
 
 
 def _migrate(options: argparse.Namespace) -> int:
     from collegium_cli.serve import MigrateOptions, migrate
 
-    chosen = MigrateOptions(dry_run=options.dry_run, as_json=options.json, wait=options.wait, parent=options.parent)
+    chosen = MigrateOptions(
+        dry_run=options.dry_run,
+        as_json=options.json,
+        wait=options.wait,
+        parent=options.parent,
+        replicas=options.replicas,
+    )
     return migrate(settings_of(options.config, options.data), chosen)
 
 
@@ -168,8 +214,20 @@ def _task(options: argparse.Namespace) -> int:
     return run(settings_of(options.config, options.data), options)
 
 
+def _schedule(options: argparse.Namespace) -> int:
+    from collegium_cli.schedules import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
 def _tap(options: argparse.Namespace) -> int:
     from collegium_cli.tap import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
+def _dlq(options: argparse.Namespace) -> int:
+    from collegium_cli.dlq import run
 
     return run(settings_of(options.config, options.data), options)
 

@@ -18,14 +18,19 @@ DATA_VARIABLE = "COLLEGIUM_DATA_DIR"
 
 def settings_of(config: Path | None, data: Path | None, overrides: dict[str, str] | None = None) -> Settings:
     """Returns the settings of file, environment and command line; exits with code 2 where they cannot be used."""
-    environ = {**os.environ, **(overrides or {})}
-    if data is not None:
-        environ[DATA_VARIABLE] = str(data.resolve())
     try:
-        return load(config, environ)
+        return read_settings(config, data, overrides)
     except SettingsError as error:
         print(f"collegium: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def read_settings(config: Path | None, data: Path | None, overrides: dict[str, str] | None = None) -> Settings:
+    """Returns the settings of file, environment and command line; raises SettingsError."""
+    environ = {**os.environ, **(overrides or {})}
+    if data is not None:
+        environ[DATA_VARIABLE] = str(data.resolve())
+    return load(config, environ)
 
 
 def quiet_libraries() -> None:

@@ -13,6 +13,7 @@ from collegium_contracts.messages import (
     AttemptAnswered,
     AttemptDiscarded,
     AttemptFailed,
+    AttemptRetried,
     AttemptStarted,
     CancelRequested,
     JourneyMessage,
@@ -77,6 +78,11 @@ def _columns(message: Message) -> dict[str, int | str]:
             cost = picos_to_usd(call.usage.cost_usd_picos)
             about: dict[str, int | str] = {"attempt": call.number, "model": call.model, "rank": call.rank}
             return {**about, "cost_usd": cost, "verdict": _ended(message)}
+        case AttemptRetried():
+            attempt, call = message.attempt, message.call
+            cost = picos_to_usd(call.usage.cost_usd_picos) if call is not None else ""
+            told = {"attempt": attempt.number, "model": attempt.model, "rank": attempt.rank}
+            return {**told, "cost_usd": cost, "verdict": message.error.code}
         case Settled():
             cost = picos_to_usd(message.usage.cost_usd_picos)
             return {"model": message.model, "rank": message.rank, "cost_usd": cost, "verdict": message.stop_reason}
@@ -110,6 +116,8 @@ def says(message: Message) -> str:
         case AttemptAnswered() | AttemptFailed() | AttemptDiscarded():
             usage = message.call.usage
             return f"{message.call.duration_ms} ms, {usage.input_tokens}+{usage.output_tokens} tokens"
+        case AttemptRetried():
+            return f"try {message.try_number}, the next in {max(0, message.not_before_ms - message.at_ms)} ms"
         case TextCheckpointed():
             return f"{message.chunks} chunks"
         case Settled():

@@ -15,6 +15,10 @@ from collegium_settings import Settings
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
 
+MODEL_COLUMNS = (
+    "name", "rank", "pool", "breaker", "in $/M", "out $/M", "calls", "success", "p50 ms", "cost USD",
+)  # fmt: skip
+
 
 def models(settings: Settings, options: argparse.Namespace) -> int:
     """Shows the roster with each model's scores over all domains."""
@@ -24,7 +28,7 @@ def models(settings: Settings, options: argparse.Namespace) -> int:
         if options.json:
             return _json(data)
         rows = [_model_row(model) for model in data]
-        return _table(("name", "rank", "pool", "in $/M", "out $/M", "calls", "success", "p50 ms", "cost USD"), rows)
+        return _table(MODEL_COLUMNS, rows)
 
     return _run(settings, "model", act)
 
@@ -41,6 +45,7 @@ def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
         model["name"] if model["enabled"] else f"{model['name']} (disabled)",
         model["rank"],
         model["pool"],
+        model["breaker"]["state"],
         price["input_usd_per_mtok"],
         price["output_usd_per_mtok"],
         str(calls),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -12,25 +13,34 @@ import msgspec
 from collegium_bus.errors import BusError
 from collegium_contracts.journey import SERVICES, Service
 from collegium_runtime import host
+from collegium_runtime.failpoints import FailpointSettingError
 from collegium_runtime.runtime_file import Runtime
 from collegium_servers.model_process import die_with_parent
 from collegium_settings import Settings
 from collegium_settings.secret import mask_text
 from collegium_store import StoreError
 
-from collegium_cli.environment import quiet_libraries, runtime_of
+from collegium_cli.environment import quiet_libraries, read_settings, runtime_of
 
 HOST_ERROR = 1
-_REFUSALS = (BusError, StoreError, asyncpg.PostgresError, OSError)
+_REFUSALS = (BusError, StoreError, asyncpg.PostgresError, OSError, FailpointSettingError)
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line said: services, admin ports, where to report, and the process to end with."""
+    """What the command line said: services, admin ports, where to report, the process to end with, and ``overrides``
+    of the configuration, in the environment's words.
+
+    Whoever asks for a report reads that; else a line on standard output says that the services are ready, and where.
+    """
 
     services: tuple[str, ...]
     admin_ports: dict[str, int]
     report: Path | None = None
     parent: int | None = None
+    as_json: bool = False
+    overrides: dict[str, str] = {}
+    config: Path | None = None
+    data: Path | None = None
 
 
 class MigrateOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +49,7 @@ class MigrateOptions(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     as_json: bool = False
     wait: bool = False
+    replicas: int = 1
     parent: int | None = None
 
 
@@ -59,12 +70,41 @@ def serve(settings: Settings, options: ServeOptions) -> int:
     import uvloop
 
     services = cast("tuple[Service, ...]", options.services)
+
+    def tell(started: host.Started) -> None:
+        print(ready_line(started, as_json=options.as_json), flush=True)
+
+    running = host.run(
+        services,
+        settings,
+        runtime,
+        admin_ports=options.admin_ports,
+        report=options.report,
+        configuration=_followed(options),
+        on_started=tell if options.report is None else None,
+    )
     try:
-        uvloop.run(host.run(services, settings, runtime, admin_ports=options.admin_ports, report=options.report))
+        uvloop.run(running)
     except _REFUSALS as error:
         print(f"collegium serve: {mask_text(str(error))}", file=sys.stderr)
         return HOST_ERROR
     return 0
+
+
+def ready_line(started: host.Started, *, as_json: bool) -> str:
+    """Returns the one line that says that the services have started, and where they are reached."""
+    if as_json:
+        shown = {"ready": True, "pid": started.pid, **started.addresses, "admin_ports": started.admin_ports}
+        return msgspec.json.encode(shown).decode()
+    doors = [f"{name} {address}" for name, address in started.addresses.items()]
+    admin = [f"{service} {port}" for service, port in started.admin_ports.items()]
+    return f"ready: {'; '.join([*doors, 'admin ports ' + ', '.join(admin)])}"
+
+
+def _followed(options: ServeOptions) -> tuple[Path, Callable[[], Settings]] | None:
+    if options.config is None:
+        return None
+    return options.config, lambda: read_settings(options.config, options.data, options.overrides)
 
 
 def migrate(settings: Settings, options: MigrateOptions) -> int:
@@ -82,7 +122,7 @@ def migrate(settings: Settings, options: MigrateOptions) -> int:
         return 2
 
     async def run() -> list[str]:
-        done = await schema.apply_topology(settings, runtime, dry_run=options.dry_run)
+        done = await schema.apply_topology(settings, runtime, replicas=options.replicas, dry_run=options.dry_run)
         return done + await schema.apply_schemas(settings.database.url or runtime.database, dry_run=options.dry_run)
 
     try:

@@ -1,4 +1,4 @@
-"""The verb ``task``: ls, show, tail, cancel."""
+"""The verb ``task``: ls, show, tail, cancel, retry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from collegium_cli.environment import quiet_libraries, runtime_of
 
 def run(settings: Settings, options: argparse.Namespace) -> int:
     """Runs one action; returns the exit code."""
-    actions = {"ls": _ls, "tail": _tail, "cancel": _cancel}
+    actions = {"ls": _ls, "tail": _tail, "cancel": _cancel, "retry": _retry}
     if options.action != "ls" and not options.id:
         print(f"collegium task {options.action}: give the id of a task", file=sys.stderr)
         return 2
@@ -104,4 +104,17 @@ def _cancel(client: Client, options: argparse.Namespace) -> int:
             continue
         task = client.call("POST", f"/v1/tasks/{task_id}/cancel")
         print(msgspec.json.encode(task).decode() if options.json else f"{task_id} {task['state']}")
+    return 0
+
+
+def _retry(client: Client, options: argparse.Namespace) -> int:
+    for task_id in options.id:
+        if options.dry_run:
+            task = client.call("GET", f"/v1/tasks/{task_id}")
+            plain = f"{task_id} is {task['state']} and would be run again"
+            would = {"id": task_id, "state": task["state"], "dry_run": True}
+            print(msgspec.json.encode(would).decode() if options.json else plain)
+            continue
+        task = client.call("POST", f"/v1/tasks/{task_id}/retry")
+        print(msgspec.json.encode(task).decode() if options.json else f"{task['id']} {task['state']} (again {task_id})")
     return 0

@@ -295,7 +295,7 @@ async def test_ingress_is_purged_up_to_its_oldest_unfinished_message(bus):
     shard.start()
     await shard.caught_up.wait()
     for index in (0, 1, 3, 4):
-        shard.finish(held[index])
+        shard.finish(subject, held[index].sequence)
 
     async def two_gone() -> bool:
         return await in_stream(bus, s.INGRESS) == 3
@@ -306,7 +306,7 @@ async def test_ingress_is_purged_up_to_its_oldest_unfinished_message(bus):
     successor.start()
     await successor.caught_up.wait()
     assert again == [b"2", b"3", b"4"], "a takeover replays everything from the oldest unfinished message on"
-    shard.finish(held[2])
+    shard.finish(subject, held[2].sequence)
 
     async def all_gone() -> bool:
         return await in_stream(bus, s.INGRESS) == 0

@@ -12,6 +12,7 @@ from collegium_bus.errors import BrokerUnavailableError, NoAnswerError, RefusedE
 from collegium_bus.events import EventLoop
 from collegium_bus.ingress import IngressShard
 from collegium_bus.ordered import OrderedReader
+from collegium_bus.pull import PullRequests
 from collegium_bus.wire import publish_command
 from collegium_bus.work import WorkLoop
 from collegium_contracts import codec
@@ -196,7 +197,7 @@ async def test_a_purge_that_the_broker_refuses_is_tried_again(bus, monkeypatch):
         return await ask(to, body, **more)
 
     monkeypatch.setattr(bus.connection, "api", refusing)
-    shard = IngressShard(bus.connection, 3, lambda one: shard.finish(one))  # noqa: PLW0108 - itself
+    shard = IngressShard(bus.connection, 3, lambda one: shard.finish(one.subject, one.sequence))
     shard.start()
 
     async def gone() -> bool:
@@ -252,6 +253,32 @@ async def test_a_reader_of_a_stream_that_was_emptied_meanwhile_is_caught_up(bus,
     await bus.publisher.publish(subject, b"later", message_id="later")
     await eventually(lambda: seen == [b"later"])
     await reader.stop()
+
+
+async def test_a_consumer_that_nobody_answers_for_is_asked_again_without_haste(bus, monkeypatch):
+    """As while its stream has no leader: each request is refused at once."""
+    asked = 0
+    publish = bus.connection.publish
+
+    def counting(*arguments, **more) -> None:
+        nonlocal asked
+        asked += 1
+        publish(*arguments, **more)
+
+    monkeypatch.setattr(bus.connection, "publish", counting)
+    lost: list[str] = []
+
+    def ask_again(reason: str) -> None:
+        lost.append(reason)
+        pulls.want(1)
+
+    pulls = PullRequests(bus.connection, "NOWHERE", "nobody", lambda *_: None, on_lost=ask_again)
+    pulls.start()
+    pulls.want(1)
+    await eventually(lambda: len(lost) >= 4, deadline_seconds=5)
+    assert asked <= len(lost) + 1, "one request a pause"
+    assert set(lost) == {"no responders"}
+    pulls.stop()
 
 
 def test_a_command_is_what_the_protocol_says():

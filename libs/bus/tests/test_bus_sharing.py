@@ -51,7 +51,7 @@ class Contender:
 
 async def test_however_rounds_and_clocks_fall_no_two_act_for_one_name(bus, rng: random.Random):
     clock = VirtualClock(1_000_000.0)
-    contenders = [Contender(bus, f"o{number}", clock, skew) for number, skew in enumerate((0.0, 0.9, -0.9))]
+    contenders = [Contender(bus, f"o{number}", clock, skew) for number, skew in enumerate((0.0, 600.0, -600.0))]
     owners: set[str] = set()
     for _ in range(60):
         awake = rng.sample(contenders, rng.randint(1, 3))

@@ -66,6 +66,23 @@ async def test_a_lease_has_one_owner_until_it_expires(bus):
     ]  # fmt: skip
 
 
+async def test_a_lease_is_left_to_its_owner_however_the_clocks_differ(bus):
+    here, ahead = VirtualClock(1_000_000.0), VirtualClock(1_000_600.0)
+    told: list[str] = []
+    owner, other = holder(bus, "one", here, told), holder(bus, "two", ahead, told)
+    await owner._round()
+    for _ in range(10):
+        await other._round()
+        for clock in (here, ahead):
+            clock.advance(LEASE_SECONDS / 3)
+        await owner._round()
+    assert other.held == set()
+    for _ in range(6):
+        await other._round()
+        ahead.advance(LEASE_SECONDS / 3)
+    assert other.held == {"x", "y"}, "an owner that died is followed as soon as if the clocks agreed"
+
+
 async def test_an_owner_that_cannot_renew_in_time_stops_acting(bus):
     clock = VirtualClock(1_000_000.0)
     told: list[str] = []
@@ -79,6 +96,33 @@ async def test_an_owner_that_cannot_renew_in_time_stops_acting(bus):
     clock.advance(LEASE_SECONDS - CLOCK_MARGIN_SECONDS + 0.1)
     await owner._round()
     assert owner.held == set()
+
+
+@pytest.mark.parametrize("when", ["before the round", "while the broker is asked"])
+async def test_who_was_told_no_is_told_of_the_loss_and_of_the_new_epoch(bus, when: str):
+    """A lease that lapsed and was then renewed as if nothing had been would leave work behind that was refused."""
+    clock = VirtualClock(1_000_000.0)
+    told: list[str] = []
+    owner = holder(bus, "one", clock, told)
+    await owner._round()
+    told.clear()
+    lapse_seconds = LEASE_SECONDS - CLOCK_MARGIN_SECONDS + 0.1
+    put = owner._bucket.put
+
+    async def slow(*arguments, **more):
+        owner._bucket.put = put  # type: ignore[method-assign]
+        clock.advance(lapse_seconds)
+        assert not owner.holds("x")
+        return await put(*arguments, **more)
+
+    if when == "before the round":
+        clock.advance(lapse_seconds)
+        assert not owner.holds("x")
+    else:
+        owner._bucket.put = slow  # type: ignore[method-assign]
+    await owner._round()
+    assert owner.holds("x")
+    assert [line for line in told if " x" in line] == ["one lost x", "one gained x 2"]
 
 
 async def test_a_lease_given_back_or_taken_again_by_its_owner_needs_no_waiting(bus):

@@ -52,7 +52,25 @@ SAMPLES: dict[str, m.Message] = {
     type(message).__name__: message
     for message in (
         m.TaskSubmitted(task=TASK, prompt=SEALED, sampling=SAMPLING, prompt_bytes=32, panel_size=5),
+        m.FireSchedule(tenant="acme", schedule="sch_" + "0" * 26, at_ms=1_700_000_100_000),
         m.RunAttempt(task=TASK, attempt=ATTEMPT, prompt=SEALED, sampling=SAMPLING, prompt_bytes=32, history=SEALED),
+        m.AttemptRequested(
+            run=m.RunAttempt(
+                task=TASK,
+                attempt=ATTEMPT,
+                prompt=SEALED,
+                sampling=SAMPLING,
+                prompt_bytes=32,
+                try_number=2,
+                max_calls=4,
+                alternatives=True,
+                earlier=[CALL],
+            ),
+            error=ERROR,
+            not_before_ms=8,
+        ),
+        m.AttemptRetried(task=TASK, attempt=ATTEMPT, try_number=2, error=ERROR, not_before_ms=8, at_ms=7, call=CALL),
+        m.WorkerCapacity(pool="general", worker="w1", slots=128, running=7, memory_ratio=0.5),
         m.AttemptStarted(task=TASK, attempt=ATTEMPT, delivery=1, worker="w1", at_ms=1),
         m.AttemptAnswered(task=TASK, attempt=ATTEMPT, answer=SEALED, call=CALL, at_ms=2, turn=SEALED),
         m.AttemptFailed(task=TASK, attempt=ATTEMPT, error=ERROR, call=CALL, at_ms=2),

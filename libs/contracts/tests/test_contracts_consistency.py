@@ -27,11 +27,15 @@ from hypothesis import strategies as st
 
 TOKEN = st.text(string.ascii_lowercase + string.digits + "-", min_size=1, max_size=40)
 TASK = st.builds(ids.task_id, st.integers(0, 2**47), st.binary(min_size=10, max_size=10))
+SCHEDULE = st.builds(ids.schedule_id, st.integers(0, 2**47), st.binary(min_size=10, max_size=10))
 SMALL = st.integers(1, 10_000)
 PRIORITY = st.sampled_from(["high", "normal", "low"])
 # Each builder with what it takes, the hop that its subjects belong to, and what reading them back must tell.
 BUILDERS = {
     "task.submitted.<priority>.<shard>.<tenant>": (s.task_submitted, PRIORITY, st.sampled_from(ids.SHARDS), TOKEN),
+    "task.more.<priority>.<shard>.<tenant>": (s.task_more, PRIORITY, st.sampled_from(ids.SHARDS), TOKEN),
+    "capacity.<pool>.<worker>": (s.capacity, TOKEN, TOKEN),
+    "attempt.<tenant>.<task>.<n>.retried.<try>": (s.attempt_retried, TOKEN, TASK, SMALL, SMALL),
     "work.<pool>.<priority>": (s.work, TOKEN, PRIORITY),
     "attempt.<tenant>.<task>.<n>.started.<delivery>": (s.attempt_started, TOKEN, TASK, SMALL, SMALL),
     "attempt.<tenant>.<task>.<n>.ended": (s.attempt_ended, TOKEN, TASK, SMALL),
@@ -42,7 +46,11 @@ BUILDERS = {
     "ctl.cancel.<tenant>.<task>": (s.cancel, TOKEN, TASK),
     "done.<replica>.<task>": (s.done, TOKEN, TASK),
     "token.<tenant>.<task>": (s.token, TOKEN, TASK),
+    "schedule.task.<tenant>.<task>": (s.schedule_task, TOKEN, TASK),
+    "schedule.cron.<tenant>.<schedule>": (s.schedule_cron, TOKEN, SCHEDULE),
+    "schedule.due.<shard>": (s.schedule_due, st.sampled_from(ids.SHARDS)),
     "dead.<service>.<tenant>": (s.dead, st.sampled_from(SERVICES), st.one_of(st.just(""), TOKEN)),
+    "again.<durable>.<letter>.<subject>": (s.again, TOKEN, SMALL, TOKEN),
 }
 OVERLAPPING_PARTS = ["task", "submitted", "work", "attempt", "ended", "x", "1", "started", "settled", "dead"]
 
@@ -88,13 +96,15 @@ def test_what_a_builder_makes_belongs_to_its_hop_and_its_stream_alone(data):
 
 @given(TOKEN, TASK, SMALL, SMALL)
 def test_a_subject_of_events_reads_back(tenant, task, number, delivery):
-    assert s.parse_event(s.attempt_started(tenant, task, number, delivery)) == ("started", tenant, task, number)
-    assert s.parse_event(s.attempt_ended(tenant, task, number)) == ("ended", tenant, task, number)
-    assert s.parse_event(s.attempt_discarded(tenant, task, number, delivery)) == ("discarded", tenant, task, number)
-    assert s.parse_event(s.attempt_checkpoint(tenant, task, number)) == ("checkpoint", tenant, task, number)
-    assert s.parse_event(s.task_settled(tenant, task)) == ("settled", tenant, task, 0)
-    assert s.parse_event(s.task_changed(tenant, task)) == ("changed", tenant, task, 0)
-    assert s.parse_event(s.cancel(tenant, task)) == ("cancel", tenant, task, 0)
+    about = (tenant, task, number)
+    assert s.parse_event(s.attempt_started(tenant, task, number, delivery)) == ("started", *about, delivery)
+    assert s.parse_event(s.attempt_ended(tenant, task, number)) == ("ended", *about, 0)
+    assert s.parse_event(s.attempt_retried(tenant, task, number, delivery)) == ("retried", *about, delivery)
+    assert s.parse_event(s.attempt_discarded(tenant, task, number, delivery)) == ("discarded", *about, delivery)
+    assert s.parse_event(s.attempt_checkpoint(tenant, task, number)) == ("checkpoint", *about, 0)
+    assert s.parse_event(s.task_settled(tenant, task)) == ("settled", tenant, task, 0, 0)
+    assert s.parse_event(s.task_changed(tenant, task)) == ("changed", tenant, task, 0, 0)
+    assert s.parse_event(s.cancel(tenant, task)) == ("cancel", tenant, task, 0, 0)
 
 
 @given(st.one_of(st.text(), st.lists(st.sampled_from([*OVERLAPPING_PARTS, "²", "", "*"])).map(".".join)))
@@ -102,13 +112,31 @@ def test_no_subject_breaks_the_reader_of_subjects(subject):
     assert s.parse_event(subject) is None or subject.startswith(("task.", "ctl.", "attempt."))
 
 
+@given(TOKEN, SMALL, TOKEN, TASK)
+def test_what_one_consumer_gets_again_reads_as_it_first_did(durable, letter, tenant, task):
+    first = s.task_settled(tenant, task)
+    again = s.again(durable, letter, first)
+    assert s.original(again) == s.original(first) == first
+    assert matches(s.again_of(durable), again)
+    assert not matches(s.again_of("x" + durable), again)
+    assert not any(matches(one, again) for one in (s.TASK_SETTLED_ALL, s.ATTEMPT_ALL, s.CANCEL_ALL))
+
+
+def test_every_consumer_of_events_gets_its_own_again_and_no_others():
+    for declared in CONSUMERS:
+        again = [pattern for pattern in declared.filters if overlap(pattern, s.AGAIN_ALL)]
+        assert again == ([s.again_of(declared.durable)] if declared.stream == s.EVENTS else [])
+
+
 def test_a_digit_that_is_no_number_is_no_attempt():
     assert s.parse_event("attempt.acme.tsk_1.².ended") is None
 
 
 def test_narrow_filters_lie_within_their_hop():
-    assert matches(s.task_submitted_shard(3), s.task_submitted("low", 3, "acme"))
-    assert not matches(s.task_submitted_shard(3), s.task_submitted("low", 2, "acme"))
+    assert matches(s.ingress_shard(3), s.task_submitted("low", 3, "acme"))
+    assert not matches(s.ingress_shard(3), s.task_submitted("low", 2, "acme"))
+    assert matches(s.ingress_shard(3), s.task_more("low", 3, "acme"))
+    assert matches(s.attempt_starts("acme", "t", 1), s.attempt_started("acme", "t", 1, 7))
     assert matches(s.work_pool("general"), s.work("general", "low"))
     assert matches(s.done_replica("gw1"), s.done("gw1", "t"))
     assert not matches(s.done_replica("gw1"), s.done("gw2", "t"))
@@ -132,7 +160,8 @@ def test_a_stored_hop_lies_in_its_stream_and_a_core_hop_in_none():
 
 
 def test_every_stream_carries_a_hop_and_has_limits_and_a_reason():
-    assert {hop.stream for hop in HOPS if hop.stream} == {stream.name for stream in STREAMS}
+    # What the broker itself says is no hop.
+    assert {hop.stream for hop in HOPS if hop.stream} == {stream.name for stream in STREAMS} - {s.ADVISORIES}
     for stream in STREAMS:
         assert stream.max_bytes > 0, stream.name
         assert stream.note, stream.name
@@ -173,7 +202,7 @@ def test_every_question_and_state_value_is_in_its_union():
 def test_senders_and_receivers_are_services():
     names = set(SERVICES)
     for hop in HOPS:
-        assert hop.senders, hop.subject
+        assert hop.senders or hop.stream == s.SCHEDULE, hop.subject
         assert {*hop.senders, *hop.receivers} <= names
         assert hop.messages
         assert hop.note
@@ -197,6 +226,8 @@ def test_a_durable_reads_what_its_stream_keeps_for_its_service(declared):
     stream = next(one for one in STREAMS if one.name == declared.stream)
     for pattern in declared.filters:
         assert any(overlap(pattern, kept) for kept in stream.subjects), pattern
+        if declared.stream == s.ADVISORIES:
+            continue
         hops = [hop for hop in HOPS if overlap(hop.filter, pattern)]
         assert hops
         assert {hop.stream for hop in hops} == {declared.stream}
@@ -219,10 +250,17 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
 @pytest.mark.parametrize(
     ("subject", "services"),
     [
-        ("task.submitted.normal.1.acme", {"gateway"}),
-        ("work.general.high", {"router"}),
+        ("task.submitted.normal.1.acme", {"gateway", "router"}),
+        ("schedule.task.acme.t", {"gateway", "router"}),
+        ("schedule.cron.acme.c", {"gateway", "router"}),
+        ("schedule.due.1", set()),
+        ("$KV.schedules.acme.c", {"gateway", "router"}),
+        ("$JS.API.STREAM.PURGE.SCHEDULE", {"router"}),
+        ("$JS.API.STREAM.PURGE.KV_schedules", {"router"}),
+        ("work.general.high", {"router", "gateway"}),
+        ("again.billing.7.task.settled.acme.t", {"gateway"}),
         ("attempt.acme.t.1.started.1", {"worker-pool"}),
-        ("attempt.acme.t.1.ended", {"worker-pool"}),
+        ("attempt.acme.t.1.ended", {"worker-pool", "router"}),
         ("attempt.acme.t.1.discarded.1", {"worker-pool"}),
         ("attempt.acme.t.1.checkpoint", {"worker-pool"}),
         ("attempt.acme.t.1.invented", set()),
@@ -239,18 +277,32 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$KV.models.roster", {"router"}),
         ("$KV.policy.scoreboard", {"evolution"}),
         ("$KV.owners.0", {"router"}),
+        ("$KV.idempotency.acme.0", {"gateway"}),
         ("$JS.API.STREAM.PURGE.INGRESS", {"router"}),
+        ("$JS.API.STREAM.MSG.DELETE.INGRESS", {"router"}),
+        ("$KV.breakers.x", {"worker-pool"}),
+        ("$KV.permits.x", {"router"}),
+        ("task.more.normal.1.acme", {"worker-pool"}),
+        ("attempt.acme.t.1.retried.1", {"worker-pool"}),
+        ("capacity.general.w1", {"worker-pool"}),
+        ("svc.router.queue.1", {"gateway"}),
         ("$JS.API.STREAM.PURGE.EVENTS", set()),
         ("$JS.API.STREAM.DELETE.EVENTS", set()),
         ("$JS.API.STREAM.UPDATE.WORK", set()),
         ("$JS.API.STREAM.MSG.DELETE.EVENTS", set()),
+        ("$JS.API.STREAM.MSG.DELETE.DEAD", {"gateway"}),
+        ("$JS.API.STREAM.MSG.DELETE.WORK", {"worker-pool"}),
+        ("$JS.API.DIRECT.GET.DEAD", {"gateway"}),
+        ("$JS.API.DIRECT.GET.WORK", {"worker-pool", "router"}),
+        ("$JS.API.STREAM.PURGE.OBJ_claims", set()),
+        ("$JS.API.CONSUMER.MSG.NEXT.ADVISORIES.sweeper", {"worker-pool"}),
         ("$JS.API.CONSUMER.DELETE.EVENTS.billing", set()),
         ("$JS.API.CONSUMER.CREATE.WORK.mine", set()),
         ("$JS.API.CONSUMER.MSG.NEXT.WORK.pool-general", {"worker-pool"}),
         ("$JS.ACK.WORK.pool-general.1.1.1.1.0", {"worker-pool"}),
         ("$JS.ACK.EVENTS.billing.1.1.1.1.0", {"billing"}),
         ("$JS.API.CONSUMER.INFO.EVENTS.verdicts", {"consensus"}),
-        ("_INBOX.gateway.x.r.1", {"billing"}),
+        ("_INBOX.gateway.x.r.1", {"billing", "router"}),
         ("_INBOX.router.x.r.1", {"context"}),
         ("_INBOX.worker-pool.x.r.1", set()),
         ("$SYS.REQ.SERVER.PING", set()),
@@ -270,6 +322,40 @@ def test_rights_are_sorted_and_none_is_a_wildcard_over_everything(service):
     assert not {"$JS.>", "$JS.API.>", "$JS.ACK.>", "$KV.>", "_INBOX.>"} & {*rights.publish, *rights.subscribe}
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_an_ordered_readers_wildcard_reaches_of_durables_is_denied(service):
+    rights = RIGHTS[service]
+
+    def may(subject: str) -> bool:
+        allowed = any(matches(one, subject) for one in rights.publish)
+        return allowed and not any(matches(one, subject) for one in rights.deny_publish)
+
+    for one in CONSUMERS:
+        name = f"{one.stream}.{one.durable}"
+        assert not may(f"$JS.API.CONSUMER.CREATE.{name}")
+        assert not may(f"$JS.API.CONSUMER.CREATE.{name}.task.settled.>")
+        assert may(f"$JS.API.CONSUMER.MSG.NEXT.{name}") == (one.service == service)
+    for stream in permissions.ORDERED_READERS.get(service, ()):
+        assert may(f"$JS.API.CONSUMER.CREATE.{stream}.task-events-0a1b2c")
+        assert may(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.task-events-0a1b2c")
+
+
+@given(TOKEN, TOKEN, TASK)
+def test_the_retry_of_a_task_is_its_tenants_alone_and_no_idempotency_key_meets_it(tenant, key, task):
+    assert ids.TASK_ID.match(ids.retry_id(tenant, task))
+    assert ids.retry_id(tenant, task) == ids.retry_id(tenant, task)
+    assert (
+        len(
+            {
+                ids.retry_id(tenant, task),
+                ids.task_id_from_key(tenant, key, ids.created_ms(task)),
+                ids.retry_id(tenant + "x", task),
+            }
+        )
+        == 3
+    )
+
+
 @given(st.lists(st.tuples(st.integers(0, 2**47), st.binary(min_size=10, max_size=10)), min_size=2, max_size=30))
 def test_task_ids_sort_as_their_times(made):
     by_id = sorted((ids.task_id(now, entropy), now) for now, entropy in made)
@@ -277,12 +363,22 @@ def test_task_ids_sort_as_their_times(made):
     assert all(ids.TASK_ID.match(one) for one, _ in by_id)
 
 
+FIRING = st.tuples(TOKEN, SCHEDULE, st.integers(0, 2**47))
+
+
+@given(FIRING, FIRING)
+def test_a_firings_task_id_is_its_tenants_its_schedules_and_its_times_alone(first, second):
+    assert ids.TASK_ID.match(ids.task_id_of_firing(*first))
+    assert (ids.task_id_of_firing(*first) == ids.task_id_of_firing(*second)) == (first == second)
+
+
 @given(st.text(), st.text(), st.text(), st.text())
 def test_a_derived_task_id_is_its_tenants_and_its_keys_alone(tenant, key, other_tenant, other_key):
-    derived = ids.task_id_from_key(tenant.replace("\0", ""), key)
+    derived = ids.task_id_from_key(tenant.replace("\0", ""), key, 1)
     assert ids.TASK_ID.match(derived)
     same = (tenant.replace("\0", ""), key) == (other_tenant.replace("\0", ""), other_key)
-    assert (derived == ids.task_id_from_key(other_tenant.replace("\0", ""), other_key)) == same
+    assert (derived == ids.task_id_from_key(other_tenant.replace("\0", ""), other_key, 1)) == same
+    assert derived < ids.task_id_from_key(tenant.replace("\0", ""), key, 2)
 
 
 @given(st.text())
@@ -292,7 +388,7 @@ def test_a_shard_is_one_of_the_shards(tenant):
 
 @given(st.text(alphabet=st.characters(codec="utf-8")))
 def test_an_id_that_passes_its_pattern_is_one_token(text):
-    for pattern in (ids.TENANT_ID, ids.TASK_ID):
+    for pattern in (ids.TENANT_ID, ids.TASK_ID, ids.SCHEDULE_ID):
         if pattern.match(text):
             assert not set(text) & set(" .*>\r\n\t\0/?#%'\"")
 

@@ -17,7 +17,7 @@ import pytest_asyncio
 from collegium_bus.errors import BrokerUnavailableError
 from collegium_runtime import host
 from collegium_runtime.host import Hosted, start_service, stop_service
-from collegium_runtime.platform import Platform
+from collegium_runtime.platform import CLOCK_OFFSET_VARIABLE, Platform, clock_from, unix_ms
 from collegium_runtime.runtime_file import Runtime
 from collegium_settings import Settings
 from collegium_testing import eventually
@@ -139,3 +139,13 @@ async def test_a_run_reports_its_ports_and_ends_at_a_signal(fake_service, nats_u
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
+
+
+def test_a_clock_can_be_put_off_for_tests():
+    assert clock_from({}) is unix_ms
+    ahead = clock_from({CLOCK_OFFSET_VARIABLE: "600"})
+    behind = clock_from({CLOCK_OFFSET_VARIABLE: "-600"})
+    assert 599_000 < ahead() - unix_ms() <= 600_000
+    assert -600_000 <= behind() - unix_ms() < -599_000
+    with pytest.raises(ValueError, match="soon"):
+        clock_from({CLOCK_OFFSET_VARIABLE: "soon"})

@@ -54,7 +54,11 @@ def test_a_sampled_event_of_an_own_hop_has_a_span(message, traceparent, begun):
     assert [span.kind for span in spans] == ["consumer"] * len(begun)
 
 
+def _first_hops():
+    return [hop for hop in HOPS if hop.stream and hop.filter != s.AGAIN_ALL]
+
+
 def test_the_expected_hops_are_in_the_table():
-    receivers = {message: hop.receivers for hop in HOPS if hop.stream for message in hop.messages}
+    receivers = {message: hop.receivers for hop in _first_hops() for message in hop.messages}
     assert "gateway" in receivers["TaskAccepted"]
     assert "gateway" not in receivers["CancelRequested"]

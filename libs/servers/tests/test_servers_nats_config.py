@@ -16,6 +16,11 @@ def test_an_empty_allow_list_denies_everything(tmp_path: Path) -> None:
     assert 'subscribe: { allow: ["_INBOX.router.>"] }' in text
 
 
+def test_a_denial_takes_back_what_a_wildcard_allows(tmp_path: Path) -> None:
+    user = NatsUser(PUBLIC_KEY, publish=("a.>",), deny_publish=("a.b",))
+    assert 'publish: { allow: ["a.>"], deny: ["a.b"] }' in render_config(NatsConfig(tmp_path, users=(user,)))
+
+
 def test_monitoring_stays_on_loopback_when_the_broker_does_not(tmp_path: Path) -> None:
     text = render_config(NatsConfig(tmp_path, host="0.0.0.0", port=4222, monitor_port=8222))
     assert 'listen: "0.0.0.0:4222"' in text

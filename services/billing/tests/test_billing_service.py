@@ -30,6 +30,8 @@ from collegium_contracts.requests import (
     KeyList,
     KeyRevoke,
     KeysReply,
+    PossibleSpendReply,
+    PossibleSpendRequest,
     TenantCreate,
     TenantList,
     TenantsReply,
@@ -71,6 +73,30 @@ async def test_events_are_booked_archived_and_reported(world: Any) -> None:
     assert (answer.totals.cost_usd, answer.totals.charged_usd) == (picos_to_usd(5), picos_to_usd(6))
     assert await Store(world.pool).possible_spend(make.now_ms, make.now_ms + 1) == []
     await eventually(lambda: world.count("archive.events"))
+
+
+async def test_a_call_without_an_end_is_listed_as_possible_spend(world: Any) -> None:
+    await world.billing(ACME)
+    make = world.make
+    lost, other = make.task("a"), make.task("b", tenant="other")
+    for started in (make.started(lost, delivery=2), make.started(other)):
+        await world.publish(started)
+    await eventually(lambda: world.count("billing.starts"))
+    window = {"from_ms": make.now_ms, "to_ms": make.now_ms + DAY_MS}
+
+    async def both() -> bool:
+        everybody = PossibleSpendRequest(tenant=None, **window)
+        reply = await world.ask(s.SVC_BILLING_POSSIBLE_SPEND, everybody, PossibleSpendReply)
+        return len(reply.rows) == 2
+
+    await eventually(both)
+    question = PossibleSpendRequest(tenant="acme", **window)
+    answer = await world.ask(s.SVC_BILLING_POSSIBLE_SPEND, question, PossibleSpendReply)
+    assert [(row.task_id, row.attempt, row.delivery) for row in answer.rows] == [(lost.id, 1, 2)]
+    assert (answer.rows[0].started_at_ms, answer.is_cut) == (make.now_ms, False)
+    backwards = PossibleSpendRequest(tenant="acme", from_ms=2, to_ms=1)
+    asking = world.ask(s.SVC_BILLING_POSSIBLE_SPEND, backwards, PossibleSpendReply)
+    assert await refused(asking) == ("invalid_value", "from")
 
 
 async def test_what_was_committed_and_not_acknowledged_comes_again_and_changes_nothing(

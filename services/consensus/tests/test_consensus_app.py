@@ -7,12 +7,22 @@ from collections import Counter
 from typing import Any
 
 from collegium_bus.direct import Stored
+from collegium_bus.letters import LetterBox, LetterFilter
 from collegium_bus.wire import header_of
 from collegium_consensus.app import build
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.messages import DeadLetter, TaskCompleted, TaskFailed, TaskRef
+from collegium_contracts.messages import (
+    DeadLetter,
+    Sampling,
+    TaskAccepted,
+    TaskCompleted,
+    TaskDispatched,
+    TaskFailed,
+    TaskRef,
+    TaskSubmitted,
+)
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import setup
 from collegium_testing import eventually
@@ -150,6 +160,37 @@ async def test_all_members_failed(platforms: Any, make: Any, end_attempt: Any) -
     settled = await wait_settled(platform, task)
     assert isinstance(settled, TaskFailed)
     assert settled.error.code == "no_verdict"
+    await app.stop()
+
+
+async def test_a_failed_panel_leaves_the_input_that_it_was_dispatched_with(
+    platforms: Any, make: Any, end_attempt: Any
+) -> None:
+    platform = await platforms()
+    app = build(platform)
+    await app.start()
+    known, unknown = make.task("1"), make.task("2")
+    prompt = Envelope("identity", b"", b"[]")
+    submitted = TaskSubmitted(task=known, prompt=prompt, sampling=Sampling(), prompt_bytes=2)
+    accepted = TaskAccepted(task=known, at_ms=1)
+    dispatched = TaskDispatched(task=known, plan="panel", models=["m"], at_ms=1, submitted=submitted)
+    # In either order: who is told first, the gateway's acceptance or the router's dispatch, is not said.
+    for message in (dispatched, accepted):
+        await platform.publisher.publish(
+            s.task_changed(known.tenant, known.id), codec.encode(message), message_id=type(message).__name__
+        )
+    for task in (known, unknown):
+        for number in (1, 2, 3):
+            await end_attempt(platform, make.failed(number, task=task))
+
+    async def letters() -> list[DeadLetter]:
+        page = await LetterBox(platform.connection).page(LetterFilter(cause="task_failed"))
+        return [one.content for one in page.letters if one.content is not None] if len(page.letters) == 2 else []
+
+    kept = {letter.known.task_id: letter for letter in await eventually(letters)}
+    assert kept[known.id].payload == codec.encode(submitted)
+    assert (kept[known.id].known.code, kept[known.id].known.kind) == ("no_verdict", "TaskSubmitted")
+    assert kept[unknown.id].known.kind == "AttemptFailed"
     await app.stop()
 
 

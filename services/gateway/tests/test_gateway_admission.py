@@ -185,8 +185,6 @@ EXTENSION = [
     ({"memory": "notes"}, "unsupported_option", "memory"),
     ({"gates": ["age_21"]}, "unsupported_option", "gates"),
     ({"verified": {"age": 21}}, "unsupported_option", "verified"),
-    ({"not_before": "2030-01-01T00:00:00Z"}, "unsupported_option", "not_before"),
-    ({"off_peak": True}, "unsupported_option", "off_peak"),
     ({"cache": "use"}, "unsupported_option", "cache"),
     ({"cache": "refresh"}, "unsupported_option", "cache"),
 ]
@@ -233,7 +231,6 @@ def test_the_bounds_of_the_sampling_are_inclusive(admit):
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [
-        ({"callback_url": "https://example.com"}, "unsupported_option", "callback_url"),
         ({"input": []}, "invalid_value", "input"),
         ({"input": 5}, "invalid_value", "input"),
         ({"input": None}, "invalid_value", "input"),

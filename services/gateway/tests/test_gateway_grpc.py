@@ -174,6 +174,8 @@ async def test_tools_go_there_and_back_as_they_are(world: World) -> None:
 
 async def test_a_streamed_answer_is_the_whole_answer_in_pieces(world: World) -> None:
     whole = await world.chat.Complete(asking("one two three"), metadata=AS_ACME)
+    # Slower than pieces are put together.
+    world.simulator.script(Rule(Behaviour(token_delay_ms=40)))
     request = asking("one two three", stream_options=StreamOptions(include_usage=True))
     chunks: list[ChatChunk] = [chunk async for chunk in world.chat.Stream(request, metadata=AS_ACME)]
 
@@ -313,7 +315,7 @@ async def listed(world: World, count: int) -> bool:
         ({"input": "a", "messages": [ChatMessage(role="user", content="b")]}, "input"),
         ({"input": "a", "wait_seconds": -1}, "wait_seconds"),
         ({"input": "a", "kind": "poem"}, "kind"),
-        ({"input": "a", "callback_url": "https://example.org"}, "callback_url"),
+        ({"input": "a", "callback_url": "http://127.0.0.1/hook"}, "callback_url"),
     ],
 )
 async def test_a_wrong_task_is_refused_with_its_field(world: World, fields: Any, param: str) -> None:

@@ -8,9 +8,11 @@ import pytest
 from collegium_gateway import openapi
 from collegium_gateway.admin import AdminDoor
 from collegium_gateway.chat import ChatDoor
+from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.http import HttpDoor
 from collegium_gateway.requests import Options
 from collegium_gateway.tasks import TaskDoor
+from collegium_gateway.webhook_door import WebhookDoor
 from collegium_settings import Settings
 from starlette.routing import Route
 
@@ -20,15 +22,18 @@ JSON_TYPES = {"object", "array", "string", "integer", "number", "boolean", "null
 
 
 def served() -> set[tuple[str, str]]:
-    platform: Any = SimpleNamespace(settings=Settings())
+    platform: Any = SimpleNamespace(settings=Settings(), connection=None)
     nobody: Any = None
     door = HttpDoor(
         platform,
         nobody,
-        ChatDoor(platform, nobody, nobody),
-        TaskDoor(platform, nobody, nobody),
+        ChatDoor(platform, nobody, nobody, nobody),
+        TaskDoor(platform, nobody, nobody, nobody),
         AdminDoor(platform, nobody),
+        WebhookDoor(platform, nobody, nobody),
         dict,
+        nobody,
+        DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
     )
     routes = [route for route in door._routes.routes if isinstance(route, Route) and route.path not in ASIDE]
     return {(method.lower(), route.path) for route in routes for method in (route.methods or {"GET"}) - {"HEAD"}}
@@ -87,8 +92,12 @@ def test_bodies_are_asked_for_where_they_are_read():
     assert with_body == {
         ("post", "/v1/chat/completions"),
         ("post", "/v1/tasks"),
+        ("post", "/v1/schedules"),
         ("post", "/v1/admin/tenants"),
         ("post", "/v1/admin/keys"),
+        ("post", "/v1/webhooks/secret/rotate"),
+        ("post", "/v1/admin/dead-letters/requeue"),
+        ("post", "/v1/admin/dead-letters/discard"),
     }
 
 
@@ -101,8 +110,10 @@ def test_only_probes_are_open():
     ("key", "statuses"),
     [
         (("post", "/v1/tasks"), {"200", "202"}),
+        (("post", "/v1/schedules"), {"201"}),
         (("post", "/v1/admin/keys"), {"201"}),
         (("post", "/v1/admin/tenants"), {"201"}),
+        (("post", "/v1/tasks/{id}/retry"), {"200", "202"}),
         (("get", "/v1/tasks/{id}"), {"200"}),
     ],
 )

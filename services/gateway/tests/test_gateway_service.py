@@ -174,6 +174,7 @@ async def test_an_upstream_that_fails_has_its_code_and_the_task_id(platform: Run
     async with platform.session() as http:
         for behaviour, status, code in UPSTREAM_FAILURES:
             platform.sim.script(Rule(behaviour))
+            await platform.close_breaker("sim")
             async with http.post("/v1/chat/completions", json=chat(stream=streamed)) as response:
                 error = (await response.json())["error"]
                 assert response.status == status

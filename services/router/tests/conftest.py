@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.messages import Sampling, TaskRef, TaskSubmitted
-from collegium_contracts.money import Price
+from collegium_contracts.errors import TaskError
+from collegium_contracts.messages import AttemptRequested, AttemptUsage, RunAttempt, Sampling, TaskRef, TaskSubmitted
+from collegium_contracts.money import Price, Usage
 from collegium_contracts.state import ModelRecord
+from collegium_router.plan import attempt_of
 
 NOW_MS = 1_767_225_600_000
 
@@ -45,6 +48,32 @@ def make_submission(
         prompt_bytes=prompt_bytes,
         panel_size=panel_size,
     )
+
+
+def make_again(*, model: str = "sim", failures: int = 1, code: str = "upstream_error", of: int = 1, **fields: Any):
+    """An attempt that failed ``failures`` times on a model and is to be made again."""
+    submitted = make_submission(fields.pop("asked", "auto"), plan="panel" if of > 1 else "single")
+    call = AttemptUsage(
+        number=1, delivery=1, model=model, rank="student", usage=Usage(cost_usd_picos=7), duration_ms=5, succeeded=False
+    )
+    run = RunAttempt(
+        task=submitted.task,
+        attempt=attempt_of(make_model(model), 1, of, "panel" if of > 1 else "single"),
+        prompt=submitted.prompt,
+        sampling=Sampling(max_tokens=50),
+        prompt_bytes=40,
+        try_number=failures,
+        max_calls=4,
+        alternatives=True,
+        earlier=[msgspec.structs.replace(call, delivery=number + 1) for number in range(failures)],
+    )
+    error = TaskError(code=code, message="it failed")
+    return AttemptRequested(run=run, error=error, not_before_ms=fields.pop("not_before_ms", NOW_MS))
+
+
+@pytest.fixture(scope="session")
+def again() -> Callable[..., AttemptRequested]:
+    return make_again
 
 
 @pytest.fixture(scope="session")

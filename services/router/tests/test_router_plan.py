@@ -4,21 +4,31 @@ import msgspec
 import pytest
 from collegium_contracts.errors import TaskError
 from collegium_contracts.money import Price
-from collegium_router.plan import Planned, choose_model, fits, make_plan, max_tokens
+from collegium_contracts.state import ModelRecord
+from collegium_router.plan import Busy, Fleet, Planned, Wait, fits, make_plan, max_tokens, plan_again
 from hypothesis import given
 from hypothesis import strategies as st
 
 RANKS = ("teacher", "ta", "student")
 
 
-def chosen(submitted, models, outstanding=None) -> str:
-    found = choose_model(submitted, models, outstanding or {})
-    assert not isinstance(found, TaskError), found
-    return found.name
+NOW_MS = 1_767_225_600_000
+
+
+def fleet(models: list[ModelRecord], outstanding=None, open_until_ms=None, full=()) -> Fleet:
+    """The models, all with room but those that are full."""
+    by_name = {model.name: model for model in models}
+    return Fleet(by_name, outstanding or {}, open_until_ms or {}, lambda model: model.name not in full, NOW_MS)
+
+
+def chosen(submitted, models, outstanding=None, **more) -> str:
+    found = make_plan(submitted, fleet(models, outstanding, **more))
+    assert isinstance(found, Planned), found
+    return found.attempts[0].model
 
 
 def refused(submitted, models) -> TaskError:
-    found = choose_model(submitted, models, {})
+    found = make_plan(submitted, fleet(models))
     assert isinstance(found, TaskError)
     return found
 
@@ -99,7 +109,7 @@ def test_a_prompt_fits_where_any_tokenizer_could_make_it_fit(model, context_toke
 
 def test_a_single_plan_has_one_attempt_with_the_prices_pinned(model, submission):
     record = model("m", rank="ta", pool="gpu", charge=Price(call_picos=7))
-    planned = make_plan(submission(panel_size=5), [record], {})
+    planned = make_plan(submission(panel_size=5), fleet([record]))
     assert isinstance(planned, Planned)
     assert (planned.plan, len(planned.attempts)) == ("single", 1)
     attempt = planned.attempts[0]
@@ -109,7 +119,7 @@ def test_a_single_plan_has_one_attempt_with_the_prices_pinned(model, submission)
 
 @pytest.mark.parametrize("size", [1, 3, 9])
 def test_a_panel_has_as_many_equal_attempts_as_members(model, submission, size):
-    planned = make_plan(submission(plan="panel", panel_size=size), [model("m")], {})
+    planned = make_plan(submission(plan="panel", panel_size=size), fleet([model("m")]))
     assert isinstance(planned, Planned)
     assert planned.plan == "panel"
     assert [attempt.number for attempt in planned.attempts] == list(range(1, size + 1))
@@ -120,7 +130,7 @@ def test_a_panel_has_as_many_equal_attempts_as_members(model, submission, size):
 
 
 def test_a_plan_that_cannot_be_made_is_the_reason(model, submission):
-    planned = make_plan(submission("absent"), [model("m")], {})
+    planned = make_plan(submission("absent"), fleet([model("m")]))
     assert isinstance(planned, TaskError)
     assert planned.code == "unknown_model"
 
@@ -128,3 +138,56 @@ def test_a_plan_that_cannot_be_made_is_the_reason(model, submission):
 @pytest.mark.parametrize(("requested", "sent"), [(None, 100), (1, 1), (100, 100), (101, 100), (10**9, 100)])
 def test_max_tokens_is_always_bounded_by_the_model(model, requested, sent):
     assert max_tokens(requested, model("m", max_output_tokens=100)) == sent
+
+
+def test_a_model_whose_breaker_is_open_gives_way_or_is_waited_for(model, submission):
+    models = [model("best", rank="teacher"), model("second", rank="ta")]
+    until = {"best": NOW_MS + 5_000}
+    assert chosen(submission(), models, open_until_ms=until) == "second"
+    assert make_plan(submission("best"), fleet(models, open_until_ms=until)) == Wait(NOW_MS + 5_000, is_open=True)
+    assert chosen(submission(), models, open_until_ms={"best": NOW_MS}) == "best", "its time is over"
+    both = {"best": NOW_MS + 9, "second": NOW_MS + 4}
+    assert make_plan(submission(), fleet(models, open_until_ms=both)) == Wait(NOW_MS + 4, is_open=True)
+
+
+def test_fallbacks_answer_in_their_order_while_a_named_model_is_left_alone(model, submission):
+    models = [model("asked", fallbacks=["gone", "first", "second"]), model("first"), model("second", rank="teacher")]
+    assert chosen(submission("asked"), models) == "asked"
+    assert chosen(submission("asked"), models, open_until_ms={"asked": NOW_MS + 1}) == "first"
+    assert chosen(submission("asked"), models, open_until_ms=dict.fromkeys(("asked", "first"), NOW_MS + 1)) == "second"
+
+
+def test_what_has_no_room_is_waited_for_and_equals_share_the_load(model, submission):
+    models = [model("a"), model("b"), model("c", rank="ta")]
+    assert make_plan(submission(), fleet(models, full={"c"})) == Busy(), "a lower rank does not take over"
+    assert chosen(submission(), models[:2], full={"a"}) == "b"
+    assert make_plan(submission("a"), fleet(models, full={"a"})) == Busy()
+
+
+def tried(more, models, **fields) -> str | Wait | Busy | TaskError:
+    found = plan_again(more, fleet(models, **fields))
+    return found.attempts[0].model if isinstance(found, Planned) else found
+
+
+def test_a_passing_fault_is_tried_again_on_the_same_model_when_its_time_has_come(model, again):
+    models = [model("sim"), model("other")]
+    assert tried(again(not_before_ms=NOW_MS + 300), models) == Wait(NOW_MS + 300)
+    assert tried(again(not_before_ms=NOW_MS), models) == "sim"
+
+
+def test_a_model_that_failed_twice_or_turned_the_call_away_gives_way(model, again):
+    models = [model("sim"), model("other")]
+    late = NOW_MS + 9_000
+    assert tried(again(failures=2, not_before_ms=late), models) == "other"
+    for code in ("upstream_rate_limited", "upstream_auth", "circuit_open"):
+        assert tried(again(code=code, not_before_ms=late), models) == "other"
+        assert tried(again(code=code, not_before_ms=late, asked="sim"), models) in (Wait(late), again(code=code).error)
+
+
+def test_a_refused_key_ends_the_attempt_where_nothing_else_could_answer(model, again):
+    more = again(code="upstream_auth")
+    assert tried(more, [model("sim")]) == more.error
+
+
+def test_another_model_that_has_no_room_is_waited_for(model, again):
+    assert tried(again(failures=2), [model("sim"), model("other")], full={"other"}) == Busy()

@@ -10,15 +10,23 @@ from collegium_bus.kv import Bucket
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import TaskError
-from collegium_contracts.messages import RunAttempt, Sampling, TaskCanceled, TaskCompleted, TaskDispatched, TaskFailed
+from collegium_contracts.messages import (
+    RunAttempt,
+    Sampling,
+    TaskCanceled,
+    TaskCompleted,
+    TaskDispatched,
+    TaskFailed,
+    WorkerCapacity,
+)
 from collegium_contracts.money import Usage
 from collegium_contracts.state import Roster
 from collegium_router.settlement import failed
+from collegium_settings.models import ModelLimits
 from collegium_testing import eventually
 from collegium_testing.platform import RunningPlatform
 
-# More than the dispatcher has slots, so that one more task has to wait in line.
-MORE_THAN_SLOTS = 70
+FREE_CONCURRENCY = 5
 Platforms = Callable[..., RunningPlatform]
 
 
@@ -40,6 +48,13 @@ async def emptied(platform: RunningPlatform, stream: str = s.INGRESS) -> None:
         return await platform.standing(stream) == 0
 
     await eventually(empty)
+
+
+async def emptied_to(platform: RunningPlatform, left: int) -> None:
+    async def so_many() -> bool:
+        return await platform.standing(s.INGRESS) == left
+
+    await eventually(so_many)
 
 
 async def test_a_task_goes_through_and_leaves_both_queues(platform: Platforms):
@@ -106,7 +121,7 @@ async def test_a_replayed_task_that_has_settled_is_not_dispatched_again(platform
     async with platform() as running:
         submitted = running.submission("hello")
         task = submitted.task
-        settled = failed(task, TaskError(code="internal_error", message="settled by the former owner"), 1)
+        settled = failed(submitted, TaskError(code="internal_error", message="settled by the former owner"), 1)
         await running.send(s.task_settled(task.tenant, task.id), settled, message_id="former", tenant=task.tenant)
         await running.send("task.submitted.normal.0.acme", submitted, message_id=task.id, tenant="acme")
         await running.start("router")
@@ -139,18 +154,31 @@ async def test_the_deadline_ends_a_task_in_the_queue(platform: Platforms):
         assert await dispatched(running) == []
 
 
-async def test_what_waits_behind_busy_slots_is_still_canceled_and_expired_in_time(platform: Platforms):
+async def test_a_tenant_has_no_more_attempts_at_work_than_its_tier_allows_and_the_rest_waits(platform: Platforms):
     async with platform("router") as running:
-        for _ in range(MORE_THAN_SLOTS):
-            await running.submit("hello", conversation="busy")
+        tasks = [await running.submit("hello") for _ in range(FREE_CONCURRENCY + 2)]
+        dispatcher = running.app("router")._dispatcher
+        await eventually(lambda: dispatcher.queued == 2)
+        other = await running.submit("hello", tenant="globex")
+        await eventually(lambda: running.app("router")._permits.by_tenant["globex"] == 1)
+        assert Counter(run.task.tenant for run in await dispatched(running)) == {"acme": FREE_CONCURRENCY, "globex": 1}
+        await running.start("worker-pool")
+        for task in [*tasks, other]:
+            assert isinstance(await running.settled(task), TaskCompleted)
+        await eventually(lambda: running.app("router")._permits.in_use == 0)
+
+
+async def test_what_waits_for_a_permit_is_still_canceled_and_expired_in_time(platform: Platforms):
+    async with platform("router") as running:
+        for _ in range(FREE_CONCURRENCY):
+            await running.submit("hello")
         late = await running.submit("hello", deadline_seconds=0.2)
         unwanted = await running.submit("hello")
-        dispatcher = running.app("router")._dispatcher
-        await eventually(lambda: dispatcher.queued >= MORE_THAN_SLOTS + 1)
+        await eventually(lambda: running.app("router")._permits.in_use == FREE_CONCURRENCY)
         await running.cancel(unwanted)
         assert (await running.settled(late)).stop_reason == "deadline"
         assert (await running.settled(unwanted)).stop_reason == "canceled"
-        assert await dispatched(running) == []
+        assert len(await dispatched(running)) == FREE_CONCURRENCY
 
 
 @pytest.mark.parametrize("payload", [b"\xff\xfe\x00not a message", b"", b"{}"], ids=["noise", "empty", "json"])
@@ -167,7 +195,7 @@ async def test_undecodable_bytes_are_buried_verbatim_and_the_shard_goes_on(platf
 
 async def test_a_message_of_another_kind_is_buried(platform: Platforms):
     async with platform("router") as running:
-        settled = failed(running.submission("x").task, TaskError(code="x", message="y"), 1)
+        settled = failed(running.submission("x"), TaskError(code="x", message="y"), 1)
         await running.send("task.submitted.normal.3.acme", settled, message_id="alien", tenant="acme")
         (letter,) = await eventually(running.dead_letters)
         assert letter.payload == codec.encode(settled)
@@ -218,3 +246,53 @@ async def test_a_router_starts_with_the_rank_that_a_model_earned(platform: Platf
         settled = await running.settled(await running.submit("hello"))
         assert settled.rank == "teacher"
         assert (await watched.get(s.ROSTER_KEY)).value == promoted
+
+
+async def test_two_routers_together_dispatch_no_more_than_a_model_allows(platform: Platforms):
+    limited = {"limits": ModelLimits(concurrency=3)}
+    async with platform("router", models=[limited], tenants=[f"t{n}" for n in range(8)]) as running:
+        await running.start("router")
+        tasks = [await running.submit(f"{tenant} {n}", tenant=tenant) for tenant in running.keys for n in range(3)]
+
+        async def three_at_work() -> bool:
+            return len(await dispatched(running)) == 3
+
+        await eventually(three_at_work, deadline_seconds=20)
+        await running.start("worker-pool")
+        for task in tasks:
+            assert isinstance(await running.settled(task), TaskCompleted)
+        calls = running.sim.counts().requests
+        assert len(calls) == len(tasks)
+
+
+async def test_a_killed_routers_permits_are_found_again_in_the_work_it_left(platform: Platforms):
+    async with platform("router", models=[{"limits": ModelLimits(concurrency=2)}]) as running:
+        tasks = [await running.submit(f"q{n}") for n in range(4)]
+        await eventually(lambda: running.app("router")._permits.in_use == 2)
+        await running.stop(running.hosted("router"))
+        await running.start("router")
+        await eventually(lambda: running.app("router")._permits.in_use == 2)
+        await emptied_to(running, 2)
+        assert len(await dispatched(running)) == 2, "what the owner before dispatched counts"
+        await running.start("worker-pool")
+        for task in tasks:
+            assert isinstance(await running.settled(task), TaskCompleted)
+        await eventually(lambda: running.app("router")._permits.in_use == 0)
+
+
+async def test_low_priority_waits_while_a_pool_is_nearly_full(platform: Platforms):
+    async with platform("router", models=[{}]) as running:
+        capacity = WorkerCapacity(pool="general", worker="w", slots=4, running=0)
+        running.connection.publish(s.capacity("general", "w"), codec.encode(capacity))
+        await eventually(lambda: running.app("router")._resources.pool_capacity("general") == 5)
+        await eventually(lambda: running.app("router")._slices.permits("pool general") == 5)
+        for number in range(4):
+            await running.submit(f"{number}", tenant="globex")
+        await eventually(lambda: running.app("router")._permits.in_use == 4)
+        low = await running.submit("low", priority="low")
+        await eventually(lambda: running.app("router")._dispatcher.queued == 1)
+        normal = await running.submit("normal")
+        await eventually(lambda: running.app("router")._permits.in_use == 5)
+        assert normal.id in {run.task.id for run in await dispatched(running)}
+        assert low.id not in {run.task.id for run in await dispatched(running)}
+        assert running.app("router")._low_is_throttled() == 1.0

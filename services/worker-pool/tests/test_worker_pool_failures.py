@@ -92,7 +92,7 @@ def test_the_endpoints_message_is_cut_to_one_line_of_bounded_length():
         (failures.cut("m", 12), "upstream_cut"),
         (failures.deadline("tsk_m", "m"), "deadline_exceeded"),
         (failures.canceled("tsk_m"), "canceled"),
-        (failures.not_configured("m"), "upstream_unreachable"),
+        (failures.not_configured("m"), "endpoint_not_configured"),
     ],
 )
 def test_every_failure_has_a_code_of_the_catalogue_and_names_what_failed(error, code):

@@ -375,7 +375,7 @@ async def test_a_model_without_an_endpoint_here_is_a_typed_failure(platform: Pla
         await give(running, run)
         settled = await running.settled(run.task)
         assert isinstance(settled, TaskFailed)
-        assert settled.error.code == "upstream_unreachable"
+        assert settled.error.code == "endpoint_not_configured"
         assert "configuration" in settled.error.message
 
 

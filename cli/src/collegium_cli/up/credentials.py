@@ -33,7 +33,9 @@ def broker_users(files: dict[str, Path]) -> tuple[NatsUser, ...]:
     users = [NatsUser(_public_key(files[OPERATOR]), _EVERYTHING, _EVERYTHING)]
     for service in SERVICES:
         rights = permissions(service)
-        users.append(NatsUser(_public_key(files[service]), rights.publish, rights.subscribe))
+        users.append(
+            NatsUser(_public_key(files[service]), rights.publish, rights.subscribe, deny_publish=rights.deny_publish)
+        )
     return tuple(users)
 
 

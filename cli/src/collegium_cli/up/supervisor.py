@@ -42,6 +42,8 @@ SERVICES_STOP_SECONDS: Final = 13.0
 SERVER_STOP_SECONDS: Final = 4.0
 MAX_RESTARTS: Final = 20
 RESTART_WINDOW_SECONDS: Final = 60.0
+# For soaks, which kill more often than anything dies by itself.
+MAX_RESTARTS_VARIABLE: Final = "COLLEGIUM_MAX_RESTARTS"
 _READY_POLL_SECONDS: Final = 0.02
 _OK: Final = 200
 # The name in collegium_runtime.host, whose import would cost this process 20 MB; a test holds them together.
@@ -81,6 +83,7 @@ class Supervisor:
         self._running: dict[str, Running] = {}
         self._watching: list[asyncio.Task[None]] = []
         self._restarts: deque[tuple[float, str]] = deque()
+        self._max_restarts = int(os.environ.get(MAX_RESTARTS_VARIABLE) or MAX_RESTARTS)
         self._held: Claim | None = None
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.runtime = Runtime()
@@ -242,8 +245,8 @@ class Supervisor:
             self._restarts.append((now, name))
             while self._restarts and now - self._restarts[0][0] > RESTART_WINDOW_SECONDS:
                 self._restarts.popleft()
-            if len(self._restarts) > MAX_RESTARTS:
-                ended = f"processes ended more than {MAX_RESTARTS} times within a minute, the last of them {name}"
+            if len(self._restarts) > self._max_restarts:
+                ended = f"processes ended more than {self._max_restarts} times within a minute, the last of them {name}"
                 self._give_up(f"{ended}; see {self._data}/logs/{name}.log")
                 return
             again = sum(1 for _, other in self._restarts if other == name)

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import re
 import secrets
+from typing import Any
 
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import UndecodableMessageError
@@ -26,6 +27,14 @@ REDEEM_SECONDS = 15.0
 _CLAIM = re.compile(r"([0-9a-f]{32}):([0-9]{1,12}):([0-9a-f]{64})\Z")
 
 
+class _Unpurging(JetStreamContext):
+    """nats-py purges what a failed put leaves; the right to do so would reach everybody's claims, and they expire."""
+
+    async def purge_stream(self, *_args: Any, **_options: Any) -> bool:
+        """Leaves what is there to its age."""
+        return True
+
+
 class ClaimStore:
     """Puts payloads into the claims bucket and redeems claims."""
 
@@ -35,7 +44,7 @@ class ClaimStore:
 
     async def _bucket(self) -> ObjectStore:
         if self._store is None:
-            self._store = await JetStreamContext(self._connection.client).object_store(s.CLAIMS_BUCKET)
+            self._store = await _Unpurging(self._connection.client).object_store(s.CLAIMS_BUCKET)
         return self._store
 
     async def put(self, payload: bytes) -> str:

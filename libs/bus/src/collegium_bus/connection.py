@@ -47,6 +47,7 @@ class Connection:
         self.closing = False
         self._numbers = itertools.count(1)
         self._waiting: dict[bytes, tuple[asyncio.Future[Reply], float]] = {}
+        self._for_connection: list[asyncio.Future[None]] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._reply_prefix_bytes = len(self.inbox) + len(".r.")
 
@@ -72,8 +73,12 @@ class Connection:
     ) -> Reply:
         """Sends a request and returns payload and raw headers of the reply.
 
-        Raises NoAnswerError after ``timeout_seconds``, or at once where nobody listens on the subject.
+        While the broker is away nothing is sent: what stood in a send buffer would be carried out after the reconnect,
+        when its sender has long been told that it failed. Raises NoAnswerError after ``timeout_seconds``, or at once
+        where nobody listens on the subject.
         """
+        if not self.client.is_connected:
+            timeout_seconds -= await self._wait_connected(subject, timeout_seconds)
         number = b"%d" % next(self._numbers)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
@@ -87,6 +92,29 @@ class Connection:
         if block is not None and block.startswith(b"NATS/1.0 503"):
             raise NoAnswerError(f"{subject}: nobody is listening")
         return reply
+
+    async def _wait_connected(self, subject: str, timeout_seconds: float) -> float:
+        """Returns once the broker is there, and how long that took; NoAnswerError where it does not come in time."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        waiting: asyncio.Future[None] = loop.create_future()
+        self._for_connection.append(waiting)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await waiting
+        except TimeoutError:
+            raise NoAnswerError(f"{subject}: the broker is away") from None
+        finally:
+            with contextlib.suppress(ValueError):
+                self._for_connection.remove(waiting)
+        return loop.time() - began
+
+    def connected_again(self) -> None:
+        """Lets go whoever waited for the broker."""
+        waiting, self._for_connection = self._for_connection, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
     def _on_reply(self, subject: bytes, _reply: bytes, payload: bytes, headers: bytes | None) -> None:
         entry = self._waiting.get(subject[self._reply_prefix_bytes :])
@@ -119,11 +147,15 @@ class Connection:
         with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
             if self.client.is_connected:
                 await self.client.flush(timeout=2)
-        with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
+        # uvloop raises a RuntimeError where nats-py writes to a transport that the broker has just closed.
+        with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError, RuntimeError):
             await self.client.close()
         for future, _ in list(self._waiting.values()):
             if not future.done():
                 future.set_exception(NoAnswerError("the connection was closed"))
+        for waiting in self._for_connection:
+            if not waiting.done():
+                waiting.set_exception(NoAnswerError("the connection was closed"))
 
 
 def client_options(
@@ -173,10 +205,12 @@ async def connect(
     prefix = inbox_prefix or f"_INBOX.{service}"
     client = WireClient()
     options = client_options(f"collegium-{service}", prefix, nkey_seed=nkey_seed, creds=creds, tls=tls)
+    options.update(allow_reconnect=False, max_reconnect_attempts=1)
     connection = Connection(service, client, prefix)
 
     async def reconnected() -> None:
         log.info("broker reconnected", service=service)
+        connection.connected_again()
         for callback in connection.on_reconnect:
             callback()
 
@@ -199,7 +233,7 @@ async def connect(
             disconnected_cb=disconnected,
             error_cb=failed,
             closed_cb=closed,
-            **{**options, "allow_reconnect": False, "max_reconnect_attempts": 1},
+            **options,
         )
     except (TimeoutError, NatsError, OSError) as error:
         with contextlib.suppress(NatsError, OSError):

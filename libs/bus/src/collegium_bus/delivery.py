@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collegium_contracts.subjects import original
+
 from collegium_bus.connection import Connection
 from collegium_bus.errors import NoAnswerError
 from collegium_bus.wire import decode_headers, header_of, publish_command
@@ -15,11 +17,15 @@ _TERM = b"+TERM"
 
 
 class Delivery:
-    """A delivered message: subject, payload, where it is stored, and how often it was delivered (from 1)."""
+    """A delivered message: subject, payload, where it is stored, and how often it was delivered (from 1).
+
+    A message that one consumer gets again, from its dead letter, has the subject that it had the first time.
+    """
 
     __slots__ = (
         "_connection",
         "block",
+        "consumer",
         "delivered",
         "payload",
         "reply",
@@ -33,7 +39,7 @@ class Delivery:
         self, connection: Connection, subject: bytes, reply: bytes, payload: bytes, block: bytes | None
     ) -> None:
         self._connection = connection
-        self.subject = subject.decode()
+        self.subject = original(subject.decode())
         self.payload = payload
         self.block = block
         self.reply = reply
@@ -42,6 +48,7 @@ class Delivery:
         tokens = reply.split(b".")
         shift = 0 if len(tokens) == 9 else 2
         self.stream = tokens[2 + shift].decode()
+        self.consumer = tokens[3 + shift].decode()
         self.delivered = int(tokens[4 + shift])
         self.sequence = int(tokens[5 + shift])
         self.timestamp_ns = int(tokens[7 + shift])

@@ -1,8 +1,9 @@
 """Reading one INGRESS shard in order, and removing what was dispatched.
 
 The shard's owner replays what stands (a takeover is a replay) and then follows. Messages leave the stream by purges of
-a subject up to a sequence, batched, because a purge removes many messages for the price of one delete. One rule: a
-subject is purged only up to its oldest message that is not finished.
+a subject up to a sequence, batched, because a purge removes many messages for the price of one delete; what finished
+behind a message that stays long (it waits for its time, or for a model) is deleted one by one, so that it does not
+count against the subject's limit. One rule: what is not finished is never removed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from collegium_bus.ordered import OrderedReader
 log = structlog.get_logger(__name__)
 
 PURGE_SECONDS = 0.1
+# Finished messages that may stand behind an unfinished one before they are deleted one by one, and how many a round.
+STRAGGLERS = 64
+DELETES_AT_ONCE = 256
 
 
 class IngressShard:
@@ -33,10 +37,10 @@ class IngressShard:
         self._connection = connection
         self._on_message = on_message
         self._open: dict[str, deque[int]] = {}
-        self._finished: set[int] = set()
+        self._finished: dict[str, set[int]] = {}
         self._purge_to: dict[str, int] = {}
         self._reader = OrderedReader(
-            connection, s.INGRESS, [s.task_submitted_shard(shard)], self._receive, label=f"shard-{shard}"
+            connection, s.INGRESS, [s.ingress_shard(shard)], self._receive, label=f"shard-{shard}"
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -62,20 +66,24 @@ class IngressShard:
         self._open.setdefault(delivery.subject, deque()).append(delivery.sequence)
         self._on_message(delivery)
 
-    def finish(self, delivery: Delivery) -> None:
+    def finish(self, subject: str, sequence: int) -> None:
         """Notes that a message was dispatched or settled; it is removed with the next purge."""
-        self._finished.add(delivery.sequence)
-        waiting = self._open.get(delivery.subject)
-        while waiting and waiting[0] in self._finished:
-            sequence = waiting.popleft()
-            self._finished.discard(sequence)
-            self._purge_to[delivery.subject] = sequence
+        finished = self._finished.setdefault(subject, set())
+        finished.add(sequence)
+        waiting = self._open.get(subject)
+        while waiting and waiting[0] in finished:
+            head = waiting.popleft()
+            finished.discard(head)
+            self._purge_to[subject] = head
 
     async def _purge_loop(self) -> None:
         while True:
             await asyncio.sleep(PURGE_SECONDS)
             if self._purge_to:
                 await self._purge()
+            for subject, finished in list(self._finished.items()):
+                if len(finished) > STRAGGLERS:
+                    await self._delete(subject, finished)
 
     async def _purge(self) -> None:
         batch, self._purge_to = self._purge_to, {}
@@ -90,3 +98,22 @@ class IngressShard:
                 self._purge_to.setdefault(subject, sequence)
             if not self._open.get(subject):
                 self._open.pop(subject, None)
+                self._finished.pop(subject, None)
+
+    async def _delete(self, subject: str, finished: set[int]) -> None:
+        """Deletes finished messages that a purge cannot reach."""
+        chosen = sorted(finished)[:DELETES_AT_ONCE]
+        answers = await asyncio.gather(
+            *(self._connection.api(f"STREAM.MSG.DELETE.{s.INGRESS}", _deletion(sequence)) for sequence in chosen),
+            return_exceptions=True,
+        )
+        gone = {sequence for sequence, answer in zip(chosen, answers, strict=True) if not isinstance(answer, Exception)}
+        if len(gone) < len(chosen):
+            log.warning("finished tasks not deleted, trying again", subject=subject, left=len(chosen) - len(gone))
+        finished -= gone
+        waiting = self._open.get(subject, deque())
+        self._open[subject] = deque(sequence for sequence in waiting if sequence not in gone)
+
+
+def _deletion(sequence: int) -> bytes:
+    return msgspec.json.encode({"seq": sequence, "no_erase": True})

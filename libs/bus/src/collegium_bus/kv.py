@@ -8,12 +8,16 @@ rule: a decision that must not be made twice goes through :meth:`Bucket.put` wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
+
+import msgspec
+from collegium_contracts import subjects as s
 
 from collegium_bus.connection import Connection
 from collegium_bus.delivery import Delivery
 from collegium_bus.direct import DirectReader
+from collegium_bus.errors import NoAnswerError
 from collegium_bus.ordered import OrderedReader
 from collegium_bus.publisher import Publisher
 
@@ -21,11 +25,12 @@ REREAD_SECONDS = 60.0
 
 
 class Entry(NamedTuple):
-    """A value and its revision (the bucket's sequence)."""
+    """A value and its revision (the bucket's sequence); ``deleted`` marks what is left of a key that was deleted."""
 
     key: str
     value: bytes
     revision: int
+    deleted: bool = False
 
 
 class Bucket:
@@ -42,7 +47,7 @@ class Bucket:
     async def get(self, key: str) -> Entry | None:
         """Returns the newest value of a key, or none."""
         stored = await self._direct.last(self._stream, self._prefix + key)
-        if stored is None or stored.headers.get("KV-Operation"):
+        if stored is None or stored.headers.get(s.KV_OPERATION):
             return None
         return Entry(key, stored.payload, stored.sequence)
 
@@ -61,6 +66,39 @@ class Bucket:
             budget_seconds=budget_seconds,
         )
         return ack.sequence
+
+    async def delete(self, key: str, *, expected_revision: int) -> None:
+        """Deletes a key by compare-and-set, refused with AlreadyStandsError; a mark stays until it is removed."""
+        await self._publisher.publish(
+            self._prefix + key,
+            b"",
+            message_id="",
+            headers={s.KV_OPERATION: "DEL"},
+            expected_sequence=expected_revision,
+        )
+
+    async def remove(self, key: str, *, revision: int) -> None:
+        """Removes what stands of a key up to a revision, without a trace; raises NoAnswerError where it is refused."""
+        body = msgspec.json.encode({"filter": self._prefix + key, "seq": revision + 1})
+        reply = msgspec.json.decode(await self._connection.api(f"STREAM.PURGE.{self._stream}", body))
+        if error := reply.get("error"):
+            raise NoAnswerError(f"{self.name}: {error.get('description')}")
+
+    async def entries(self, keys: str = ">") -> AsyncIterator[Entry]:
+        """Yields what stands of the keys of a filter, the oldest change first, by one request each and no consumer."""
+        sequence = 0
+        while (stored := await self._direct.following(self._stream, self._prefix + keys, sequence)) is not None:
+            sequence = stored.sequence
+            deleted = s.KV_OPERATION in stored.headers
+            yield Entry(stored.subject[len(self._prefix) :], stored.payload, sequence, deleted)
+
+    async def size_bytes(self) -> int:
+        """Returns how much the bucket holds; raises NoAnswerError where the broker does not tell."""
+        reply = msgspec.json.decode(await self._connection.api(f"STREAM.INFO.{self._stream}"))
+        if error := reply.get("error"):
+            raise NoAnswerError(f"{self.name}: {error.get('description')}")
+        size: int = reply["state"]["bytes"]
+        return size
 
     def watch(self, on_value: Callable[[Entry], None]) -> BucketWatch:
         """Returns a watch that calls back for every value, the standing ones first; call its ``start``."""
@@ -111,5 +149,5 @@ class BucketWatch:
             await stale.stop()
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        if not delivery.header("KV-Operation"):
+        if not delivery.header(s.KV_OPERATION):
             self._on_value(Entry(delivery.subject[len(self._prefix) :], delivery.payload, delivery.sequence))

@@ -2,9 +2,10 @@
 
 A lease is a value {owner, epoch, expires}; taking and renewing are compare-and-sets on the value's revision, so two
 owners are impossible at the broker. An owner that could not renew before its own expiry (by its own clock, less a
-margin) stops acting. An owner that comes back under its own name takes its leases at once: the epoch grows, and a
-leftover of its former life is refused at its next renewal. One rule: expiry is judged with a margin on both sides, so
-clocks may differ by that margin.
+margin) stops acting. Everybody else takes a lease that they have seen unrenewed for a lease and a margin. An owner that
+comes back under its own name takes its leases at once: the epoch grows, and a leftover of its former life is refused
+at its next renewal. One rule: time is compared only with time of the same process, so it does not matter by how much
+the clocks of two machines differ.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ CLOCK_MARGIN_SECONDS = 1.0
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """Who holds a name, since which epoch, until when (Unix seconds)."""
+    """Who holds a name, since which epoch, until when (seconds of the owner's own clock, of no meaning to others)."""
 
     owner: str
     epoch: int
@@ -45,7 +46,7 @@ class LeaseHolder:
         *,
         on_gained: Callable[[str, int], None],
         on_lost: Callable[[str], None],
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bucket = bucket
         self._owner = owner
@@ -54,12 +55,19 @@ class LeaseHolder:
         self._on_lost = on_lost
         self._now = now
         self._held: dict[str, tuple[Lease, int]] = {}
+        # Of what others hold: the newest revision seen, and since when by this process's clock.
+        self._seen: dict[str, tuple[int, float]] = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
     def held(self) -> frozenset[str]:
         """The names held now."""
         return frozenset(self._held)
+
+    def holds(self, name: str) -> bool:
+        """Whether a name is held at this moment, by this process's own clock; asked before every act in its name."""
+        held = self._held.get(name)
+        return held is not None and held[0].expires - CLOCK_MARGIN_SECONDS > self._now()
 
     async def start(self) -> None:
         """Takes what is free, then renews and looks for freed names until stopped."""
@@ -89,15 +97,16 @@ class LeaseHolder:
             try:
                 if name in self._held:
                     await self._renew(name)
-                else:
+                if name not in self._held:
                     await self._take(name)
             except BusError as error:
                 log.warning("lease round failed", name=name, error=str(error))
-            held = self._held.get(name)
-            if held is not None and held[0].expires - CLOCK_MARGIN_SECONDS < self._now():
-                self._lose(name)
+            self._lose_if_lapsed(name)
 
     async def _renew(self, name: str) -> None:
+        self._lose_if_lapsed(name)
+        if name not in self._held:
+            return
         lease, revision = self._held[name]
         renewed = Lease(self._owner, lease.epoch, self._now() + LEASE_SECONDS)
         try:
@@ -107,12 +116,15 @@ class LeaseHolder:
         except AlreadyStandsError:
             self._lose(name)
         else:
-            self._held[name] = (renewed, revision)
+            # Where it lapsed while the broker was asked, work was refused in its name: it is taken anew, and told so.
+            self._lose_if_lapsed(name)
+            if name in self._held:
+                self._held[name] = (renewed, revision)
 
     async def _take(self, name: str) -> None:
         entry = await self._bucket.get(name)
         standing = msgspec.json.decode(entry.value, type=Lease) if entry is not None else Lease("", 0, 0.0)
-        if standing.owner not in ("", self._owner) and standing.expires + CLOCK_MARGIN_SECONDS > self._now():
+        if entry is not None and standing.owner not in ("", self._owner) and self._is_alive(name, entry.revision):
             return
         lease = Lease(self._owner, standing.epoch + 1, self._now() + LEASE_SECONDS)
         try:
@@ -127,6 +139,19 @@ class LeaseHolder:
         self._held[name] = (lease, revision)
         log.info("lease taken", name=name, owner=self._owner, epoch=lease.epoch)
         self._on_gained(name, lease.epoch)
+
+    def _is_alive(self, name: str, revision: int) -> bool:
+        """Whether the lease of another was renewed within the time that it lasts, as this process has watched."""
+        now = self._now()
+        seen = self._seen.get(name)
+        if seen is None or seen[0] != revision:
+            self._seen[name] = seen = (revision, now)
+        return now - seen[1] < LEASE_SECONDS + CLOCK_MARGIN_SECONDS
+
+    def _lose_if_lapsed(self, name: str) -> None:
+        """Ends what could not be renewed in time: who asked :meth:`holds` was told no, so it must not just go on."""
+        if name in self._held and not self.holds(name):
+            self._lose(name)
 
     def _lose(self, name: str) -> None:
         if self._held.pop(name, None) is not None:

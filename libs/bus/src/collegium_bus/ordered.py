@@ -35,7 +35,8 @@ class OrderedReader:
     """Calls ``on_message(delivery)`` for each message of the filters, in order.
 
     ``start_sequence`` (from 1) or ``start_time`` (RFC 3339) says where to begin; ``last_per_subject`` begins with the
-    newest message of each subject. ``caught_up`` is set once everything that stood at the start was handed over.
+    newest message of each subject; ``headers_only`` leaves the payloads at the broker. ``caught_up`` is set once
+    everything that stood at the start was handed over.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class OrderedReader:
         start_sequence: int = 1,
         start_time: str | None = None,
         last_per_subject: bool = False,
+        headers_only: bool = False,
         label: str = "ordered",
     ) -> None:
         self._connection = connection
@@ -56,6 +58,7 @@ class OrderedReader:
         self._on_message = on_message
         self._start_time = start_time
         self._last_per_subject = last_per_subject
+        self._headers_only = headers_only
         self._next_sequence = start_sequence
         self._label = label
         self._consumer_sequence = 0
@@ -101,6 +104,7 @@ class OrderedReader:
             "inactive_threshold": int(INACTIVE_SECONDS * 1e9),
             "max_deliver": 1,
             "filter_subjects": self._filters,
+            "headers_only": self._headers_only,
             **self._where(),
         }
         raw = await self._connection.api(

@@ -12,6 +12,7 @@ import random
 from typing import NamedTuple
 
 import msgspec
+import structlog
 from collegium_contracts import subjects as s
 
 from collegium_bus.claims import ClaimStore
@@ -27,9 +28,12 @@ from collegium_bus.errors import (
 )
 from collegium_bus.wire import encode_headers
 
+log = structlog.get_logger(__name__)
+
 CLAIM_CHECK_BYTES = 256 * 1024
 PUBLISH_BUDGET_SECONDS = 15.0
 TRY_SECONDS = 3.0
+LEAST_TRY_SECONDS = 0.05
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 _FULL = (10047, 10077, 10110, 10167)
@@ -65,6 +69,7 @@ class Publisher:
     """Publishes to JetStream over one connection."""
 
     def __init__(self, connection: Connection) -> None:
+        self.connection = connection
         self._connection = connection
         self._claims = ClaimStore(connection)
         self._direct = DirectReader(connection)
@@ -122,8 +127,9 @@ class Publisher:
         attempt = 0
         while True:
             try:
+                left_seconds = max(deadline - loop.time(), LEAST_TRY_SECONDS)
                 raw, _ = await self._connection.request_raw(
-                    subject, payload, headers=headers, timeout_seconds=min(TRY_SECONDS, budget_seconds)
+                    subject, payload, headers=headers, timeout_seconds=min(TRY_SECONDS, left_seconds)
                 )
                 ack = _decode_ack(raw)
                 if ack.error is None:
@@ -151,6 +157,13 @@ class Publisher:
         if standing is None or standing.headers.get(s.MESSAGE_ID) != message_id:
             return None
         return PubAck(s.EVENTS, standing.sequence, True)
+
+    def tell(self, subject: str, payload: bytes, *, headers: dict[str, str]) -> None:
+        """Sends a small message to a stream without waiting for it to be stored; for what may be lost."""
+        try:
+            self._connection.publish(subject, payload, headers=encode_headers(headers))
+        except BrokerUnavailableError as error:
+            log.info("message not sent", subject=subject, error=str(error))
 
     async def notify(self, subject: str, payload: bytes, *, headers: dict[str, str] | None = None) -> None:
         """Sends a core NATS message, by claim check where it is large; nothing waits for it to arrive."""

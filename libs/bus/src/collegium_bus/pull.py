@@ -23,7 +23,9 @@ from collegium_bus.wire import decode_headers
 log = structlog.get_logger(__name__)
 
 EXPIRES_SECONDS = 30.0
-HEARTBEAT_SECONDS = 5.0
+# Two and a half of them without a word, and the request is given up: a stream whose leader died has a new one by then.
+HEARTBEAT_SECONDS = 2.0
+REFUSED_PAUSE_SECONDS = 0.3
 _CHECK_SECONDS = 1.0
 
 OnMessage = Callable[[bytes, bytes, bytes, "bytes | None"], None]
@@ -59,6 +61,7 @@ class PullRequests:
         self._inbox = f"{connection.inbox}.p.{secrets.token_hex(4)}"
         self._sid: int | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._pause: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Opens the inbox; nothing is asked for yet."""
@@ -70,6 +73,9 @@ class PullRequests:
         """Closes the inbox. Messages on their way come again after the ack wait."""
         if self._watch is not None:
             self._watch.cancel()
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         if self._sid is not None:
             self._connection.client.unsubscribe_raw(self._sid)
             self._sid = None
@@ -112,9 +118,19 @@ class PullRequests:
         if status not in ("404", "408"):
             log.info("pull request ended", consumer=self.name, status=status, reason=reason)
         if status == "503" or "Consumer Deleted" in reason:
-            self._give_up(reason or "no responders")
+            self._give_up_soon(reason or "no responders")
         else:
             self._on_lost("")
+
+    def _give_up_soon(self, reason: str) -> None:
+        """Lets the owner ask anew after a pause: while a stream has no leader, every request is refused at once."""
+        if self._pause is None:
+            seconds = random.uniform(0.5, 1.0) * REFUSED_PAUSE_SECONDS  # noqa: S311 - jitter
+            self._pause = asyncio.get_running_loop().call_later(seconds, self._after_pause, reason)
+
+    def _after_pause(self, reason: str) -> None:
+        self._pause = None
+        self._give_up(reason)
 
     def _reconnected(self) -> None:
         self._give_up("reconnected")

@@ -6,10 +6,12 @@ for the acknowledgement, and only then notifies. One rule: the notification is a
 
 from __future__ import annotations
 
+from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import encode
-from collegium_contracts.messages import SettledMessage
+from collegium_contracts.messages import SettledMessage, TaskFailed, TaskRef
 
+from collegium_bus.direct import DirectReader
 from collegium_bus.errors import AlreadyStandsError
 from collegium_bus.publisher import Publisher
 
@@ -36,3 +38,14 @@ async def settle(publisher: Publisher, settled: SettledMessage, *, settler: str,
     if task.reply:
         await publisher.notify(s.done(task.reply, task.id), payload, headers=headers)
     return True
+
+
+async def standing_failure(direct: DirectReader, task: TaskRef) -> TaskFailed | None:
+    """Returns a task's terminal message where the task stands as failed, and none otherwise.
+
+    For whoever finds, on a later delivery, that the task was settled: its settler may have ended before it kept the
+    task's input (:meth:`DeadLetters.keep_failed`).
+    """
+    stored = await direct.last(s.EVENTS, s.task_settled(task.tenant, task.id))
+    message = codec.settled.decode(stored.payload) if stored is not None else None
+    return message if isinstance(message, TaskFailed) else None

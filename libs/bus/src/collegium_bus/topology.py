@@ -55,6 +55,7 @@ def stream_config(stream: Stream, *, replicas: int) -> dict[str, Any]:
         "storage": "file",
         "num_replicas": replicas,
         "allow_direct": True,
+        "allow_msg_schedules": stream.schedules,
     }
 
 
@@ -127,7 +128,10 @@ async def plan(connection: Connection, *, pools: Iterable[str], replicas: int = 
         standing = await _info(connection, f"STREAM.INFO.{name}")
         if standing is None:
             changes.append(Change("stream", name, "create", (), f"STREAM.CREATE.{name}", msgspec.json.encode(config)))
-        elif differs := _differences(config, standing):
+            continue
+        # Who made a stream safer than this declaration asks for meant it; a start must not undo it.
+        config["num_replicas"] = max(replicas, standing.get("num_replicas", 1))
+        if differs := _differences(config, standing):
             merged = {**standing, **config}
             changes.append(
                 Change("stream", name, "update", differs, f"STREAM.UPDATE.{name}", msgspec.json.encode(merged))

@@ -52,6 +52,9 @@ class WorkLoop:
         self._give_up = give_up
         self._queue: asyncio.Queue[Delivery] = asyncio.Queue()
         self._running: dict[Delivery, float] = {}
+        # Deliveries whose lease may have run out unnoticed: this process stood still, or was cut off.
+        self._doubtful: set[Delivery] = set()
+        self._renewed_at = 0.0
         self._pulls = PullRequests(
             connection, consumer.stream, consumer.durable, self._on_message, on_lost=lambda _reason: self._top_up()
         )
@@ -72,6 +75,8 @@ class WorkLoop:
             for number in range(self.slots)
         ]
         self._tasks.append(asyncio.create_task(self._renew(), name=f"leases-{self.consumer.durable}"))
+        self._renewed_at = asyncio.get_running_loop().time()
+        self._connection.on_reconnect.append(self._doubt_all)
         self._pulls.start()
         self._top_up()
 
@@ -89,6 +94,19 @@ class WorkLoop:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for delivery in self._running:
             delivery.nak(0.0)
+        if self._doubt_all in self._connection.on_reconnect:
+            self._connection.on_reconnect.remove(self._doubt_all)
+
+    def may_be_lost(self, delivery: Delivery) -> bool:
+        """Whether a delivery's lease may have run out: this process stood still for an ack wait, or was cut off.
+
+        Then somebody else may run the same work by now, and whoever holds the delivery looks before it acts.
+        """
+        stood_still = asyncio.get_running_loop().time() - self._renewed_at > self.consumer.ack_wait_seconds
+        return stood_still or delivery in self._doubtful
+
+    def _doubt_all(self) -> None:
+        self._doubtful.update(self._running)
 
     def extend_until(self, delivery: Delivery, deadline_ms: int) -> None:
         """Names the time (Unix ms) after which the delivery's lease is no longer renewed."""
@@ -122,6 +140,7 @@ class WorkLoop:
             except Exception as error:  # any failure of a handler must cost its message only
                 await self._failed(delivery, error)
             self._running.pop(delivery, None)
+            self._doubtful.discard(delivery)
             if not self._running:
                 self._idle.set()
             self._top_up()
@@ -162,6 +181,10 @@ class WorkLoop:
         while True:
             await asyncio.sleep(period)
             now = time.time()
+            loop_now = asyncio.get_running_loop().time()
+            if loop_now - self._renewed_at > self.consumer.ack_wait_seconds:
+                self._doubt_all()
+            self._renewed_at = loop_now
             for delivery, deadline in list(self._running.items()):
                 if deadline == 0.0 or now < deadline:
                     delivery.in_progress()

@@ -11,6 +11,7 @@ import re
 
 TENANT_ID = re.compile(r"[a-z0-9-]{1,40}\Z")
 TASK_ID = re.compile(r"tsk_[0-9a-z]{26}\Z")
+SCHEDULE_ID = re.compile(r"sch_[0-9a-z]{26}\Z")
 CONVERSATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 API_KEY = re.compile(r"sk-clg-([a-z0-9]{8,16})-([a-z0-9]{48})\Z")
 
@@ -31,10 +32,39 @@ def task_id(now_ms: int, entropy: bytes) -> str:
     return "tsk_" + _base32((now_ms << 80) | int.from_bytes(entropy[:10], "big"), 26)
 
 
-def task_id_from_key(tenant: str, idempotency_key: str) -> str:
-    """Derives the task id of an idempotent request, equal on every replica (scope: tenant and key)."""
-    digest = hashlib.sha256(f"{tenant}\x00{idempotency_key}".encode()).digest()
-    return "tsk_" + _base32(int.from_bytes(digest[:16], "big"), 26)
+def task_id_from_key(tenant: str, idempotency_key: str, claimed_at_ms: int) -> str:
+    """Derives the task id of an idempotent request from tenant, key and the time at which the key was claimed.
+
+    It sorts by that time as every task id does, and a key that is claimed again after its day gives a new task.
+    """
+    return task_id(claimed_at_ms, hashlib.sha256(f"{tenant}\x00{idempotency_key}".encode()).digest())
+
+
+def retry_id(tenant: str, task_id: str) -> str:
+    """Derives the id of the one task that runs a failed task again, equal on every replica and at every try.
+
+    It has the failed task's time, so that the two stand together.
+    """
+    # A client's idempotency key holds no NUL, so the two derivations never meet.
+    return task_id_from_key(tenant, f"\x00retry\x00{task_id}", created_ms(task_id))
+
+
+def created_ms(task_id: str) -> int:
+    """Returns the time (Unix ms) that a task id was made with; the id must be one."""
+    number = 0
+    for digit in task_id.removeprefix("tsk_"):
+        number = number * 32 + _CROCKFORD.index(digit)
+    return number >> 80
+
+
+def schedule_id(now_ms: int, entropy: bytes) -> str:
+    """Makes the id of a cron schedule, as :func:`task_id` makes a task's."""
+    return "sch_" + _base32((now_ms << 80) | int.from_bytes(entropy[:10], "big"), 26)
+
+
+def task_id_of_firing(tenant: str, schedule: str, at_ms: int) -> str:
+    """Derives the id of the task that a schedule's firing submits: equal on every replica, in every try."""
+    return task_id(at_ms, hashlib.sha256(f"{tenant}\x00{schedule}\x00{at_ms}".encode()).digest())
 
 
 def shard_of(tenant: str) -> int:

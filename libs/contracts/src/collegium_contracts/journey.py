@@ -22,7 +22,10 @@ DAY_SECONDS: Final = 86_400
 
 
 class Hop(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the journey. ``stream`` none means core NATS; ``create_once`` means at most one message a subject."""
+    """One row of the journey. ``stream`` none means core NATS; ``create_once`` means at most one message a subject.
+
+    Where there are no senders the broker itself stores the message, from a schedule.
+    """
 
     number: int
     subject: str
@@ -38,13 +41,13 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
 HOPS: Final[tuple[Hop, ...]] = (
     Hop(
         number=1, subject="task.submitted.<priority>.<shard>.<tenant>", filter=s.TASK_SUBMITTED_ALL,
-        messages=("TaskSubmitted",), senders=("gateway",), receivers=("router",), stream=s.INGRESS,
+        messages=("TaskSubmitted",), senders=("gateway", "router"), receivers=("router",), stream=s.INGRESS,
         note="the shard's owner removes what it has dispatched",
     ),
     Hop(
         number=2, subject="work.<pool>.<priority>", filter=s.WORK_ALL,
-        messages=("RunAttempt",), senders=("router",), receivers=("worker-pool",), stream=s.WORK,
-        note="small, so that decisions are late",
+        messages=("RunAttempt",), senders=("router", "gateway"), receivers=("worker-pool",), stream=s.WORK,
+        note="small, so that decisions are late; from the gateway only what an operator requeues",
     ),
     Hop(
         number=3, subject="attempt.<tenant>.<task>.<n>.started.<delivery>", filter=s.ATTEMPT_STARTED_ALL,
@@ -53,9 +56,14 @@ HOPS: Final[tuple[Hop, ...]] = (
     ),
     Hop(
         number=4, subject="attempt.<tenant>.<task>.<n>.ended", filter=s.ATTEMPT_ENDED_ALL,
-        messages=("AttemptAnswered", "AttemptFailed"), senders=("worker-pool",),
-        receivers=("consensus", "billing", "evolution"), stream=s.EVENTS, create_once=True,
+        messages=("AttemptAnswered", "AttemptFailed"), senders=("worker-pool", "router"),
+        receivers=("consensus", "billing", "evolution", "router"), stream=s.EVENTS, create_once=True,
         note="only for plans of several attempts; a plan of one settles straight away",
+    ),
+    Hop(
+        number=4, subject="attempt.<tenant>.<task>.<n>.retried.<try>", filter=s.ATTEMPT_RETRIED_ALL,
+        messages=("AttemptRetried",), senders=("worker-pool",), receivers=("billing", "router"), stream=s.EVENTS,
+        create_once=True, note="a try failed; the attempt goes back to the router by the next hop",
     ),
     Hop(
         number=4, subject="attempt.<tenant>.<task>.<n>.discarded.<delivery>", filter=s.ATTEMPT_DISCARDED_ALL,
@@ -63,9 +71,14 @@ HOPS: Final[tuple[Hop, ...]] = (
         create_once=True, note="a finished call that settled nothing: cost, no charge",
     ),
     Hop(
+        number=5, subject="task.more.<priority>.<shard>.<tenant>", filter=s.TASK_MORE_ALL,
+        messages=("AttemptRequested",), senders=("worker-pool",), receivers=("router",), stream=s.INGRESS,
+        note="another try, in the queue of the tenant's shard",
+    ),
+    Hop(
         number=6, subject="task.settled.<tenant>.<task>", filter=s.TASK_SETTLED_ALL,
         messages=("TaskCompleted", "TaskFailed", "TaskCanceled"), senders=("worker-pool", "consensus", "router"),
-        receivers=("billing", "context", "evolution", "gateway"), stream=s.EVENTS, create_once=True,
+        receivers=("billing", "context", "evolution", "gateway", "router"), stream=s.EVENTS, create_once=True,
         note="the one terminal message of a task",
     ),
     Hop(
@@ -94,9 +107,37 @@ HOPS: Final[tuple[Hop, ...]] = (
         note="whoever holds the task settles it",
     ),
     Hop(
+        number=10, subject="capacity.<pool>.<worker>", filter=s.CAPACITY_ALL,
+        messages=("WorkerCapacity",), senders=("worker-pool",), receivers=("router",), stream=None,
+        note="how much a worker can take; no more is dispatched",
+    ),
+    Hop(
+        number=14, subject="schedule.task.<tenant>.<task>", filter=s.SCHEDULE_TASK_ALL, messages=("TaskSubmitted",),
+        senders=("gateway", "router"), receivers=("router",), stream=s.SCHEDULE,
+        note="waits for its time; canceled, the router removes it",
+    ),
+    Hop(
+        number=14, subject="schedule.cron.<tenant>.<schedule>", filter=s.SCHEDULE_CRON_ALL, messages=("FireSchedule",),
+        senders=("gateway", "router"), receivers=("router",), stream=s.SCHEDULE, note="the next firing, one a schedule",
+    ),
+    Hop(
+        number=14, subject="schedule.due.<shard>", filter=s.SCHEDULE_DUE_ALL,
+        messages=("TaskSubmitted", "FireSchedule"), senders=(), receivers=("router",), stream=s.SCHEDULE,
+        note="moved here by the broker when due; any router releases it to INGRESS, then acknowledges",
+    ),
+    Hop(
         number=15, subject="dead.<service>.<tenant>", filter=s.DEAD_ALL,
         messages=("DeadLetter",), senders=SERVICES, receivers=(), stream=s.DEAD,
         note="original bytes and cause, for the operator",
+    ),
+    Hop(
+        number=15, subject="again.<durable>.<letter>.<subject>", filter=s.AGAIN_ALL,
+        messages=(
+            "AttemptStarted", "AttemptAnswered", "AttemptFailed", "AttemptDiscarded", "TextCheckpointed",
+            "TaskCompleted", "TaskFailed", "TaskCanceled", "TaskAccepted", "TaskDispatched", "CancelRequested",
+        ),
+        senders=("gateway",), receivers=("gateway", "context", "consensus", "evolution", "billing"), stream=s.EVENTS,
+        create_once=True, note="a requeued letter: the original message, to the one consumer that had buried it",
     ),
 )  # fmt: skip
 
@@ -112,11 +153,15 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 ASKS: Final[tuple[Ask, ...]] = (
     Ask(subject=s.SVC_CONTEXT_ALL, asker=("router",), answerer="context"),
     Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
+    Ask(subject=s.SVC_ROUTER_ALL, asker=("gateway",), answerer="router"),
 )
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream as it is declared. ``max_bytes`` is per server; the sum over all streams must fit the disk's limit."""
+    """A stream as it is declared. ``max_bytes`` is per server; the sum over all streams must fit the disk's limit.
+
+    ``schedules``: a message may name the time at which the broker moves it to another subject of the stream.
+    """
 
     name: str
     subjects: tuple[str, ...]
@@ -127,6 +172,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     max_messages_per_subject: int = -1
     discard_new_per_subject: bool = False
     duplicate_window_seconds: int = 120
+    schedules: bool = False
     note: str = ""
 
 
@@ -134,8 +180,8 @@ MB: Final = 1024 * 1024
 
 STREAMS: Final[tuple[Stream, ...]] = (
     Stream(
-        name=s.INGRESS, subjects=(s.TASK_SUBMITTED_ALL,), retention="limits", discard="new", max_bytes=1024 * MB,
-        max_messages_per_subject=10_000, discard_new_per_subject=True,
+        name=s.INGRESS, subjects=(s.TASK_SUBMITTED_ALL, s.TASK_MORE_ALL), retention="limits", discard="new",
+        max_bytes=1024 * MB, max_messages_per_subject=10_000, discard_new_per_subject=True,
         note="10,000 queued tasks a tenant and priority; the next one is refused and answered 429",
     ),
     Stream(
@@ -144,13 +190,23 @@ STREAMS: Final[tuple[Stream, ...]] = (
         note="1,024 dispatched attempts a pool and priority; the router keeps the rest",
     ),
     Stream(
-        name=s.EVENTS, subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL),
+        name=s.EVENTS, subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.AGAIN_ALL),
         retention="limits", discard="old", max_bytes=4096 * MB, max_age_seconds=3 * DAY_SECONDS,
         note="discard old: no full stream may stop settlement; an alarm watches the archiver's lag",
     ),
     Stream(
         name=s.DEAD, subjects=(s.DEAD_ALL,), retention="limits", discard="new", max_bytes=256 * MB,
         note="kept until an operator decides",
+    ),
+    Stream(
+        name=s.ADVISORIES, subjects=(s.MAX_DELIVERIES_ALL,), retention="limits", discard="old", max_bytes=32 * MB,
+        max_age_seconds=7 * DAY_SECONDS,
+        note="the broker's word that a message is delivered no more; swept by the worker pool",
+    ),
+    Stream(
+        name=s.SCHEDULE, subjects=(s.SCHEDULE_TASK_ALL, s.SCHEDULE_CRON_ALL, s.SCHEDULE_DUE_ALL),
+        retention="workqueue", discard="old", max_bytes=1024 * MB, max_age_seconds=35 * DAY_SECONDS, schedules=True,
+        note="schedules exclude discard new: the gateway refuses what would fill it; nothing waits longer than 30 days",
     ),
 )  # fmt: skip
 
@@ -170,6 +226,13 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_MODELS, writers=("router",), readers=("gateway", "worker-pool", "evolution")),
     Bucket(name=s.KV_POLICY, writers=("evolution",), readers=("router", "gateway")),
     Bucket(name=s.KV_OWNERS, writers=("router",), readers=("router",)),
+    Bucket(name=s.KV_PERMITS, writers=("router",), readers=("router",)),
+    Bucket(name=s.KV_BREAKERS, writers=("worker-pool",), readers=("worker-pool", "router", "gateway")),
+    # Some three million keys a day; beyond it a request with a key is refused, and one without goes on.
+    Bucket(
+        name=s.KV_IDEMPOTENCY, writers=("gateway",), readers=("gateway",), ttl_seconds=DAY_SECONDS, max_bytes=1024 * MB
+    ),
+    Bucket(name=s.KV_SCHEDULES, writers=("gateway", "router"), readers=("gateway", "router"), max_bytes=256 * MB),
 )
 
 
@@ -204,16 +267,27 @@ def work_consumer(pool: str) -> Consumer:
 CONSUMERS: Final[tuple[Consumer, ...]] = (
     Consumer(
         durable="billing", stream=s.EVENTS, service="billing",
-        filters=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL),
+        filters=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.again_of("billing")),
     ),
     Consumer(
-        durable="read-model", stream=s.EVENTS, service="gateway", filters=(s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL),
+        durable="read-model", stream=s.EVENTS, service="gateway",
+        filters=(s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.again_of("read-model")),
     ),
-    Consumer(durable="turns", stream=s.EVENTS, service="context", filters=(s.TASK_SETTLED_ALL,)),
-    Consumer(durable="verdicts", stream=s.EVENTS, service="consensus", filters=(s.ATTEMPT_ENDED_ALL,)),
+    Consumer(
+        durable="turns", stream=s.EVENTS, service="context", filters=(s.TASK_SETTLED_ALL, s.again_of("turns")),
+    ),
+    Consumer(
+        durable="verdicts", stream=s.EVENTS, service="consensus",
+        filters=(s.ATTEMPT_ENDED_ALL, s.again_of("verdicts")),
+    ),
+    Consumer(durable="schedules", stream=s.SCHEDULE, service="router", filters=(s.SCHEDULE_DUE_ALL,)),
     Consumer(
         durable="scoreboard", stream=s.EVENTS, service="evolution",
-        filters=(s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_DISCARDED_ALL),
+        filters=(s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_DISCARDED_ALL, s.again_of("scoreboard")),
+    ),
+    Consumer(
+        durable="sweeper", stream=s.ADVISORIES, service="worker-pool", filters=(s.MAX_DELIVERIES_ALL,),
+        ack_wait_seconds=20.0, max_ack_pending=64,
     ),
 )  # fmt: skip
 

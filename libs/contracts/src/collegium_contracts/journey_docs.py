@@ -129,7 +129,7 @@ def page() -> str:
         "## What each service may do\n",
         "Each service is a broker user of its own; its rights are derived from the tables above. Its own inbox,"
         " requests to JetStream's API, acknowledgements and key–value writes are left out here. No service may create,"
-        " change or delete a stream, or delete a consumer that others share.\n",
+        " change or delete a stream, or make, change or delete a consumer that others share, or pull another's.\n",
         _table(
             ("service", "publishes", "hears (core NATS)", "pulls", "reads in order"),
             (
@@ -176,7 +176,8 @@ def _subjects(subjects: Iterable[str]) -> str:
 
 
 def _all_or(senders: Sequence[str]) -> str:
-    return "every service" if len(senders) == len(SERVICES) else ", ".join(senders)
+    """Names the senders; where there are none, the broker itself stores the message."""
+    return "every service" if len(senders) == len(SERVICES) else ", ".join(senders) or "the broker"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -48,7 +48,9 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What every message about a task repeats, so that no service has to look it up.
 
     ``reply`` names the gateway replica that waits for the task (empty when none does); ``deadline_ms`` is absolute;
-    ``model`` is what the client asked for (a roster name or ``auto``).
+    ``model`` is what the client asked for (a roster name or ``auto``). ``callback`` says that somebody wants to be
+    called when the task settles; where, only :class:`TaskAccepted` knows. ``not_before_ms`` is when a scheduled task
+    may begin (0: at once); until it is released its deadline counts from there.
     """
 
     id: str
@@ -61,10 +63,13 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: Priority = "normal"
     plan: Plan = "auto"
     surface: Surface = "chat"
+    tier: str = "free"
     domain: str = ""
     reply: str = ""
     conversation: str = ""
     tags: dict[str, str] = {}
+    callback: bool = False
+    not_before_ms: int = 0
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,6 +99,14 @@ class TaskSubmitted(Message, frozen=True, kw_only=True):
     panel_size: int = 3
 
 
+class FireSchedule(Message, frozen=True, kw_only=True):
+    """A cron schedule's next firing is due at ``at_ms``, or its definition is to be looked at again (hop 14)."""
+
+    tenant: str
+    schedule: str
+    at_ms: int
+
+
 class AttemptRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which attempt of how many, by which model; ``number`` counts from 1. Prices are pinned by the router."""
 
@@ -105,27 +118,6 @@ class AttemptRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     price: Price
     charge: Price
     plan: Plan = "single"
-
-
-class RunAttempt(Message, frozen=True, kw_only=True):
-    """The router asks a worker pool for one attempt (hop 2). ``history`` seals the conversation's earlier turns."""
-
-    task: TaskRef
-    attempt: AttemptRef
-    prompt: Envelope
-    sampling: Sampling
-    prompt_bytes: int
-    history: Envelope | None = None
-
-
-class AttemptStarted(Message, frozen=True, kw_only=True):
-    """A worker is about to call the model (hop 3): without an end, this is possible spend."""
-
-    task: TaskRef
-    attempt: AttemptRef
-    delivery: int
-    worker: str
-    at_ms: int
 
 
 class AttemptUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -142,6 +134,46 @@ class AttemptUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     error_code: str = ""
 
 
+class RunAttempt(Message, frozen=True, kw_only=True):
+    """The router asks a worker pool for one attempt (hop 2). ``history`` seals the conversation's earlier turns.
+
+    An attempt may be tried several times: ``try_number`` counts from 1, ``earlier`` holds the calls that failed before,
+    and at most ``max_calls`` calls are made in all. ``alternatives`` says that another model could answer.
+    """
+
+    task: TaskRef
+    attempt: AttemptRef
+    prompt: Envelope
+    sampling: Sampling
+    prompt_bytes: int
+    history: Envelope | None = None
+    try_number: int = 1
+    max_calls: int = 1
+    alternatives: bool = False
+    earlier: list[AttemptUsage] = []
+
+
+class AttemptRequested(Message, frozen=True, kw_only=True):
+    """A worker hands an attempt back to the router for another try (hop 5): what was to be run, and why it failed.
+
+    The router may choose another model, and asks the same one again not before ``not_before_ms``.
+    """
+
+    run: RunAttempt
+    error: TaskError
+    not_before_ms: int
+
+
+class AttemptStarted(Message, frozen=True, kw_only=True):
+    """A worker is about to call the model (hop 3): without an end, this is possible spend."""
+
+    task: TaskRef
+    attempt: AttemptRef
+    delivery: int
+    worker: str
+    at_ms: int
+
+
 class AttemptAnswered(Message, frozen=True, kw_only=True):
     """One member of a larger plan answered (hop 4). ``answer`` seals JSON: an ``Answer`` of content.py."""
 
@@ -151,16 +183,30 @@ class AttemptAnswered(Message, frozen=True, kw_only=True):
     call: AttemptUsage
     at_ms: int
     turn: Envelope | None = None
+    earlier: list[AttemptUsage] = []
 
 
 class AttemptFailed(Message, frozen=True, kw_only=True):
-    """One member of a larger plan ended without an answer (hop 4)."""
+    """One member of a larger plan ended without an answer (hop 4); ``earlier`` holds the calls of its earlier tries."""
 
     task: TaskRef
     attempt: AttemptRef
     error: TaskError
     call: AttemptUsage
     at_ms: int
+    earlier: list[AttemptUsage] = []
+
+
+class AttemptRetried(Message, frozen=True, kw_only=True):
+    """A try failed and the attempt goes back to the router (hop 4); ``call`` is none where nothing was called."""
+
+    task: TaskRef
+    attempt: AttemptRef
+    try_number: int
+    error: TaskError
+    not_before_ms: int
+    at_ms: int
+    call: AttemptUsage | None = None
 
 
 class AttemptDiscarded(Message, frozen=True, kw_only=True):
@@ -233,19 +279,30 @@ class TokenChunk(Message, frozen=True, kw_only=True):
 
 
 class TaskAccepted(Message, frozen=True, kw_only=True):
-    """The gateway promised a task to a client that does not wait (hop 9)."""
+    """The gateway promised a task to a client that does not wait (hop 9).
+
+    ``callback`` seals the URL to be called when the task settles; ``callback_receiver`` is the same for callbacks of
+    one tenant to one server, and tells nothing else.
+    """
 
     task: TaskRef
     at_ms: int
+    callback: Envelope | None = None
+    callback_receiver: str = ""
 
 
 class TaskDispatched(Message, frozen=True, kw_only=True):
-    """The router handed a task's attempts to a worker pool (hop 9)."""
+    """The router handed a task's attempts to a worker pool (hop 9).
+
+    ``submitted`` is what the task was made from, present for plans of several attempts: whoever finds that all of them
+    failed holds no input of its own to keep for another try.
+    """
 
     task: TaskRef
     plan: Plan
     models: list[str]
     at_ms: int
+    submitted: TaskSubmitted | None = None
 
 
 class CancelRequested(Message, frozen=True, kw_only=True):
@@ -257,8 +314,41 @@ class CancelRequested(Message, frozen=True, kw_only=True):
     reason: Literal["canceled", "client_disconnected"] = "canceled"
 
 
+class WorkerCapacity(Message, frozen=True, kw_only=True):
+    """A worker says how many attempts of a pool it can run at a time and how full it is (core NATS, every second or
+    two); ``memory_ratio`` is the share of its memory that is in use, 0 where it cannot tell."""
+
+    pool: str
+    worker: str
+    slots: int
+    running: int
+    memory_ratio: float = 0.0
+
+
+class LetterAbout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What could be told of a dead letter's original.
+
+    ``consumer`` is the durable that delivered it (empty where it was read in order); ``kind`` is its type; ``code`` is
+    the error's of a task that failed. Each is empty where it could not be told.
+    """
+
+    consumer: str = ""
+    kind: str = ""
+    task_id: str = ""
+    attempt: int = 0
+    traceparent: str = ""
+    code: str = ""
+
+
+NOTHING_KNOWN = LetterAbout()
+
+
 class DeadLetter(Message, frozen=True, kw_only=True):
-    """A message that a service could not handle (hop 15): the original bytes, where they came from, and why."""
+    """A message that a service could not handle (hop 15): the original bytes, where they came from, and why.
+
+    A task that ended as failed leaves a letter of the cause ``task_failed``, whose original is what it can be run again
+    from. ``about`` is absent in letters of earlier versions.
+    """
 
     service: str
     subject: str
@@ -270,16 +360,25 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     sequence: int = 0
     delivery: int = 0
     headers: dict[str, str] = {}
+    about: LetterAbout | None = None
+
+    @property
+    def known(self) -> LetterAbout:
+        """What could be told of the original."""
+        return self.about or NOTHING_KNOWN
 
 
 SettledMessage = TaskCompleted | TaskFailed | TaskCanceled
 AttemptEnded = AttemptAnswered | AttemptFailed
 JourneyMessage = (
     TaskSubmitted
+    | FireSchedule
     | RunAttempt
+    | AttemptRequested
     | AttemptStarted
     | AttemptAnswered
     | AttemptFailed
+    | AttemptRetried
     | AttemptDiscarded
     | TextCheckpointed
     | TaskCompleted
@@ -289,5 +388,6 @@ JourneyMessage = (
     | TaskAccepted
     | TaskDispatched
     | CancelRequested
+    | WorkerCapacity
     | DeadLetter
 )

@@ -2,7 +2,8 @@
 
 The right to make a consumer is given only for the streams that a service reads in order (ephemeral readers and
 key–value watches); no service may create, change or delete a stream, or delete a consumer that is not its own.
-One rule: a right that no row of the journey needs does not exist.
+A deny list takes back what the wildcard of an ordered reader's own consumers would reach: the durables that stand on
+the same stream. One rule: a right that no row of the journey needs does not exist.
 """
 
 from __future__ import annotations
@@ -20,20 +21,34 @@ ORDERED_READERS: dict[Service, tuple[str, ...]] = {
 }
 # Streams from which a service reads single messages by subject or sequence.
 DIRECT_READERS: dict[Service, tuple[str, ...]] = {
-    "gateway": (s.EVENTS,),
-    "router": (s.EVENTS,),
-    "worker-pool": (s.EVENTS,),
+    "gateway": (s.EVENTS, s.DEAD),
+    "router": (s.EVENTS, s.WORK, s.SCHEDULE),
+    "worker-pool": (s.EVENTS, s.WORK),
     "consensus": (s.EVENTS,),
     "context": (s.EVENTS,),
 }
+# Streams from which the router removes: what it dispatched, what was canceled, what is left of deleted schedules.
+ROUTER_PURGES = (s.INGRESS, s.SCHEDULE, f"KV_{s.KV_SCHEDULES}")
+# Who asks how full SCHEDULE is, and what time the broker has.
+_SCHEDULERS: tuple[Service, ...] = ("gateway", "router")
 _WORK_TTL_READERS: tuple[Service, ...] = ("worker-pool",)
+# Streams whose state a service reads, beside those it reads in order.
+STATE_READERS: dict[Service, tuple[str, ...]] = {
+    "gateway": (s.DEAD,),
+    "router": (s.DEAD,),
+    "consensus": (s.DEAD,),
+    "worker-pool": (s.WORK, s.DEAD),
+}
+# Streams from which a service removes single messages: requeued or discarded letters, work that is delivered no more.
+REMOVERS: dict[Service, str] = {"gateway": s.DEAD, "worker-pool": s.WORK}
 
 
 class Permissions(msgspec.Struct, frozen=True):
-    """Allow lists of one broker user."""
+    """Allow lists of one broker user, and what it may not publish although an allowed wildcard covers it."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    deny_publish: tuple[str, ...] = ()
 
 
 def inbox_prefix(service: str) -> str:
@@ -60,13 +75,20 @@ def permissions(service: Service) -> Permissions:
         publish.update((f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"))
     for stream in ORDERED_READERS.get(service, ()):
         publish.update(_ordered_reader(stream))
+    for stream in STATE_READERS.get(service, ()):
+        publish.add(f"$JS.API.STREAM.INFO.{stream}")
+    if service in REMOVERS:
+        publish.add(f"$JS.API.STREAM.MSG.DELETE.{REMOVERS[service]}")
     for consumer in CONSUMERS:
         if consumer.service == service:
             publish.update(_durable(consumer.stream, consumer.durable))
     if service in _WORK_TTL_READERS:
         publish.update(_durable(s.WORK, "*"))
     if service == "router":
-        publish.update((f"$JS.API.STREAM.PURGE.{s.INGRESS}", f"$JS.API.STREAM.INFO.{s.INGRESS}"))
+        publish.update((f"$JS.API.STREAM.MSG.DELETE.{s.INGRESS}", f"$JS.API.STREAM.INFO.{s.INGRESS}"))
+        publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in ROUTER_PURGES)
+    if service in _SCHEDULERS:
+        publish.add(f"$JS.API.STREAM.INFO.{s.SCHEDULE}")
     for bucket in BUCKETS:
         stream = f"KV_{bucket.name}"
         if service in bucket.writers:
@@ -75,7 +97,20 @@ def permissions(service: Service) -> Permissions:
             publish.update((f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"))
             publish.update(_ordered_reader(stream))
     publish.update(_claims())
-    return Permissions(tuple(sorted(publish)), tuple(sorted(subscribe)))
+    return Permissions(tuple(sorted(publish)), tuple(sorted(subscribe)), _denied(service))
+
+
+def _denied(service: Service) -> tuple[str, ...]:
+    """Of the durables on streams that a service reads in order: making any anew, and pulling those of others."""
+    denied: set[str] = set()
+    for consumer in CONSUMERS:
+        if consumer.stream not in ORDERED_READERS.get(service, ()):
+            continue
+        made = f"$JS.API.CONSUMER.CREATE.{consumer.stream}.{consumer.durable}"
+        denied.update((made, f"{made}.>"))
+        if consumer.service != service:
+            denied.add(f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.durable}")
+    return tuple(sorted(denied))
 
 
 def _durable(stream: str, durable: str) -> tuple[str, ...]:
@@ -110,5 +145,4 @@ def _claims() -> tuple[str, ...]:
         f"$JS.API.CONSUMER.DELETE.{stream}.>",
         *_ordered_reader(stream),
         f"$O.{s.CLAIMS_BUCKET}.>",
-        f"$JS.API.STREAM.PURGE.{stream}",
     )

@@ -71,6 +71,32 @@ class UsageReply(Message, frozen=True, kw_only=True):
     totals: UsageFigures
 
 
+class PossibleSpendRequest(Message, frozen=True, kw_only=True):
+    """Asks billing for calls started in [from, to) of whose end nothing is booked; ``tenant`` none means all."""
+
+    tenant: str | None
+    from_ms: int
+    to_ms: int
+
+
+class PossibleSpendRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One call that was started and may have cost something: which, of which model, and when it started."""
+
+    task_id: str
+    attempt: int
+    delivery: int
+    tenant: str
+    model: str
+    started_at_ms: int
+
+
+class PossibleSpendReply(Message, frozen=True, kw_only=True):
+    """The calls, oldest first; ``is_cut`` where there are more: ask for a shorter time."""
+
+    rows: list[PossibleSpendRow]
+    is_cut: bool = False
+
+
 class TenantCreate(Message, frozen=True, kw_only=True):
     """Asks billing to create a tenant; refused with ``already_exists`` where it stands."""
 
@@ -137,5 +163,33 @@ class KeysReply(Message, frozen=True, kw_only=True):
     secret_key: str | None = None
 
 
-ServiceRequest = TurnsRequest | UsageRequest | TenantCreate | TenantList | KeyCreate | KeyRevoke | KeyList
-ServiceReply = Refused | TurnsReply | UsageReply | TenantsReply | KeysReply
+class QueueRequest(Message, frozen=True, kw_only=True):
+    """Asks a shard's owner where a task stands in the queue; without a task, how long a tenant's queue is."""
+
+    tenant: str
+    task: str = ""
+
+
+class QueueReply(Message, frozen=True, kw_only=True):
+    """Where a task stands: ``position`` from 1, 0 where it is not queued; ``wait_seconds`` is an estimate, none where
+    nothing was dispatched of late. ``waits_until_ms`` above 0: it is held until then. ``at_ms`` is the index's time."""
+
+    position: int
+    queued: int
+    at_ms: int
+    wait_seconds: float | None = None
+    waits_until_ms: int = 0
+
+
+ServiceRequest = (
+    TurnsRequest
+    | UsageRequest
+    | PossibleSpendRequest
+    | TenantCreate
+    | TenantList
+    | KeyCreate
+    | KeyRevoke
+    | KeyList
+    | QueueRequest
+)
+ServiceReply = Refused | TurnsReply | UsageReply | PossibleSpendReply | TenantsReply | KeysReply | QueueReply

@@ -1,14 +1,19 @@
 """Versioned state that services share through key–value buckets.
 
 Billing writes ``tenants`` (one value per tenant), the router writes ``models`` (one value: the whole roster, swapped
-atomically), evolution writes ``policy`` (the scoreboard). Readers watch. One rule: no secret stands here, only hashes.
+atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
+cron schedule). Readers watch. Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on
+it by compare-and-set. One rule: no secret stands here in the open, only hashes and sealed envelopes.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
-from collegium_contracts.messages import Message, Rank
+from collegium_contracts.envelope import Envelope
+from collegium_contracts.messages import Message, Rank, TaskSubmitted
 from collegium_contracts.money import Price
 
 
@@ -46,6 +51,7 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     fallbacks: list[str] = []
     labels: dict[str, str] = {}
     enabled: bool = True
+    concurrency: int | None = None
 
 
 class Roster(Message, frozen=True, kw_only=True):
@@ -77,4 +83,79 @@ class Scoreboard(Message, frozen=True, kw_only=True):
     scores: list[ModelScore]
 
 
-StateValue = TenantRecord | Roster | Scoreboard
+class IdempotencyClaim(Message, frozen=True, kw_only=True):
+    """What stands for one Idempotency-Key; the value under ``<tenant>.<hash>`` in the bucket ``idempotency``.
+
+    ``fingerprint`` is the SHA-256 of the request; ``holder`` is new for every request that takes the claim; a task's
+    claim holds its id and trace, any other's holds the sealed ``reply`` once it is ``answered``. A ``released`` claim
+    may be taken by anybody. Times are the holders' own.
+    """
+
+    fingerprint: bytes
+    state: Literal["claimed", "stored", "answered", "released"]
+    holder: str
+    created_at_ms: int
+    changed_at_ms: int
+    task_id: str = ""
+    trace_id: str = ""
+    reply: Envelope | None = None
+
+
+class Breaker(Message, frozen=True, kw_only=True):
+    """The circuit breaker of one model's endpoint; the value under the model's key in the bucket ``breakers``.
+
+    ``failures_ms`` are the times of late failures (Unix ms). ``open_until_ms`` above 0: the breaker opened, and lets
+    nothing through before that time; afterwards one probe, which ``probe_until_ms`` marks as taken.
+    """
+
+    model: str
+    failures_ms: list[int] = []
+    open_until_ms: int = 0
+    probe_until_ms: int = 0
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One router's slice of a resource: permits it may use until ``expires_ms``, and how many it could use."""
+
+    permits: int
+    wanted: int
+    expires_ms: int
+
+
+class Shares(Message, frozen=True, kw_only=True):
+    """The slices of one resource (a model's concurrency, a pool's slots) by router; a value in ``permits``."""
+
+    resource: str
+    capacity: int
+    shares: dict[str, Share] = {}
+
+
+Missed = Literal["skip", "once", "all"]
+
+
+class CronSchedule(Message, frozen=True, kw_only=True):
+    """A cron schedule; the value under ``<tenant>.<id>`` in the bucket ``schedules``, changed by compare-and-set only.
+
+    ``task`` is what each firing submits: its ids and times stand at zero, and its ``deadline_ms`` is a length.
+    ``next_at_ms`` is the first firing that was not submitted yet; ``missed`` says what becomes of firings that nobody
+    was there for. ``callback`` and ``callback_receiver`` are those of each firing's TaskAccepted.
+    """
+
+    id: str
+    tenant: str
+    cron: str
+    timezone: str
+    task: TaskSubmitted
+    created_at_ms: int
+    next_at_ms: int
+    missed: Missed = "skip"
+    name: str = ""
+    paused: bool = False
+    last_at_ms: int = 0
+    last_task: str = ""
+    fired: int = 0
+    callback: Envelope | None = None
+    callback_receiver: str = ""
+
+
+StateValue = TenantRecord | Roster | Scoreboard | Breaker | Shares | IdempotencyClaim | CronSchedule

@@ -6,6 +6,7 @@ ids.py; model names never become tokens.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final, NamedTuple
 
 # Streams
@@ -13,12 +14,18 @@ INGRESS: Final = "INGRESS"
 WORK: Final = "WORK"
 EVENTS: Final = "EVENTS"
 DEAD: Final = "DEAD"
+ADVISORIES: Final = "ADVISORIES"
+SCHEDULE: Final = "SCHEDULE"
 
 # Key–value buckets and the object store for claim checks
 KV_TENANTS: Final = "tenants"
 KV_MODELS: Final = "models"
 KV_POLICY: Final = "policy"
 KV_OWNERS: Final = "owners"
+KV_PERMITS: Final = "permits"
+KV_BREAKERS: Final = "breakers"
+KV_IDEMPOTENCY: Final = "idempotency"
+KV_SCHEDULES: Final = "schedules"
 ROSTER_KEY: Final = "roster"
 SCOREBOARD_KEY: Final = "scoreboard"
 CLAIMS_BUCKET: Final = "claims"
@@ -27,35 +34,49 @@ CLAIMS_BUCKET: Final = "claims"
 TRACEPARENT: Final = "traceparent"
 MESSAGE_ID: Final = "Nats-Msg-Id"
 EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+SCHEDULE_PATTERN: Final = "Nats-Schedule"
+SCHEDULE_TARGET: Final = "Nats-Schedule-Target"
+KV_OPERATION: Final = "KV-Operation"
 H_TENANT: Final = "Collegium-Tenant"
 H_TASK: Final = "Collegium-Task"
 H_ATTEMPT: Final = "Collegium-Attempt"
-H_DEADLINE_MS: Final = "Collegium-Deadline-Ms"
+H_TRY: Final = "Collegium-Try"
+H_MODEL: Final = "Collegium-Model"
+H_POOL: Final = "Collegium-Pool"
 H_CLAIM: Final = "Collegium-Claim"
 
 # Filters
 TASK_SUBMITTED_ALL: Final = "task.submitted.>"
+TASK_MORE_ALL: Final = "task.more.>"
 TASK_SETTLED_ALL: Final = "task.settled.>"
 TASK_CHANGED_ALL: Final = "task.changed.>"
 WORK_ALL: Final = "work.>"
 ATTEMPT_ALL: Final = "attempt.>"
 ATTEMPT_STARTED_ALL: Final = "attempt.*.*.*.started.*"
 ATTEMPT_ENDED_ALL: Final = "attempt.*.*.*.ended"
+ATTEMPT_RETRIED_ALL: Final = "attempt.*.*.*.retried.*"
 ATTEMPT_DISCARDED_ALL: Final = "attempt.*.*.*.discarded.*"
 ATTEMPT_CHECKPOINT_ALL: Final = "attempt.*.*.*.checkpoint"
 CANCEL_ALL: Final = "ctl.cancel.>"
 DEAD_ALL: Final = "dead.>"
+AGAIN_ALL: Final = "again.>"
+SCHEDULE_TASK_ALL: Final = "schedule.task.>"
+SCHEDULE_CRON_ALL: Final = "schedule.cron.>"
+SCHEDULE_DUE_ALL: Final = "schedule.due.>"
 TOKENS_ALL: Final = "token.>"
 DONE_ALL: Final = "done.>"
+CAPACITY_ALL: Final = "capacity.>"
 
 # Request–reply
 SVC_CONTEXT_TURNS: Final = "svc.context.turns"
 SVC_BILLING_USAGE: Final = "svc.billing.usage"
+SVC_BILLING_POSSIBLE_SPEND: Final = "svc.billing.possible-spend"
 SVC_BILLING_TENANT_CREATE: Final = "svc.billing.tenant.create"
 SVC_BILLING_TENANT_LIST: Final = "svc.billing.tenant.list"
 SVC_BILLING_KEY_CREATE: Final = "svc.billing.key.create"
 SVC_BILLING_KEY_REVOKE: Final = "svc.billing.key.revoke"
 SVC_BILLING_KEY_LIST: Final = "svc.billing.key.list"
+SVC_ROUTER_ALL: Final = "svc.router.>"
 SVC_CONTEXT_ALL: Final = "svc.context.>"
 SVC_BILLING_ALL: Final = "svc.billing.>"
 
@@ -65,9 +86,14 @@ def task_submitted(priority: str, shard: int, tenant: str) -> str:
     return f"task.submitted.{priority}.{shard}.{tenant}"
 
 
-def task_submitted_shard(shard: int) -> str:
-    """Filter of one INGRESS shard."""
-    return f"task.submitted.*.{shard}.>"
+def task_more(priority: str, shard: int, tenant: str) -> str:
+    """Subject of AttemptRequested."""
+    return f"task.more.{priority}.{shard}.{tenant}"
+
+
+def ingress_shard(shard: int) -> str:
+    """Filter of one INGRESS shard: tasks, and attempts that are to be made again."""
+    return f"task.*.*.{shard}.>"
 
 
 def work(pool: str, priority: str) -> str:
@@ -88,6 +114,16 @@ def attempt_started(tenant: str, task: str, number: int, delivery: int) -> str:
 def attempt_ended(tenant: str, task: str, number: int) -> str:
     """Subject of AttemptAnswered and AttemptFailed: one per attempt, whoever comes first."""
     return f"attempt.{tenant}.{task}.{number}.ended"
+
+
+def attempt_retried(tenant: str, task: str, number: int, try_number: int) -> str:
+    """Subject of AttemptRetried: one per try, whoever comes first."""
+    return f"attempt.{tenant}.{task}.{number}.retried.{try_number}"
+
+
+def attempt_starts(tenant: str, task: str, number: int) -> str:
+    """Filter of one attempt's AttemptStarted messages."""
+    return f"attempt.{tenant}.{task}.{number}.started.*"
 
 
 def attempt_discarded(tenant: str, task: str, number: int, delivery: int) -> str:
@@ -120,6 +156,36 @@ def task_changed(tenant: str, task: str) -> str:
     return f"task.changed.{tenant}.{task}"
 
 
+def task_told(tenant: str, task: str) -> str:
+    """Filter of what was told of one task's state: accepted, dispatched, settled."""
+    return f"task.*.{tenant}.{task}"
+
+
+def schedule_task(tenant: str, task: str) -> str:
+    """Subject on which a TaskSubmitted waits for its time: one per task."""
+    return f"schedule.task.{tenant}.{task}"
+
+
+def schedule_tasks_of(tenant: str) -> str:
+    """Filter of one tenant's waiting tasks."""
+    return f"schedule.task.{tenant}.>"
+
+
+def schedule_cron(tenant: str, schedule: str) -> str:
+    """Subject on which the next FireSchedule of a cron schedule waits: one per schedule."""
+    return f"schedule.cron.{tenant}.{schedule}"
+
+
+def schedule_due(shard: int) -> str:
+    """Subject to which the broker moves what has fallen due."""
+    return f"schedule.due.{shard}"
+
+
+def schedule_key(tenant: str, schedule: str) -> str:
+    """Key of a cron schedule's definition in its bucket."""
+    return f"{tenant}.{schedule}"
+
+
 def cancel(tenant: str, task: str) -> str:
     """Subject of CancelRequested."""
     return f"ctl.cancel.{tenant}.{task}"
@@ -140,18 +206,54 @@ def token(tenant: str, task: str) -> str:
     return f"token.{tenant}.{task}"
 
 
+def capacity(pool: str, worker: str) -> str:
+    """Core subject on which a worker says how much it can take."""
+    return f"capacity.{pool}.{worker}"
+
+
+def queue_of_shard(shard: int) -> str:
+    """Subject on which a shard's owner tells of its queue."""
+    return f"svc.router.queue.{shard}"
+
+
 def dead(service: str, tenant: str) -> str:
     """Subject of DeadLetter; ``tenant`` is ``-`` where it could not be told."""
     return f"dead.{service}.{tenant or '-'}"
 
 
+def dead_of(service: str = "", tenant: str | None = None) -> str:
+    """Filter of dead letters: of one service, of one tenant (empty: those whose tenant could not be told), or all."""
+    return f"dead.{service or '*'}.{'*' if tenant is None else tenant or '-'}"
+
+
+def again(durable: str, letter: int, subject: str) -> str:
+    """Subject on which one consumer of EVENTS gets a message again; ``letter`` is the sequence of its dead letter."""
+    return f"again.{durable}.{letter}.{subject}"
+
+
+def again_of(durable: str) -> str:
+    """Filter of what one consumer of EVENTS gets again."""
+    return f"again.{durable}.>"
+
+
+def original(subject: str) -> str:
+    """Returns the subject that a message first had: what a consumer gets again reads as it did the first time."""
+    if not subject.startswith("again."):
+        return subject
+    return subject.split(".", 3)[-1]
+
+
 class EventSubject(NamedTuple):
-    """What a subject of EVENTS says about its message: its kind, tenant, task, and attempt (0 where none)."""
+    """What a subject of EVENTS says about its message: its kind, tenant, task, and attempt (0 where none).
+
+    ``last`` is the number at its end (the delivery or the try), 0 where there is none.
+    """
 
     kind: str
     tenant: str
     task: str
     attempt: int
+    last: int = 0
 
 
 def parse_event(subject: str) -> EventSubject | None:
@@ -159,11 +261,23 @@ def parse_event(subject: str) -> EventSubject | None:
     match subject.split("."):
         case ["task" | "ctl", kind, tenant, task]:
             return EventSubject(kind, tenant, task, 0)
-        case ["attempt", tenant, task, number, kind, *_] if number.isascii() and number.isdigit():
-            return EventSubject(kind, tenant, task, int(number))
+        case ["attempt", tenant, task, number, kind, *rest] if number.isascii() and number.isdigit():
+            last = int(rest[0]) if rest and rest[0].isascii() and rest[0].isdigit() else 0
+            return EventSubject(kind, tenant, task, int(number), last)
         case _:
             return None
 
 
+# What the broker itself says: a message was delivered as often as its consumer may, and nobody answered for it.
+MAX_DELIVERIES_ALL: Final = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"
+
+# Headers that the broker sets or obeys; they are no part of a message that is published again.
+BROKER_HEADERS: Final = ("Nats-", "Status", "Description")
+
 # What passes beside the journey: JetStream's own requests and acknowledgements, replies, key–value writes.
 INTERNAL_PREFIXES: Final = ("$", "_INBOX.")
+
+
+def state_key(name: str) -> str:
+    """Returns the key of a named thing in a bucket: names of models may hold what no key may."""
+    return hashlib.blake2s(name.encode(), digest_size=16).hexdigest()

@@ -12,7 +12,7 @@ import importlib
 import os
 import signal
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -27,13 +27,15 @@ from collegium_contracts.journey import Service
 from collegium_contracts.permissions import inbox_prefix
 from collegium_settings import Settings
 from collegium_settings.settings import TlsSettings
+from collegium_telemetry import names
 from collegium_telemetry.logs import bind_service, configure_logging
 from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing, setup
 
-from collegium_runtime import profiling
+from collegium_runtime import failpoints, profiling
 from collegium_runtime.admin import AdminServer
-from collegium_runtime.platform import App, Build, Platform
+from collegium_runtime.platform import App, Build, Door, Platform, clock_from
+from collegium_runtime.reloading import Reloading
 from collegium_runtime.runtime_file import Runtime
 
 log = structlog.get_logger(__name__)
@@ -49,6 +51,23 @@ class Hosted(msgspec.Struct, frozen=True, kw_only=True):
     platform: Platform
     app: App
     admin: AdminServer
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs in this process and where: admin ports by service, addresses by door (``http``, ``grpc``)."""
+
+    pid: int
+    admin_ports: dict[str, int]
+    addresses: dict[str, str]
+
+
+def _started(hosted: Sequence[Hosted]) -> Started:
+    addresses: dict[str, str] = {}
+    for one in hosted:
+        if isinstance(one.app, Door):
+            addresses.update(one.app.addresses())
+    ports = {one.platform.service: one.admin.port for one in hosted}
+    return Started(pid=os.getpid(), admin_ports=ports, addresses=addresses)
 
 
 async def start_service(service: Service, settings: Settings, runtime: Runtime, *, admin_port: int = 0) -> Hosted:
@@ -78,6 +97,10 @@ def make_platform(
 ) -> Platform:
     """Puts together what a service is given."""
     publisher = Publisher(connection)
+    letters = DeadLetters(publisher, service)
+    metrics.watch_gauge(names.METRIC_LETTERS_BURIED, lambda: letters.buried, "Messages dead-lettered since the start")
+    metrics.watch_gauge(names.METRIC_LETTERS_KEPT, lambda: letters.kept, "Inputs of failed tasks kept since the start")
+    metrics.watch_gauge(names.METRIC_LETTERS_LOST, lambda: letters.lost, "Inputs of failed tasks that found no room")
     return Platform(
         service=service,
         instance=os.environ.get(INSTANCE_VARIABLE) or connection.instance,
@@ -89,10 +112,11 @@ def make_platform(
         publisher=publisher,
         direct=DirectReader(connection),
         claims=ClaimStore(connection),
-        dead_letters=DeadLetters(publisher, service),
+        dead_letters=letters,
         tracing=tracing,
         metrics=metrics,
         keyring=IdentityKeyring(),
+        now_ms=clock_from(os.environ),
     )
 
 
@@ -147,27 +171,41 @@ async def run(
     *,
     admin_ports: dict[str, int] | None = None,
     report: Path | None = None,
+    configuration: tuple[Path, Callable[[], Settings]] | None = None,
+    on_started: Callable[[Started], None] | None = None,
 ) -> None:
-    """Runs services until SIGTERM or SIGINT; writes ``report`` (pid and admin ports, JSON) when all are started."""
+    """Runs services until SIGTERM or SIGINT; once all are started, writes ``report`` and calls ``on_started``.
+
+    ``configuration`` is the file to follow and how it is read.
+    """
     configure_logging(services[0] if len(services) == 1 else "collegium")
+    failpoints.arm_from(os.environ)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     profiling.install("+".join(services))
     hosted: list[Hosted] = []
+    reloading: Reloading | None = None
     try:
         for service in services:
             port = (admin_ports or {}).get(service, 0)
             hosted.append(await start_service(service, settings, runtime, admin_port=port))
-        ports = {one.platform.service: one.admin.port for one in hosted}
-        log.info("services ready", services=list(services), admin_ports=ports)
+        started = _started(hosted)
+        log.info("services ready", services=list(services), admin_ports=started.admin_ports)
         if report is not None:
             draft = report.with_suffix(".new")
-            draft.write_bytes(msgspec.json.encode({"pid": os.getpid(), "admin_ports": ports}))
+            draft.write_bytes(msgspec.json.encode(started))
             draft.replace(report)
+        if on_started is not None:
+            on_started(started)
+        if configuration is not None:
+            reloading = Reloading(*configuration, [one.platform for one in hosted])
+            reloading.start()
         await stopping.wait()
     finally:
+        if reloading is not None:
+            await reloading.stop()
         # In reverse, so that doors close before what they lean on.
         for one in reversed(hosted):
             await stop_service(one)

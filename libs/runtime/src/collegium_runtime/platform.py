@@ -6,9 +6,9 @@ One rule: everything from outside (settings, broker, database address, time, tel
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 from collegium_bus.claims import ClaimStore
@@ -24,17 +24,32 @@ from collegium_telemetry.tracing import Tracing
 
 from collegium_runtime.runtime_file import EmbeddedModel
 
+CLOCK_OFFSET_VARIABLE: Final = "COLLEGIUM_CLOCK_OFFSET_SECONDS"
+
 
 def unix_ms() -> int:
     """Returns the time as Unix milliseconds."""
     return time.time_ns() // 1_000_000
 
 
-class Platform(msgspec.Struct, frozen=True, kw_only=True):
+def clock_from(environ: Mapping[str, str]) -> Callable[[], int]:
+    """Returns the process's clock; tests put it off by ``COLLEGIUM_CLOCK_OFFSET_SECONDS`` (a whole number).
+
+    A ValueError names an offset that is no number.
+    """
+    text = environ.get(CLOCK_OFFSET_VARIABLE)
+    if not text:
+        return unix_ms
+    offset_ms = int(text) * 1000
+    return lambda: unix_ms() + offset_ms
+
+
+class Platform(msgspec.Struct, kw_only=True):
     """Everything a service needs from outside.
 
     ``instance`` names this replica, and stays the same over restarts where a supervisor says so. ``now_ms`` is the
-    service's clock (Unix milliseconds).
+    service's clock (Unix milliseconds). ``settings`` is replaced as a whole when the configuration changes; a service
+    that keeps something made of it adds a callback to ``on_settings``, which gets settings that were validated.
     """
 
     service: Service
@@ -52,6 +67,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     keyring: Keyring
     now_ms: Callable[[], int] = unix_ms
+    on_settings: list[Callable[[Settings], Awaitable[None]]] = []
 
 
 class App(Protocol):
@@ -67,6 +83,15 @@ class App(Protocol):
 
     def readiness(self) -> dict[str, bool]:
         """Names what must be true for the service to do its work."""
+        ...
+
+
+@runtime_checkable
+class Door(Protocol):
+    """A service that clients reach; it may have taken free ports, so it says where it listens."""
+
+    def addresses(self) -> dict[str, str]:
+        """Names each door's address, as clients write it."""
         ...
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from collegium_bus.events import EventOf
+from collegium_contracts import subjects as s
 from collegium_contracts.journey import HOPS, Service
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop, Tracing
@@ -16,11 +17,11 @@ from collegium_telemetry.tracing import Hop, Tracing
 M = TypeVar("M")
 
 _SAMPLED = "01"
-# By receiving service and message: the subject template of the hop.
+# By receiving service and message: the subject template of the hop. What a consumer gets again it reads as at first.
 _DESTINATIONS: dict[tuple[str, str], str] = {
     (receiver, message): hop.subject
     for hop in HOPS
-    if hop.stream is not None
+    if hop.stream is not None and hop.filter != s.AGAIN_ALL
     for receiver in hop.receivers
     for message in hop.messages
 }

@@ -21,6 +21,8 @@ MAX_PAYLOAD_BYTES = 1024 * 1024  # the broker's default; content over 256 KB goe
 class NatsUser:
     """One user by its public NKey (``U…``), with the subjects it may publish and subscribe to.
 
+    ``deny_publish`` takes back what an allowed wildcard covers.
+
     ``allow_responses`` lets it answer a request whose reply subject it could not otherwise publish to.
     """
 
@@ -28,6 +30,7 @@ class NatsUser:
     publish: tuple[str, ...] = ()
     subscribe: tuple[str, ...] = ()
     allow_responses: bool = False
+    deny_publish: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +86,17 @@ def _jetstream(config: NatsConfig) -> list[str]:
 
 
 def _user(user: NatsUser) -> str:
-    rights = [f"publish: {_list(user.publish)}", f"subscribe: {_list(user.subscribe)}"]
+    rights = [f"publish: {_list(user.publish, user.deny_publish)}", f"subscribe: {_list(user.subscribe)}"]
     if user.allow_responses:
         rights.append("allow_responses: true")
     return f"{{ nkey: {user.nkey}, permissions: {{ {', '.join(rights)} }} }}"
 
 
-def _list(subjects: tuple[str, ...]) -> str:
+def _list(subjects: tuple[str, ...], denied: tuple[str, ...] = ()) -> str:
     if not subjects:
         return '{ deny: [">"] }'
-    return f"{{ allow: [{', '.join(_quoted(subject) for subject in subjects)}] }}"
+    deny = f", deny: [{', '.join(map(_quoted, denied))}]" if denied else ""
+    return f"{{ allow: [{', '.join(map(_quoted, subjects))}]{deny} }}"
 
 
 def _quoted(text: str) -> str:

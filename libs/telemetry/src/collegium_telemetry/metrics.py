@@ -75,6 +75,9 @@ class Metrics:
             names.METRIC_TASK_DURATION, "From acceptance to settlement", DURATION_BUCKETS
         )
         self.overhead = self.histogram(names.METRIC_OVERHEAD, "Everything but the model", OVERHEAD_BUCKETS)
+        self.config_reloads = self.counters(
+            names.METRIC_CONFIG_RELOADS, "Changes of the configuration file by what became of them", ("result",)
+        )
         self.cost_usd = self.counters(names.METRIC_COST, "Booked cost in dollars, for watching only", ("model",))
         self.cache_requests = self.counters(names.METRIC_CACHE_REQUESTS, "Looks into the answer caches", ("result",))
         self.model_health = self.gauges(names.METRIC_MODEL_HEALTH, "1 where a model answers, 0 where not", ("model",))

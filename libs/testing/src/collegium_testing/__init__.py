@@ -10,5 +10,15 @@ The one rule: a test waits for a condition with a deadline; it never sleeps.
 from collegium_testing.clock import VirtualClock
 from collegium_testing.eventually import eventually, eventually_sync
 from collegium_testing.simulator import Behaviour, ModelSimulator, Recording, Rule
+from collegium_testing.webhooks import WebhookReceiver
 
-__all__ = ["Behaviour", "ModelSimulator", "Recording", "Rule", "VirtualClock", "eventually", "eventually_sync"]
+__all__ = [
+    "Behaviour",
+    "ModelSimulator",
+    "Recording",
+    "Rule",
+    "VirtualClock",
+    "WebhookReceiver",
+    "eventually",
+    "eventually_sync",
+]

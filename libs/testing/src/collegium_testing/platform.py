@@ -44,7 +44,7 @@ from collegium_contracts.messages import (
     TaskRef,
     TaskSubmitted,
 )
-from collegium_contracts.state import KeyRecord, TenantRecord
+from collegium_contracts.state import Breaker, KeyRecord, TenantRecord
 from collegium_runtime.host import Hosted, start_service, stop_service
 from collegium_runtime.platform import unix_ms
 from collegium_runtime.runtime_file import Runtime
@@ -197,6 +197,20 @@ class RunningPlatform:
         """Stores a CancelRequested as a gateway would."""
         message = CancelRequested(task_id=task.id, tenant=task.tenant, at_ms=unix_ms(), reason=reason)
         await self.send(s.cancel(task.tenant, task.id), message, message_id=f"{task.id}.cancel", tenant=task.tenant)
+
+    async def close_breaker(self, model: str) -> None:
+        """Closes a model's circuit breaker, so that what was broken before does not keep callers from it."""
+        worker, router = self.app("worker-pool"), self.app("router")
+        bucket, closed = Bucket(self.connection, s.KV_BREAKERS), codec.encode(Breaker(model=model))
+
+        async def is_closed() -> bool:
+            # A worker may still write what it saw before.
+            await bucket.put(s.state_key(model), closed)
+            known = worker._breakers._known.get(model)
+            calm = known is None or not (known.failures_ms or known.open_until_ms)
+            return calm and not worker._breakers._changes and not router._resources.open_until_ms.get(model)
+
+        await eventually(is_closed, every_seconds=0.1)
 
     async def send(self, subject: str, message: JourneyMessage | bytes, *, message_id: str, tenant: str) -> None:
         """Publishes a message, or bytes as they are, to the subject's stream."""

@@ -11,6 +11,7 @@ from collegium_contracts import codec, journey
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.platform import Platform
+from collegium_settings import Settings
 from collegium_store import open_pool
 from collegium_telemetry import names
 
@@ -42,7 +43,8 @@ class BillingApp:
         self._open.push_async_callback(self._directory.stop)
         await self._directory.start(platform.settings.tenants, platform.data_dir)
 
-        questions = Questions(store, self._directory, list(platform.settings.tiers))
+        platform.on_settings.append(self._use_settings)
+        questions = Questions(store, self._directory, lambda: platform.settings.tiers)
         answering = Answering(platform.connection, dict(questions.handlers()))
         self._open.push_async_callback(answering.stop)
         await answering.start()
@@ -58,6 +60,10 @@ class BillingApp:
         self._open.push_async_callback(self._events.stop)
         self._events.start()
         platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, self._lag)
+
+    async def _use_settings(self, settings: Settings) -> None:
+        if self._directory is not None:
+            await self._directory.introduce(settings.tenants)
 
     async def stop(self) -> None:
         """Takes no more events and questions; what was not committed comes again to the next who asks."""

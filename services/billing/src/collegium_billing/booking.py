@@ -18,6 +18,7 @@ from collegium_contracts.messages import (
     AttemptAnswered,
     AttemptDiscarded,
     AttemptFailed,
+    AttemptRetried,
     AttemptStarted,
     AttemptUsage,
     JourneyMessage,
@@ -124,7 +125,11 @@ def book(messages: Iterable[JourneyMessage]) -> Books:
                 row = _start(message)
                 starts[CallKey(*row[:3])] = row
             case AttemptAnswered() | AttemptFailed():
-                _add(attempts, _attempt(message.task, message.attempt.plan, message.call, message.at_ms))
+                for call in (*message.earlier, message.call):
+                    _add(attempts, _attempt(message.task, message.attempt.plan, call, message.at_ms))
+            case AttemptRetried():
+                if message.call is not None:
+                    _add(attempts, _attempt(message.task, message.attempt.plan, message.call, message.at_ms))
             case AttemptDiscarded():
                 call = _attempt(message.task, message.attempt.plan, message.call, message.at_ms)
                 _add(attempts, call._replace(wasted=True))
@@ -147,6 +152,9 @@ def merge(first: AttemptRow, second: AttemptRow) -> AttemptRow:
 
 
 def _add(attempts: dict[CallKey, AttemptRow], row: AttemptRow) -> None:
+    if row.delivery == 0:
+        # An attempt that ended without a call.
+        return
     key = CallKey(row.task_id, row.attempt, row.delivery)
     standing = attempts.get(key)
     attempts[key] = row if standing is None else merge(standing, row)

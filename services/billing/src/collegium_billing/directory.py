@@ -60,6 +60,12 @@ class Directory:
             await self._publish(tenant.id)
         self._task = asyncio.create_task(self._republish(), name="billing-republish")
 
+    async def introduce(self, configured: Sequence[TenantSettings]) -> None:
+        """Creates and publishes configured tenants that are absent."""
+        for tenant in configured:
+            await self._introduce(tenant)
+            await self._publish_soon(tenant.id)
+
     async def stop(self) -> None:
         """Stops publishing; what is unpublished is published at the next start."""
         if self._task is not None:

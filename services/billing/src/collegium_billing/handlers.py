@@ -20,6 +20,9 @@ from collegium_contracts.requests import (
     KeyList,
     KeyRevoke,
     KeysReply,
+    PossibleSpendReply,
+    PossibleSpendRequest,
+    PossibleSpendRow,
     TenantCreate,
     TenantList,
     TenantsReply,
@@ -39,12 +42,13 @@ Q = TypeVar("Q", bound=Message)
 Handler = Callable[[Any, str], Awaitable[Message]]
 
 KEYS_MAX = 2_000  # what one KeysReply holds
+POSSIBLE_SPEND_ROWS_MAX = 4_000  # what one PossibleSpendReply holds
 
 
 class Questions:
     """Answers what other services ask of billing."""
 
-    def __init__(self, store: Store, directory: Directory, tiers: Collection[str]) -> None:
+    def __init__(self, store: Store, directory: Directory, tiers: Callable[[], Collection[str]]) -> None:
         self._store = store
         self._directory = directory
         self._tiers = tiers
@@ -53,6 +57,7 @@ class Questions:
         """Returns the answering function of each subject."""
         return {
             s.SVC_BILLING_USAGE: _answering(UsageRequest, self.usage),
+            s.SVC_BILLING_POSSIBLE_SPEND: _answering(PossibleSpendRequest, self.possible_spend),
             s.SVC_BILLING_TENANT_CREATE: _answering(TenantCreate, self.create_tenant),
             s.SVC_BILLING_TENANT_LIST: _answering(TenantList, self.list_tenants),
             s.SVC_BILLING_KEY_CREATE: _answering(KeyCreate, self.create_key),
@@ -67,11 +72,33 @@ class Questions:
         usage.check_size(len(codec.encode(reply)))
         return reply
 
+    async def possible_spend(self, asked: PossibleSpendRequest) -> PossibleSpendReply:
+        """Lists calls that were started and of whose end nothing is booked."""
+        query = usage.query(UsageRequest(tenant=asked.tenant, from_ms=asked.from_ms, to_ms=asked.to_ms))
+        found = await self._store.possible_spend(
+            query.from_ms, query.to_ms, query.tenant, limit=POSSIBLE_SPEND_ROWS_MAX + 1
+        )
+        rows = [
+            PossibleSpendRow(
+                task_id=one.task_id,
+                attempt=one.attempt,
+                delivery=one.delivery,
+                tenant=one.tenant,
+                model=one.model,
+                started_at_ms=one.at_ms,
+            )
+            for one in found[:POSSIBLE_SPEND_ROWS_MAX]
+        ]
+        reply = PossibleSpendReply(rows=rows, is_cut=len(found) > POSSIBLE_SPEND_ROWS_MAX)
+        usage.check_size(len(codec.encode(reply)))
+        return reply
+
     async def create_tenant(self, asked: TenantCreate) -> TenantsReply:
         """Creates a tenant without keys."""
         _check_tenant(asked.tenant)
-        if asked.tier not in self._tiers:
-            raise _invalid("tier", f"{asked.tier[:40]!r} is no tier; accepted: {', '.join(self._tiers)}")
+        tiers = self._tiers()
+        if asked.tier not in tiers:
+            raise _invalid("tier", f"{asked.tier[:40]!r} is no tier; accepted: {', '.join(tiers)}")
         tenant = await self._directory.create_tenant(asked.tenant, asked.tier)
         return TenantsReply(tenants=[keys.tenant_row(tenant)])
 

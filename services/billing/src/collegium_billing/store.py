@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
+from collegium_runtime.failpoints import failpoint
 from collegium_store import archive
 from collegium_store.archive import ArchivedEvent
 
@@ -156,6 +157,8 @@ class Store:
             await _insert(connection, _INSERT_STARTS, books.starts)
             costs = await _insert(connection, _INSERT_ATTEMPTS, books.attempts)
             await _insert(connection, _INSERT_TASKS, books.tasks)
+            failpoint("billing.before-commit")
+        failpoint("billing.after-commit")
         return {model: int(picos) for model, picos in costs}
 
     async def usage(self, asked: UsageQuery) -> tuple[list[Sums], Sums]:

@@ -16,16 +16,18 @@ import msgspec
 import structlog
 from collegium_bus.errors import BrokerUnavailableError, BusError
 from collegium_bus.events import EventOf
-from collegium_bus.settle import settle
+from collegium_bus.settle import settle, standing_failure
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.content import Answer, decode_answer
 from collegium_contracts.envelope import UnknownKeyError
 from collegium_contracts.errors import ContractError, UndecodableMessageError
-from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, JourneyMessage
+from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, JourneyMessage, TaskFailed
+from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 
+from collegium_consensus.inputs import input_of
 from collegium_consensus.telemetry import DESTINATION, SPAN_DECIDE
 from collegium_consensus.verdict import decide
 
@@ -92,9 +94,13 @@ class Verdicts:
         last = max(members, key=lambda member: member.sequence)
         if last.sequence > newest_here:
             return
-        await self._settle(members, last.traceparent)
+        failed = await self._settle(members, last.traceparent)
+        if failed is not None:
+            kept = await input_of(self._platform, failed.task)
+            await self._platform.dead_letters.keep_failed(failed, kept or events[0].delivery)
 
-    async def _settle(self, members: Sequence[Member], traceparent: str) -> None:
+    async def _settle(self, members: Sequence[Member], traceparent: str) -> TaskFailed | None:
+        """Settles the task; returns its terminal message where it stands as failed, by whoever."""
         messages = [member.message for member in members]
         task = messages[0].task
         hop = self._platform.tracing.hop(
@@ -107,7 +113,12 @@ class Verdicts:
                 hop.set(names.TASK, task.id)
                 hop.set(names.PLAN, settled.plan)
                 hop.set(names.RANK, settled.rank)
-            await settle(self._platform.publisher, settled, settler=self._settler, traceparent=hop.traceparent)
+            failpoint("consensus.before-settle")
+            stored = await settle(self._platform.publisher, settled, settler=self._settler, traceparent=hop.traceparent)
+            failpoint("consensus.after-settle")
+        if not isinstance(settled, TaskFailed):
+            return None
+        return settled if stored else await standing_failure(self._platform.direct, task)
 
     async def _standing(self, of: AttemptEnded, number: int) -> Member | None:
         """Reads one member from EVENTS, or none where it has not ended."""

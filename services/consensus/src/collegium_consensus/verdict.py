@@ -51,11 +51,12 @@ def decide(members: Sequence[AttemptEnded], answers: Mapping[int, Answer], now_m
     counted = count(answers)
     winner = _winner(members, counted)
     about = winner or members[0]
+    calls = [call for member in members for call in (*member.earlier, member.call) if call.delivery]
     shared: dict[str, Any] = {
         "task": about.task,
         "plan": about.attempt.plan,
-        "usage": usage_of([member.call for member in members]),
-        "attempts": [member.call for member in members],
+        "usage": usage_of(calls),
+        "attempts": calls,
         "settled_at_ms": now_ms,
         "model": about.attempt.model,
         "rank": about.attempt.rank,
@@ -64,7 +65,7 @@ def decide(members: Sequence[AttemptEnded], answers: Mapping[int, Answer], now_m
     if _CANCELED in codes:
         return TaskCanceled(**shared, stop_reason="canceled", partial=winner.answer if winner is not None else None)
     if winner is None or counted is None:
-        return _failed(shared, codes)
+        return _failed(shared, codes, len(members))
     return TaskCompleted(
         **shared,
         stop_reason=_stop_reason(answers[counted.winner], counted),
@@ -105,11 +106,11 @@ def _stop_reason(answer: Answer, counted: Count) -> StopReason:
     return _FINISHED.get(answer.choices[0].finish_reason, "completed") if answer.choices else "completed"
 
 
-def _failed(shared: dict[str, Any], codes: Sequence[str]) -> TaskFailed:
+def _failed(shared: dict[str, Any], codes: Sequence[str], members: int) -> TaskFailed:
     task_id = shared["task"].id
     if _DEADLINE in codes:
         error = TaskError(code=_DEADLINE, message=f"task {task_id} reached its deadline before any attempt answered")
         return TaskFailed(**shared, stop_reason="deadline", error=error)
     reasons = ", ".join(sorted(set(codes))) or "answers that cannot be read"
-    message = f"none of the {len(shared['attempts'])} attempts of task {task_id} gave an answer ({reasons}); try again"
+    message = f"none of the {members} attempts of task {task_id} gave an answer ({reasons}); try again"
     return TaskFailed(**shared, stop_reason="failed", error=TaskError(code="no_verdict", message=message))

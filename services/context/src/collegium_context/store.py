@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import asyncpg
 from collegium_contracts.envelope import Envelope
+from collegium_runtime.failpoints import failpoint
 
 # What the wait for the fold leaves of the asker's patience; a conversation that takes longer to read is refused, and
 # asked for again.
@@ -80,7 +81,9 @@ class Store:
         """Stores turns in one statement; those of tasks that have one stay as they are."""
         # Sorted, because two replicas that store the same redelivered turns in different orders would deadlock.
         columns = zip(*sorted(rows), strict=True)
+        failpoint("context.before-commit")
         await self._pool.execute(_INSERT, *map(list, columns))
+        failpoint("context.after-commit")
 
     async def newest(self, tenant: str, conversation: str, *, max_messages: int, max_bytes: int) -> NewestTurns:
         """Returns the newest turns: as many as it takes for ``max_messages``, and at most ``max_bytes`` in all.

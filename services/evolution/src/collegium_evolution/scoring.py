@@ -90,7 +90,9 @@ class Sum:
 def calls_of(message: JourneyMessage) -> list[Call]:
     """Returns the calls that count by this message."""
     match message:
-        case AttemptAnswered() | AttemptFailed() | AttemptDiscarded():
+        case AttemptAnswered() | AttemptFailed():
+            told, domain, at_ms = [*message.earlier, message.call], message.task.domain, message.at_ms
+        case AttemptDiscarded():
             told, domain, at_ms = [message.call], message.task.domain, message.at_ms
         case TaskCompleted() | TaskFailed() | TaskCanceled() if _is_single(message.attempts):
             told, domain, at_ms = message.attempts, message.task.domain, message.settled_at_ms

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 from collegium_contracts.state import ModelScore
+from collegium_runtime.failpoints import failpoint
 
 from collegium_evolution.histogram import quantile_ms
 from collegium_evolution.scoring import Call, ScoreKey, Sum, add_up
@@ -114,6 +115,8 @@ class Store:
             fresh = await self._mark(connection, events, tuple(position))
             sums = add_up(call for event in fresh for call in event.calls)
             await self._add(connection, await self._admitted(connection, sums))
+            failpoint("evolution.before-commit")
+        failpoint("evolution.after-commit")
         return len(fresh)
 
     async def _mark(self, connection: Any, events: Sequence[Folding], position: tuple[int, int]) -> list[Folding]:

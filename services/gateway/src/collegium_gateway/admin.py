@@ -22,7 +22,7 @@ from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 from collegium_gateway.replies import json_reply
 from collegium_gateway.requests import decode_key, decode_tenant, parse
-from collegium_gateway.views import rfc3339
+from collegium_gateway.views import breaker_view, rfc3339
 
 R = TypeVar("R", bound=Message)
 
@@ -42,6 +42,7 @@ class AdminDoor:
         return [
             Route("/v1/usage", self._usage, methods=["GET"]),
             Route("/v1/admin/models", self._models, methods=["GET"]),
+            Route("/v1/admin/possible-spend", self._possible_spend, methods=["GET"]),
             Route("/v1/admin/tenants", self._tenants, methods=["GET"]),
             Route("/v1/admin/tenants", self._create_tenant, methods=["POST"]),
             Route("/v1/admin/keys", self._keys, methods=["GET"]),
@@ -67,17 +68,31 @@ class AdminDoor:
     async def _usage(self, request: Request) -> Response:
         principal = self._principal(request, "usage")
         query = request.query_params
-        now = datetime.fromtimestamp(self._platform.now_ms() / 1000, UTC)
         group_by = [name for name in query.get("group_by", "").split(",") if name]
         question = q.UsageRequest(
             tenant=None if "admin" in principal.scopes else principal.tenant,
-            from_ms=_time_of(query.get("from"), now - timedelta(days=USAGE_DAYS), "from"),
-            to_ms=_time_of(query.get("to"), now + timedelta(seconds=1), "to"),
+            from_ms=self._time_of(request, "from", -timedelta(days=USAGE_DAYS)),
+            to_ms=self._time_of(request, "to", timedelta(seconds=1)),
             group_by=group_by,
         )
         reply = await self._ask(s.SVC_BILLING_USAGE, question, q.UsageReply)
         data = [{**row.group, **_figures(row.figures)} for row in reply.rows]
         return json_reply({"data": data, "totals": _figures(reply.totals)})
+
+    async def _possible_spend(self, request: Request) -> Response:
+        self._principal(request, "admin")
+        question = q.PossibleSpendRequest(
+            tenant=request.query_params.get("tenant") or None,
+            from_ms=self._time_of(request, "from", -timedelta(days=USAGE_DAYS)),
+            to_ms=self._time_of(request, "to", timedelta(seconds=1)),
+        )
+        reply = await self._ask(s.SVC_BILLING_POSSIBLE_SPEND, question, q.PossibleSpendReply)
+        return json_reply({"data": [_possible(row) for row in reply.rows], "is_cut": reply.is_cut})
+
+    def _time_of(self, request: Request, name: str, default: timedelta) -> int:
+        """Reads a time of the query in Unix ms; without one, now and the default."""
+        now = datetime.fromtimestamp(self._platform.now_ms() / 1000, UTC)
+        return _time_of(request.query_params.get(name), now + default, name)
 
     async def _models(self, request: Request) -> Response:
         self._principal(request, "admin")
@@ -109,6 +124,7 @@ class AdminDoor:
                     "input_usd_per_mtok": picos_to_usd(model.price.input_picos * 1_000_000),
                     "output_usd_per_mtok": picos_to_usd(model.price.output_picos * 1_000_000),
                 },
+                "breaker": breaker_view(self._directory.breakers.get(model.name), self._platform.now_ms()),
                 "scores": scores.get(model.name, []),
             }
             for model in self._directory.models
@@ -148,6 +164,17 @@ class AdminDoor:
 
 def _figures(figures: q.UsageFigures) -> dict[str, Any]:
     return {name: getattr(figures, name) for name in q.UsageFigures.__struct_fields__}
+
+
+def _possible(row: q.PossibleSpendRow) -> dict[str, Any]:
+    return {
+        "task_id": row.task_id,
+        "attempt": row.attempt,
+        "delivery": row.delivery,
+        "tenant": row.tenant,
+        "model": row.model,
+        "started_at": rfc3339(row.started_at_ms),
+    }
 
 
 def _tenant(row: q.TenantRow) -> dict[str, Any]:

@@ -14,10 +14,12 @@ from collegium_contracts.envelope import Keyring
 from collegium_contracts.ids import CONVERSATION_ID
 from collegium_contracts.messages import Sampling, Surface, TaskRef, TaskSubmitted
 from collegium_contracts.state import ModelRecord
+from collegium_settings.settings import OffPeakSettings
 
 from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 from collegium_gateway.requests import ChatRequest, Options, TaskRequest
+from collegium_gateway.timing import begins_at, refuse_times
 
 AUTO = "auto"
 # Cancellations are remembered for an hour, so no deadline may be longer.
@@ -30,6 +32,7 @@ MAX_MESSAGES = 2_000
 # More than any model writes, and what a 32-bit reader of the message can hold.
 MAX_OUTPUT_TOKENS = 2**31 - 1
 MAX_SEED = 2**63 - 1
+DEFAULT_OFF_PEAK = OffPeakSettings()
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _BYTES_PER_TOKEN_AT_MOST = 6
 
@@ -45,10 +48,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     streamed: bool = False
     include_usage: bool = False
     messages_param: str = "messages"
+    callback_url: str | None = None
 
 
 def asked_by_chat(request: ChatRequest, surface: Surface = "chat") -> Asked:
     """Returns what a chat request asks for."""
+    if request.collegium is not None:
+        refuse_times(request.collegium, "is for tasks, as a chat waits for its answer: use POST /v1/tasks")
     stop = [request.stop] if isinstance(request.stop, str) else request.stop
     n = 1 if request.n is None else request.n
     sampling = Sampling(
@@ -78,8 +84,6 @@ def asked_by_chat(request: ChatRequest, surface: Surface = "chat") -> Asked:
 
 def asked_by_task(request: TaskRequest, options: Options, surface: Surface = "tasks") -> Asked:
     """Returns what a task request asks for; its text becomes one user message."""
-    if request.callback_url is not None:
-        raise _unsupported("callback_url")
     raw = bytes(request.input)
     messages = raw
     if raw[:1] == b'"':
@@ -103,6 +107,7 @@ def asked_by_task(request: TaskRequest, options: Options, surface: Surface = "ta
         options=options,
         surface=surface,
         messages_param="input" if surface == "tasks" else "messages",
+        callback_url=request.callback_url,
     )
 
 
@@ -115,6 +120,7 @@ def submission(
     task_id: str,
     reply: str,
     now_ms: int,
+    off_peak: OffPeakSettings = DEFAULT_OFF_PEAK,
 ) -> TaskSubmitted:
     """Returns the message that starts the journey, or raises ApiError for what cannot be accepted."""
     options = asked.options
@@ -122,13 +128,15 @@ def submission(
     _check_sampling(asked.sampling)
     _check_options(options)
     _check_model(asked, list(models))
+    not_before_ms = begins_at(options, off_peak, now_ms)
     task = TaskRef(
         id=task_id,
         tenant=principal.tenant,
         project=principal.project,
         key_id=principal.key_id,
+        tier=principal.tier,
         created_at_ms=now_ms,
-        deadline_ms=now_ms + int(options.deadline_seconds * 1000),
+        deadline_ms=max(now_ms, not_before_ms) + int(options.deadline_seconds * 1000),
         model=asked.model,
         priority=options.priority,
         plan="single" if options.plan == "auto" else options.plan,
@@ -137,6 +145,8 @@ def submission(
         reply=reply,
         conversation=options.conversation or "",
         tags=options.tags,
+        callback=asked.callback_url is not None,
+        not_before_ms=not_before_ms,
     )
     return TaskSubmitted(
         task=task,
@@ -218,8 +228,6 @@ def _refuse_unsupported(options: Options) -> None:
         "memory": options.memory is not None,
         "gates": bool(options.gates),
         "verified": bool(options.verified),
-        "not_before": options.not_before is not None,
-        "off_peak": options.off_peak,
         "cache": options.cache in ("use", "refresh"),
     }
     for name, present in asked_for.items():

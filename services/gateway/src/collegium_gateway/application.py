@@ -1,40 +1,44 @@
 """What the doors do: submit, wait, stream, look up, cancel. HTTP and gRPC are two ways to call this.
 
-One rule: a task is accepted when INGRESS has acknowledged it, and not before; from then on it is found from any
-replica.
+One rule: a task is accepted when INGRESS, or SCHEDULE for one that may begin later, has acknowledged it, and not
+before; from then on it is found from any replica.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import msgspec
 import structlog
 from collegium_bus.errors import BusError
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
-from collegium_contracts.errors import ContractError
 from collegium_contracts.messages import (
     CancelRequested,
     SettledMessage,
     TaskAccepted,
     TaskDispatched,
+    TaskRef,
     TaskSubmitted,
-    TokenChunk,
 )
+from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
+from yarl import URL
 
 from collegium_gateway.admission import Asked, submission
+from collegium_gateway.callbacks import check_url, receiver_of
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
-from collegium_gateway.healing import TextStream
+from collegium_gateway.livetext import LiveText, Piece
 from collegium_gateway.principal import Principal
+from collegium_gateway.queueing import QueueLook
 from collegium_gateway.readmodel import TERMINAL, State
+from collegium_gateway.scheduling import Scheduling
 from collegium_gateway.store import TaskStore
-from collegium_gateway.views import TaskView, open_view, settled_view, task_view
+from collegium_gateway.views import TaskView, open_view, queued_view, settled_view, task_view
 from collegium_gateway.waiting import Waiting
 
 log = structlog.get_logger(__name__)
@@ -42,13 +46,7 @@ log = structlog.get_logger(__name__)
 CANCEL_WAIT_SECONDS = 3.0
 CANCEL_POLL_SECONDS = 0.02
 
-
-class Piece(msgspec.Struct, frozen=True):
-    """One step of a streamed answer: text to pass on, or the settled message that ends it."""
-
-    text: str = ""
-    model: str = ""
-    settled: SettledMessage | None = None
+Stored = Callable[[], Awaitable[None]]
 
 
 class Tasks:
@@ -59,9 +57,13 @@ class Tasks:
         self._directory = directory
         self._waiting = waiting
         self._store = store
+        self.queue = QueueLook(platform)
+        self._scheduling = Scheduling(platform)
 
     def prepare(self, principal: Principal, asked: Asked, *, waits: bool) -> TaskSubmitted:
         """Checks a request and returns the message that will be stored; raises ApiError."""
+        if asked.callback_url is not None:
+            check_url(asked.callback_url, allow_private=self._platform.settings.webhooks.allow_private_addresses)
         now = self._platform.now_ms()
         return submission(
             asked,
@@ -71,87 +73,74 @@ class Tasks:
             task_id=ids.task_id(now, os.urandom(10)),
             reply=self._waiting.replica if waits else "",
             now_ms=now,
+            off_peak=self._platform.settings.off_peak,
         )
 
-    async def complete(self, submitted: TaskSubmitted, hop: Hop) -> SettledMessage:
-        """Submits a task and returns its terminal message."""
+    async def complete(self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None) -> SettledMessage:
+        """Submits a task and returns its terminal message; ``stored`` is awaited once the task is accepted."""
         future = self._waiting.begin(submitted.task)
         try:
             await self._store_submitted(submitted, hop)
+            if stored is not None:
+                await stored()
             return await future
         finally:
             self._waiting.end(submitted.task.id)
 
-    async def stream(self, submitted: TaskSubmitted, hop: Hop) -> AsyncIterator[Piece]:
+    async def stream(
+        self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None
+    ) -> AsyncGenerator[Piece, None]:
         """Submits a task and yields its text as it comes, then its terminal message.
 
-        When the iterator is closed before its end, the task is canceled for the client that went away.
+        When the iterator is closed before its end, the task is canceled for the client that went away, unless it was
+        submitted under an idempotency key (``stored`` given): that client comes again.
         """
         task = submitted.task
-        queue: asyncio.Queue[TokenChunk | SettledMessage | ApiError] = asyncio.Queue()
-
-        def on_token(_subject: bytes, _reply: bytes, payload: bytes, _block: bytes | None) -> None:
-            try:
-                message = codec.journey.decode(payload)
-            except ContractError:
-                return
-            if isinstance(message, TokenChunk):
-                queue.put_nowait(message)
-
-        def on_settled(future: asyncio.Future[SettledMessage]) -> None:
-            if not future.cancelled():
-                error = future.exception()
-                queue.put_nowait(error if isinstance(error, ApiError) else future.result())
-
         future = self._waiting.begin(task)
-        future.add_done_callback(on_settled)
-        client = self._platform.connection.client
-        sid = client.subscribe_raw(s.token(task.tenant, task.id), on_token)
-        text = TextStream()
+        live = LiveText(self._platform, task)
+        future.add_done_callback(live.settled)
+        live.open()
         try:
             await self._store_submitted(submitted, hop)
+            if stored is not None:
+                await stored()
             while True:
-                item = await queue.get()
-                if isinstance(item, ApiError):
-                    raise item
-                if not isinstance(item, TokenChunk):
-                    yield self._last_piece(item, text)
+                piece = await live.next()
+                yield piece
+                if piece.settled is not None:
                     return
-                plain = self._platform.keyring.open(task.tenant, item.text).decode(errors="replace")
-                if new := text.chunk(item.attempt, item.delivery, item.number, plain):
-                    yield Piece(text=new, model=item.model)
         except (GeneratorExit, asyncio.CancelledError):
-            await self._request_cancel(task.tenant, task.id, "client_disconnected")
+            if stored is None:
+                await self._request_cancel(task.tenant, task.id, "client_disconnected")
             raise
         finally:
-            client.unsubscribe_raw(sid)
+            live.close()
             self._waiting.end(task.id)
             future.cancel()
 
-    def _last_piece(self, settled: SettledMessage, text: TextStream) -> Piece:
-        view = settled_view(settled, self._platform.keyring)
-        rest = text.complete(view.output or "")
-        if rest is None:
-            raise ApiError(
-                "upstream_cut",
-                f"task {settled.task.id} was answered by a second try whose text differs from what was streamed;"
-                f" read it at /v1/tasks/{settled.task.id}",
-                task_id=settled.task.id,
-            )
-        return Piece(text=rest, model=settled.model, settled=settled)
+    async def submit(
+        self,
+        submitted: TaskSubmitted,
+        hop: Hop,
+        *,
+        wait_seconds: float = 0,
+        stored: Stored | None = None,
+        callback_url: str | None = None,
+    ) -> TaskView:
+        """Submits a task for later and returns its view; with ``wait_seconds``, waits that long for it to settle.
 
-    async def submit(self, submitted: TaskSubmitted, hop: Hop, *, wait_seconds: float = 0) -> TaskView:
-        """Submits a task for later and returns its view; with ``wait_seconds``, waits that long for it to settle."""
+        ``callback_url`` is what :meth:`prepare` was asked for; it is told of with the acceptance, and nowhere else.
+        """
         task = submitted.task
-        now = self._platform.now_ms()
-        wait_until = now + int(wait_seconds * 1000)
+        wait_until = self._platform.now_ms() + int(wait_seconds * 1000)
         future = self._waiting.begin(task, wait_until_ms=wait_until) if task.reply else None
         try:
-            await self._store_submitted(submitted, hop)
-            accepted = TaskAccepted(task=task, at_ms=now)
-            await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
+            await self.accept(submitted, hop)
+            await self.announce(task, hop, callback_url)
+            if stored is not None:
+                await stored()
             if future is None:
-                return open_view(task, "submitted")
+                return await self._behind_others(task)
             try:
                 async with asyncio.timeout(wait_seconds):
                     return settled_view(await future, self._platform.keyring)
@@ -160,10 +149,52 @@ class Tasks:
         finally:
             self._waiting.end(task.id)
 
+    async def accept(self, submitted: TaskSubmitted, hop: Hop) -> None:
+        """Stores a task: from now on it is accepted."""
+        await self._store_submitted(submitted, hop)
+
+    async def announce(self, task: TaskRef, hop: Hop, callback_url: str | None) -> None:
+        """Tells that a task was accepted, so that it is found before it has begun, and where its callback goes."""
+        accepted = self._accepted(task, callback_url)
+        failpoint("gateway.before-accepted")
+        await self._publish(s.task_changed(task.tenant, task.id), accepted, f"{task.id}.accepted", hop, task.tenant)
+
+    def _accepted(self, task: TaskRef, callback_url: str | None) -> TaskAccepted:
+        accepted = TaskAccepted(task=task, at_ms=self._platform.now_ms())
+        if callback_url is None:
+            return accepted
+        return msgspec.structs.replace(
+            accepted,
+            callback=self._platform.keyring.seal(task.tenant, callback_url.encode()),
+            callback_receiver=receiver_of(task.tenant, URL(callback_url)),
+        )
+
+    async def _behind_others(self, task: TaskRef) -> TaskView:
+        """Returns a task that was just accepted, with its place behind what waits of its tenant."""
+        view = open_view(task, "submitted")
+        reply = await self.queue.of_tenant(task.tenant)
+        if reply is None or not reply.queued:
+            return view
+        return queued_view(view, reply.queued + 1, self.queue.age_ms(reply), reply.wait_seconds)
+
+    async def placed(self, view: TaskView, tenant: str) -> TaskView:
+        """Adds to an open task where it stands in the queue."""
+        if view.state != "submitted":
+            return view
+        reply = await self.queue.of_task(tenant, view.id)
+        if reply is None or not reply.position:
+            return view
+        return queued_view(view, reply.position, self.queue.age_ms(reply), reply.wait_seconds)
+
     async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop) -> None:
         task = submitted.task
+        if task.not_before_ms:
+            await self._scheduling.store(submitted, hop)
+            return
         subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
+        failpoint("gateway.before-submit")
         await self._publish(subject, submitted, task.id, hop, task.tenant)
+        failpoint("gateway.after-submit")
 
     async def _publish(
         self,
@@ -188,7 +219,7 @@ class Tasks:
         view = await self.find(principal.tenant, task_id)
         if view is None:
             raise ApiError("not_found", f"there is no task {task_id!r}", param="id")
-        return view
+        return await self.placed(view, principal.tenant)
 
     async def find(self, tenant: str, task_id: str) -> TaskView | None:
         """Returns a tenant's task, or none."""

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import structlog
@@ -20,10 +19,13 @@ from collegium_telemetry.tracing import Hop
 
 from collegium_gateway import asgi
 from collegium_gateway.admission import Asked, asked_by_chat
-from collegium_gateway.application import Piece, Tasks
+from collegium_gateway.application import Tasks
 from collegium_gateway.asgi import Headers, Receive, Scope, Send
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_task
+from collegium_gateway.idempotency import HEADER
+from collegium_gateway.keyed_http import REPLAYED_HEADER
+from collegium_gateway.keyed_tasks import Asking, KeyedTask, KeyedTasks
 from collegium_gateway.requests import decode_chat, parse
 from collegium_gateway.views import answer_of, collegium_of, completion, openai_usage, result_headers
 
@@ -35,10 +37,11 @@ DONE = b"[DONE]"
 class ChatDoor:
     """The chat endpoint as an ASGI callable."""
 
-    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks) -> None:
+    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks, keyed: KeyedTasks) -> None:
         self._platform = platform
         self._directory = directory
         self._tasks = tasks
+        self._keyed = keyed
         self._max_body_bytes = platform.settings.http.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,31 +62,48 @@ class ChatDoor:
             body = await asgi.read_body(scope, receive, self._max_body_bytes)
             asked = asked_by_chat(parse(decode_chat, body))
             submitted = self._tasks.prepare(principal, asked, waits=True)
+            keyed: KeyedTask | None = None
+            if (key := asgi.header(scope, HEADER)) is not None:
+                asking = Asking(key, "POST", scope["path"], body)
+                keyed = await self._keyed.begin(principal, asking, submitted, hop)
+                submitted = keyed.submitted
+                if keyed.replayed:
+                    common.append(REPLAYED_HEADER)
             if hop.sampled:
                 describe(hop, submitted)
             if asked.streamed:
-                await self._stream(asked, submitted, hop, receive, send, common)
+                await self._stream(asked, submitted, keyed, hop, receive, send, common)
             else:
-                await self._plain(submitted, hop, send, common)
+                await self._plain(submitted, keyed, hop, send, common)
         except ApiError as error:
             hop.fail(error.code)
             await asgi.send_error(send, error, common)
         finally:
             hop.end()
 
-    async def _plain(self, submitted: TaskSubmitted, hop: Hop, send: Send, common: Headers) -> None:
-        settled = await self._tasks.complete(submitted, hop)
+    async def _plain(
+        self, submitted: TaskSubmitted, keyed: KeyedTask | None, hop: Hop, send: Send, common: Headers
+    ) -> None:
+        settled = await (self._tasks.complete(submitted, hop) if keyed is None else keyed.complete(hop))
         if not isinstance(settled, TaskCompleted):
             raise refusal(settled)
         answer = answer_of(self._platform.keyring, settled.task.tenant, settled.output)
         assert answer is not None, "a completed task has an output"
-        body = completion(settled, answer, hop.trace_id)
+        body = completion(settled, answer, hop.trace_id if keyed is None else keyed.trace_id)
         await asgi.send_json(send, 200, body, [*common, *result_headers(settled)])
 
     async def _stream(
-        self, asked: Asked, submitted: TaskSubmitted, hop: Hop, receive: Receive, send: Send, common: Headers
+        self,
+        asked: Asked,
+        submitted: TaskSubmitted,
+        keyed: KeyedTask | None,
+        hop: Hop,
+        receive: Receive,
+        send: Send,
+        common: Headers,
     ) -> None:
-        pieces = cast("AsyncGenerator[Piece, None]", self._tasks.stream(submitted, hop))
+        pieces = self._tasks.stream(submitted, hop) if keyed is None else keyed.stream(hop)
+        trace_id = hop.trace_id if keyed is None else keyed.trace_id
         reading = asyncio.current_task()
         assert reading is not None
 
@@ -102,7 +122,7 @@ class ChatDoor:
                 settled = piece.settled
             # After the loop: an error in here must not look like a client that went away.
             if settled is not None:
-                await self._finish(asked, events, settled, hop)
+                await self._finish(asked, events, settled, trace_id)
         except ApiError as error:
             if not events.started:
                 raise
@@ -117,7 +137,7 @@ class ChatDoor:
             with contextlib.suppress(asyncio.CancelledError):
                 await pieces.aclose()
 
-    async def _finish(self, asked: Asked, events: ChatEvents, settled: SettledMessage, hop: Hop) -> None:
+    async def _finish(self, asked: Asked, events: ChatEvents, settled: SettledMessage, trace_id: str) -> None:
         if not isinstance(settled, TaskCompleted):
             raise refusal(settled)
         answer = answer_of(self._platform.keyring, settled.task.tenant, settled.output)
@@ -132,7 +152,7 @@ class ChatDoor:
                 ]
             await events.delta(index, delta, choice.finish_reason, settled)
         if asked.include_usage:
-            await events.usage(settled, hop.trace_id)
+            await events.usage(settled, trace_id)
         await events.end()
 
 

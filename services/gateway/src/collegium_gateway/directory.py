@@ -11,7 +11,7 @@ from collegium_bus.kv import Bucket, Entry
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
-from collegium_contracts.state import ModelRecord, Roster, Scoreboard, TenantRecord
+from collegium_contracts.state import Breaker, ModelRecord, Roster, Scoreboard, TenantRecord
 
 from collegium_gateway.principal import KeyBook
 
@@ -24,10 +24,12 @@ class Directory:
     def __init__(self, connection: Connection) -> None:
         self.keys = KeyBook()
         self.models: list[ModelRecord] = []
+        self.breakers: dict[str, Breaker] = {}
         self._policy = Bucket(connection, s.KV_POLICY)
         self._watches = [
             Bucket(connection, s.KV_TENANTS).watch(self._learn_tenant),
             Bucket(connection, s.KV_MODELS).watch(self._learn_roster),
+            Bucket(connection, s.KV_BREAKERS).watch(self._learn_breaker),
         ]
 
     async def start(self) -> None:
@@ -60,6 +62,11 @@ class Directory:
         roster = self._read(entry)
         if isinstance(roster, Roster):
             self.models = roster.models
+
+    def _learn_breaker(self, entry: Entry) -> None:
+        breaker = self._read(entry)
+        if isinstance(breaker, Breaker):
+            self.breakers[breaker.model] = breaker
 
     def _read(self, entry: Entry) -> object:
         try:

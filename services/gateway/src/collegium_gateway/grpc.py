@@ -22,6 +22,8 @@ from collegium_gateway.directory import Directory
 from collegium_gateway.grpc_calls import Calls
 from collegium_gateway.grpc_chat import ChatService
 from collegium_gateway.grpc_tasks import TaskService
+from collegium_gateway.keyed_replies import KeyedReplies
+from collegium_gateway.keyed_tasks import KeyedTasks
 from collegium_gateway.waiting import MAX_WAITING
 
 HEALTH_SECONDS = 0.5
@@ -35,7 +37,13 @@ class GrpcDoor:
     """The gRPC server of this replica; ``readiness`` is what its health service tells."""
 
     def __init__(
-        self, platform: Platform, directory: Directory, tasks: Tasks, readiness: Callable[[], dict[str, bool]]
+        self,
+        platform: Platform,
+        directory: Directory,
+        tasks: Tasks,
+        keyed: KeyedTasks,
+        replies: KeyedReplies,
+        readiness: Callable[[], dict[str, bool]],
     ) -> None:
         settings = platform.settings
         host = f"[{settings.grpc.host}]" if ":" in settings.grpc.host else settings.grpc.host
@@ -50,10 +58,10 @@ class GrpcDoor:
             maximum_concurrent_rpcs=MAX_WAITING,
         )
         calls = Calls(platform, directory)
-        self._task_service = TaskService(platform, calls, tasks)
+        self._task_service = TaskService(platform, calls, tasks, keyed, replies)
         # The package's published types do not know its asyncio half.
         self._health: Any = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
-        chat_pb2_grpc.add_ChatServicer_to_server(ChatService(platform, calls, tasks), self._server)
+        chat_pb2_grpc.add_ChatServicer_to_server(ChatService(platform, calls, tasks, keyed), self._server)
         tasks_pb2_grpc.add_TasksServicer_to_server(self._task_service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)

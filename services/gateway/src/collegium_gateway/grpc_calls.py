@@ -17,12 +17,15 @@ import structlog
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message as ProtoMessage
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from collegium_gateway.asgi import request_id
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
+from collegium_gateway.idempotency import HEADER, REPLAYED
+from collegium_gateway.keyed_tasks import Asking
 from collegium_gateway.principal import Principal
 
 log = structlog.get_logger(__name__)
@@ -47,19 +50,30 @@ class Method(msgspec.Struct, frozen=True):
 class Call:
     """One call of a principal, under its root span."""
 
-    def __init__(self, context: Context, principal: Principal, hop: Hop, request_id: str) -> None:
+    def __init__(
+        self, context: Context, principal: Principal, hop: Hop, request_id: str, method: str, key: str | None
+    ) -> None:
         self._context = context
         self._request_id = request_id
+        self._method = method
+        self._key = key
         self.principal = principal
         self.hop = hop
 
-    async def accept(self, task_id: str) -> None:
-        """Sends the initial metadata: the ids by which this call is found again."""
+    def asking(self, request: ProtoMessage) -> Asking | None:
+        """Returns the request as its idempotency key knows it; none where it came without one."""
+        if self._key is None:
+            return None
+        return Asking(self._key, "gRPC", self._method, request.SerializeToString(deterministic=True))
+
+    async def accept(self, task_id: str, *, replayed: bool = False) -> None:
+        """Sends the initial metadata: the ids by which this call is found again, and whether it repeats another."""
         await self._context.send_initial_metadata(
             (
                 ("x-request-id", self._request_id),
                 ("traceparent", self.hop.traceparent),
                 ("x-collegium-task-id", task_id),
+                *(((REPLAYED, "true"),) if replayed else ()),
             )
         )
 
@@ -78,7 +92,8 @@ class Calls:
         try:
             principal = self._keys.authenticate(_text(metadata.get("authorization")))
             principal.need(method.scope)
-            return await work(Call(context, principal, hop, _request_id(metadata)))
+            key = _text(metadata.get(HEADER.decode()))
+            return await work(Call(context, principal, hop, _request_id(metadata), method.name, key))
         except ApiError as error:
             hop.fail(error.code)
             refused = error

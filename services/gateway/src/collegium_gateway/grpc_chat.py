@@ -6,8 +6,7 @@ One rule: a stream whose client is gone cancels its task, because nobody else re
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from collegium_contracts.content import Answer
@@ -18,10 +17,11 @@ from collegium_runtime.platform import Platform
 
 from collegium_gateway import grpc_replies as replies
 from collegium_gateway.admission import Asked
-from collegium_gateway.application import Piece, Tasks
+from collegium_gateway.application import Tasks
 from collegium_gateway.chat import describe, refusal
 from collegium_gateway.grpc_calls import Call, Calls, Context, Method
 from collegium_gateway.grpc_requests import asked_over_chat
+from collegium_gateway.keyed_tasks import KeyedTask, KeyedTasks
 from collegium_gateway.views import answer_of
 
 COMPLETE = Method("collegium.v1.Chat/Complete", "chat")
@@ -31,18 +31,22 @@ STREAM = Method("collegium.v1.Chat/Stream", "chat")
 class ChatService(ChatServicer):
     """The service."""
 
-    def __init__(self, platform: Platform, calls: Calls, tasks: Tasks) -> None:
+    def __init__(self, platform: Platform, calls: Calls, tasks: Tasks, keyed: KeyedTasks) -> None:
         self._keyring = platform.keyring
         self._calls = calls
         self._tasks = tasks
+        self._keyed = keyed
 
     async def Complete(self, request: ChatRequest, context: Context) -> ChatResponse:  # noqa: N802 - the RPC's name
         """Answers when the task has settled."""
 
         async def work(call: Call) -> ChatResponse:
-            submitted = await self._accept(call, asked_over_chat(request, streamed=False))
-            settled = await self._tasks.complete(submitted, call.hop)
-            return replies.chat_response(*self._completed(settled), call.hop.trace_id)
+            submitted, keyed = await self._accept(call, request, asked_over_chat(request, streamed=False))
+            if keyed is None:
+                settled = await self._tasks.complete(submitted, call.hop)
+            else:
+                settled = await keyed.complete(call.hop)
+            return replies.chat_response(*self._completed(settled), _trace_of(call, keyed))
 
         return await self._calls.run(context, COMPLETE, work)
 
@@ -51,9 +55,9 @@ class ChatService(ChatServicer):
 
         async def work(call: Call) -> None:
             asked = asked_over_chat(request, streamed=True)
-            submitted = await self._accept(call, asked)
+            submitted, keyed = await self._accept(call, request, asked)
             chunks = Chunks(submitted, context)
-            pieces = cast("AsyncGenerator[Piece, None]", self._tasks.stream(submitted, call.hop))
+            pieces = self._tasks.stream(submitted, call.hop) if keyed is None else keyed.stream(call.hop)
             settled: SettledMessage | None = None
             # Closing the pieces early is what cancels the task.
             async with contextlib.aclosing(pieces):
@@ -63,16 +67,20 @@ class ChatService(ChatServicer):
                     settled = piece.settled
             assert settled is not None, "a stream ends with the settled message, or raises"
             completed, answer = self._completed(settled)
-            await chunks.finish(asked, completed, answer, call.hop.trace_id)
+            await chunks.finish(asked, completed, answer, _trace_of(call, keyed))
 
         await self._calls.run(context, STREAM, work)
 
-    async def _accept(self, call: Call, asked: Asked) -> TaskSubmitted:
+    async def _accept(self, call: Call, request: ChatRequest, asked: Asked) -> tuple[TaskSubmitted, KeyedTask | None]:
         submitted = self._tasks.prepare(call.principal, asked, waits=True)
+        keyed: KeyedTask | None = None
+        if (asking := call.asking(request)) is not None:
+            keyed = await self._keyed.begin(call.principal, asking, submitted, call.hop)
+            submitted = keyed.submitted
         if call.hop.sampled:
             describe(call.hop, submitted)
-        await call.accept(submitted.task.id)
-        return submitted
+        await call.accept(submitted.task.id, replayed=keyed is not None and keyed.replayed)
+        return submitted, keyed
 
     def _completed(self, settled: SettledMessage) -> tuple[TaskCompleted, Answer]:
         if not isinstance(settled, TaskCompleted):
@@ -80,6 +88,10 @@ class ChatService(ChatServicer):
         answer = answer_of(self._keyring, settled.task.tenant, settled.output)
         assert answer is not None, "a completed task has an output"
         return settled, answer
+
+
+def _trace_of(call: Call, keyed: KeyedTask | None) -> str:
+    return call.hop.trace_id if keyed is None else keyed.trace_id
 
 
 class Chunks:

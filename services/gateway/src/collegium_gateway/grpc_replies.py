@@ -73,6 +73,7 @@ def task(view: TaskView) -> Task:
         model=view.model,
         priority=view.priority,
         tags=view.tags,
+        not_before=_timestamp(view.not_before) if view.not_before is not None else None,
     )
 
 

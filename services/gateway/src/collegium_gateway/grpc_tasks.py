@@ -29,6 +29,8 @@ from collegium_gateway.errors import ApiError
 from collegium_gateway.grpc_calls import Call, Calls, Context, Method
 from collegium_gateway.grpc_requests import asked_over_tasks, rfc3339_of
 from collegium_gateway.grpc_watch import TaskWatch
+from collegium_gateway.keyed_replies import KeyedReplies, Reply, error_of, error_reply, is_kept
+from collegium_gateway.keyed_tasks import Asking, KeyedTask, KeyedTasks
 from collegium_gateway.readmodel import STATES, State
 from collegium_gateway.tasks import MAX_PAGE, MAX_WAIT_SECONDS
 
@@ -41,10 +43,12 @@ SUBMIT, GET, LIST, CANCEL, WATCH = (
 class TaskService(TasksServicer):
     """The service."""
 
-    def __init__(self, platform: Platform, calls: Calls, tasks: Tasks) -> None:
+    def __init__(self, platform: Platform, calls: Calls, tasks: Tasks, keyed: KeyedTasks, kept: KeyedReplies) -> None:
         self._platform = platform
         self._calls = calls
         self._tasks = tasks
+        self._keyed = keyed
+        self._kept = kept
         self._watches: set[TaskWatch] = set()
 
     def end_watches(self) -> None:
@@ -59,10 +63,21 @@ class TaskService(TasksServicer):
             asked = asked_over_tasks(request)
             wait_seconds = _wait_of(request)
             submitted = self._tasks.prepare(call.principal, asked, waits=wait_seconds > 0)
+            keyed: KeyedTask | None = None
+            if (asking := call.asking(request)) is not None:
+                keyed = await self._keyed.begin(
+                    call.principal, asking, submitted, call.hop, callback_url=asked.callback_url
+                )
+                submitted = keyed.submitted
             if call.hop.sampled:
                 describe(call.hop, submitted)
-            await call.accept(submitted.task.id)
-            return replies.task(await self._tasks.submit(submitted, call.hop, wait_seconds=wait_seconds))
+            await call.accept(submitted.task.id, replayed=keyed is not None and keyed.replayed)
+            if keyed is not None:
+                return replies.task(await keyed.submit(call.hop, wait_seconds=wait_seconds))
+            view = await self._tasks.submit(
+                submitted, call.hop, wait_seconds=wait_seconds, callback_url=asked.callback_url
+            )
+            return replies.task(view)
 
         return await self._calls.run(context, SUBMIT, work)
 
@@ -93,9 +108,27 @@ class TaskService(TasksServicer):
         """Cancels a task."""
 
         async def work(call: Call) -> Task:
+            if (asking := call.asking(request)) is not None:
+                return await self._cancel_keyed(call, asking, request.id)
             return replies.task(await self._tasks.cancel(call.principal, request.id))
 
         return await self._calls.run(context, CANCEL, work)
+
+    async def _cancel_keyed(self, call: Call, asking: Asking, task_id: str) -> Task:
+        async def cancel() -> Reply:
+            try:
+                task = replies.task(await self._tasks.cancel(call.principal, task_id))
+            except ApiError as error:
+                if not is_kept(error.kind.http_status):
+                    raise
+                return error_reply(error)
+            return Reply(200, [], task.SerializeToString())
+
+        reply, replayed = await self._kept.answer(call.principal, asking, cancel)
+        await call.accept(task_id, replayed=replayed)
+        if reply.status != 200:
+            raise error_of(reply)
+        return Task.FromString(reply.body)
 
     async def Watch(self, request: WatchRequest, context: Context) -> None:  # noqa: N802 - the RPC's name
         """Sends a task's events until it is done."""
@@ -103,7 +136,7 @@ class TaskService(TasksServicer):
         async def work(call: Call) -> None:
             view = await self._tasks.get(call.principal, request.id)
             await call.accept(view.id)
-            watch = TaskWatch(self._platform, call.principal.tenant, view, request.after_sequence)
+            watch = TaskWatch(self._platform, self._tasks.queue, call.principal.tenant, view, request.after_sequence)
             self._watches.add(watch)
             try:
                 async with contextlib.aclosing(watch.events()) as events:

@@ -20,6 +20,7 @@ class TaskWatch(TaskEvents):
         sid = client.subscribe_raw(s.token(self._tenant, self._view.id), self._on_token)
         self._reader.start()
         replayed = asyncio.create_task(self._after_replay())
+        placing = asyncio.create_task(self._tell_place())
         try:
             while (event := await self._queue.get()) is not None:
                 yield event
@@ -28,6 +29,7 @@ class TaskWatch(TaskEvents):
             raise ApiError("not_ready", "the gateway is stopping; watch again", retry_after_seconds=1)
         finally:
             replayed.cancel()
+            placing.cancel()
             client.unsubscribe_raw(sid)
             await self._reader.stop()
 

@@ -6,7 +6,7 @@ plain call. One rule: whatever fails, the client gets the error body of the cont
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -23,12 +23,19 @@ from collegium_gateway.asgi import Receive, Scope, Send
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
+from collegium_gateway.idempotency import HEADER
+from collegium_gateway.keyed_http import KeyedPosts
+from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.replies import json_reply
+from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.tasks import TaskDoor
+from collegium_gateway.webhook_door import WebhookDoor
 
 log = structlog.get_logger(__name__)
 
 CHAT_PATH = "/v1/chat/completions"
+# Like a chat's, its key belongs to the task that it submits.
+TASKS_PATH = "/v1/tasks"
 
 
 class HttpDoor:
@@ -41,7 +48,10 @@ class HttpDoor:
         chat: ChatDoor,
         tasks: TaskDoor,
         admin: AdminDoor,
+        webhooks: WebhookDoor,
         readiness: Callable[[], dict[str, bool]],
+        replies: KeyedReplies,
+        more_routes: Sequence[Route] = (),
     ) -> None:
         self._platform = platform
         self._directory = directory
@@ -52,7 +62,10 @@ class HttpDoor:
                 Route(CHAT_PATH, chat, methods=["POST"]),
                 Route("/v1/models", self._models),
                 *tasks.routes(),
+                *ScheduleDoor(platform, directory).routes(),
                 *admin.routes(),
+                *webhooks.routes(),
+                *more_routes,
                 Route("/health/live", self._live),
                 Route("/health/ready", self._ready),
                 Route("/metrics", self._metrics),
@@ -65,13 +78,20 @@ class HttpDoor:
                 Exception: _defect,
             },
         )
+        self._keyed = KeyedPosts(platform, directory, replies, self._routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection event."""
         if scope["type"] == "http" and scope["path"] == CHAT_PATH and scope["method"] == "POST":
             await self._guarded_chat(scope, receive, send)
-        else:
-            await self._routes(scope, receive, asgi.with_request_id(scope, send))
+            return
+        send = asgi.with_request_id(scope, send) if scope["type"] == "http" else send
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] != TASKS_PATH:
+            key = asgi.header(scope, HEADER)
+            if key is not None:
+                await self._keyed(scope, receive, send, key)
+                return
+        await self._routes(scope, receive, send)
 
     async def _guarded_chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False

@@ -11,8 +11,11 @@ from typing import Any
 import msgspec
 from collegium_contracts.errors import ERRORS
 
-from collegium_gateway.requests import ChatRequest, KeyRequest, TaskRequest, TenantRequest
+from collegium_gateway.dead_letters import LettersRequest
+from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
+from collegium_gateway.requests import ChatRequest, KeyRequest, ScheduleRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
+from collegium_gateway.webhook_door import RotateRequest, WebhookView
 
 _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("post", "/v1/chat/completions", "chat", "Answers a chat, plain or streamed.", ChatRequest),
@@ -21,14 +24,29 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/tasks", "tasks", "Lists the tenant's tasks, newest first.", None),
     ("get", "/v1/tasks/{id}", "tasks", "Returns one task.", None),
     ("post", "/v1/tasks/{id}/cancel", "tasks", "Cancels a task.", None),
+    ("post", "/v1/tasks/{id}/retry", "tasks", "Runs a failed task again as a new one; asked again, the same.", None),
     ("get", "/v1/tasks/{id}/events", "tasks", "Follows a task by server-sent events.", None),
+    ("get", "/v1/tasks/{id}/webhook", "webhooks", "Shows how a task's callback stands.", None),
+    ("get", "/v1/webhooks/secret", "webhooks", "Shows the key that signs the tenant's webhooks.", None),
+    ("post", "/v1/webhooks/secret/rotate", "webhooks", "Makes a new key; earlier ones sign on a while.", RotateRequest),
+    ("post", "/v1/schedules", "schedules", "Makes a schedule that submits a task by cron.", ScheduleRequest),
+    ("get", "/v1/schedules", "schedules", "Lists the tenant's schedules.", None),
+    ("get", "/v1/schedules/{id}", "schedules", "Returns one schedule.", None),
+    ("delete", "/v1/schedules/{id}", "schedules", "Deletes a schedule.", None),
+    ("post", "/v1/schedules/{id}/pause", "schedules", "Pauses a schedule.", None),
+    ("post", "/v1/schedules/{id}/resume", "schedules", "Resumes a schedule, from now on.", None),
     ("get", "/v1/usage", "usage", "Reports usage, grouped.", None),
     ("get", "/v1/admin/models", "admin", "Lists the roster with its scoreboard.", None),
+    ("get", "/v1/admin/possible-spend", "admin", "Lists calls that started and of whose end nothing is booked.", None),
     ("get", "/v1/admin/tenants", "admin", "Lists tenants.", None),
     ("post", "/v1/admin/tenants", "admin", "Creates a tenant.", TenantRequest),
     ("get", "/v1/admin/keys", "admin", "Lists keys, without their secrets.", None),
     ("post", "/v1/admin/keys", "admin", "Creates a key; the answer shows it once.", KeyRequest),
     ("post", "/v1/admin/keys/{id}/revoke", "admin", "Revokes a key.", None),
+    ("get", "/v1/admin/dead-letters", "admin", "Lists dead letters, oldest first.", None),
+    ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
+    ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),
+    ("post", "/v1/admin/dead-letters/discard", "admin", "Discards letters, by id or filter.", LettersRequest),
     ("get", "/health/live", "health", "Whether the process answers.", None),
     ("get", "/health/ready", "health", "Whether the gateway can do its work.", None),
     ("get", "/metrics", "health", "Prometheus metrics.", None),
@@ -36,13 +54,24 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
 # What answers otherwise than 200 (a task that was waited for is answered by 200 too).
 _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/tasks"): ("200", "202"),
+    ("post", "/v1/tasks/{id}/retry"): ("200", "202"),
+    ("post", "/v1/schedules"): ("201",),
     ("post", "/v1/admin/tenants"): ("201",),
     ("post", "/v1/admin/keys"): ("201",),
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
     "/v1/usage": ("from", "to", "group_by"),
+    "/v1/admin/possible-spend": ("from", "to", "tenant"),
     "/v1/admin/keys": ("tenant",),
+    "/v1/admin/dead-letters": ("service", "tenant", "cause", "task", "since", "cursor", "limit"),
+}
+_IDEMPOTENCY_KEY: dict[str, Any] = {
+    "name": PARAM,
+    "in": "header",
+    "required": False,
+    "description": "The same key and body give the same answer and one charge for a day; another body gives 409.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS, "pattern": "^[ -~]+$"},
 }
 # Parts that pass through as they came have no schema of their own in the structs.
 _RAW_SCHEMAS: dict[str, Any] = {
@@ -56,7 +85,7 @@ def document() -> dict[str, Any]:
     """Returns the OpenAPI 3.1 document."""
     bodies = [operation[4] for operation in _OPERATIONS if operation[4] is not None]
     _, schemas = msgspec.json.schema_components(
-        [*bodies, TaskView], schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
+        [*bodies, TaskView, WebhookView], schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
     )
     for schema in schemas.values():
         for name, replacement in _RAW_SCHEMAS.items():
@@ -115,10 +144,13 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
             },
         },
     }
-    if path == "/v1/tasks/{id}" or (method, path) == ("post", "/v1/tasks"):
+    if path in ("/v1/tasks/{id}", "/v1/tasks/{id}/retry") or (method, path) == ("post", "/v1/tasks"):
         shown = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/TaskView"}}}}
         for status in _STATUSES.get((method, path), ("200",)):
             operation["responses"][status].update(shown)
+    if path == "/v1/tasks/{id}/webhook":
+        shown = {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookView"}}}
+        operation["responses"]["200"]["content"] = shown
     if tag == "health":
         operation["security"] = []
     parameters = [
@@ -127,11 +159,16 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
     ]
     if "{id}" in path:
         parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+    if method == "post":
+        parameters.append(_IDEMPOTENCY_KEY)
     if parameters:
         operation["parameters"] = parameters
     if body is not None:
         schema = {"$ref": f"#/components/schemas/{body.__name__}"}
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        operation["requestBody"] = {
+            "required": body is not RotateRequest,
+            "content": {"application/json": {"schema": schema}},
+        }
     return operation
 
 

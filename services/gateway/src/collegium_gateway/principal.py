@@ -26,6 +26,7 @@ class Principal(msgspec.Struct, frozen=True):
     project: str
     key_id: str
     scopes: frozenset[str]
+    tier: str = "free"
 
     def need(self, scope: str) -> None:
         """Raises ApiError ``insufficient_scope`` unless the key has the scope."""
@@ -46,7 +47,7 @@ class KeyBook:
             self._keys.pop(key_id, None)
         self._of_tenant[tenant.id] = {key.id for key in tenant.keys}
         for key in tenant.keys:
-            principal = Principal(tenant.id, key.project, key.id, frozenset(key.scopes))
+            principal = Principal(tenant.id, key.project, key.id, frozenset(key.scopes), tenant.tier)
             self._keys[key.id] = (tenant, key, principal)
 
     def tenants(self) -> Iterable[str]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 from collegium_contracts.messages import CacheMode, Plan, Priority
+from collegium_contracts.state import Missed
 
 from collegium_gateway.errors import ApiError
 
@@ -84,6 +85,16 @@ class TaskRequest(Options, frozen=True, kw_only=True, forbid_unknown_fields=True
     callback_url: str | None = None
 
 
+class ScheduleRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/schedules``: a task to submit again and again, at the times of a cron expression."""
+
+    cron: str
+    task: TaskRequest
+    timezone: str = "UTC"
+    missed: Missed = "skip"
+    name: str = ""
+
+
 class TenantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``POST /v1/admin/tenants``."""
 
@@ -104,6 +115,7 @@ T = TypeVar("T")
 
 decode_chat = msgspec.json.Decoder(ChatRequest)
 decode_task = msgspec.json.Decoder(TaskRequest)
+decode_schedule = msgspec.json.Decoder(ScheduleRequest)
 decode_tenant = msgspec.json.Decoder(TenantRequest)
 decode_key = msgspec.json.Decoder(KeyRequest)
 

@@ -1,4 +1,4 @@
-"""The read model's rows in PostgreSQL, schema ``gateway``. The only SQL of the gateway.
+"""The read model's rows in PostgreSQL, schema ``gateway``. The callbacks' rows are webhook_store.py's.
 
 One rule: every read names its tenant.
 """
@@ -11,6 +11,8 @@ from typing import Any
 import asyncpg
 
 from collegium_gateway.readmodel import ORDER, State, TaskRow
+from collegium_gateway.webhook_store import apply_changes
+from collegium_gateway.webhooks import Changes
 
 _UPSERT = """
 INSERT INTO gateway.tasks (task_id, tenant, state, progress, created_at_ms, settled_at_ms, reference, settled)
@@ -31,9 +33,21 @@ class TaskStore:
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
         self._pool = pool
 
-    async def upsert(self, rows: Sequence[TaskRow]) -> None:
-        """Writes rows in one statement; a row never moves a task backwards."""
-        await self._pool.execute(
+    async def upsert(self, rows: Sequence[TaskRow], webhooks: Changes | None = None) -> None:
+        """Writes rows in one statement; a row never moves a task backwards.
+
+        What becomes of callbacks goes into the same transaction, after the rows: their locks decide between two
+        gateways which tell of a callback and of its task's end at the same time.
+        """
+        if webhooks is None:
+            await self._write(self._pool, rows)
+            return
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self._write(connection, rows)
+            await apply_changes(connection, webhooks)
+
+    async def _write(self, connection: Any, rows: Sequence[TaskRow]) -> None:
+        await connection.execute(
             _UPSERT,
             [row.task_id for row in rows],
             [row.tenant for row in rows],

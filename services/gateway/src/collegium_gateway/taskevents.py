@@ -28,10 +28,12 @@ from collegium_runtime.platform import Platform
 
 from collegium_gateway import asgi
 from collegium_gateway.asgi import Headers, Receive, Send
+from collegium_gateway.queueing import QueueLook
 from collegium_gateway.readmodel import TERMINAL
 from collegium_gateway.views import TaskView, settled_view
 
 KEEP_ALIVE_SECONDS = 15.0
+PLACE_SECONDS = 1.0
 
 
 class TaskEvent(msgspec.Struct, frozen=True):
@@ -45,8 +47,9 @@ class TaskEvent(msgspec.Struct, frozen=True):
 class TaskEvents:
     """Follows one task for one client."""
 
-    def __init__(self, platform: Platform, tenant: str, view: TaskView, after: int) -> None:
+    def __init__(self, platform: Platform, queue: QueueLook, tenant: str, view: TaskView, after: int) -> None:
         self._platform = platform
+        self._queue_look = queue
         self._tenant = tenant
         self._view = view
         self._queue: asyncio.Queue[TaskEvent | None] = asyncio.Queue()
@@ -70,6 +73,7 @@ class TaskEvents:
         self._reader.start()
         gone = asyncio.create_task(self._wait_for_disconnect(receive))
         replayed = asyncio.create_task(self._after_replay())
+        placing = asyncio.create_task(self._tell_place())
         try:
             await asgi.start_events(send, headers)
             while True:
@@ -86,8 +90,8 @@ class TaskEvents:
                     await asgi.end_events(send)
                     return
         finally:
-            replayed.cancel()
-            gone.cancel()
+            for task in (replayed, gone, placing):
+                task.cancel()
             client.unsubscribe_raw(sid)
             await self._reader.stop()
 
@@ -102,6 +106,23 @@ class TaskEvents:
             self._queue.put_nowait(event)
         if self._view.state in TERMINAL:
             self._queue.put_nowait(TaskEvent("done", self._view))
+
+    async def _tell_place(self) -> None:
+        """Tells where the task stands in the queue, whenever that changed, until it is worked on."""
+        await self._reader.caught_up.wait()
+        told = 0
+        while not self._working and self._view.state not in TERMINAL:
+            reply = await self._queue_look.of_task(self._tenant, self._view.id)
+            if reply is not None and reply.position and reply.position != told:
+                told = reply.position
+                data = {
+                    "state": "submitted",
+                    "queue_position": reply.position,
+                    "queue_age_ms": self._queue_look.age_ms(reply),
+                    "estimated_wait_seconds": reply.wait_seconds,
+                }
+                self._queue.put_nowait(TaskEvent("state", data))
+            await asyncio.sleep(PLACE_SECONDS)
 
     async def _wait_for_disconnect(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -20,11 +20,14 @@ from collegium_gateway.application import Tasks
 from collegium_gateway.chat import describe
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
+from collegium_gateway.idempotency import PARAM, REPLAYED
+from collegium_gateway.keyed_tasks import Asking, KeyedTask, KeyedTasks
 from collegium_gateway.principal import Principal
 from collegium_gateway.readmodel import STATES, TERMINAL, State
 from collegium_gateway.replies import json_reply
 from collegium_gateway.requests import decode_task, options_of, parse
 from collegium_gateway.taskevents import TaskEvents
+from collegium_gateway.views import queue_headers
 
 MAX_PAGE = 200
 MAX_WAIT_SECONDS = 300.0
@@ -36,10 +39,11 @@ _PREFER_WAIT = re.compile(r"\bwait=(\d{1,4})\b")
 class TaskDoor:
     """The task endpoints over HTTP."""
 
-    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks) -> None:
+    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks, keyed: KeyedTasks) -> None:
         self._platform = platform
         self._directory = directory
         self._tasks = tasks
+        self._keyed = keyed
         self._max_body_bytes = platform.settings.http.max_body_bytes
 
     def routes(self) -> list[Route]:
@@ -68,20 +72,34 @@ class TaskDoor:
             asked = asked_by_task(task_request, options_of(task_request))
             wait_seconds = _wait_of(request)
             submitted = self._tasks.prepare(principal, asked, waits=wait_seconds > 0)
+            keyed: KeyedTask | None = None
+            if (key := request.headers.get(PARAM)) is not None:
+                asking = Asking(key, "POST", request.url.path, body)
+                keyed = await self._keyed.begin(principal, asking, submitted, hop, callback_url=asked.callback_url)
+                submitted = keyed.submitted
             if hop.sampled:
                 describe(hop, submitted)
-            view = await self._tasks.submit(submitted, hop, wait_seconds=wait_seconds)
+            if keyed is None:
+                view = await self._tasks.submit(
+                    submitted, hop, wait_seconds=wait_seconds, callback_url=asked.callback_url
+                )
+            else:
+                view = await keyed.submit(hop, wait_seconds=wait_seconds)
         status = 200 if view.state in TERMINAL else 202
         headers = {
             "x-request-id": asgi.request_id(request.scope),
             "traceparent": hop.traceparent,
             "x-collegium-task-id": view.id,
             "location": f"/v1/tasks/{view.id}",
+            **queue_headers(view),
         }
+        if keyed is not None and keyed.replayed:
+            headers[REPLAYED] = "true"
         return json_reply(view, status, headers)
 
     async def _get(self, request: Request) -> Response:
-        return json_reply(await self._tasks.get(self._principal(request), request.path_params["id"]))
+        view = await self._tasks.get(self._principal(request), request.path_params["id"])
+        return json_reply(view, headers=queue_headers(view))
 
     async def _list(self, request: Request) -> Response:
         principal = self._principal(request)
@@ -102,7 +120,7 @@ class TaskDoor:
         principal = self._principal(request)
         view = await self._tasks.get(principal, request.path_params["id"])
         after = _last_event_of(request.headers.get("last-event-id"))
-        events = TaskEvents(self._platform, principal.tenant, view, after)
+        events = TaskEvents(self._platform, self._tasks.queue, principal.tenant, view, after)
         headers = [(b"x-request-id", asgi.request_id(request.scope).encode("latin-1"))]
         return _EventResponse(events, headers)
 

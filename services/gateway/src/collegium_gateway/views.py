@@ -15,6 +15,7 @@ from collegium_contracts.envelope import Envelope, Keyring
 from collegium_contracts.errors import kind_of
 from collegium_contracts.messages import AttemptUsage, SettledMessage, TaskCompleted, TaskFailed, TaskRef
 from collegium_contracts.money import Usage, picos_to_usd
+from collegium_contracts.state import Breaker
 
 from collegium_gateway.readmodel import State, TaskRow, state_of
 
@@ -123,6 +124,9 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     partial: bool = False
     error: dict[str, Any] | None = None
     queue_position: int | None = None
+    queue_age_ms: int | None = None
+    estimated_wait_seconds: float | None = None
+    not_before: str | None = None
     model: str = ""
     priority: str = "normal"
     tags: dict[str, str] = {}
@@ -141,10 +145,34 @@ def open_view(task: TaskRef, state: State) -> TaskView:
         id=task.id,
         state=state,
         created_at=rfc3339(task.created_at_ms),
+        not_before=_not_before(task),
         model=task.model,
         priority=task.priority,
         tags=task.tags,
     )
+
+
+def queued_view(view: TaskView, position: int, age_ms: int, wait_seconds: float | None) -> TaskView:
+    """Returns the view of an open task with where it stands in the queue, as of ``age_ms`` ago."""
+    wait = round(wait_seconds, 3) if wait_seconds is not None else None
+    return msgspec.structs.replace(view, queue_position=position, queue_age_ms=age_ms, estimated_wait_seconds=wait)
+
+
+def queue_headers(view: TaskView) -> dict[str, str]:
+    """Returns the headers that say where a task stands; none where it is not queued."""
+    if view.queue_position is None:
+        return {}
+    headers = {
+        "x-collegium-queue-position": str(view.queue_position),
+        "x-collegium-queue-age-ms": str(view.queue_age_ms),
+    }
+    if view.estimated_wait_seconds is not None:
+        headers["x-collegium-estimated-wait-seconds"] = f"{view.estimated_wait_seconds:g}"
+    return headers
+
+
+def _not_before(task: TaskRef) -> str | None:
+    return rfc3339(task.not_before_ms) if task.not_before_ms else None
 
 
 def settled_view(settled: SettledMessage, keyring: Keyring) -> TaskView:
@@ -165,10 +193,24 @@ def settled_view(settled: SettledMessage, keyring: Keyring) -> TaskView:
         stop_reason=settled.stop_reason,
         partial=answer is not None and not completed,
         error=error_view(settled) if isinstance(settled, TaskFailed) else None,
+        not_before=_not_before(task),
         model=task.model,
         priority=task.priority,
         tags=task.tags,
     )
+
+
+def breaker_view(breaker: Breaker | None, now_ms: int) -> dict[str, Any]:
+    """Returns a model's circuit breaker: closed, open until a time, or half-open (the next call is a probe)."""
+    if breaker is None or not breaker.open_until_ms:
+        failures = len(breaker.failures_ms) if breaker is not None else 0
+        return {"state": "closed", "open_until": None, "recent_failures": failures}
+    state = "open" if now_ms < breaker.open_until_ms else "half_open"
+    return {
+        "state": state,
+        "open_until": rfc3339(breaker.open_until_ms),
+        "recent_failures": len(breaker.failures_ms),
+    }
 
 
 def attempt_view(attempt: AttemptUsage) -> dict[str, Any]:

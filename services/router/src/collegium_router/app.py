@@ -1,33 +1,37 @@
-"""Wiring of the router: shard leases, shard readers, the dispatcher, the roster, the cancellations."""
+"""Wiring of the router: shards, the dispatcher, what it may use, schedules, and what tells it of ends."""
 
 from __future__ import annotations
 
-import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
+from collegium_bus.cancels import Cancellations
 from collegium_bus.delivery import Delivery
 from collegium_bus.errors import AlreadyStandsError
-from collegium_bus.ingress import IngressShard
-from collegium_bus.kv import Bucket
-from collegium_bus.leases import LeaseHolder
+from collegium_bus.kv import Bucket, Entry
 from collegium_bus.ordered import OrderedReader
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
-from collegium_contracts.ids import SHARDS
-from collegium_contracts.messages import CancelRequested
+from collegium_contracts.messages import CancelRequested, WorkerCapacity
 from collegium_contracts.state import Roster
 from collegium_runtime.platform import Platform
+from collegium_settings import Settings
 from collegium_telemetry import names
 
+from collegium_router.answers import QueueAnswers
 from collegium_router.configured import records
 from collegium_router.dispatch import Dispatcher
+from collegium_router.permits import Permits
+from collegium_router.resources import Resources
 from collegium_router.roster import merge
+from collegium_router.schedules import Schedules
+from collegium_router.shards import Shards
+from collegium_router.shares import Need, SliceHolder
 
 log = structlog.get_logger(__name__)
 
-CANCEL_LOOK_BACK = timedelta(hours=1)
+ENDS = (s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_RETRIED_ALL)
 
 
 class RouterApp:
@@ -35,47 +39,78 @@ class RouterApp:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._dispatcher = Dispatcher(platform)
-        self._models = Bucket(platform.connection, s.KV_MODELS)
-        self._watch = self._models.watch(lambda entry: self._use_roster(entry.value))
-        self._shards: dict[str, IngressShard] = {}
-        self._closing: set[asyncio.Task[None]] = set()
-        self._leases = LeaseHolder(
-            Bucket(platform.connection, s.KV_OWNERS),
+        connection = platform.connection
+        self._permits = Permits()
+        self._schedules = Schedules(platform)
+        self._slices = SliceHolder(
+            Bucket(connection, s.KV_PERMITS),
             platform.instance,
-            [f"ingress-{shard}" for shard in SHARDS],
-            on_gained=self._gained,
-            on_lost=self._lost,
+            self._needs,
+            changed=self._pump,
+            now_ms=platform.now_ms,
         )
-        since = (datetime.now(UTC) - CANCEL_LOOK_BACK).isoformat().replace("+00:00", "Z")
-        self._cancels = OrderedReader(
-            platform.connection, s.EVENTS, [s.CANCEL_ALL], self._on_cancel, start_time=since, label="cancels"
+        self._resources = Resources(self._permits, self._slices.permits, platform.now_ms)
+        self._dispatcher = Dispatcher(platform, self._permits, self._resources)
+        self._answers = QueueAnswers(platform, self._dispatcher)
+        self._shards = Shards(platform, self._dispatcher, self._permits, on_change=self._answers.answer_for)
+        self._models = Bucket(connection, s.KV_MODELS)
+        self._watches = [
+            self._models.watch(self._on_roster),
+            Bucket(connection, s.KV_BREAKERS).watch(self._on_breaker),
+        ]
+        self._cancels = Cancellations(connection, self._on_cancel)
+        self._dispatcher.why_cancel = self._cancels.reason
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        self._ends = OrderedReader(
+            connection, s.EVENTS, ENDS, self._on_end, start_time=now, headers_only=True, label="ends"
         )
+        platform.on_settings.append(self._use_settings)
+        self._hearing: int | None = None
         self._started = False
 
     async def start(self) -> None:
-        """Publishes the roster, then takes shards."""
+        """Publishes the roster, learns what it may use, then takes shards."""
         await self._introduce_models()
-        await self._watch.start()
-        self._cancels.start()
-        await self._cancels.caught_up.wait()
+        for watch in self._watches:
+            await watch.start()
+        await self._cancels.start()
+        self._ends.start()
+        await self._ends.caught_up.wait()
+        self._hearing = self._platform.connection.client.subscribe_raw(s.CAPACITY_ALL, self._on_capacity)
+        await self._slices.start()
         self._dispatcher.start()
-        await self._leases.start()
-        self._platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._dispatcher.queued)
+        await self._shards.start()
+        await self._schedules.start()
+        metrics = self._platform.metrics
+        metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._dispatcher.queued)
+        metrics.watch_gauge(names.METRIC_PERMITS_IN_USE, lambda: self._permits.in_use)
+        metrics.watch_gauge(names.METRIC_LOW_THROTTLED, self._low_is_throttled)
         self._started = True
 
     async def stop(self) -> None:
-        """Gives the shards back and stops; what is queued stays in INGRESS for the next owner."""
+        """Gives shards and slices back and stops; what is queued stays in INGRESS for the next owner."""
         self._started = False
-        await self._leases.stop()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._schedules.stop()
+        await self._shards.stop()
         await self._dispatcher.stop()
+        await self._slices.stop()
+        self._answers.stop()
+        if self._hearing is not None:
+            self._platform.connection.client.unsubscribe_raw(self._hearing)
+        await self._ends.stop()
         await self._cancels.stop()
-        await self._watch.stop()
+        for watch in self._watches:
+            await watch.stop()
 
     def readiness(self) -> dict[str, bool]:
         """Whether tasks are being dispatched."""
         return {"dispatching": self._started}
+
+    def _needs(self) -> dict[str, Need]:
+        return self._resources.needs(self._dispatcher.wanted())
+
+    def _pump(self) -> None:
+        self._dispatcher.pump()
 
     async def _introduce_models(self) -> None:
         configured = records(self._platform.settings, self._platform.embedded_model)
@@ -93,39 +128,38 @@ class RouterApp:
                 continue
             return
 
-    def _use_roster(self, value: bytes) -> None:
+    async def _use_settings(self, settings: Settings) -> None:
+        self._dispatcher.use_tiers(settings.tiers)
+        await self._introduce_models()
+
+    def _on_roster(self, entry: Entry) -> None:
+        if self._resources.use_roster(entry.value):
+            self._slices.renew_soon()
+
+    def _on_breaker(self, entry: Entry) -> None:
+        self._resources.use_breaker(entry.value)
+        self._dispatcher.pump()
+
+    def _on_capacity(self, _subject: bytes, _reply: bytes, payload: bytes, _block: bytes | None) -> None:
         try:
-            roster = codec.state.decode(value)
-        except ContractError as error:
-            log.error("roster unreadable, keeping the last good one", error=str(error))
-            return
-        if isinstance(roster, Roster):
-            self._dispatcher.use_roster(roster.models)
-
-    def _gained(self, name: str, _epoch: int) -> None:
-        number = int(name.rpartition("-")[2])
-
-        def receive(delivery: Delivery) -> None:
-            self._dispatcher.receive(shard, delivery)
-
-        shard = IngressShard(self._platform.connection, number, receive)
-        self._shards[name] = shard
-        shard.start()
-
-    def _lost(self, name: str) -> None:
-        if (shard := self._shards.pop(name, None)) is not None:
-            self._dispatcher.drop_shard(shard)
-            closing = asyncio.create_task(shard.stop())
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
-
-    def _on_cancel(self, delivery: Delivery) -> None:
-        try:
-            message = codec.journey.decode(delivery.payload)
+            message = codec.journey.decode(payload)
         except ContractError:
             return
-        if isinstance(message, CancelRequested):
-            self._dispatcher.cancel(message.task_id, message.reason)
+        if isinstance(message, WorkerCapacity) and self._resources.hear(message):
+            self._slices.renew_soon()
+
+    def _on_cancel(self, message: CancelRequested) -> None:
+        self._dispatcher.cancel(message.task_id, message.reason)
+        self._schedules.cancel(message)
+
+    def _on_end(self, delivery: Delivery) -> None:
+        about = s.parse_event(delivery.subject)
+        if about is not None:
+            self._dispatcher.release(about.task, about.attempt, about.last)
+
+    def _low_is_throttled(self) -> float:
+        pools = {model.pool for model in self._resources.models.values()}
+        return float(any(self._resources.throttles_low(pool) for pool in pools))
 
 
 def build(platform: Platform) -> RouterApp:

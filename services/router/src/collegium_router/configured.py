@@ -34,4 +34,5 @@ def record(model: ModelSettings) -> ModelRecord:
         capabilities=list(model.capabilities),
         fallbacks=list(model.fallbacks),
         labels=dict(model.labels),
+        concurrency=model.limits.concurrency,
     )

@@ -1,85 +1,99 @@
-"""Dispatching queued tasks: plan, history where the plan needs it, RunAttempt messages, first in first out.
+"""Dispatching: the queue's next entry, its plan, its permits, and the messages that carry it out.
 
-A fixed number of slots work on the queue; each keeps its task until it is dispatched or settled. Dispatch is
-idempotent (message ids from task and attempt), so a takeover may repeat it. One rule: a task leaves INGRESS only after
-its attempts stand in WORK or its terminal message stands in EVENTS.
+``pump`` runs after everything that may let an entry go (an arrival, a permit given back, a bigger slice): as long as a
+slot is free it takes the next entry that the judge lets go, and hands it to the slot. Slots publish: attempts to WORK,
+ends to EVENTS. Both are idempotent, so a takeover may repeat them. One rule: a task leaves INGRESS only after its
+attempts stand in WORK or its end stands in EVENTS.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
-from collegium_bus.ask import ask
-from collegium_bus.delivery import Delivery
-from collegium_bus.errors import BusError, NoAnswerError, QueueFullError, RequestRefusedError
-from collegium_bus.ingress import IngressShard
-from collegium_bus.settle import settle
-from collegium_contracts import subjects as s
-from collegium_contracts.codec import encode, journey
-from collegium_contracts.errors import ContractError, TaskError, kind_of
+from collegium_bus.errors import BusError, QueueFullError
+from collegium_contracts.errors import TaskError
 from collegium_contracts.journey import template
-from collegium_contracts.messages import RunAttempt, SettledMessage, TaskDispatched, TaskSubmitted
-from collegium_contracts.requests import TurnsReply, TurnsRequest
-from collegium_contracts.state import ModelRecord
+from collegium_contracts.messages import AttemptRequested, StopReason, TaskSubmitted
+from collegium_contracts.requests import TurnsReply
+from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
+from collegium_settings.settings import TierSettings
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
 
-from collegium_router.plan import Planned, make_plan, max_tokens
-from collegium_router.settlement import canceled, expired, failed
+from collegium_router.fairness import Entry, FairQueue, Standing
+from collegium_router.intake import Queued
+from collegium_router.permits import AttemptKey, Permit, Permits
+from collegium_router.plan import Busy, Fleet, Planned, Wait, make_plan, plan_again
+from collegium_router.resources import LOW_WAITS_MS, Resources, model_resource, pool_resource
+from collegium_router.sending import Sender
+from collegium_router.settlement import End, canceled, expired, failed
 
 log = structlog.get_logger(__name__)
 
 SLOTS = 64
-EXPIRY_SECONDS = 0.25
+TICK_SECONDS = 0.1
+CONTEXT_AGAIN_MS = 400
+# Who listens for an answer is told of open circuit breakers at once, unless they are about to close.
+LISTENERS_WAIT_MS = 5_000
+LOOK_AGAIN_MS = 1_000
+# A tenant of a tier that the configuration does not know.
+UNKNOWN_TIER = (5, 1)
+
+Verdict = Planned | Wait | TaskError
 
 
-class Queued(msgspec.Struct, eq=False):
-    """One task in the queue: its message, where it stands, and whether somebody wants it ended.
+class Job(msgspec.Struct, eq=False, frozen=True):
+    """What a slot carries out: an entry's plan, or its end. An end that could not wait for a free slot takes none."""
 
-    ``replayed`` marks a task that stood when this owner took the shard: it may have been dispatched, and even settled,
-    before, beyond what the broker's duplicate window remembers.
-    """
+    entry: Entry
+    plan: Planned | None = None
+    end: End | None = None
+    takes_slot: bool = True
 
-    submitted: TaskSubmitted
-    delivery: Delivery
-    shard: IngressShard
-    replayed: bool
-    cancel_reason: str = ""
-    taken: bool = False
+    @property
+    def queued(self) -> Queued:
+        """The message of INGRESS that it is about."""
+        return self.entry.item
 
 
 class Dispatcher:
     """The queue of all shards that this router owns, and the slots that empty it."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, permits: Permits, resources: Resources) -> None:
         self._platform = platform
-        self._models: dict[str, ModelRecord] = {}
-        # Attempts sent to each model of late, halved every second: an estimate of what is outstanding, good enough to
-        # break ties between equals, and free of a subscription to everything that settles.
-        self._recent: Counter[str] = Counter()
-        self._queue: deque[Queued] = deque()
-        self._by_task: dict[str, Queued] = {}
-        self._wake = asyncio.Semaphore(0)
+        self._permits = permits
+        self._resources = resources
+        self._sender = Sender(platform, resources)
+        self._tiers: dict[str, tuple[int, int]] = {}
+        self.use_tiers(platform.settings.tiers)
+        self._queue: FairQueue[Verdict] = FairQueue()
+        self._of_task: dict[str, set[str]] = {}
+        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
+        self._free_slots = SLOTS
         self._tasks: list[asyncio.Task[None]] = []
+        self._dispatched = Counter[int]()
+        self.why_cancel: Callable[[str], StopReason | None] = lambda _task: None
+        self.still_ours: Callable[[Queued], bool] = lambda _queued: True
 
     @property
     def queued(self) -> int:
-        """How many tasks wait."""
-        return len(self._by_task)
+        """How many entries wait."""
+        return len(self._queue)
 
-    def use_roster(self, models: list[ModelRecord]) -> None:
-        """Swaps the roster."""
-        self._models = {model.name: model for model in models}
+    def use_tiers(self, tiers: Mapping[str, TierSettings]) -> None:
+        """Swaps the tiers' concurrency and weights; what is queued already keeps its weight."""
+        self._tiers = {name: (tier.concurrency, tier.weight) for name, tier in tiers.items()}
 
     def start(self) -> None:
         """Starts the slots."""
         self._tasks = [asyncio.create_task(self._slot(), name=f"dispatch-{number}") for number in range(SLOTS)]
-        self._tasks.append(asyncio.create_task(self._expire(), name="dispatch-expiry"))
+        self._tasks.append(asyncio.create_task(self._tick(), name="dispatch-tick"))
 
     async def stop(self) -> None:
         """Stops the slots; what they held stays in INGRESS for the next owner."""
@@ -87,193 +101,251 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def receive(self, shard: IngressShard, delivery: Delivery) -> None:
-        """Queues one INGRESS message."""
-        try:
-            message = journey.decode(delivery.payload) if not delivery.header(s.H_CLAIM) else None
-        except ContractError as error:
-            self._tasks.append(asyncio.create_task(self._bury(shard, delivery, error)))
+    def accept(self, queued: Queued) -> None:
+        """Queues one message of INGRESS."""
+        task, now = queued.task, self._platform.now_ms()
+        weight = self._tiers.get(task.tier, UNKNOWN_TIER)[1]
+        entry = Entry(
+            queued.key,
+            task.tenant,
+            queued,
+            arrived_ms=now,
+            deadline_ms=task.deadline_ms,
+            weight=weight,
+            priority=task.priority,
+            route=(task.model, task.domain),
+        )
+        if not self._queue.push(entry, now):
+            # The same message again: its first copy is in hand, or waits for its turn.
+            queued.shard.finish(queued.subject, queued.sequence)
             return
-        if message is None:
-            self._tasks.append(asyncio.create_task(self._receive_claim(shard, delivery)))
+        self._of_task.setdefault(task.id, set()).add(entry.key)
+        failpoint("router.after-receive")
+        reason = self.why_cancel(task.id)
+        if reason is not None:
+            self.cancel(task.id, reason)
         else:
-            self._enqueue(shard, delivery, message)
+            self.pump()
 
-    def _enqueue(self, shard: IngressShard, delivery: Delivery, message: object) -> None:
-        if not isinstance(message, TaskSubmitted):
-            error = ContractError(f"{type(message).__name__} on {delivery.subject}, where only TaskSubmitted may stand")
-            self._tasks.append(asyncio.create_task(self._bury(shard, delivery, error)))
+    def drop(self, ours: Callable[[Queued], bool]) -> None:
+        """Forgets what another router owns now."""
+        for entry in self._queue.all_of(lambda entry: not ours(entry.item)):
+            self._queue.remove(entry.key)
+            self._forget(entry.item)
+
+    def cancel(self, task_id: str, reason: StopReason) -> None:
+        """Ends whatever of a task waits here."""
+        for key in list(self._of_task.get(task_id, ())):
+            entry = self._queue.remove(key)
+            if entry is not None:
+                end = canceled(entry.item.message, self._platform.now_ms(), reason)
+                self._jobs.put_nowait(Job(entry, end=end, takes_slot=False))
+
+    def standing(self, task_id: str) -> Standing | None:
+        """Returns where a task stands in the queue; none where it is not in it."""
+        now = self._platform.now_ms()
+        found = [self._queue.standing(key, now) for key in self._of_task.get(task_id, ())]
+        return min((one for one in found if one is not None), key=lambda one: one.position, default=None)
+
+    def queued_of(self, tenant: str) -> int:
+        """How many entries of a tenant could go, were there room."""
+        return self._queue.ready_of(tenant)
+
+    def per_second(self) -> float:
+        """How many entries were dispatched a second of late."""
+        second = self._platform.now_ms() // 1000
+        return sum(self._dispatched[second - back] for back in range(1, 6)) / 5
+
+    def wanted(self) -> dict[str, int]:
+        """Counts what waits for each resource: a named model for itself, and every entry for the pools."""
+        found = Counter[str]()
+        for (model, _), count in self._queue.ready_by_route().items():
+            record = self._resources.models.get(model)
+            if record is not None:
+                found[model_resource(model)] += count
+                found[pool_resource(record.pool)] += count
+            else:
+                for pool in {one.pool for one in self._resources.models.values()}:
+                    found[pool_resource(pool)] += count
+                for name in self._resources.models:
+                    found[model_resource(name)] += count
+        return found
+
+    def release(self, task: str, number: int = 0, try_number: int = 0) -> None:
+        """Gives back the permits of what ended."""
+        if self._permits.give_back(task, number, try_number):
+            self.pump()
+
+    def pump(self) -> None:
+        """Hands out entries as long as one can go and a slot is free."""
+        if not self._queue or not self._resources.any_room():
             return
-        queued = Queued(message, delivery, shard, replayed=not shard.caught_up.is_set())
-        self._by_task[message.task.id] = queued
-        self._queue.append(queued)
-        self._wake.release()
-
-    async def _receive_claim(self, shard: IngressShard, delivery: Delivery) -> None:
-        while True:
-            try:
-                payload = await self._platform.claims.get(delivery.header(s.H_CLAIM))
-                self._enqueue(shard, delivery, journey.decode(payload))
-            except ContractError as error:
-                await self._bury(shard, delivery, error)
-            except BusError as error:
-                log.warning("claim not redeemed, trying again", subject=delivery.subject, error=str(error))
-                await asyncio.sleep(random.uniform(0.2, 2.0))  # noqa: S311 - jitter
+        now = self._platform.now_ms()
+        fleet = Fleet(
+            self._resources.models,
+            self._permits.by_model,
+            self._resources.open_until_ms,
+            self._resources.has_room,
+            now,
+        )
+        while self._free_slots > 0:
+            taken = self._queue.take(now, lambda entry: self._judge(entry, fleet))
+            if taken is None:
+                return
+            entry, verdict = taken
+            queued: Queued = entry.item
+            if isinstance(verdict, Wait):
+                self._put_back(entry, verdict, now)
                 continue
+            self._free_slots -= 1
+            if isinstance(verdict, TaskError):
+                self._jobs.put_nowait(Job(entry, end=failed(queued.message, verdict, now)))
+                continue
+            for key, attempt in zip(_keys(queued, verdict), verdict.attempts, strict=True):
+                self._permits.take(Permit(key, entry.tenant, attempt.model, attempt.pool, now))
+            self._jobs.put_nowait(Job(entry, plan=verdict))
+
+    def _judge(self, entry: Entry, fleet: Fleet) -> Verdict | None:
+        """Says what becomes of an entry now; none where it has to wait for a permit."""
+        queued: Queued = entry.item
+        concurrency = self._tiers.get(queued.task.tier, UNKNOWN_TIER)[0]
+        if self._permits.by_tenant[entry.tenant] >= concurrency:
+            return None
+        message = queued.message
+        verdict = make_plan(message, fleet) if isinstance(message, TaskSubmitted) else plan_again(message, fleet)
+        if isinstance(verdict, Busy):
+            return None
+        if isinstance(verdict, Planned) and entry.priority == "low" and fleet.now_ms - entry.arrived_ms < LOW_WAITS_MS:
+            return None if self._resources.throttles_low(verdict.attempts[0].pool) else verdict
+        return verdict
+
+    def _put_back(self, entry: Entry, wait: Wait, now_ms: int) -> None:
+        """Keeps an entry until its time, or ends it where its deadline comes first."""
+        queued: Queued = entry.item
+        task = queued.task
+        listens = bool(task.reply) and task.surface != "tasks"
+        in_vain = wait.is_open and listens and wait.until_ms - now_ms > LISTENERS_WAIT_MS
+        # A breaker may close before its time, so what waits for it looks again.
+        again_ms = min(wait.until_ms, now_ms + LOOK_AGAIN_MS) if wait.is_open else wait.until_ms
+        if wait.until_ms < entry.deadline_ms and not in_vain:
+            self._queue.push(entry.held_until(again_ms), now_ms)
             return
-
-    async def _bury(self, shard: IngressShard, delivery: Delivery, error: ContractError) -> None:
-        while not await self._platform.dead_letters.bury(delivery, error.code, str(error)):  # noqa: ASYNC110 - a retry
-            await asyncio.sleep(random.uniform(0.5, 3.0))  # noqa: S311 - jitter
-        shard.finish(delivery)
-
-    def drop_shard(self, shard: IngressShard) -> None:
-        """Forgets the queue of a shard that another router owns now."""
-        for task_id, queued in list(self._by_task.items()):
-            if queued.shard is shard:
-                queued.taken = True
-                del self._by_task[task_id]
-
-    def cancel(self, task_id: str, reason: str) -> None:
-        """Marks a queued task; its slot or the expiry round settles it."""
-        if (queued := self._by_task.get(task_id)) is not None:
-            queued.cancel_reason = reason
+        if isinstance(queued.message, AttemptRequested):
+            error = queued.message.error
+        else:
+            error = TaskError(
+                code="circuit_open",
+                message=f"task {task.id}: every endpoint that could answer failed of late and is left alone for"
+                f" {(wait.until_ms - now_ms) / 1000:.0f} s; try again then, or submit it to /v1/tasks, where it waits",
+                retry_after_seconds=(wait.until_ms - now_ms) / 1000,
+            )
+        self._free_slots -= 1
+        self._jobs.put_nowait(Job(entry, end=failed(queued.message, error, now_ms)))
 
     async def _slot(self) -> None:
         while True:
-            await self._wake.acquire()
-            queued = self._queue.popleft()
-            if queued.taken:
-                continue
-            queued.taken = True
-            await self._until_done(queued)
-            self._by_task.pop(queued.submitted.task.id, None)
-            queued.shard.finish(queued.delivery)
+            job = await self._jobs.get()
+            again_ms = await self._until_done(job)
+            self._free_slots += job.takes_slot
+            if again_ms:
+                self._push_again(job.entry, again_ms)
+            else:
+                self._forget(job.queued)
+            if self._queue:
+                self.pump()
 
-    async def _until_done(self, queued: Queued) -> None:
-        """Dispatches or settles one task, however long the broker takes."""
-        task = queued.submitted.task
+    def _push_again(self, entry: Entry, until_ms: int) -> None:
+        queued: Queued = entry.item
+        self._queue.push(entry.held_until(until_ms), self._platform.now_ms())
+        if (reason := self.why_cancel(queued.task.id)) is not None:
+            self.cancel(queued.task.id, reason)
+
+    def _forget(self, queued: Queued) -> None:
+        keys = self._of_task.get(queued.task.id)
+        if keys is not None:
+            keys.discard(queued.key)
+            if not keys:
+                del self._of_task[queued.task.id]
+
+    async def _until_done(self, job: Job) -> int:
+        """Carries out one job, however long the broker takes, as long as its shard is ours.
+
+        Returns 0, or the time (Unix ms) after which the entry is to be taken up again.
+        """
+        queued = job.queued
+        task = queued.task
         hop = self._platform.tracing.hop(
             "router dispatch",
             "consumer",
-            queued.delivery.header(s.TRACEPARENT),
-            {names.MESSAGING_DESTINATION: template("TaskSubmitted"), names.TASK: task.id},
+            queued.traceparent,
+            {names.MESSAGING_DESTINATION: template(type(queued.message).__name__), names.TASK: task.id},
         )
-        try:
-            while True:
+        with hop:
+            while self.still_ours(queued):
                 try:
-                    if await self._step(queued, hop):
-                        return
+                    again_ms = await self._carry_out(job, hop)
+                    if not again_ms:
+                        failpoint("router.before-purge")
+                        queued.shard.finish(queued.subject, queued.sequence)
+                        return 0
+                    self._give_back(job)
+                    return again_ms
                 except QueueFullError:
                     await asyncio.sleep(random.uniform(0.005, 0.03))  # noqa: S311 - jitter
                 except BusError as error:
                     log.warning("dispatch failed, trying again", task=task.id, error=str(error))
                     await asyncio.sleep(random.uniform(0.1, 1.0))  # noqa: S311 - jitter
-        finally:
-            hop.end()
+        self._give_back(job)
+        return 0
 
-    async def _step(self, queued: Queued, hop: Hop) -> bool:
-        """One try; false where it has to be made again."""
-        submitted = queued.submitted
-        task = submitted.task
-        now = self._platform.now_ms()
-        if queued.cancel_reason:
-            reason = "client_disconnected" if queued.cancel_reason == "client_disconnected" else "canceled"
-            return await self._settle(canceled(task, now, reason), hop)
-        if now >= task.deadline_ms:
-            return await self._settle(expired(task, now), hop)
-        if queued.replayed and await self._stands(submitted):
-            return True
-        planned = make_plan(submitted, list(self._models.values()), self._recent)
-        if isinstance(planned, TaskError):
-            return await self._settle(failed(task, planned, now), hop)
+    def _give_back(self, job: Job) -> None:
+        if job.plan is not None:
+            for key in _keys(job.queued, job.plan):
+                self._permits.give_back(*key)
+
+    async def _carry_out(self, job: Job, hop: Hop) -> int:
+        """One try; returns 0 where it is done, else when it may be made again (Unix ms)."""
+        queued, now = job.queued, self._platform.now_ms()
+        if job.plan is None:
+            assert job.end is not None, "a job is a plan or an end"
+            await self._sender.end(queued, job.end, hop)
+            return 0
+        if (queued.replayed or queued.task.not_before_ms) and await self._sender.is_settled(queued.task):
+            self._permits.give_back(queued.task.id)
+            return 0
+        self._dispatched[now // 1000] += 1
+        if isinstance(queued.message, AttemptRequested):
+            await self._sender.dispatch_again(queued.message, job.plan, hop)
+            return 0
         history: TurnsReply | None = None
-        if task.conversation:
-            turns = await self._turns(submitted, hop)
-            if isinstance(turns, TaskError):
-                return await self._settle(failed(task, turns, now), hop)
+        if queued.task.conversation:
+            turns = await self._sender.turns(queued.message, hop)
             if turns is None:
-                return False
+                # Context is behind or away: the entry waits in the queue, where it can be canceled and expires.
+                return now + random.randint(CONTEXT_AGAIN_MS // 4, CONTEXT_AGAIN_MS)  # noqa: S311 - jitter
+            if isinstance(turns, TaskError):
+                self._give_back(job)
+                await self._sender.end(queued, failed(queued.message, turns, now), hop)
+                return 0
             history = turns
-        await self._dispatch(submitted, planned, history, hop)
-        return True
+        failpoint("router.before-dispatch")
+        await self._sender.dispatch(queued.message, job.plan, history, hop)
+        failpoint("router.after-dispatch")
+        return 0
 
-    async def _dispatch(self, submitted: TaskSubmitted, planned: Planned, history: TurnsReply | None, hop: Hop) -> None:
-        task = submitted.task
-        headers = {s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant}
-        for attempt in planned.attempts:
-            model = self._models[attempt.model]
-            bound = max_tokens(submitted.sampling.max_tokens, model)
-            stream = submitted.sampling.stream and planned.plan == "single"
-            run = RunAttempt(
-                task=task,
-                attempt=attempt,
-                prompt=submitted.prompt,
-                sampling=msgspec.structs.replace(submitted.sampling, max_tokens=bound, stream=stream),
-                prompt_bytes=submitted.prompt_bytes + (history.history_bytes if history is not None else 0),
-                history=history.history if history is not None else None,
-            )
-            await self._platform.publisher.publish(
-                s.work(attempt.pool, task.priority),
-                encode(run),
-                message_id=f"{task.id}.{attempt.number}",
-                headers=headers,
-            )
-            self._recent[attempt.model] += 1
-        if task.surface == "tasks" or planned.plan != "single":
-            changed = TaskDispatched(
-                task=task,
-                plan=planned.plan,
-                models=[attempt.model for attempt in planned.attempts],
-                at_ms=self._platform.now_ms(),
-            )
-            await self._platform.publisher.publish(
-                s.task_changed(task.tenant, task.id),
-                encode(changed),
-                message_id=f"{task.id}.dispatched",
-                headers=headers,
-            )
-
-    async def _turns(self, submitted: TaskSubmitted, hop: Hop) -> TurnsReply | TaskError | None:
-        """Asks context for the conversation; none where it did not answer and the task may still wait for it."""
-        task = submitted.task
-        try:
-            return await ask(
-                self._platform.connection,
-                s.SVC_CONTEXT_TURNS,
-                TurnsRequest(tenant=task.tenant, conversation=task.conversation),
-                TurnsReply,
-                timeout_seconds=3.0,
-                traceparent=hop.traceparent,
-            )
-        except (NoAnswerError, RequestRefusedError) as error:
-            if isinstance(error, RequestRefusedError) and not kind_of(error.code).retryable:
-                return TaskError(code=error.code, message=error.message, param=error.param)
-            log.warning("conversation not readable yet", task=task.id, error=str(error))
-            await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - jitter
-            return None
-
-    async def _stands(self, submitted: TaskSubmitted) -> bool:
-        task = submitted.task
-        return await self._platform.direct.last(s.EVENTS, s.task_settled(task.tenant, task.id)) is not None
-
-    async def _settle(self, settled: SettledMessage, hop: Hop) -> bool:
-        await settle(self._platform.publisher, settled, settler="router", traceparent=hop.traceparent)
-        return True
-
-    async def _expire(self) -> None:
-        """Settles, out of turn, what expired or was canceled while the slots are busy with a full pool."""
-        rounds = 0
+    async def _tick(self) -> None:
+        """Ends what expired, lets go what was held, and forgets old counts."""
         while True:
-            await asyncio.sleep(EXPIRY_SECONDS)
-            rounds += 1
-            if rounds % int(1 / EXPIRY_SECONDS) == 0:
-                self._recent = Counter({model: count // 2 for model, count in self._recent.items() if count > 1})
+            await asyncio.sleep(TICK_SECONDS)
             now = self._platform.now_ms()
-            for queued in list(self._by_task.values()):
-                if not queued.taken and (queued.cancel_reason or now >= queued.submitted.task.deadline_ms):
-                    queued.taken = True
-                    await self._until_done(queued)
-                    self._by_task.pop(queued.submitted.task.id, None)
-                    queued.shard.finish(queued.delivery)
-            self._tasks = [task for task in self._tasks if not task.done()]
+            for entry in self._queue.expired(now):
+                self._jobs.put_nowait(Job(entry, end=expired(entry.item.message, now), takes_slot=False))
+            if self._queue:
+                self.pump()
+            for second in [second for second in self._dispatched if second < now // 1000 - 10]:
+                del self._dispatched[second]
+
+
+def _keys(queued: Queued, planned: Planned) -> list[AttemptKey]:
+    first = queued.first_try
+    return [AttemptKey(first.task, attempt.number, first.try_number) for attempt in planned.attempts]

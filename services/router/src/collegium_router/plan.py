@@ -1,93 +1,170 @@
 """Which models answer a task, and in how many attempts. Pure.
 
-``auto`` without a policy: the highest rank that is enabled and allowed for the domain, ties by price, then by least
-outstanding work, then by name. A named model is never swapped. One rule: a plan is a value; making it changes nothing.
+``auto`` without a policy: the highest rank that is enabled, healthy and allowed for the domain, ties by price, then by
+least outstanding work, then by name. A named model is never swapped, except for its own fallbacks, in their order,
+while its circuit breaker is open or after it failed. One rule: a plan is a value; making it changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 from collegium_contracts.errors import TaskError
-from collegium_contracts.messages import AttemptRef, Plan, TaskSubmitted
+from collegium_contracts.messages import AttemptRef, AttemptRequested, Plan, TaskRef, TaskSubmitted
 from collegium_contracts.state import ModelRecord
 
 AUTO = "auto"
+# Calls of one attempt, the first included: three more chances are what a passing fault needs.
+MAX_CALLS = 4
+# Failures of one model before another that could answer is preferred.
+FAILURES_BEFORE_ANOTHER = 2
+# What no other try on the same model can mend, and after what else another model is asked at once.
+ELSEWHERE = frozenset(("upstream_auth", "endpoint_not_configured"))
+GIVES_WAY = ELSEWHERE | {"upstream_rate_limited", "circuit_open"}
 _RANK_ORDER = {"teacher": 0, "ta": 1, "student": 2}
 # A token is at least this many bytes of ordinary text on average; a prompt that is too long even so cannot fit.
 _BYTES_PER_TOKEN_AT_MOST = 6
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """The plan of a task: its kind and its attempts, in order."""
+    """The plan of a task: its kind and its attempts, in order; ``alternatives`` says that other models could answer."""
 
     plan: Plan
     attempts: tuple[AttemptRef, ...]
+    alternatives: bool = False
 
 
-def make_plan(
-    submitted: TaskSubmitted, models: Sequence[ModelRecord], outstanding: Mapping[str, int]
-) -> Planned | TaskError:
-    """Returns the task's plan, or why there can be none.
+class Wait(msgspec.Struct, frozen=True):
+    """Nothing can answer before this time (Unix ms): a try has to wait, or every breaker concerned is open."""
 
-    ``outstanding`` is how many dispatched attempts of each model have not settled, as far as this router knows.
-    """
-    chosen = choose_model(submitted, models, outstanding)
-    if isinstance(chosen, TaskError):
+    until_ms: int
+    is_open: bool = False
+
+
+class Busy(msgspec.Struct, frozen=True):
+    """Whatever could answer has no permit free."""
+
+
+class Fleet(NamedTuple):
+    """The models as they are now: the roster, attempts dispatched and not ended, open breakers, and who has room."""
+
+    models: Mapping[str, ModelRecord]
+    outstanding: Mapping[str, int]
+    open_until_ms: Mapping[str, int]
+    has_room: Callable[[ModelRecord], bool]
+    now_ms: int
+
+
+def make_plan(submitted: TaskSubmitted, fleet: Fleet) -> Planned | Wait | Busy | TaskError:
+    """Returns the task's plan, or why there is none now or at all."""
+    candidates = eligible(submitted.task, submitted.prompt_bytes, fleet.models)
+    if isinstance(candidates, TaskError):
+        return candidates
+    chosen = _choose(submitted.task.model, candidates, fleet)
+    if not isinstance(chosen, ModelRecord):
         return chosen
     count = submitted.panel_size if submitted.task.plan == "panel" else 1
     plan: Plan = "panel" if submitted.task.plan == "panel" else "single"
-    attempts = tuple(
-        AttemptRef(
-            number=number,
-            of=count,
-            model=chosen.name,
-            rank=chosen.rank,
-            pool=chosen.pool,
-            price=chosen.price,
-            charge=chosen.charge,
-            plan=plan,
-        )
-        for number in range(1, count + 1)
-    )
-    return Planned(plan, attempts)
+    attempts = tuple(attempt_of(chosen, number, count, plan) for number in range(1, count + 1))
+    return Planned(plan, attempts, alternatives=len(candidates) > 1)
 
 
-def choose_model(
-    submitted: TaskSubmitted, models: Sequence[ModelRecord], outstanding: Mapping[str, int]
-) -> ModelRecord | TaskError:
-    """Returns the model that answers, or why none can."""
-    task = submitted.task
-    enabled = [model for model in models if model.enabled]
+def plan_again(more: AttemptRequested, fleet: Fleet) -> Planned | Wait | Busy | TaskError:
+    """Returns the next try of an attempt that failed, or its error where no model is left.
+
+    A model that was turned away, refuses its key, or failed twice gives way to the next one that could answer; a try
+    that goes to the same model waits for ``not_before_ms``.
+    """
+    run = more.run
+    candidates = eligible(run.task, run.prompt_bytes, fleet.models)
+    if isinstance(candidates, TaskError):
+        return candidates
+    failures = Counter(call.model for call in run.earlier)
+    same = run.attempt.model
+    is_open = fleet.open_until_ms.get(same, 0) > fleet.now_ms
+    if more.error.code in GIVES_WAY or is_open or failures[same] >= FAILURES_BEFORE_ANOTHER:
+        others = [model for model in candidates if model.name != same]
+        fresh = [model for model in others if failures[model.name] < FAILURES_BEFORE_ANOTHER]
+        chosen = _choose(run.task.model, fresh, fleet) if fresh else None
+        if isinstance(chosen, ModelRecord | Busy):
+            return _another(more, chosen)
+    if more.error.code in ELSEWHERE:
+        return more.error
+    if fleet.now_ms < more.not_before_ms:
+        return Wait(more.not_before_ms)
+    own = [model for model in candidates if model.name == same] or candidates
+    chosen = _choose(run.task.model, own, fleet)
+    return _another(more, chosen) if isinstance(chosen, ModelRecord) else chosen
+
+
+def _another(more: AttemptRequested, chosen: ModelRecord | Busy) -> Planned | Busy:
+    if isinstance(chosen, Busy):
+        return chosen
+    attempt = more.run.attempt
+    again = attempt_of(chosen, attempt.number, attempt.of, attempt.plan)
+    return Planned(attempt.plan, (again,), alternatives=more.run.alternatives)
+
+
+def eligible(task: TaskRef, prompt_bytes: int, models: Mapping[str, ModelRecord]) -> list[ModelRecord] | TaskError:
+    """Returns the models that may answer, best first for ``auto``, the named one and its fallbacks otherwise."""
     if task.model != AUTO:
-        named = next((model for model in enabled if model.name == task.model), None)
-        if named is None:
+        named = models.get(task.model)
+        if named is None or not named.enabled:
             return TaskError(
                 code="unknown_model",
                 message=f"model {task.model!r} is not in the roster; see GET /v1/models",
                 param="model",
             )
-        candidates = [named]
+        others = (models.get(name) for name in named.fallbacks)
+        candidates = [named, *(other for other in others if other is not None and other.enabled)]
     else:
-        candidates = [model for model in enabled if not model.domains or task.domain in model.domains]
+        candidates = [
+            model for model in models.values() if model.enabled and (not model.domains or task.domain in model.domains)
+        ]
         if not candidates:
             return TaskError(code="no_eligible_model", message=f"no enabled model serves domain {task.domain!r}")
-    fitting = [model for model in candidates if fits(submitted.prompt_bytes, model)]
+        candidates.sort(key=_merit)
+    fitting = [model for model in candidates if fits(prompt_bytes, model)]
     if not fitting:
         return TaskError(
             code="context_length_exceeded",
-            message=f"a prompt of {submitted.prompt_bytes} bytes is longer than any eligible model's context",
+            message=f"a prompt of {prompt_bytes} bytes is longer than any eligible model's context",
             param="messages",
         )
-    return min(
-        fitting,
-        key=lambda model: (
-            _RANK_ORDER[model.rank],
-            model.price.input_picos + model.price.output_picos,
-            outstanding.get(model.name, 0),
-            model.name,
-        ),
+    return fitting
+
+
+def _choose(asked: str, candidates: Sequence[ModelRecord], fleet: Fleet) -> ModelRecord | Wait | Busy:
+    """Chooses among candidates in their order: the first healthy one, or for ``auto`` the freest of equal merit."""
+    healthy = [model for model in candidates if fleet.open_until_ms.get(model.name, 0) <= fleet.now_ms]
+    if not healthy:
+        return Wait(min(fleet.open_until_ms[model.name] for model in candidates), is_open=True)
+    best = healthy[0]
+    equals = [model for model in healthy if _merit(model)[:2] == _merit(best)[:2]] if asked == AUTO else [best]
+    roomy = [model for model in equals if fleet.has_room(model)]
+    if not roomy:
+        return Busy()
+    return min(roomy, key=lambda model: (fleet.outstanding.get(model.name, 0), model.name))
+
+
+def _merit(model: ModelRecord) -> tuple[int, int, str]:
+    return _RANK_ORDER[model.rank], model.price.input_picos + model.price.output_picos, model.name
+
+
+def attempt_of(model: ModelRecord, number: int, of: int, plan: Plan) -> AttemptRef:
+    """Returns an attempt by a model, with the model's prices of now."""
+    return AttemptRef(
+        number=number,
+        of=of,
+        model=model.name,
+        rank=model.rank,
+        pool=model.pool,
+        price=model.price,
+        charge=model.charge,
+        plan=plan,
     )
 
 

@@ -1,4 +1,4 @@
-"""Wiring of the worker pool: one work loop a pool, the pooled client, the cancellations."""
+"""Wiring of the worker pool: one work loop a pool, the pooled client, cancellations, breakers, announcements."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from collegium_bus import topology
 from collegium_bus.work import WorkLoop
 from collegium_contracts.journey import work_consumer
 from collegium_runtime.platform import Platform
+from collegium_settings import Settings
 from collegium_telemetry import names
 
 from collegium_worker_pool.attempts import AttemptRunner
+from collegium_worker_pool.breakers import Breakers
+from collegium_worker_pool.calling import Caller
 from collegium_worker_pool.cancels import Cancels
+from collegium_worker_pool.capacity import Announcer
 from collegium_worker_pool.endpoints import endpoints
+from collegium_worker_pool.sweeper import Sweeper
 from collegium_worker_pool.upstream import Upstream
 
 # Attempts in hand at a time and pool: each waits for a model and holds a lease, a connection and its prompt.
@@ -27,9 +32,15 @@ class WorkerPoolApp:
         self._platform = platform
         self._upstream = Upstream()
         self._cancels = Cancels(platform.connection)
-        self._runner = AttemptRunner(
-            platform, self._upstream, endpoints(platform.settings, platform.embedded_model), self._cancels
+        self._breakers = Breakers(platform.connection, platform.now_ms)
+        self._caller = Caller(
+            platform,
+            self._upstream,
+            endpoints(platform.settings, platform.embedded_model),
+            self._cancels,
+            self._breakers,
         )
+        self._runner = AttemptRunner(platform, self._caller, self._cancels, self._breakers)
         pools = sorted({model.pool for model in platform.settings.models} | {"general"})
         self._loops = {
             pool: WorkLoop(
@@ -43,15 +54,24 @@ class WorkerPoolApp:
             for pool in pools
         }
         self._runner.loops = self._loops
+        self._announcer = Announcer(platform, self._loops)
+        platform.on_settings.append(self._use_settings)
+        self._sweeper = Sweeper(platform, self._loops, self._runner.give_up)
         self._started = False
 
+    async def _use_settings(self, settings: Settings) -> None:
+        self._caller.use(endpoints(settings, self._platform.embedded_model))
+
     async def start(self) -> None:
-        """Opens the client, reads the cancellations, and takes work."""
+        """Opens the client, reads cancellations and breakers, and takes work."""
         await topology.verify(self._platform.connection, "worker-pool", pools=self._loops)
         await self._upstream.open()
         await self._cancels.start()
+        await self._breakers.start()
         for loop in self._loops.values():
             loop.start()
+        self._announcer.start()
+        self._sweeper.start()
         self._platform.metrics.watch_gauge(
             names.METRIC_QUEUE_DEPTH, lambda: sum(x.running for x in self._loops.values())
         )
@@ -60,7 +80,10 @@ class WorkerPoolApp:
     async def stop(self) -> None:
         """Finishes what runs, hands back what does not finish in time."""
         self._started = False
+        await self._announcer.stop()
         await asyncio.gather(*(loop.drain(timeout_seconds=DRAIN_SECONDS) for loop in self._loops.values()))
+        await self._breakers.stop()
+        await self._sweeper.stop()
         await self._cancels.stop()
         await self._upstream.close()
 

@@ -1,51 +1,36 @@
-"""Which tasks are to be ended, and the calls that run for them.
+"""The running calls that a cancellation ends.
 
-Cancellations are read in order from EVENTS, from a while before the start on, so that one that was asked for while no
-worker ran is known before the task's attempt comes. One rule: a cancellation is remembered as long as a deadline can
-be long.
+What was asked for is remembered by :class:`collegium_bus.cancels.Cancellations`. One rule: a call that begins after
+its task was canceled is not made.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
 
+from collegium_bus.cancels import Cancellations
 from collegium_bus.connection import Connection
-from collegium_bus.delivery import Delivery
-from collegium_bus.ordered import OrderedReader
-from collegium_contracts import subjects as s
-from collegium_contracts.codec import journey
-from collegium_contracts.errors import ContractError
 from collegium_contracts.messages import CancelRequested, StopReason
-
-LOOK_BACK = timedelta(hours=1)
-REMEMBERED = 100_000
 
 
 class Cancels:
-    """The cancellations of the last hour, and the running calls that they end."""
+    """The cancellations of the last hour, and the calls that run."""
 
     def __init__(self, connection: Connection) -> None:
-        self._reasons: OrderedDict[str, StopReason] = OrderedDict()
         self._running: dict[str, list[asyncio.Timeout]] = {}
-        since = (datetime.now(UTC) - LOOK_BACK).isoformat().replace("+00:00", "Z")
-        self._reader = OrderedReader(
-            connection, s.EVENTS, [s.CANCEL_ALL], self._receive, start_time=since, label="cancels"
-        )
+        self._remembered = Cancellations(connection, self._end)
 
     async def start(self) -> None:
         """Reads what was asked for of late, then follows."""
-        self._reader.start()
-        await self._reader.caught_up.wait()
+        await self._remembered.start()
 
     async def stop(self) -> None:
         """Stops following."""
-        await self._reader.stop()
+        await self._remembered.stop()
 
     def reason(self, task_id: str) -> StopReason | None:
         """Why a task is to be ended; none where it is not."""
-        return self._reasons.get(task_id)
+        return self._remembered.reason(task_id)
 
     def watch(self, task_id: str, scope: asyncio.Timeout) -> None:
         """Ends the scope when the task is canceled."""
@@ -59,15 +44,6 @@ class Cancels:
             if not scopes:
                 del self._running[task_id]
 
-    def _receive(self, delivery: Delivery) -> None:
-        try:
-            message = journey.decode(delivery.payload)
-        except ContractError:
-            return
-        if not isinstance(message, CancelRequested):
-            return
-        self._reasons[message.task_id] = message.reason
-        while len(self._reasons) > REMEMBERED:
-            self._reasons.popitem(last=False)
+    def _end(self, message: CancelRequested) -> None:
         for scope in self._running.get(message.task_id, ()):
             scope.reschedule(asyncio.get_running_loop().time())

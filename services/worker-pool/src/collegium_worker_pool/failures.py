@@ -101,6 +101,15 @@ def canceled(task_id: str) -> TaskError:
 def not_configured(model: str) -> TaskError:
     """This worker's configuration has no endpoint for the model."""
     return TaskError(
-        code="upstream_unreachable",
+        code="endpoint_not_configured",
         message=f"model {model} has no endpoint in this worker's configuration; add it there",
+    )
+
+
+def circuit_open(model: str, retry_after_seconds: float) -> TaskError:
+    """The model's circuit breaker is open: its endpoint failed often of late and is left alone for a while."""
+    return TaskError(
+        code="circuit_open",
+        message=f"the endpoint of model {model} failed often of late and is left alone for a while",
+        retry_after_seconds=retry_after_seconds,
     )

@@ -6,6 +6,7 @@ One rule: what was generated is billed when the client ended the call, and not w
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from collegium_contracts.messages import (
     AttemptAnswered,
     AttemptEnded,
     AttemptFailed,
+    AttemptRequested,
+    AttemptRetried,
     AttemptUsage,
     RunAttempt,
     SettledMessage,
@@ -24,11 +27,14 @@ from collegium_contracts.messages import (
     TaskCompleted,
     TaskFailed,
 )
-from collegium_contracts.money import Usage
+from collegium_contracts.money import Usage, add_usage
 
 
 class CallEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """How a call ended: sealed output (the answer, or what there was of it), usage, and an error unless it answered."""
+    """How a call ended: sealed output (the answer, or what there was of it), usage, and an error unless it answered.
+
+    ``called`` is false where nothing was called: then nothing is booked.
+    """
 
     usage: Usage
     duration_ms: int
@@ -36,6 +42,7 @@ class CallEnd(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str = "stop"
     error: TaskError | None = None
     stop_reason: StopReason = "completed"
+    called: bool = True
 
 
 def stop_reason_of(answer: Answer) -> StopReason:
@@ -52,10 +59,10 @@ def stop_reason_of(answer: Answer) -> StopReason:
 
 
 def call_usage(run: RunAttempt, delivery: int, end: CallEnd) -> AttemptUsage:
-    """Returns the call as it is booked."""
+    """Returns the call as it is booked; delivery 0 says that there was none."""
     return AttemptUsage(
         number=run.attempt.number,
-        delivery=delivery,
+        delivery=delivery if end.called else 0,
         model=run.attempt.model,
         rank=run.attempt.rank,
         usage=end.usage,
@@ -68,15 +75,16 @@ def call_usage(run: RunAttempt, delivery: int, end: CallEnd) -> AttemptUsage:
 def settled(run: RunAttempt, delivery: int, end: CallEnd, now_ms: int) -> SettledMessage:
     """Returns the terminal message of a plan of one attempt."""
     canceled = end.stop_reason in ("canceled", "client_disconnected")
-    usage = end.usage
-    if end.error is not None and not canceled:
-        usage = msgspec.structs.replace(usage, charge_usd_picos=0)
+    calls = [*run.earlier, call_usage(run, delivery, end)] if end.called else run.earlier
+    usage = reduce(add_usage, (call.usage for call in calls), Usage())
+    charge = end.usage.charge_usd_picos if end.error is None or canceled else 0
+    usage = msgspec.structs.replace(usage, charge_usd_picos=charge)
     shared: dict[str, Any] = {
         "task": run.task,
         "plan": run.attempt.plan,
         "stop_reason": end.stop_reason,
         "usage": usage,
-        "attempts": [call_usage(run, delivery, end)],
+        "attempts": calls,
         "settled_at_ms": now_ms,
         "model": run.attempt.model,
         "rank": run.attempt.rank,
@@ -95,6 +103,40 @@ def ended(run: RunAttempt, delivery: int, end: CallEnd, now_ms: int) -> AttemptE
     call = call_usage(run, delivery, end)
     if end.error is not None or end.output is None:
         error = end.error or TaskError(code="internal_error", message=f"task {run.task.id} ended without an answer")
-        return AttemptFailed(task=run.task, attempt=run.attempt, error=error, call=call, at_ms=now_ms)
+        return AttemptFailed(
+            task=run.task, attempt=run.attempt, error=error, call=call, at_ms=now_ms, earlier=run.earlier
+        )
     turn = run.prompt if run.task.conversation else None
-    return AttemptAnswered(task=run.task, attempt=run.attempt, answer=end.output, call=call, at_ms=now_ms, turn=turn)
+    return AttemptAnswered(
+        task=run.task,
+        attempt=run.attempt,
+        answer=end.output,
+        call=call,
+        at_ms=now_ms,
+        turn=turn,
+        earlier=run.earlier,
+    )
+
+
+def retried(run: RunAttempt, delivery: int, end: CallEnd, not_before_ms: int, now_ms: int) -> AttemptRetried:
+    """Returns what is stored of a try that failed and is made again."""
+    assert end.error is not None, "only a failed try is made again"
+    return AttemptRetried(
+        task=run.task,
+        attempt=run.attempt,
+        try_number=run.try_number,
+        error=end.error,
+        not_before_ms=not_before_ms,
+        at_ms=now_ms,
+        call=call_usage(run, delivery, end) if end.called else None,
+    )
+
+
+def requested(run: RunAttempt, standing: AttemptRetried) -> AttemptRequested:
+    """Returns what goes back to the router, from what stands of the failed try."""
+    earlier = [*run.earlier, standing.call] if standing.call is not None else run.earlier
+    return AttemptRequested(
+        run=msgspec.structs.replace(run, earlier=earlier),
+        error=standing.error,
+        not_before_ms=standing.not_before_ms,
+    )

@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 from collegium_contracts.content import Answer
 from collegium_contracts.errors import TaskError
+from collegium_runtime.failpoints import failpoint
 
 from collegium_worker_pool import failures
 from collegium_worker_pool.endpoints import Endpoint
@@ -113,9 +114,11 @@ class _Guarded:
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
         try:
-            return await self._request.__aenter__()
+            response = await self._request.__aenter__()
         except (aiohttp.ClientError, OSError) as error:
             raise CallFailed(failures.unreachable(self._model, type(error).__name__)) from error
+        failpoint("worker-pool.during-call")
+        return response
 
     async def __aexit__(self, *exc_info: object) -> None:
         # A response that was not read to its end is closed, so that the endpoint sees the abort.

@@ -135,16 +135,22 @@ class WatchEvent(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., state: _Optional[_Union[StateChange, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., done: _Optional[_Union[Task, _Mapping]] = ...) -> None: ...
 
 class StateChange(_message.Message):
-    __slots__ = ("state", "attempt", "model", "models")
+    __slots__ = ("state", "attempt", "model", "models", "queue_position", "queue_age_ms", "estimated_wait_seconds")
     STATE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     state: str
     attempt: int
     model: str
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, state: _Optional[str] = ..., attempt: _Optional[int] = ..., model: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    queue_position: int
+    queue_age_ms: int
+    estimated_wait_seconds: float
+    def __init__(self, state: _Optional[str] = ..., attempt: _Optional[int] = ..., model: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., queue_position: _Optional[int] = ..., queue_age_ms: _Optional[int] = ..., estimated_wait_seconds: _Optional[float] = ...) -> None: ...
 
 class Token(_message.Message):
     __slots__ = ("text", "number", "attempt", "delivery")
@@ -169,7 +175,7 @@ class Checkpoint(_message.Message):
     def __init__(self, text: _Optional[str] = ..., chunks: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("id", "state", "created_at", "settled_at", "output", "choices", "usage", "collegium", "attempts", "stop_reason", "partial", "error", "queue_position", "model", "priority", "tags")
+    __slots__ = ("id", "state", "created_at", "settled_at", "output", "choices", "usage", "collegium", "attempts", "stop_reason", "partial", "error", "queue_position", "model", "priority", "tags", "not_before")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -193,6 +199,7 @@ class Task(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
+    NOT_BEFORE_FIELD_NUMBER: _ClassVar[int]
     id: str
     state: str
     created_at: _timestamp_pb2.Timestamp
@@ -209,7 +216,8 @@ class Task(_message.Message):
     model: str
     priority: str
     tags: _containers.ScalarMap[str, str]
-    def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., settled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., output: _Optional[str] = ..., choices: _Optional[_Iterable[_Union[Choice, _Mapping]]] = ..., usage: _Optional[_Union[TaskUsage, _Mapping]] = ..., collegium: _Optional[_Union[_chat_pb2.Result, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., stop_reason: _Optional[str] = ..., partial: _Optional[bool] = ..., error: _Optional[_Union[TaskError, _Mapping]] = ..., queue_position: _Optional[int] = ..., model: _Optional[str] = ..., priority: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    not_before: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., settled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., output: _Optional[str] = ..., choices: _Optional[_Iterable[_Union[Choice, _Mapping]]] = ..., usage: _Optional[_Union[TaskUsage, _Mapping]] = ..., collegium: _Optional[_Union[_chat_pb2.Result, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., stop_reason: _Optional[str] = ..., partial: _Optional[bool] = ..., error: _Optional[_Union[TaskError, _Mapping]] = ..., queue_position: _Optional[int] = ..., model: _Optional[str] = ..., priority: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., not_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Choice(_message.Message):
     __slots__ = ("text", "finish_reason", "tool_calls_json")

@@ -1,0 +1,132 @@
+"""What dispatching may use: the roster, workers' slots, slices of models and pools, and open circuit breakers.
+
+Two kinds of resource have a bound over all routers: a model with a concurrency limit, and a pool, whose bound is what
+its workers announce plus a little, so that a free worker finds work at once and decisions are still late. One rule: a
+resource without a slice of this router's own has no room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+from collegium_contracts import codec
+from collegium_contracts.errors import ContractError
+from collegium_contracts.messages import WorkerCapacity
+from collegium_contracts.state import Breaker, ModelRecord, Roster
+
+from collegium_router.permits import Permits
+from collegium_router.shares import Need
+
+log = structlog.get_logger(__name__)
+
+# Attempts that may stand in WORK beyond the workers' slots.
+HEADROOM: Final = 1.25
+# What a pool is taken to hold until a worker has spoken.
+DEFAULT_SLOTS: Final = 128
+# A worker that was silent this long is gone.
+SILENT_MS: Final = 6_000
+# From here on low priority waits; it goes on at once where it has waited for LOW_WAITS_MS.
+BUSY_RATIO: Final = 0.8
+LOW_WAITS_MS: Final = 30_000
+
+
+class Resources:
+    """Everything that decides whether an attempt can go now; ``permits_of`` is this router's slice of a resource."""
+
+    def __init__(self, permits: Permits, permits_of: Callable[[str], int], now_ms: Callable[[], int]) -> None:
+        self.models: dict[str, ModelRecord] = {}
+        self.open_until_ms: dict[str, int] = {}
+        self._permits = permits
+        self._permits_of = permits_of
+        self._now_ms = now_ms
+        self._workers: dict[tuple[str, str], tuple[WorkerCapacity, int]] = {}
+
+    def use_roster(self, value: bytes) -> bool:
+        """Swaps the roster; false, and the last good one kept, where it cannot be read."""
+        try:
+            roster = codec.state.decode(value)
+        except ContractError as error:
+            log.error("roster unreadable, keeping the last good one", error=str(error))
+            return False
+        if not isinstance(roster, Roster):
+            return False
+        self.models = {model.name: model for model in roster.models}
+        return True
+
+    def use_breaker(self, value: bytes) -> None:
+        """Learns the state of one model's breaker."""
+        try:
+            breaker = codec.state.decode(value)
+        except ContractError as error:
+            log.error("breaker unreadable, keeping the last good state", error=str(error))
+            return
+        if isinstance(breaker, Breaker):
+            # While a probe runs workers say when to ask again: it may end long before its time.
+            self.open_until_ms[breaker.model] = breaker.open_until_ms
+
+    def hear(self, capacity: WorkerCapacity) -> bool:
+        """Learns what a worker can take; true where its pool changed size."""
+        key = (capacity.pool, capacity.worker)
+        before = self._workers.get(key)
+        self._workers[key] = (capacity, self._now_ms())
+        return before is None or before[0].slots != capacity.slots
+
+    def pool_capacity(self, pool: str) -> int:
+        """How many attempts of a pool may be dispatched and not ended, over all routers."""
+        self._forget_silent()
+        slots = [capacity.slots for (name, _), (capacity, _) in self._workers.items() if name == pool]
+        return int((sum(slots) if slots else DEFAULT_SLOTS) * HEADROOM)
+
+    def busy_ratio(self, pool: str) -> float:
+        """How full a pool is, from 0 to 1: its slots or its fullest worker's memory, whichever is fuller."""
+        slots = max(1, self._permits_of(pool_resource(pool)))
+        memory = max((one.memory_ratio for (name, _), (one, _) in self._workers.items() if name == pool), default=0.0)
+        return max(min(1.0, self._permits.by_pool[pool] / slots), memory)
+
+    def needs(self, wanted: Mapping[str, int]) -> dict[str, Need]:
+        """Returns every bounded resource and what this router needs of it; ``wanted`` counts what waits for each."""
+        found: dict[str, Need] = {}
+        for pool in {model.pool for model in self.models.values()}:
+            name, used = pool_resource(pool), self._permits.by_pool[pool]
+            found[name] = Need(self.pool_capacity(pool), used + wanted.get(name, 0), used)
+        for model in self.models.values():
+            if model.concurrency is not None and model.enabled:
+                name, used = model_resource(model.name), self._permits.by_model[model.name]
+                found[name] = Need(model.concurrency, used + wanted.get(name, 0), used)
+        return found
+
+    def any_room(self) -> bool:
+        """Whether any pool has a permit left: where none has, no entry need be looked at."""
+        return any(
+            self._permits.by_pool[pool] < self._permits_of(pool_resource(pool))
+            for pool in {model.pool for model in self.models.values()}
+        )
+
+    def has_room(self, model: ModelRecord) -> bool:
+        """Whether one more attempt of a model may be dispatched."""
+        if self._permits.by_pool[model.pool] >= self._permits_of(pool_resource(model.pool)):
+            return False
+        if model.concurrency is None:
+            return True
+        return self._permits.by_model[model.name] < self._permits_of(model_resource(model.name))
+
+    def throttles_low(self, pool: str) -> bool:
+        """Whether low priority waits, because the pool is nearly full."""
+        return self.busy_ratio(pool) >= BUSY_RATIO
+
+    def _forget_silent(self) -> None:
+        oldest = self._now_ms() - SILENT_MS
+        for key in [key for key, (_, heard_ms) in self._workers.items() if heard_ms < oldest]:
+            del self._workers[key]
+
+
+def pool_resource(pool: str) -> str:
+    """Names a pool among the resources."""
+    return f"pool {pool}"
+
+
+def model_resource(model: str) -> str:
+    """Names a model among the resources."""
+    return f"model {model}"

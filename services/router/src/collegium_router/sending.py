@@ -1,0 +1,172 @@
+"""The messages by which the router carries out a plan: attempts to WORK, ends to EVENTS, questions to context.
+
+One rule: every message has an id made of the task, the attempt and the try, so that sending it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import structlog
+from collegium_bus.ask import ask
+from collegium_bus.dead import Original
+from collegium_bus.errors import AlreadyStandsError, NoAnswerError, RequestRefusedError
+from collegium_bus.settle import settle, standing_failure
+from collegium_contracts import subjects as s
+from collegium_contracts.codec import encode
+from collegium_contracts.errors import TaskError, kind_of
+from collegium_contracts.messages import (
+    AttemptFailed,
+    AttemptRequested,
+    RunAttempt,
+    TaskDispatched,
+    TaskFailed,
+    TaskRef,
+    TaskSubmitted,
+)
+from collegium_contracts.requests import TurnsReply, TurnsRequest
+from collegium_runtime.platform import Platform
+from collegium_telemetry.tracing import Hop
+
+from collegium_router.intake import Queued
+from collegium_router.plan import MAX_CALLS, Planned, max_tokens
+from collegium_router.resources import Resources
+from collegium_router.settlement import End
+
+log = structlog.get_logger(__name__)
+
+
+class Sender:
+    """Publishes what was decided."""
+
+    def __init__(self, platform: Platform, resources: Resources) -> None:
+        self._platform = platform
+        self._resources = resources
+
+    async def dispatch(self, submitted: TaskSubmitted, planned: Planned, history: TurnsReply | None, hop: Hop) -> None:
+        """Sends the attempts of a plan."""
+        task = submitted.task
+        for attempt in planned.attempts:
+            model = self._resources.models[attempt.model]
+            bound = max_tokens(submitted.sampling.max_tokens, model)
+            stream = submitted.sampling.stream and planned.plan == "single"
+            run = RunAttempt(
+                task=task,
+                attempt=attempt,
+                prompt=submitted.prompt,
+                sampling=msgspec.structs.replace(submitted.sampling, max_tokens=bound, stream=stream),
+                prompt_bytes=submitted.prompt_bytes + (history.history_bytes if history is not None else 0),
+                history=history.history if history is not None else None,
+                max_calls=MAX_CALLS,
+                alternatives=planned.alternatives,
+            )
+            await self._send_attempt(run, hop)
+        if planned.plan != "single":
+            # Not one message in WORK has a panel's input for whoever runs it again.
+            changed = self._dispatched(submitted, planned, submitted)
+            await self._platform.publisher.publish(
+                s.task_changed(task.tenant, task.id),
+                encode(changed),
+                message_id=f"{task.id}.dispatched",
+                headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
+            )
+        elif task.surface == "tasks":
+            self._tell_dispatched(submitted, planned, hop)
+
+    async def _send_attempt(self, run: RunAttempt, hop: Hop) -> None:
+        task, attempt = run.task, run.attempt
+        await self._platform.publisher.publish(
+            s.work(attempt.pool, task.priority),
+            encode(run),
+            message_id=f"{task.id}.{attempt.number}.{run.try_number}",
+            headers={
+                s.TRACEPARENT: hop.traceparent,
+                s.H_TENANT: task.tenant,
+                s.H_TASK: task.id,
+                s.H_ATTEMPT: str(attempt.number),
+                s.H_TRY: str(run.try_number),
+                s.H_MODEL: attempt.model,
+                s.H_POOL: attempt.pool,
+            },
+        )
+
+    async def dispatch_again(self, more: AttemptRequested, planned: Planned, hop: Hop) -> None:
+        """Sends the next try of an attempt."""
+        run, attempt = more.run, planned.attempts[0]
+        bound = max_tokens(run.sampling.max_tokens, self._resources.models[attempt.model])
+        again = msgspec.structs.replace(
+            run,
+            attempt=attempt,
+            sampling=msgspec.structs.replace(run.sampling, max_tokens=bound),
+            try_number=run.try_number + 1,
+            alternatives=planned.alternatives,
+        )
+        await self._send_attempt(again, hop)
+
+    def _tell_dispatched(self, submitted: TaskSubmitted, planned: Planned, hop: Hop) -> None:
+        """Says that a task is being worked on. Not waited for: a task's state is told again by what follows."""
+        task = submitted.task
+        headers = {s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant, s.MESSAGE_ID: f"{task.id}.dispatched"}
+        payload = encode(self._dispatched(submitted, planned, None))
+        self._platform.publisher.tell(s.task_changed(task.tenant, task.id), payload, headers=headers)
+
+    def _dispatched(self, submitted: TaskSubmitted, planned: Planned, kept: TaskSubmitted | None) -> TaskDispatched:
+        return TaskDispatched(
+            task=submitted.task,
+            plan=planned.plan,
+            models=[attempt.model for attempt in planned.attempts],
+            at_ms=self._platform.now_ms(),
+            submitted=kept,
+        )
+
+    async def turns(self, submitted: TaskSubmitted, hop: Hop) -> TurnsReply | TaskError | None:
+        """Asks context for the conversation; none where it did not answer and the task may still wait for it."""
+        task = submitted.task
+        try:
+            return await ask(
+                self._platform.connection,
+                s.SVC_CONTEXT_TURNS,
+                TurnsRequest(tenant=task.tenant, conversation=task.conversation),
+                TurnsReply,
+                timeout_seconds=3.0,
+                traceparent=hop.traceparent,
+            )
+        except (NoAnswerError, RequestRefusedError) as error:
+            if isinstance(error, RequestRefusedError) and not kind_of(error.code).retryable:
+                return TaskError(code=error.code, message=error.message, param=error.param)
+            log.info("conversation not readable yet", task=task.id, error=str(error))
+            return None
+
+    async def end(self, queued: Queued, end: End, hop: Hop) -> None:
+        """Settles a task, or ends a member of a larger plan; what had ended already stays as it ended."""
+        if not isinstance(end, AttemptFailed):
+            stored = await settle(self._platform.publisher, end, settler="router", traceparent=hop.traceparent)
+            if isinstance(end, TaskFailed):
+                failure = end if stored else await standing_failure(self._platform.direct, end.task)
+                if failure is not None:
+                    await self._platform.dead_letters.keep_failed(failure, _original(queued))
+            return
+        task, number = end.task, end.attempt.number
+        try:
+            await self._platform.publisher.publish(
+                s.attempt_ended(task.tenant, task.id, number),
+                encode(end),
+                message_id=f"{task.id}.{number}.ended.router",
+                headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
+                create_once=True,
+            )
+        except AlreadyStandsError:
+            log.info("attempt had ended", task=task.id, attempt=number)
+
+    async def is_settled(self, task: TaskRef) -> bool:
+        """Whether a task's terminal message stands."""
+        return await self._platform.direct.last(s.EVENTS, s.task_settled(task.tenant, task.id)) is not None
+
+
+def _original(queued: Queued) -> Original:
+    """Returns what a task that ended in the queue is made from again: its submission, or the attempt that failed."""
+    message, task = queued.message, queued.task
+    headers = {s.H_TENANT: task.tenant, s.TRACEPARENT: queued.traceparent}
+    if isinstance(message, TaskSubmitted):
+        return Original(queued.subject, encode(message), headers, s.INGRESS, queued.sequence)
+    run = message.run
+    return Original(s.work(run.attempt.pool, task.priority), encode(run), headers, s.INGRESS, queued.sequence)

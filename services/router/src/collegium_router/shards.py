@@ -1,0 +1,151 @@
+"""The INGRESS shards that this router owns: leases, readers, and the permits of what was dispatched before.
+
+A shard that was just taken is read at once and its messages are kept back until WORK was listed: what stands there was
+dispatched already, by this router or the owner before, and holds its permits. One rule: nothing of a shard is
+dispatched before its share of the permits is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from collegium_bus.errors import BusError
+from collegium_bus.ingress import IngressShard
+from collegium_bus.kv import Bucket
+from collegium_bus.leases import LeaseHolder
+from collegium_contracts import subjects as s
+from collegium_contracts.ids import SHARDS, shard_of
+from collegium_runtime.platform import Platform
+
+from collegium_router.dispatch import Dispatcher
+from collegium_router.intake import Intake, Queued
+from collegium_router.permits import Permits
+from collegium_router.standing import standing_work
+
+log = structlog.get_logger(__name__)
+
+RECONCILE_SECONDS = 10.0
+
+
+class Shards:
+    """Owns shards; ``on_change`` is told the numbers owned whenever they change."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        dispatcher: Dispatcher,
+        permits: Permits,
+        *,
+        on_change: Callable[[frozenset[int]], None],
+    ) -> None:
+        self._platform = platform
+        self._dispatcher = dispatcher
+        self._permits = permits
+        self._on_change = on_change
+        self._intake = Intake(platform, self._accept)
+        self._shards: dict[str, IngressShard] = {}
+        # Messages of shards that were taken since WORK was listed last.
+        self._kept: dict[int, list[Queued]] = {}
+        self._list_now = asyncio.Event()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._leases = LeaseHolder(
+            Bucket(platform.connection, s.KV_OWNERS),
+            platform.instance,
+            [_name(shard) for shard in SHARDS],
+            on_gained=self._gained,
+            on_lost=self._lost,
+        )
+        dispatcher.still_ours = self.owns_queued
+
+    async def start(self) -> None:
+        """Takes what is free."""
+        self._task = asyncio.create_task(self._keep_reconciled(), name="reconcile")
+        await self._leases.start()
+
+    async def stop(self) -> None:
+        """Gives the shards back."""
+        await self._leases.stop()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._intake.stop()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def owns(self, tenant: str) -> bool:
+        """Whether a tenant's tasks are dispatched by this router at this moment."""
+        return self._leases.holds(_name(shard_of(tenant)))
+
+    def owns_queued(self, queued: Queued) -> bool:
+        """Whether a queued message's shard is still held, by the very lease it was read under."""
+        name = _name(queued.shard.shard)
+        return self._shards.get(name) is queued.shard and self._leases.holds(name)
+
+    def _gained(self, name: str, _epoch: int) -> None:
+        number = int(name.rpartition("-")[2])
+        shard = IngressShard(self._platform.connection, number, lambda delivery: self._intake.receive(shard, delivery))
+        self._shards[name] = shard
+        self._kept[number] = []
+        self._list_now.set()
+        shard.start()
+        self._tell()
+
+    def _lost(self, name: str) -> None:
+        shard = self._shards.pop(name, None)
+        if shard is None:
+            return
+        self._kept.pop(shard.shard, None)
+        self._dispatcher.drop(lambda queued: queued.shard is not shard)
+        closing = asyncio.create_task(shard.stop())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._on_change(frozenset(shard.shard for shard in self._shards.values()))
+
+    def _accept(self, queued: Queued) -> None:
+        kept = self._kept.get(queued.shard.shard)
+        if kept is not None:
+            kept.append(queued)
+        elif self._shards.get(_name(queued.shard.shard)) is queued.shard:
+            self._enter(queued)
+
+    def _enter(self, queued: Queued) -> None:
+        if queued.replayed and self._permits.holds(queued.first_try):
+            queued.shard.finish(queued.subject, queued.sequence)
+        else:
+            self._dispatcher.accept(queued)
+
+    async def _keep_reconciled(self) -> None:
+        """Lists WORK when a shard was taken, and every now and then, and makes the permits agree with it."""
+        while True:
+            try:
+                async with asyncio.timeout(RECONCILE_SECONDS):
+                    await self._list_now.wait()
+            except TimeoutError:
+                pass
+            self._list_now.clear()
+            taken = list(self._kept)
+            now = self._platform.now_ms()
+            try:
+                standing = await standing_work(self._platform.direct, now)
+            except BusError as error:
+                log.warning("work not listed, trying again", error=str(error))
+                if taken:
+                    await asyncio.sleep(0.2)
+                    self._list_now.set()
+                continue
+            added, dropped = self._permits.reconcile(standing, self.owns, now)
+            if dropped or (added and not taken):
+                log.info("permits reconciled", added=added, dropped=dropped, in_use=self._permits.in_use)
+            for number in taken:
+                for queued in self._kept.pop(number, ()):
+                    self._enter(queued)
+            self._dispatcher.pump()
+
+
+def _name(shard: int) -> str:
+    return f"ingress-{shard}"

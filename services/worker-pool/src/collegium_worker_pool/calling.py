@@ -1,0 +1,185 @@
+"""One call of an attempt: within its bounds, streamed where asked for, and turned into an end, whatever happens.
+
+Not here: what the end means for the attempt (attempts). One rule: a call ends at the task's deadline, at the model's
+own timeout, or when its task is canceled, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+
+from collegium_contracts import subjects as s
+from collegium_contracts.content import encode_content
+from collegium_contracts.errors import TaskError
+from collegium_contracts.messages import RunAttempt
+from collegium_contracts.money import Usage
+from collegium_runtime.platform import Platform
+from collegium_telemetry import names
+from collegium_telemetry.tracing import Hop
+
+from collegium_worker_pool import failures
+from collegium_worker_pool.breakers import Breakers
+from collegium_worker_pool.cancels import Cancels
+from collegium_worker_pool.endpoints import Endpoint
+from collegium_worker_pool.failures import CallFailed
+from collegium_worker_pool.metering import meter
+from collegium_worker_pool.outcome import CallEnd, stop_reason_of
+from collegium_worker_pool.tokens import TokenStream
+from collegium_worker_pool.upstream import CallResult, Upstream
+from collegium_worker_pool.wire import StreamedAnswer, request_body
+
+
+class Caller:
+    """Calls endpoints for attempts. ``endpoints`` may be swapped while calls run."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        upstream: Upstream,
+        endpoints: Mapping[str, Endpoint],
+        cancels: Cancels,
+        breakers: Breakers,
+    ) -> None:
+        self._platform = platform
+        self._upstream = upstream
+        self._cancels = cancels
+        self._breakers = breakers
+        self._permits: dict[str, asyncio.Semaphore] = {}
+        self.endpoints: Mapping[str, Endpoint] = {}
+        self.use(endpoints)
+
+    def use(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Swaps the endpoints; calls that run go on where they began."""
+        for name, endpoint in endpoints.items():
+            before = self.endpoints.get(name)
+            if endpoint.concurrency is None:
+                self._permits.pop(name, None)
+            elif before is None or before.concurrency != endpoint.concurrency:
+                self._permits[name] = asyncio.Semaphore(endpoint.concurrency)
+        self.endpoints = dict(endpoints)
+
+    async def call(self, run: RunAttempt, delivery: int, hop: Hop) -> CallEnd:
+        """Calls the endpoint within the deadline, and turns whatever happens into an end."""
+        loop = asyncio.get_running_loop()
+        task, model = run.task, run.attempt.model
+        endpoint = self.endpoints[model]
+        began = loop.time()
+        left = (task.deadline_ms - self._platform.now_ms()) / 1000
+        streamed = StreamedAnswer()
+        scope = asyncio.timeout_at(began + min(left, endpoint.timeout_seconds))
+        span = self._model_span(run, endpoint, hop)
+        result: CallResult | None = None
+        error: TaskError | None = None
+        self._cancels.watch(task.id, scope)
+        try:
+            async with scope, self._permit(model):
+                result = await self._speak(run, delivery, endpoint, streamed, span)
+        except CallFailed as failed:
+            error = failed.error
+        except TimeoutError:
+            error = self._why(run, endpoint, left)
+        finally:
+            self._cancels.unwatch(task.id, scope)
+        self._breakers.ended(model, error.code if error is not None else "")
+        end = self._end(run, result, streamed, error, int((loop.time() - began) * 1000))
+        self._close_span(span, end, result)
+        return end
+
+    def _permit(self, model: str) -> contextlib.AbstractAsyncContextManager[object]:
+        return self._permits.get(model) or contextlib.nullcontext()
+
+    async def _speak(
+        self, run: RunAttempt, delivery: int, endpoint: Endpoint, streamed: StreamedAnswer, span: Hop
+    ) -> CallResult:
+        task, keyring = run.task, self._platform.keyring
+        prompt = keyring.open(task.tenant, run.prompt)
+        history = keyring.open(task.tenant, run.history) if run.history is not None else None
+        body = request_body(endpoint.upstream_model, prompt, history, run.sampling)
+        headers = {"x-request-id": task.id, "x-collegium-attempt": f"{task.id}.{run.attempt.number}.{delivery}"}
+        if span.sampled:
+            headers[s.TRACEPARENT] = span.traceparent
+        if not run.sampling.stream:
+            return await self._upstream.complete(run.attempt.model, endpoint, body, headers)
+        tokens = TokenStream(self._platform, run, delivery)
+        checkpoints = asyncio.create_task(tokens.keep_checkpoints())
+        try:
+            return await self._upstream.stream(
+                run.attempt.model, endpoint, body, headers, into=streamed, on_text=tokens.feed
+            )
+        finally:
+            checkpoints.cancel()
+            tokens.flush()
+
+    def _why(self, run: RunAttempt, endpoint: Endpoint, left: float) -> TaskError:
+        """Says which bound ended the call: a cancellation, the task's deadline, or the model's own timeout."""
+        if self._cancels.reason(run.task.id) is not None:
+            return failures.canceled(run.task.id)
+        if left <= endpoint.timeout_seconds:
+            return failures.deadline(run.task.id, run.attempt.model)
+        return failures.timed_out(run.attempt.model, endpoint.timeout_seconds)
+
+    def _end(
+        self,
+        run: RunAttempt,
+        result: CallResult | None,
+        streamed: StreamedAnswer,
+        error: TaskError | None,
+        duration_ms: int,
+    ) -> CallEnd:
+        tenant = run.task.tenant
+        if result is not None:
+            output = encode_content(result.answer)
+            usage = meter(run.attempt, result.usage, run.prompt_bytes, _text_bytes(result))
+            return CallEnd(
+                usage=usage,
+                duration_ms=duration_ms,
+                output=self._platform.keyring.seal(tenant, output),
+                stop_reason=stop_reason_of(result.answer),
+            )
+        assert error is not None, "a call ends with a result or an error"
+        text = streamed.text
+        usage = meter(run.attempt, streamed.usage, run.prompt_bytes, len(text.encode())) if text else Usage()
+        partial = self._platform.keyring.seal(tenant, encode_content(streamed.answer())) if text else None
+        reason = "failed"
+        if error.code == "canceled":
+            reason = self._cancels.reason(run.task.id) or "canceled"
+        elif error.code == "deadline_exceeded":
+            reason = "deadline"
+        return CallEnd(usage=usage, duration_ms=duration_ms, output=partial, error=error, stop_reason=reason)
+
+    def _model_span(self, run: RunAttempt, endpoint: Endpoint, hop: Hop) -> Hop:
+        if not hop.sampled:
+            return hop
+        return self._platform.tracing.hop(
+            f"chat {run.attempt.model}",
+            "client",
+            hop.traceparent,
+            {
+                names.OPERATION_NAME: "chat",
+                names.PROVIDER_NAME: endpoint.provider,
+                names.REQUEST_MODEL: run.attempt.model,
+                names.REQUEST_MAX_TOKENS: run.sampling.max_tokens or 0,
+                names.TENANT: run.task.tenant,
+                names.TASK: run.task.id,
+                names.PLAN: run.attempt.plan,
+                names.RANK: run.attempt.rank,
+                names.PRIORITY: run.task.priority,
+            },
+        )
+
+    def _close_span(self, span: Hop, end: CallEnd, result: CallResult | None) -> None:
+        if not span.sampled:
+            return
+        span.set(names.USAGE_INPUT_TOKENS, end.usage.input_tokens)
+        span.set(names.USAGE_OUTPUT_TOKENS, end.usage.output_tokens)
+        if result is not None:
+            span.set(names.RESPONSE_MODEL, result.model)
+        if end.error is not None:
+            span.fail(end.error.code)
+        span.end()
+
+
+def _text_bytes(result: CallResult) -> int:
+    return sum(len((choice.text or "").encode()) for choice in result.answer.choices)

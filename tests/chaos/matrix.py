@@ -1,0 +1,168 @@
+"""The fault matrix as data: each fault, the scenario that plays it, and how soon all must be well again.
+
+``short`` marks those that run with every change; the others take longer, or tell less. One rule: a fault of the list
+that the project promises to survive is a row here, or it is not promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, NamedTuple
+
+from collegium_contracts.journey import work_consumer
+from collegium_runtime.failpoints import NAMES
+
+from tests.chaos import hostile, kills, networks
+from tests.chaos.stage import Stage
+
+Scenario = Callable[[Stage], Awaitable[None]]
+
+ACK_WAIT_SECONDS: Final = work_consumer("general").ack_wait_seconds
+# A killed worker's work comes again when its lease ends; two seconds more for finishing it are what is promised.
+WORKER_SECONDS: Final = ACK_WAIT_SECONDS + 2
+LEADER_SECONDS: Final = 10
+ALWAYS_SECONDS: Final = 30
+CLOCKS: Final = ("gateway", "router", "worker-pool", "billing")
+
+
+class Fault(NamedTuple):
+    """One row: its name, what happens in words, the scenario, the longest recovery, whether it is in the short form.
+
+    ``recovers_seconds`` counts from the fault until every accepted task is terminal and every probe is true, on an
+    otherwise idle machine; none where the scenario itself decides how long the fault lasts.
+    """
+
+    name: str
+    about: str
+    scenario: Scenario
+    recovers_seconds: float | None = ALWAYS_SECONDS
+    short: bool = False
+
+
+def _at(name: str) -> Fault:
+    # The router and the workers share a process on one machine, so what kills one loses calls of the other.
+    in_flight = name.startswith(("router.", "worker-pool."))
+    expected = kills.IN_FLIGHT if in_flight else kills.NOTHING_IN_FLIGHT
+    return Fault(
+        f"kill at {name}",
+        f"`kill -9` of the process at the failpoint `{name}`, and a restart by the supervisor",
+        partial(kills.at_a_failpoint, name=name, expected=expected),
+        short=name in ("worker-pool.during-call", "billing.after-commit"),
+    )
+
+
+def _clock(service: str, seconds: int) -> Fault:
+    return Fault(
+        f"clock of {service} {seconds:+d} s",
+        f"the clock of {service} is {abs(seconds) // 60} minutes {'ahead' if seconds > 0 else 'behind'}",
+        partial(hostile.wrong_clock, service=service, seconds=seconds),
+    )
+
+
+FAULTS: Final[tuple[Fault, ...]] = (
+    *(_at(name) for name in NAMES),
+    Fault(
+        "worker killed",
+        "`kill -9` of one of two workers with eight calls in hand",
+        kills.worker,
+        recovers_seconds=WORKER_SECONDS,
+    ),
+    Fault("router killed", "`kill -9` of one of two routers with a full queue", kills.router, short=True),
+    Fault(
+        "router with a wrong clock killed",
+        "`kill -9` of one of two routers, whose clock is ten minutes ahead",
+        partial(kills.router, ahead_seconds=600),
+    ),
+    Fault("gateway killed", "`kill -9` of the gateway while chats wait in it", kills.gateway),
+    Fault(
+        "zombie worker",
+        "a worker stopped (SIGSTOP) after a result for two ack waits, then continued",
+        kills.zombie,
+        recovers_seconds=None,
+    ),
+    Fault(
+        "everything killed",
+        "`kill -9` of the supervisor and all its processes at once, and a new start on the same folder",
+        kills.everything,
+        short=True,
+    ),
+    Fault("broker and database killed", "`kill -9` of NATS and PostgreSQL", kills.broker_and_database, short=True),
+    Fault(
+        "broker restarted",
+        "the broker stopped as an operator would, away for fifteen seconds, started again",
+        partial(networks.broker_away, graceful=True),
+        recovers_seconds=None,
+    ),
+    Fault(
+        "broker killed and away",
+        "`kill -9` of the broker, away for fifteen seconds, started again",
+        partial(networks.broker_away, graceful=False),
+        recovers_seconds=None,
+        short=True,
+    ),
+    Fault(
+        "stream leader killed",
+        "`kill -9` of the server that leads a stream, in a cluster of three, under load",
+        networks.leader,
+        recovers_seconds=LEADER_SECONDS,
+    ),
+    Fault(
+        "partition, worker unheard",
+        "what a worker sends does not reach the broker, for longer than its leases",
+        partial(networks.partition, way="up"),
+        recovers_seconds=None,
+    ),
+    Fault(
+        "partition, worker deaf",
+        "what the broker sends does not reach a worker, for longer than its leases",
+        partial(networks.partition, way="down"),
+        recovers_seconds=None,
+    ),
+    Fault("connection reset", "a worker's connection reset five times in a row", networks.cut_connection),
+    Fault(
+        "slow network",
+        "500 ms of latency, 100 ms of jitter and 2 % loss between the worker and the broker",
+        networks.slow_network,
+        short=True,
+    ),
+    Fault(
+        "200 clients reconnect",
+        "200 event streams reset at once, resumed with Last-Event-ID",
+        networks.many_reconnect,
+        short=True,
+    ),
+    Fault(
+        "disk full",
+        "no byte left on the broker's file system of 48 MB, then room and a restart of the broker",
+        hostile.full_disk,
+        recovers_seconds=None,
+    ),
+    Fault("stream at its limit", "a tenant's share of INGRESS is full, and no router", hostile.stream_at_its_limit),
+    Fault("poison message", "attempts that no worker can carry out", hostile.poison),
+    Fault(
+        "malformed bytes",
+        "bytes that are no message, and the wrong messages, on every subject of the journey",
+        hostile.malformed_bytes,
+        short=True,
+    ),
+    Fault(
+        "late duplicates",
+        "every task submitted four times, each beyond the duplicate window",
+        hostile.late_duplicates,
+        short=True,
+    ),
+    *(_clock(service, seconds) for service in CLOCKS for seconds in (600, -600)),
+    Fault(
+        "endpoint fails for a while",
+        "429, 500, 503, silence, half a stream, garbage and an HTML page, twice each",
+        partial(hostile.bad_upstream, times=2),
+        short=True,
+    ),
+    Fault(
+        "endpoint fails for ever",
+        "429, 500, 503, silence, half a stream, garbage and an HTML page, always",
+        partial(hostile.bad_upstream, times=None),
+        recovers_seconds=None,
+    ),
+)  # fmt: skip
