@@ -64,6 +64,21 @@ soak *arguments:
 bench-gateway *arguments:
     ./collegium bench gateway {{ arguments }}
 
+# Measures tasks a second, with what each process costs; peers by --peers.
+[group("measure")]
+bench-tasks *arguments:
+    ./collegium bench tasks {{ arguments }}
+
+# Measures what a tenant waits beside a greedy one, and shares by weight.
+[group("measure")]
+bench-fairness *arguments:
+    ./collegium bench fairness {{ arguments }}
+
+# Measures how long a killed process is felt, and what is lost.
+[group("measure")]
+bench-failover *arguments:
+    ./collegium bench failover {{ arguments }}
+
 # Pins every dependency anew, with hashes.
 [group("generate")]
 lock *arguments:

@@ -56,6 +56,14 @@ def test_work_is_the_truth_after_a_while():
     assert permits.holds(AttemptKey("on its way", 1, 1))
 
 
+def test_an_attempt_that_has_ended_and_is_not_acknowledged_yet_gets_no_permit_back():
+    permits = Permits()
+    ended = permit("ended", sent_ms=NOW_MS)
+    assert permits.reconcile([ended], lambda _tenant: True, NOW_MS, seen_before=()) == (0, 0)
+    assert permits.reconcile([ended], lambda _tenant: True, NOW_MS, seen_before={ended.key}) == (1, 0)
+    assert permits.reconcile([], lambda _tenant: True, NOW_MS + 1_001, seen_before=()) == (0, 1)
+
+
 def test_what_was_stored_and_stands_no_more_has_ended():
     permits = Permits()
     permits.take(permit("late copy"))

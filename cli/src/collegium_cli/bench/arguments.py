@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +27,13 @@ def add_benchmarks(verbs: argparse._SubParsersAction, add: Add) -> None:  # pyri
 
 def _runs(kind: str) -> Callable[[argparse.Namespace], int]:
     def run(options: argparse.Namespace) -> int:
-        code: int = import_module(f"collegium_cli.bench.{kind}").main(options)
+        from collegium_cli.bench.stage import StageError
+
+        try:
+            code: int = import_module(f"collegium_cli.bench.{kind}").main(options)
+        except StageError as error:
+            print(f"collegium bench: {error}", file=sys.stderr)
+            return 1
         return code
 
     return run

@@ -30,6 +30,10 @@ STOP_SECONDS = 30.0
 _ALPHABET = string.ascii_lowercase + string.digits
 
 
+class StageError(Exception):
+    """The stage cannot be set up; the text says why."""
+
+
 class StageOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How the platform is set up.
 
@@ -92,6 +96,8 @@ def stage(options: StageOptions) -> Generator[Stage]:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="collegium-bench-")))
         folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "data").exists():
+            raise StageError(f"{folder} holds an earlier run; name a folder that is new")
         model = stack.enter_context(simulator(options.delay_ms))
         receiver: dict[str, Any] = {"endpoint": None}
         if options.sample_ratio > 0:
@@ -162,7 +168,7 @@ def replica(
         deadline = time.monotonic() + SERVICE_READY_SECONDS
         while not report.exists():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{name} did not start; see {log.name}")
+                raise StageError(f"{name} did not start; see {log.name}")
             time.sleep(0.02)
         yield process
     finally:
@@ -182,7 +188,7 @@ def child(module: str, *arguments: str, environment: Mapping[str, str] | None = 
     try:
         line = process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{module} ended before it was ready; its messages are above")
+            raise StageError(f"{module} ended before it was ready; its messages are above")
         yield {"pid": process.pid, **json.loads(line)}
     finally:
         _end(process)

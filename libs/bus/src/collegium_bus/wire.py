@@ -2,9 +2,9 @@
 
 nats-py parses every message's headers, wraps it in an object, and hands it through a queue to a task; every publish
 is a coroutine. On the hot path that costs more than the message does. :class:`WireClient` keeps nats-py's connection,
-parser, authentication and reconnection, and adds two things: subscriptions whose handler is called synchronously with
-the raw bytes, and a synchronous send that is written once per turn of the event loop. One rule: a handler of a raw
-subscription never blocks and never raises.
+authentication and reconnection, and adds two things: subscriptions whose handler is called synchronously with the raw
+bytes (wire_parser.py takes these out of a read), and a synchronous send that is written once per turn of the event
+loop. One rule: a handler of a raw subscription never blocks and never raises.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
+from collegium_bus.wire_parser import WireParser
+
 # subject, reply, payload, raw header block (none where the message has no headers)
 RawHandler = Callable[[bytes, bytes, bytes, "bytes | None"], None]
 
@@ -26,14 +28,20 @@ class WireClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self._raw_handlers: dict[int, RawHandler] = {}
+        self._ps = WireParser(self)
         self._write_scheduled = False
 
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+    def process_raw(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes | None) -> bool:
+        """Hands a message to its raw handler; false where the subscription has none. Called by the parser."""
         handler = self._raw_handlers.get(sid)
         if handler is None:
+            return False
+        handler(subject, reply, payload, headers)
+        return True
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        if not self.process_raw(sid, subject, reply, data, headers):
             await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        handler(subject, reply, data, headers)
 
     def send(self, command: bytes) -> None:
         """Queues a protocol command; it is written at the end of this turn of the loop, or after a reconnect."""

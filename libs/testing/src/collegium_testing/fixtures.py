@@ -16,6 +16,7 @@ import importlib
 import os
 import random
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -75,7 +76,7 @@ class Databases:
 
     def drop(self, url: str) -> None:
         """Drops a database, whoever is still connected to it."""
-        self._background.run(_execute(self._server_url, f'DROP DATABASE "{urlsplit(url).path[1:]}" WITH (FORCE)'))
+        self._background.run(_drop(self._server_url, urlsplit(url).path[1:]))
 
     def close(self) -> None:
         """Drops the templates."""
@@ -243,6 +244,21 @@ def _with_database(server_url: str, name: str) -> str:
 
 async def _awaited(work: Awaitable[None]) -> None:
     await work
+
+
+async def _drop(server_url: str, name: str) -> None:
+    """Drops a database; waits for a vacuum that the server itself runs in it, which nobody but it may end."""
+    asyncpg: Any = importlib.import_module("asyncpg")  # tests without a database need not wait for it
+    deadline = time.monotonic() + _CALL_SECONDS / 2
+    while True:
+        try:
+            await _execute(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+        except asyncpg.InsufficientPrivilegeError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 async def _execute(url: str, statement: str) -> None:

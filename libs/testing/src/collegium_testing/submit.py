@@ -17,6 +17,7 @@ import itertools
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -272,10 +273,6 @@ class Submitter:
 
     def _report(self) -> SubmitReport:
         ordered = sorted(self._latencies)
-
-        def at(share: float) -> float:
-            return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000, 3) if ordered else 0.0
-
         return SubmitReport(
             accepted=len(self.ids),
             refused=dict(self._refused),
@@ -283,9 +280,16 @@ class Submitter:
             late=self._late,
             first_sent_ms=self._first_sent_ms,
             last_accepted_ms=self._last_accepted_ms,
-            p50_ms=at(0.50),
-            p99_ms=at(0.99),
+            p50_ms=percentile_ms(ordered, 0.50),
+            p99_ms=percentile_ms(ordered, 0.99),
         )
+
+
+def percentile_ms(ordered: Sequence[float], share: float) -> float:
+    """Returns a percentile of ordered seconds in milliseconds; 0 where there are none."""
+    if not ordered:
+        return 0.0
+    return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000, 3)
 
 
 def main() -> None:

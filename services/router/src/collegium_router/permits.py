@@ -8,7 +8,7 @@ so permits are compared with it from time to time. One rule: the counters are th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Final, NamedTuple
 
 # A permit that WORK knows nothing of is given back after this long: longer than a publish may take.
@@ -90,14 +90,27 @@ class Permits:
         """Whether a try has its permit."""
         return key in self._held.get(key.task, ())
 
-    def reconcile(self, standing: Iterable[Permit], ours: Callable[[str], bool], listed_ms: int) -> tuple[int, int]:
+    def reconcile(
+        self,
+        standing: Iterable[Permit],
+        ours: Callable[[str], bool],
+        listed_ms: int,
+        *,
+        seen_before: Container[AttemptKey] | None = None,
+    ) -> tuple[int, int]:
         """Makes the permits agree with what stood in WORK at ``listed_ms``; returns how many were added and dropped.
 
         ``ours`` says whether a tenant's tasks are dispatched by this router. What was taken of late is left alone: its
-        message may be on its way.
+        message may be on its way. An attempt that has ended stands a moment longer, until it is acknowledged, so one
+        without a permit gets one only where it stood in the listing before too (``seen_before``; none: at once, as for
+        a shard that was just taken).
         """
         stands = {permit.key: permit for permit in standing if ours(permit.tenant)}
-        added = [permit for key, permit in stands.items() if not self.holds(key)]
+        added = [
+            permit
+            for key, permit in stands.items()
+            if not self.holds(key) and (seen_before is None or key in seen_before)
+        ]
         for permit in added:
             self.take(permit)
         dropped = [

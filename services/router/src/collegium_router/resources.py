@@ -37,6 +37,7 @@ class Resources:
 
     def __init__(self, permits: Permits, permits_of: Callable[[str], int], now_ms: Callable[[], int]) -> None:
         self.models: dict[str, ModelRecord] = {}
+        self._pools: tuple[str, ...] = ()
         self.open_until_ms: dict[str, int] = {}
         self._permits = permits
         self._permits_of = permits_of
@@ -53,6 +54,7 @@ class Resources:
         if not isinstance(roster, Roster):
             return False
         self.models = {model.name: model for model in roster.models}
+        self._pools = tuple({model.pool for model in roster.models})
         return True
 
     def use_breaker(self, value: bytes) -> None:
@@ -99,10 +101,7 @@ class Resources:
 
     def any_room(self) -> bool:
         """Whether any pool has a permit left: where none has, no entry need be looked at."""
-        return any(
-            self._permits.by_pool[pool] < self._permits_of(pool_resource(pool))
-            for pool in {model.pool for model in self.models.values()}
-        )
+        return any(self._permits.by_pool[pool] < self._permits_of(pool_resource(pool)) for pool in self._pools)
 
     def has_room(self, model: ModelRecord) -> bool:
         """Whether one more attempt of a model may be dispatched."""

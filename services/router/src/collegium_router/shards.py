@@ -21,7 +21,7 @@ from collegium_runtime.platform import Platform
 
 from collegium_router.dispatch import Dispatcher
 from collegium_router.intake import Intake, Queued
-from collegium_router.permits import Permits
+from collegium_router.permits import AttemptKey, Permits
 from collegium_router.standing import standing_work
 
 log = structlog.get_logger(__name__)
@@ -125,6 +125,7 @@ class Shards:
         """Lists WORK when a shard was taken, and every now and then, and makes the permits agree with it."""
         loop = asyncio.get_running_loop()
         listed_at = loop.time()
+        seen: frozenset[AttemptKey] = frozenset()
         while True:
             try:
                 async with asyncio.timeout(STALL_LOOK_SECONDS):
@@ -144,7 +145,8 @@ class Shards:
                     await asyncio.sleep(0.2)
                     self._list_now.set()
                 continue
-            added, dropped = self._permits.reconcile(standing, self.owns, now)
+            added, dropped = self._permits.reconcile(standing, self.owns, now, seen_before=None if taken else seen)
+            seen = frozenset(permit.key for permit in standing)
             if dropped or (added and not taken):
                 log.info("permits reconciled", added=added, dropped=dropped, in_use=self._permits.in_use)
             for number in taken:
