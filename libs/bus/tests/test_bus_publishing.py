@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 
 import msgspec
 import pytest
@@ -152,3 +153,19 @@ async def test_a_first_connection_that_fails_is_an_error_and_no_lost_connection(
     with pytest.raises(BrokerUnavailableError, match="cannot connect"):
         await connect(f"nats://127.0.0.1:{unused_tcp_port}", "billing", on_closed=on_closed)
     assert lost == []
+
+
+async def test_a_process_that_stood_still_tries_again_before_it_gives_up(bus, monkeypatch):
+    """Stopped with a publish on its way, and continued long after its budget: what became of it must be found out."""
+    ask = bus.connection.request_raw
+
+    async def stopped_meanwhile(*arguments, **more):
+        monkeypatch.setattr(bus.connection, "request_raw", ask)
+        time.sleep(0.2 + publisher.STANDSTILL_SECONDS)  # noqa: ASYNC251 - the whole process stands still
+        raise NoAnswerError("no reply in time")
+
+    monkeypatch.setattr(publisher, "TRY_SECONDS", 0.1)
+    monkeypatch.setattr(bus.connection, "request_raw", stopped_meanwhile)
+    subject = s.task_settled("acme", TASK)
+    ack = await bus.publisher.publish(subject, b"x", message_id="a", create_once=True, budget_seconds=2)
+    assert (ack.stream, (await bus.direct.last(s.EVENTS, subject)).payload) == (s.EVENTS, b"x")

@@ -34,6 +34,8 @@ CLAIM_CHECK_BYTES = 256 * 1024
 PUBLISH_BUDGET_SECONDS = 15.0
 TRY_SECONDS = 3.0
 LEAST_TRY_SECONDS = 0.05
+# Longer than any turn of a busy event loop.
+STANDSTILL_SECONDS = 2.0
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 _FULL = (10047, 10077, 10110, 10167)
@@ -126,10 +128,11 @@ class Publisher:
         deadline = loop.time() + budget_seconds
         attempt = 0
         while True:
+            began = loop.time()
+            try_seconds = min(TRY_SECONDS, max(deadline - began, LEAST_TRY_SECONDS))
             try:
-                left_seconds = max(deadline - loop.time(), LEAST_TRY_SECONDS)
                 raw, _ = await self._connection.request_raw(
-                    subject, payload, headers=headers, timeout_seconds=min(TRY_SECONDS, left_seconds)
+                    subject, payload, headers=headers, timeout_seconds=try_seconds
                 )
                 ack = _decode_ack(raw)
                 if ack.error is None:
@@ -145,6 +148,10 @@ class Publisher:
                     return own
                 raise
             attempt += 1
+            # A process that was stopped was not waiting: without this it would give up what it has hardly tried.
+            stood_still_seconds = loop.time() - began - try_seconds
+            if stood_still_seconds > STANDSTILL_SECONDS:
+                deadline += stood_still_seconds
             pause = random.uniform(0.02, min(1.0, 0.05 * 2**attempt))  # noqa: S311 - jitter
             if loop.time() + pause >= deadline:
                 raise BrokerUnavailableError(

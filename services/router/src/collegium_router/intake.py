@@ -55,6 +55,11 @@ class Queued(msgspec.Struct, eq=False, kw_only=True):
         return AttemptKey(run.task.id, run.attempt.number, run.try_number + 1)
 
     @property
+    def is_one_attempt(self) -> bool:
+        """Whether the message leads to one attempt, so that all of it was dispatched where that one stands in WORK."""
+        return isinstance(self.message, AttemptRequested) or self.message.task.plan != "panel"
+
+    @property
     def key(self) -> str:
         """Names the entry in the queue."""
         return ".".join(map(str, self.first_try))

@@ -116,7 +116,8 @@ class Shards:
             self._enter(queued)
 
     def _enter(self, queued: Queued) -> None:
-        if queued.replayed and self._permits.holds(queued.first_try):
+        # Of a panel, the members after the first may not have been sent; sending all again changes nothing.
+        if queued.replayed and queued.is_one_attempt and self._permits.holds(queued.first_try):
             queued.shard.finish(queued.subject, queued.sequence)
         else:
             self._dispatcher.accept(queued)
