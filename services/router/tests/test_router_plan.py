@@ -5,6 +5,7 @@ import pytest
 from collegium_contracts.errors import TaskError
 from collegium_contracts.money import Price
 from collegium_contracts.state import ModelRecord
+from collegium_router.intake import Queued
 from collegium_router.plan import Busy, Fleet, Planned, Wait, fits, make_plan, max_tokens, plan_again
 from hypothesis import given
 from hypothesis import strategies as st
@@ -191,3 +192,12 @@ def test_a_refused_key_ends_the_attempt_where_nothing_else_could_answer(model, a
 
 def test_another_model_that_has_no_room_is_waited_for(model, again):
     assert tried(again(failures=2), [model("sim"), model("other")], full={"other"}) == Busy()
+
+
+def test_of_a_panel_no_single_attempt_tells_that_all_were_sent(submission, again):
+    def queued(message) -> Queued:
+        return Queued(message=message, shard=None, subject="x", sequence=1, traceparent="", replayed=True)
+
+    assert queued(submission()).is_one_attempt
+    assert queued(again(of=3)).is_one_attempt, "one member's next try"
+    assert not queued(submission(plan="panel")).is_one_attempt

@@ -130,25 +130,6 @@ async def test_a_replayed_task_that_has_settled_is_not_dispatched_again(platform
         assert await running.settled(task) == settled
 
 
-async def test_the_members_of_a_panel_that_a_former_owner_did_not_send_are_sent(platform: Platforms):
-    """As after a takeover in the middle of a dispatch: the first stands in WORK, the others never came there."""
-    async with platform("router") as running:
-        info = msgspec.json.decode(await running.connection.api(f"STREAM.INFO.{s.WORK}"))
-        short = msgspec.json.encode(info["config"] | {"duplicate_window": 100_000_000})
-        await running.connection.api(f"STREAM.UPDATE.{s.WORK}", short)
-        submitted = running.submission("hello", plan="panel")
-        await running.send("task.submitted.normal.0.acme", submitted, message_id="a", tenant="acme")
-        await emptied(running)
-        await running.stop(running.hosted("router"))
-        for sequence in (2, 3):
-            await running.connection.api(f"STREAM.MSG.DELETE.{s.WORK}", b'{"seq":%d}' % sequence)
-        assert [run.attempt.number for run in await dispatched(running)] == [1]
-        await running.send("task.submitted.normal.0.acme", submitted, message_id="b", tenant="acme")
-        await running.start("router")
-        await emptied(running)
-        assert {run.attempt.number for run in await dispatched(running)} == {1, 2, 3}
-
-
 async def test_a_task_canceled_in_the_queue_is_settled_and_never_dispatched(platform: Platforms):
     """A conversation without anybody who knows conversations waits in the queue."""
     async with platform("router") as running:
