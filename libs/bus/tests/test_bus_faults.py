@@ -284,3 +284,31 @@ async def test_a_consumer_that_nobody_answers_for_is_asked_again_without_haste(b
 def test_a_command_is_what_the_protocol_says():
     assert publish_command("a.b", "", None, b"xy") == b"PUB a.b  2\r\nxy\r\n"
     assert publish_command("a.b", "r", b"NATS/1.0\r\n\r\n", b"xy") == b"HPUB a.b r 12 14\r\nNATS/1.0\r\n\r\nxy\r\n"
+
+
+async def test_acknowledgements_that_a_leader_took_with_it_are_said_again(bus, monkeypatch):
+    """Otherwise work that was done long ago would stand in its queue until its lease ends."""
+    done: list[bytes] = []
+
+    async def handle(delivery: Delivery) -> None:
+        done.append(delivery.payload)
+        delivery.ack()
+
+    loop = WorkLoop(bus.connection, work_consumer("general"), handle, bus.dead_letters, slots=4)
+    loop.start()
+    send = bus.connection.client.send
+    monkeypatch.setattr(bus.connection.client, "send", lambda command: None if b"+ACK" in command else send(command))
+    for number in range(3):
+        await bus.publisher.publish(WORK, b"%d" % number, message_id=f"m{number}")
+    await eventually(lambda: len(done) == 3)
+    monkeypatch.undo()
+    assert await in_stream(bus, s.WORK) == 3
+    loop._pulls._give_up("heartbeats stopped")
+    await bus.publisher.publish(WORK, b"later", message_id="later")
+
+    async def nothing_stands() -> bool:
+        return await in_stream(bus, s.WORK) == 0
+
+    await eventually(nothing_stands, deadline_seconds=5)
+    assert done == [b"0", b"1", b"2", b"later"]
+    await loop.drain(timeout_seconds=1)

@@ -27,6 +27,7 @@ class Delivery:
         "block",
         "consumer",
         "delivered",
+        "is_acknowledged",
         "payload",
         "reply",
         "sequence",
@@ -43,6 +44,7 @@ class Delivery:
         self.payload = payload
         self.block = block
         self.reply = reply
+        self.is_acknowledged = False
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with domain and
         # account hash before the stream (ADR-15 of the NATS architecture).
         tokens = reply.split(b".")
@@ -67,6 +69,7 @@ class Delivery:
 
     def ack(self) -> None:
         """Acknowledges without waiting: lost with the connection, the message comes again."""
+        self.is_acknowledged = True
         self._answer(_ACK)
 
     async def ack_sync(self, *, timeout_seconds: float = 5.0) -> bool:
@@ -88,3 +91,8 @@ class Delivery:
     def term(self) -> None:
         """Ends the message without redelivery."""
         self._answer(_TERM)
+
+
+def acknowledge(connection: Connection, reply: bytes) -> None:
+    """Acknowledges a message that is known by its reply subject alone; doing it again changes nothing."""
+    connection.client.send(publish_command(reply.decode(), "", None, _ACK))

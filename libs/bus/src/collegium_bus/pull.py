@@ -120,7 +120,7 @@ class PullRequests:
         if status == "503" or "Consumer Deleted" in reason:
             self._give_up_soon(reason or "no responders")
         else:
-            self._on_lost("")
+            self._on_lost("leadership change" if "Leadership Change" in reason else "")
 
     def _give_up_soon(self, reason: str) -> None:
         """Lets the owner ask anew after a pause: while a stream has no leader, every request is refused at once."""

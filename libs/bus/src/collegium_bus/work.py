@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -18,12 +19,14 @@ from collegium_contracts.journey import Consumer
 
 from collegium_bus.connection import Connection
 from collegium_bus.dead import DeadLetters
-from collegium_bus.delivery import Delivery
+from collegium_bus.delivery import Delivery, acknowledge
 from collegium_bus.pull import PullRequests
 
 log = structlog.get_logger(__name__)
 
 MAX_BACKOFF_SECONDS = 10.0
+# Some seconds of work at the highest rate; a few megabytes.
+MAX_KEPT_ACKS = 20_000
 
 
 class WorkLoop:
@@ -56,8 +59,11 @@ class WorkLoop:
         self._doubtful: set[Delivery] = set()
         self._renewed_at = 0.0
         self._pulls = PullRequests(
-            connection, consumer.stream, consumer.durable, self._on_message, on_lost=lambda _reason: self._top_up()
+            connection, consumer.stream, consumer.durable, self._on_message, on_lost=self._on_lost, on_idle=self._heard
         )
+        # When messages of late were acknowledged, and where to say so again.
+        self._acknowledged: deque[tuple[float, bytes]] = deque(maxlen=MAX_KEPT_ACKS)
+        self._acks_in_doubt = False
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
         self._idle = asyncio.Event()
@@ -113,7 +119,25 @@ class WorkLoop:
         if delivery in self._running:
             self._running[delivery] = deadline_ms / 1000
 
+    def _on_lost(self, reason: str) -> None:
+        self._acks_in_doubt = self._acks_in_doubt or bool(reason)
+        self._top_up()
+
+    def _heard(self) -> None:
+        """Says again what may not have been heard: an acknowledgement goes to the consumer's leader and dies with it.
+
+        Without this the work would stand in its queue until its lease ends, though it was done long ago.
+        """
+        if not self._acks_in_doubt:
+            return
+        self._acks_in_doubt = False
+        since = asyncio.get_running_loop().time() - self.consumer.ack_wait_seconds
+        for at, reply in self._acknowledged:
+            if at > since:
+                acknowledge(self._connection, reply)
+
     def _on_message(self, subject: bytes, reply: bytes, payload: bytes, block: bytes | None) -> None:
+        self._heard()
         delivery = Delivery(self._connection, subject, reply, payload, block)
         self._running[delivery] = 0.0
         self._idle.clear()
@@ -139,6 +163,8 @@ class WorkLoop:
                 await self._bury(delivery, error.code, str(error))
             except Exception as error:  # any failure of a handler must cost its message only
                 await self._failed(delivery, error)
+            if delivery.is_acknowledged:
+                self._acknowledged.append((asyncio.get_running_loop().time(), delivery.reply))
             self._running.pop(delivery, None)
             self._doubtful.discard(delivery)
             if not self._running:

@@ -38,7 +38,7 @@ from collegium_testing.simulator import Behaviour, ModelSimulator, Rule
 TARGETS = ("nats", "postgres", "gateway", "router", "worker-pool", "billing")
 SETTLE_SECONDS = 180.0
 ANSWER_MS = (50, 1_000)
-CONCURRENCY = 16
+CONCURRENCY = 64
 LOAD_PAUSE_SECONDS = 0.2
 # More than it can come to: the soak, not the supervisor, decides when to stop.
 MAX_RESTARTS = 1_000
