@@ -265,7 +265,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("attempt.acme.t.1.checkpoint", {"worker-pool"}),
         ("attempt.acme.t.1.invented", set()),
         ("task.settled.acme.t", {"worker-pool", "consensus", "router"}),
-        ("task.changed.acme.t", {"gateway", "router"}),
+        ("task.changed.acme.t", {"gateway", "router", "worker-pool"}),
         ("done.gw1.t", {"worker-pool", "consensus", "router"}),
         ("token.acme.t", {"worker-pool"}),
         ("ctl.cancel.acme.t", {"gateway"}),

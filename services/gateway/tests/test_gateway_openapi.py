@@ -11,6 +11,7 @@ from collegium_gateway.chat import ChatDoor
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.http import HttpDoor
 from collegium_gateway.requests import Options
+from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.webhook_door import WebhookDoor
 from collegium_settings import Settings
@@ -28,7 +29,8 @@ def served() -> set[tuple[str, str]]:
         platform,
         nobody,
         ChatDoor(platform, nobody, nobody, nobody),
-        TaskDoor(platform, nobody, nobody, nobody),
+        SubmitDoor(platform, nobody, nobody, nobody),
+        TaskDoor(platform, nobody, nobody),
         AdminDoor(platform, nobody),
         WebhookDoor(platform, nobody, nobody),
         dict,

@@ -294,6 +294,16 @@ async def test_the_deadline_ends_a_call_that_hangs(platform: Platforms, stream: 
         await eventually(lambda: running.sim.counts().totals.aborted == 1)
 
 
+@pytest.mark.parametrize(("surface", "told"), [("tasks", ["TaskDispatched"]), ("chat", [])])
+async def test_a_task_that_takes_longer_than_a_moment_is_said_to_be_worked_on(platform: Platforms, surface, told):
+    async with platform("worker-pool") as running:
+        running.sim.script(Rule(Behaviour(hang=True)))
+        run = attempt_of(running, surface=surface, deadline_seconds=1)
+        await give(running, run)
+        assert isinstance(await running.settled(run.task), TaskFailed)
+        assert sorted(kinds(await running.events(run.task))) == ["AttemptStarted", *told, "TaskFailed"]
+
+
 async def test_a_models_own_timeout_is_told_from_the_deadline(platform: Platforms):
     async with platform("worker-pool", models=[{"timeout_seconds": 0.2}]) as running:
         running.sim.script(Rule(Behaviour(hang=True)))

@@ -98,8 +98,10 @@ HOPS: Final[tuple[Hop, ...]] = (
     ),
     Hop(
         number=9, subject="task.changed.<tenant>.<task>", filter=s.TASK_CHANGED_ALL,
-        messages=("TaskAccepted", "TaskDispatched"), senders=("gateway", "router"), receivers=("gateway",),
-        stream=s.EVENTS, note="for tasks nobody waits for, and plans of several attempts",
+        messages=("TaskAccepted", "TaskDispatched"), senders=("gateway", "router", "worker-pool"),
+        receivers=("gateway",), stream=s.EVENTS,
+        note="for tasks nobody waits for, and plans of several attempts; a plan of one is told of by its worker, where"
+        " it takes longer than a moment",
     ),
     Hop(
         number=10, subject="ctl.cancel.<tenant>.<task>", filter=s.CANCEL_ALL,

@@ -31,6 +31,7 @@ from collegium_gateway.keyed_tasks import KeyedTasks
 from collegium_gateway.projection import Projection
 from collegium_gateway.sealing import Sealer
 from collegium_gateway.store import TaskStore
+from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.waiting import Waiting
 from collegium_gateway.webhook_client import WebhookClient
@@ -98,7 +99,8 @@ class GatewayApp:
             platform,
             self._directory,
             ChatDoor(platform, self._directory, self.tasks, keyed),
-            TaskDoor(platform, self._directory, self.tasks, keyed),
+            SubmitDoor(platform, self._directory, self.tasks, keyed),
+            TaskDoor(platform, self._directory, self.tasks),
             AdminDoor(platform, self._directory),
             WebhookDoor(platform, self._directory, webhooks),
             self.readiness,

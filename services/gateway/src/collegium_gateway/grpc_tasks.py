@@ -32,7 +32,8 @@ from collegium_gateway.grpc_watch import TaskWatch
 from collegium_gateway.keyed_replies import KeyedReplies, Reply, error_of, error_reply, is_kept
 from collegium_gateway.keyed_tasks import Asking, KeyedTask, KeyedTasks
 from collegium_gateway.readmodel import STATES, State
-from collegium_gateway.tasks import MAX_PAGE, MAX_WAIT_SECONDS
+from collegium_gateway.submitting import MAX_WAIT_SECONDS
+from collegium_gateway.tasks import MAX_PAGE
 
 DEFAULT_PAGE = 50
 SUBMIT, GET, LIST, CANCEL, WATCH = (

@@ -1,12 +1,12 @@
-"""The HTTP door: every route but the hot one, and the application that holds them all.
+"""The HTTP door: every route but the hot ones, and the application that holds them all.
 
-Routes are Starlette's; a chat is handed on before its router, because routing and request objects cost a tenth of a
-plain call. One rule: whatever fails, the client gets the error body of the contract.
+Routes are Starlette's; a chat or a task is handed on before its router, because routing and request objects cost a
+tenth of a plain call and a fifth of a task. One rule: whatever fails, the client gets the error body of the contract.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
@@ -28,13 +28,15 @@ from collegium_gateway.keyed_http import KeyedPosts
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.replies import json_reply
 from collegium_gateway.scheduledoor import ScheduleDoor
+from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.webhook_door import WebhookDoor
 
 log = structlog.get_logger(__name__)
 
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
 CHAT_PATH = "/v1/chat/completions"
-# Like a chat's, its key belongs to the task that it submits.
 TASKS_PATH = "/v1/tasks"
 
 
@@ -46,6 +48,7 @@ class HttpDoor:
         platform: Platform,
         directory: Directory,
         chat: ChatDoor,
+        submit: SubmitDoor,
         tasks: TaskDoor,
         admin: AdminDoor,
         webhooks: WebhookDoor,
@@ -55,11 +58,13 @@ class HttpDoor:
     ) -> None:
         self._platform = platform
         self._directory = directory
-        self._chat = chat
+        # The key of such a request belongs to the task that it submits, not to its reply.
+        self._hot: dict[str, Asgi] = {CHAT_PATH: chat, TASKS_PATH: submit}
         self._readiness = readiness
         self._routes = Starlette(
             routes=[
                 Route(CHAT_PATH, chat, methods=["POST"]),
+                Route(TASKS_PATH, submit, methods=["POST"]),
                 Route("/v1/models", self._models),
                 *tasks.routes(),
                 *ScheduleDoor(platform, directory).routes(),
@@ -82,31 +87,17 @@ class HttpDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection event."""
-        if scope["type"] == "http" and scope["path"] == CHAT_PATH and scope["method"] == "POST":
-            await self._guarded_chat(scope, receive, send)
-            return
-        send = asgi.with_request_id(scope, send) if scope["type"] == "http" else send
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] != TASKS_PATH:
-            key = asgi.header(scope, HEADER)
-            if key is not None:
+        if scope["type"] == "http":
+            if scope["method"] == "POST":
+                hot = self._hot.get(scope["path"])
+                if hot is not None:
+                    await _guarded(hot, scope, receive, send)
+                    return
+            send = asgi.with_request_id(scope, send)
+            if scope["method"] == "POST" and (key := asgi.header(scope, HEADER)) is not None:
                 await self._keyed(scope, receive, send, key)
                 return
         await self._routes(scope, receive, send)
-
-    async def _guarded_chat(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watched(message: Any) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._chat(scope, receive, watched)
-        except Exception as error:  # the last line of defence of the hot door
-            log.error("request failed", path=CHAT_PATH, exc_info=error)
-            if not started:
-                await asgi.send_error(send, _internal())
 
     async def _models(self, request: Request) -> Response:
         self._directory.keys.authenticate(request.headers.get("authorization")).need("chat")
@@ -146,6 +137,22 @@ class HttpDoor:
 
     async def _docs(self, _request: Request) -> Response:
         return HTMLResponse(openapi.PAGE)
+
+
+async def _guarded(door: Asgi, scope: Scope, receive: Receive, send: Send) -> None:
+    started = False
+
+    async def watched(message: Any) -> None:
+        nonlocal started
+        started = True
+        await send(message)
+
+    try:
+        await door(scope, receive, watched)
+    except Exception as error:  # the last line of defence of the hot doors
+        log.error("request failed", path=scope["path"], exc_info=error)
+        if not started:
+            await asgi.send_error(send, _internal())
 
 
 def _error_response(error: ApiError) -> Response:

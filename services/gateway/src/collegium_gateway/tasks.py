@@ -1,4 +1,4 @@
-"""The task endpoints: submit, get, list, cancel, events."""
+"""The task endpoints but the submitting one: get, list, cancel, events."""
 
 from __future__ import annotations
 
@@ -15,41 +15,31 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from collegium_gateway import asgi
-from collegium_gateway.admission import asked_by_task
 from collegium_gateway.application import Tasks
-from collegium_gateway.chat import describe
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
-from collegium_gateway.idempotency import PARAM, REPLAYED
-from collegium_gateway.keyed_tasks import Asking, KeyedTask, KeyedTasks
 from collegium_gateway.principal import Principal
-from collegium_gateway.readmodel import STATES, TERMINAL, State
+from collegium_gateway.readmodel import STATES, State
 from collegium_gateway.replies import json_reply
-from collegium_gateway.requests import decode_task, options_of, parse
 from collegium_gateway.taskevents import TaskEvents
 from collegium_gateway.views import queue_headers
 
 MAX_PAGE = 200
-MAX_WAIT_SECONDS = 300.0
 # Decimal digits that fit 64 bits.
 _NUMBER = re.compile(r"[0-9]{1,18}")
-_PREFER_WAIT = re.compile(r"\bwait=(\d{1,4})\b")
 
 
 class TaskDoor:
     """The task endpoints over HTTP."""
 
-    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks, keyed: KeyedTasks) -> None:
+    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks) -> None:
         self._platform = platform
         self._directory = directory
         self._tasks = tasks
-        self._keyed = keyed
-        self._max_body_bytes = platform.settings.http.max_body_bytes
 
     def routes(self) -> list[Route]:
         """The routes of this door."""
         return [
-            Route("/v1/tasks", self._submit, methods=["POST"]),
             Route("/v1/tasks", self._list, methods=["GET"]),
             Route("/v1/tasks/{id}", self._get, methods=["GET"]),
             Route("/v1/tasks/{id}/cancel", self._cancel, methods=["POST"]),
@@ -60,42 +50,6 @@ class TaskDoor:
         principal = self._directory.keys.authenticate(request.headers.get("authorization"))
         principal.need("tasks")
         return principal
-
-    async def _submit(self, request: Request) -> Response:
-        hop = self._platform.tracing.root(
-            "POST /v1/tasks", "server", incoming_traceparent=request.headers.get("traceparent"), attributes=None
-        )
-        with hop:
-            principal = self._principal(request)
-            body = await asgi.read_body(request.scope, request.receive, self._max_body_bytes)
-            task_request = parse(decode_task, body)
-            asked = asked_by_task(task_request, options_of(task_request))
-            wait_seconds = _wait_of(request)
-            submitted = self._tasks.prepare(principal, asked, waits=wait_seconds > 0)
-            keyed: KeyedTask | None = None
-            if (key := request.headers.get(PARAM)) is not None:
-                asking = Asking(key, "POST", request.url.path, body)
-                keyed = await self._keyed.begin(principal, asking, submitted, hop, callback_url=asked.callback_url)
-                submitted = keyed.submitted
-            if hop.sampled:
-                describe(hop, submitted)
-            if keyed is None:
-                view = await self._tasks.submit(
-                    submitted, hop, wait_seconds=wait_seconds, callback_url=asked.callback_url
-                )
-            else:
-                view = await keyed.submit(hop, wait_seconds=wait_seconds)
-        status = 200 if view.state in TERMINAL else 202
-        headers = {
-            "x-request-id": asgi.request_id(request.scope),
-            "traceparent": hop.traceparent,
-            "x-collegium-task-id": view.id,
-            "location": f"/v1/tasks/{view.id}",
-            **queue_headers(view),
-        }
-        if keyed is not None and keyed.replayed:
-            headers[REPLAYED] = "true"
-        return json_reply(view, status, headers)
 
     async def _get(self, request: Request) -> Response:
         view = await self._tasks.get(self._principal(request), request.path_params["id"])
@@ -135,11 +89,6 @@ class _EventResponse(Response):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self._events.serve(receive, send, self._event_headers)
-
-
-def _wait_of(request: Request) -> float:
-    match = _PREFER_WAIT.search(request.headers.get("prefer", ""))
-    return min(float(match.group(1)), MAX_WAIT_SECONDS) if match is not None else 0.0
 
 
 def _state_of(text: str | None) -> State | None:

@@ -69,7 +69,8 @@ class Sender:
                 message_id=f"{task.id}.dispatched",
                 headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
             )
-        elif task.surface == "tasks":
+        elif task.surface == "tasks" and task.not_before_ms:
+            # Whoever is told again to release it must see that it went on.
             self._tell_dispatched(submitted, planned, hop)
 
     async def _send_attempt(self, run: RunAttempt, hop: Hop) -> None:

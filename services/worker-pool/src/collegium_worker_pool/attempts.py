@@ -8,6 +8,7 @@ create-once too, and goes back to the router. One rule: a call that was made is 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 
@@ -28,6 +29,7 @@ from collegium_contracts.messages import (
     AttemptStarted,
     RunAttempt,
     StopReason,
+    TaskDispatched,
     TaskFailed,
 )
 from collegium_contracts.money import Usage
@@ -47,6 +49,8 @@ log = structlog.get_logger(__name__)
 
 # A second copy of a message may find the first copy's AttemptStarted under its own delivery number; it takes the next.
 MAX_COPIES = 16
+# Most tasks of a fast model are over before; a state that nobody could have seen costs as much as one that is shown.
+WORKING_AFTER_SECONDS = 0.1
 
 
 class AttemptRunner:
@@ -120,9 +124,27 @@ class AttemptRunner:
         if number is None:
             return
         failpoint("worker-pool.after-started")
-        end = await self._caller.call(run, number, hop)
+        telling = self._tell_later(run, hop)
+        try:
+            end = await self._caller.call(run, number, hop)
+        finally:
+            if telling is not None:
+                telling.cancel()
         failpoint("worker-pool.after-result")
         await self._finish(run, delivery, number, end, hop)
+
+    def _tell_later(self, run: RunAttempt, hop: Hop) -> asyncio.TimerHandle | None:
+        """Tells that a task is being worked on, once it has been for a moment: what ends sooner tells its end."""
+        if run.task.surface != "tasks" or run.attempt.of > 1:
+            return None
+        return asyncio.get_running_loop().call_later(WORKING_AFTER_SECONDS, self._tell_working, run, hop.traceparent)
+
+    def _tell_working(self, run: RunAttempt, traceparent: str) -> None:
+        # Not waited for: a task's state is told again by what follows.
+        task, attempt = run.task, run.attempt
+        working = TaskDispatched(task=task, plan=attempt.plan, models=[attempt.model], at_ms=self._platform.now_ms())
+        headers = {s.TRACEPARENT: traceparent, s.H_TENANT: task.tenant, s.MESSAGE_ID: f"{task.id}.dispatched"}
+        self._platform.publisher.tell(s.task_changed(task.tenant, task.id), encode(working), headers=headers)
 
     async def _refusal(self, run: RunAttempt) -> CallEnd | None:
         """Ends an attempt before its call: canceled, past its deadline, not configured here, or left alone for now."""

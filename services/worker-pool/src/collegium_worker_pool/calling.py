@@ -103,14 +103,12 @@ class Caller:
         if not run.sampling.stream:
             return await self._upstream.complete(run.attempt.model, endpoint, body, headers)
         tokens = TokenStream(self._platform, run, delivery)
-        checkpoints = asyncio.create_task(tokens.keep_checkpoints())
         try:
             return await self._upstream.stream(
                 run.attempt.model, endpoint, body, headers, into=streamed, on_text=tokens.feed
             )
         finally:
-            checkpoints.cancel()
-            tokens.flush()
+            tokens.close()
 
     def _why(self, run: RunAttempt, endpoint: Endpoint, left: float) -> TaskError:
         """Says which bound ended the call: a cancellation, the task's deadline, or the model's own timeout."""

@@ -22,7 +22,7 @@ CHECKPOINT_SECONDS = 1.5
 
 
 class TokenStream:
-    """One attempt's stream. ``feed`` takes text as it comes; ``flush`` sends what is left."""
+    """One attempt's stream. ``feed`` takes text as it comes; ``close`` ends it."""
 
     def __init__(self, platform: Platform, run: RunAttempt, delivery: int) -> None:
         self._platform = platform
@@ -33,6 +33,16 @@ class TokenStream:
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
         self._parts: list[str] = []
+        self._checkpointed = 0
+        self._checkpoint: asyncio.Task[None] | None = None
+        self._checkpoint_timer = asyncio.get_running_loop().call_later(CHECKPOINT_SECONDS, self._keep_checkpoint)
+
+    def close(self) -> None:
+        """Sends what is left and stores no further checkpoint."""
+        self._checkpoint_timer.cancel()
+        if self._checkpoint is not None:
+            self._checkpoint.cancel()
+        self.flush()
 
     def feed(self, text: str) -> None:
         """Takes a piece of text."""
@@ -66,29 +76,31 @@ class TokenStream:
         except BusError as error:
             log.info("token chunk dropped", task=task.id, number=chunk.number, error=str(error))
 
-    async def keep_checkpoints(self) -> None:
-        """Stores the text so far every CHECKPOINT_SECONDS until canceled."""
+    def _keep_checkpoint(self) -> None:
+        """Begins to store a checkpoint where there is something new and the last one stands."""
+        loop = asyncio.get_running_loop()
+        self._checkpoint_timer = loop.call_later(CHECKPOINT_SECONDS, self._keep_checkpoint)
+        stands = self._checkpoint is None or self._checkpoint.done()
+        if stands and len(self._parts) > self._checkpointed:
+            self._checkpointed = len(self._parts)
+            self._checkpoint = loop.create_task(self._store_checkpoint())
+
+    async def _store_checkpoint(self) -> None:
         task, attempt = self._run.task, self._run.attempt
-        stored = 0
-        while True:
-            await asyncio.sleep(CHECKPOINT_SECONDS)
-            if len(self._parts) == stored:
-                continue
-            stored = len(self._parts)
-            message = TextCheckpointed(
-                task=task,
-                attempt=attempt,
-                delivery=self._delivery,
-                chunks=self._number,
-                text=self._platform.keyring.seal(task.tenant, "".join(self._parts).encode()),
-                at_ms=self._platform.now_ms(),
+        message = TextCheckpointed(
+            task=task,
+            attempt=attempt,
+            delivery=self._delivery,
+            chunks=self._number,
+            text=self._platform.keyring.seal(task.tenant, "".join(self._parts).encode()),
+            at_ms=self._platform.now_ms(),
+        )
+        try:
+            await self._platform.publisher.publish(
+                s.attempt_checkpoint(task.tenant, task.id, attempt.number),
+                encode(message),
+                message_id=f"{task.id}.{attempt.number}.{self._delivery}.text.{self._checkpointed}",
+                headers={s.H_TENANT: task.tenant},
             )
-            try:
-                await self._platform.publisher.publish(
-                    s.attempt_checkpoint(task.tenant, task.id, attempt.number),
-                    encode(message),
-                    message_id=f"{task.id}.{attempt.number}.{self._delivery}.text.{stored}",
-                    headers={s.H_TENANT: task.tenant},
-                )
-            except BusError as error:
-                log.info("checkpoint not stored", task=task.id, error=str(error))
+        except BusError as error:
+            log.info("checkpoint not stored", task=task.id, error=str(error))
