@@ -17,22 +17,73 @@ from collegium_contracts.messages import Message, Rank, TaskSubmitted
 from collegium_contracts.money import Price
 
 
+# A budget must fit a signed 64-bit number of pico-dollars.
+MAX_BUDGET_PICOS = 9_000_000 * 10**12
+
+BudgetScope = Literal["tenant", "project", "key"]
+BudgetWindow = Literal["rolling", "calendar_day", "calendar_month"]
+
+
+class BudgetRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What may be charged in a window to a tenant, or to a project or key of it (``of`` names which).
+
+    A rolling window reaches back ``window_seconds`` from now; a calendar's begins with the UTC day or month, and
+    ``window_seconds`` is not read. ``alert_percents`` are the shares of it at which somebody is told.
+    """
+
+    id: str
+    scope: BudgetScope
+    of: str = ""
+    limit_picos: int
+    window: BudgetWindow = "rolling"
+    window_seconds: int = 30 * 86_400
+    alert_percents: list[int] = []
+
+
+class RateLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Bounds on how fast a tenant or a key may ask; none: no bound of its own.
+
+    ``requests_per_day`` counts the last 24 hours, ``tokens_per_window`` input and output over ``token_window_seconds``.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    requests_per_day: int | None = None
+    tokens_per_window: int | None = None
+    token_window_seconds: int = 5 * 3600
+    concurrency: int | None = None
+
+
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One API key as gateways know it: the SHA-256 of its secret (hex), what it may do, whether it is revoked."""
+    """One API key as gateways know it: the SHA-256 of its secret (hex), what it may do, whether it is revoked.
+
+    ``expires_at_ms`` (0: never) is when it ends, also by a rotation's grace; ``models`` (empty: all) is what it may
+    ask.
+    """
 
     id: str
     secret_sha256: str
     project: str = "default"
     scopes: list[str] = []
     revoked: bool = False
+    expires_at_ms: int = 0
+    models: list[str] = []
+    limits: RateLimits | None = None
 
 
 class TenantRecord(Message, frozen=True, kw_only=True):
-    """A tenant, its tier and its keys; the value under the tenant's id in the bucket ``tenants``."""
+    """A tenant, its tier and its keys; the value under the tenant's id in the bucket ``tenants``.
+
+    ``limits`` are over its tier's. A suspended tenant is known and refused; a deleted one has no keys.
+    """
 
     id: str
     tier: str
     keys: list[KeyRecord] = []
+    state: Literal["active", "suspended", "deleted"] = "active"
+    projects: list[str] = []
+    budgets: list[BudgetRecord] = []
+    limits: RateLimits | None = None
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
