@@ -16,7 +16,6 @@ from collegium_contracts.envelope import Envelope
 from collegium_contracts.messages import Message, Rank, TaskSubmitted
 from collegium_contracts.money import Price
 
-
 # A budget must fit a signed 64-bit number of pico-dollars.
 MAX_BUDGET_PICOS = 9_000_000 * 10**12
 
