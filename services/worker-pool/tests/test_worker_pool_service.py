@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from collegium_bus.delivery import Delivery
+from collegium_bus.errors import BrokerUnavailableError
 from collegium_bus.pull import PullRequests
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
@@ -30,6 +31,7 @@ from collegium_contracts.money import Price, Usage
 from collegium_settings.models import ModelLimits
 from collegium_testing import Behaviour, Rule, eventually
 from collegium_testing.platform import RunningPlatform
+from collegium_worker_pool.attempts import AttemptRunner
 from collegium_worker_pool.outcome import CallEnd
 from collegium_worker_pool.outcome import settled as settlement
 
@@ -149,13 +151,31 @@ async def test_the_same_work_twice_settles_once(platform: Platforms):
         await emptied(running)
         events = await running.events(run.task)
         assert kinds(events).count("TaskCompleted") == 1
-        calls = running.sim.counts().totals.started
-        assert calls <= 2, "a copy after the settlement calls nobody"
-        assert kinds(events).count("AttemptStarted") == calls, "every call is listed"
-        wasted = [event.call for event in events if isinstance(event, AttemptDiscarded)]
-        assert len(wasted) == calls - 1, "every call but the settled one is booked as waste"
-        assert all(call.wasted and call.usage.cost_usd_picos > 0 for call in wasted)
+        assert running.sim.counts().totals.started == 1, "a copy waits for the first, and then calls nobody"
+        assert kinds(events).count("AttemptStarted") == 1
         assert await running.settled(run.task) == settled
+
+
+async def test_a_copy_whose_first_run_came_to_nothing_is_run(platform: Platforms, monkeypatch):
+    """A killed broker delivers again what is being run; what that run could not store, the copy does."""
+    async with platform("worker-pool") as running:
+        running.sim.script(Rule(Behaviour(answer="yes", delay_ms=100)))
+        run = attempt_of(running)
+        conclude, tries = AttemptRunner._conclude, []
+
+        async def failing_first(self, *args):
+            tries.append(1)
+            if len(tries) == 1:
+                raise BrokerUnavailableError("away")
+            await conclude(self, *args)
+
+        monkeypatch.setattr(AttemptRunner, "_conclude", failing_first)
+        await give(running, run, "copy-1")
+        await give(running, run, "copy-2")
+        settled = await running.settled(run.task)
+        assert [call.delivery for call in settled.attempts] == [2]
+        events = await running.events(run.task)
+        assert [event.delivery for event in events if isinstance(event, AttemptStarted)] == [1, 2], "each is listed"
 
 
 async def test_a_redelivered_attempt_of_a_settled_task_calls_nobody(platform: Platforms):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 
 import msgspec
@@ -62,6 +63,9 @@ class AttemptRunner:
         self._cancels = cancels
         self._breakers = breakers
         self._worker = platform.connection.instance
+        # What runs here now, by task, attempt and try; a copy of it that arrives meanwhile waits for its end.
+        self._running: dict[tuple[str, int, int], asyncio.Future[None]] = {}
+        self._begun = itertools.count(1)
         self.loops: dict[str, WorkLoop] = {}
 
     async def handle(self, delivery: Delivery) -> None:
@@ -83,7 +87,7 @@ class AttemptRunner:
         )
         try:
             with hop:
-                await self._run(run, delivery, hop)
+                await self._run_alone(run, delivery, hop)
         except QueueFullError as error:
             # The tenant's queue has no place for another try now; what ended the try stands.
             log.info("attempt not handed back yet", task=run.task.id, error=str(error))
@@ -113,9 +117,23 @@ class AttemptRunner:
         except ContractError as failure:
             log.error("attempt could not be ended", subject=delivery.subject, error=str(failure))
 
-    async def _run(self, run: RunAttempt, delivery: Delivery, hop: Hop) -> None:
-        if delivery.delivered > 1 and await self._has_ended(run, delivery, hop):
+    async def _run_alone(self, run: RunAttempt, delivery: Delivery, hop: Hop) -> None:
+        """Runs an attempt once at a time: a broker that was killed may hand it over again while it still runs."""
+        key = (run.task.id, run.attempt.number, run.try_number)
+        is_copy = delivery.delivered > 1
+        while (running := self._running.get(key)) is not None:
+            is_copy = True
+            await asyncio.wait([running])
+        if is_copy and await self._has_ended(run, delivery, hop):
             return
+        done = self._running[key] = asyncio.get_running_loop().create_future()
+        try:
+            await self._run(run, delivery, hop)
+        finally:
+            del self._running[key]
+            done.set_result(None)
+
+    async def _run(self, run: RunAttempt, delivery: Delivery, hop: Hop) -> None:
         early = await self._refusal(run)
         if early is not None:
             await self._finish(run, delivery, delivery.delivered, early, hop)
@@ -173,6 +191,8 @@ class AttemptRunner:
         """
         task, attempt = run.task, run.attempt
         first = (run.earlier[-1].delivery if run.earlier else 0) + delivery.delivered
+        # Of this run alone: another run's start, even by this worker, must never pass for this one's.
+        begun = f"{self._worker}.{next(self._begun)}"
         for number in range(first, first + MAX_COPIES):
             started = AttemptStarted(
                 task=task, attempt=attempt, delivery=number, worker=self._worker, at_ms=self._platform.now_ms()
@@ -181,7 +201,7 @@ class AttemptRunner:
                 await self._platform.publisher.publish(
                     s.attempt_started(task.tenant, task.id, attempt.number, number),
                     encode(started),
-                    message_id=f"{task.id}.{attempt.number}.{number}.started.{self._worker}",
+                    message_id=f"{task.id}.{attempt.number}.{number}.started.{begun}",
                     headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
                     create_once=True,
                 )
