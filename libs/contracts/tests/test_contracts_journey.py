@@ -27,6 +27,8 @@ BUILT = [
     s.schedule_task("acme", TASK),
     s.schedule_cron("acme", "sch_" + "0" * 26),
     s.schedule_due(3),
+    s.ledger_journal(3),
+    s.ledger_snapshot(3),
     s.dead("billing", "acme"),
     *(s.again(one.durable, 7, s.task_settled("acme", TASK)) for one in CONSUMERS if one.stream == s.EVENTS),
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import encode
+from collegium_contracts.holds import Billed, billed_header
 from collegium_contracts.messages import SettledMessage, TaskFailed, TaskRef
 
 from collegium_bus.direct import DirectReader
@@ -24,7 +25,14 @@ async def settle(publisher: Publisher, settled: SettledMessage, *, settler: str,
     """
     task = settled.task
     payload = encode(settled)
-    headers = {s.TRACEPARENT: traceparent, s.H_TENANT: task.tenant}
+    usage = settled.usage
+    billed = Billed(
+        picos=usage.charge_usd_picos,
+        tokens=usage.input_tokens + usage.output_tokens,
+        project=task.project,
+        key_id=task.key_id,
+    )
+    headers = {s.TRACEPARENT: traceparent, s.H_TENANT: task.tenant, s.H_BILLED: billed_header(billed)}
     try:
         await publisher.publish(
             s.task_settled(task.tenant, task.id),

@@ -114,6 +114,15 @@ HOPS: Final[tuple[Hop, ...]] = (
         note="how much a worker can take; no more is dispatched",
     ),
     Hop(
+        number=11, subject="ledger.journal.<shard>", filter=s.LEDGER_JOURNAL_ALL, messages=("HoldsJournaled",),
+        senders=("billing",), receivers=("billing",), stream=s.LEDGER,
+        note="written by expected sequence before a hold is granted; a former owner's record is refused",
+    ),
+    Hop(
+        number=11, subject="ledger.snapshot.<shard>", filter=s.LEDGER_SNAPSHOT_ALL, messages=("HoldsSnapshot",),
+        senders=("billing",), receivers=("billing",), stream=s.LEDGER, note="where a new owner begins to read",
+    ),
+    Hop(
         number=14, subject="schedule.task.<tenant>.<task>", filter=s.SCHEDULE_TASK_ALL, messages=("TaskSubmitted",),
         senders=("gateway", "router"), receivers=("router",), stream=s.SCHEDULE,
         note="waits for its time; canceled, the router removes it",
@@ -155,6 +164,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 ASKS: Final[tuple[Ask, ...]] = (
     Ask(subject=s.SVC_CONTEXT_ALL, asker=("router",), answerer="context"),
     Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
+    Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router"), answerer="billing"),
     Ask(subject=s.SVC_ROUTER_ALL, asker=("gateway",), answerer="router"),
 )
 
@@ -197,6 +207,11 @@ STREAMS: Final[tuple[Stream, ...]] = (
         note="discard old: no full stream may stop settlement; an alarm watches the archiver's lag",
     ),
     Stream(
+        name=s.LEDGER, subjects=(s.LEDGER_JOURNAL_ALL, s.LEDGER_SNAPSHOT_ALL), retention="limits", discard="old",
+        max_bytes=1024 * MB, max_age_seconds=3 * DAY_SECONDS,
+        note="discard old: snapshots are newer than what is thrown away; billing archives the journal",
+    ),
+    Stream(
         name=s.DEAD, subjects=(s.DEAD_ALL,), retention="limits", discard="new", max_bytes=256 * MB,
         note="kept until an operator decides",
     ),
@@ -228,6 +243,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_MODELS, writers=("router",), readers=("gateway", "worker-pool", "evolution")),
     Bucket(name=s.KV_POLICY, writers=("evolution",), readers=("router", "gateway")),
     Bucket(name=s.KV_OWNERS, writers=("router",), readers=("router",)),
+    Bucket(name=s.KV_HOLDERS, writers=("billing",), readers=("billing",)),
     Bucket(name=s.KV_PERMITS, writers=("router",), readers=("router",)),
     Bucket(name=s.KV_BREAKERS, writers=("worker-pool",), readers=("worker-pool", "router", "gateway")),
     # Some three million keys a day; beyond it a request with a key is refused, and one without goes on.
@@ -271,6 +287,7 @@ CONSUMERS: Final[tuple[Consumer, ...]] = (
         durable="billing", stream=s.EVENTS, service="billing",
         filters=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.again_of("billing")),
     ),
+    Consumer(durable="holds", stream=s.LEDGER, service="billing", filters=(s.LEDGER_JOURNAL_ALL,)),
     Consumer(
         durable="read-model", stream=s.EVENTS, service="gateway",
         filters=(s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.again_of("read-model")),

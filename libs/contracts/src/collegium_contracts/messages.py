@@ -14,11 +14,11 @@ from typing import Literal
 
 import msgspec
 
+from collegium_contracts.base import Message
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
+from collegium_contracts.holds import HoldsJournaled, HoldsSnapshot
 from collegium_contracts.money import Price, Usage
-
-MAJOR_VERSION = 1
 
 Priority = Literal["high", "normal", "low"]
 Plan = Literal["auto", "single", "cascade", "panel"]
@@ -36,12 +36,6 @@ StopReason = Literal[
     "failed",
     "no_majority",
 ]
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag=True):
-    """Base of all messages; ``v`` is the major version of the schema."""
-
-    v: int = MAJOR_VERSION
 
 
 class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -390,4 +384,6 @@ JourneyMessage = (
     | CancelRequested
     | WorkerCapacity
     | DeadLetter
+    | HoldsJournaled
+    | HoldsSnapshot
 )

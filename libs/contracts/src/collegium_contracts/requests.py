@@ -181,6 +181,101 @@ class QueueReply(Message, frozen=True, kw_only=True):
     waits_until_ms: int = 0
 
 
+class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One task at the door: the most it may be charged, the tokens it is counted with, and until when it is held.
+
+    ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it.
+    """
+
+    task: str
+    tenant: str
+    project: str = "default"
+    key_id: str = ""
+    tier: str = "free"
+    picos: int = 0
+    tokens: int = 0
+    expires_at_ms: int = 0
+
+
+class HoldsRequest(Message, frozen=True, kw_only=True):
+    """Asks a shard's owner for several holds at once."""
+
+    asks: list[HoldAsk]
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The tightest bound on requests and on tokens as it stands after this request; a limit of 0: there is none.
+
+    ``reset`` is in how many milliseconds the whole limit is free again if nothing more is asked.
+    """
+
+    limit_requests: int = 0
+    remaining_requests: int = 0
+    reset_requests_ms: int = 0
+    limit_tokens: int = 0
+    remaining_tokens: int = 0
+    reset_tokens_ms: int = 0
+
+
+class HoldAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer to one ask: an empty ``code`` is yes. ``expires_at_ms`` is when the hold ends by itself."""
+
+    code: str = ""
+    message: str = ""
+    retry_after_ms: int = 0
+    rates: Rates = Rates()
+
+
+class HoldsReply(Message, frozen=True, kw_only=True):
+    """The answers, in the order of the asks."""
+
+    answers: list[HoldAnswer]
+
+
+class HoldsRelease(Message, frozen=True, kw_only=True):
+    """Tells a shard's owner of holds whose tasks were not submitted after all; nobody waits for it."""
+
+    tenant: str
+    tasks: list[str]
+
+
+class HoldsListRequest(Message, frozen=True, kw_only=True):
+    """Asks a shard's owner what it holds: sums by budget, and the open holds older than ``older_than_ms``."""
+
+    tenant: str | None = None
+    older_than_ms: int = 0
+
+
+class BudgetStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget as its owner sees it now, in pico-dollars; ``renews_at_ms`` is when more of it is free (0: unknown)."""
+
+    budget: str
+    tenant: str
+    scope: str
+    of: str
+    limit_picos: int
+    captured_picos: int
+    held_picos: int
+    renews_at_ms: int = 0
+
+
+class OpenHold(msgspec.Struct, frozen=True, kw_only=True):
+    """A hold that stands."""
+
+    task: str
+    tenant: str
+    picos: int
+    expires_at_ms: int
+
+
+class HoldsListReply(Message, frozen=True, kw_only=True):
+    """What a shard's owner holds. ``over_hold`` counts captures above their holds since it took the shard."""
+
+    budgets: list[BudgetStanding]
+    holds: list[OpenHold]
+    over_hold: int = 0
+
+
 ServiceRequest = (
     TurnsRequest
     | UsageRequest
@@ -191,5 +286,18 @@ ServiceRequest = (
     | KeyRevoke
     | KeyList
     | QueueRequest
+    | HoldsRequest
+    | HoldsRelease
+    | HoldsListRequest
 )
-ServiceReply = Refused | TurnsReply | UsageReply | PossibleSpendReply | TenantsReply | KeysReply | QueueReply
+ServiceReply = (
+    Refused
+    | TurnsReply
+    | UsageReply
+    | PossibleSpendReply
+    | TenantsReply
+    | KeysReply
+    | QueueReply
+    | HoldsReply
+    | HoldsListReply
+)

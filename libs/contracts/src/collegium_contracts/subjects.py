@@ -16,12 +16,14 @@ EVENTS: Final = "EVENTS"
 DEAD: Final = "DEAD"
 ADVISORIES: Final = "ADVISORIES"
 SCHEDULE: Final = "SCHEDULE"
+LEDGER: Final = "LEDGER"
 
 # Key–value buckets and the object store for claim checks
 KV_TENANTS: Final = "tenants"
 KV_MODELS: Final = "models"
 KV_POLICY: Final = "policy"
 KV_OWNERS: Final = "owners"
+KV_HOLDERS: Final = "holders"
 KV_PERMITS: Final = "permits"
 KV_BREAKERS: Final = "breakers"
 KV_IDEMPOTENCY: Final = "idempotency"
@@ -44,6 +46,7 @@ H_TRY: Final = "Collegium-Try"
 H_MODEL: Final = "Collegium-Model"
 H_POOL: Final = "Collegium-Pool"
 H_CLAIM: Final = "Collegium-Claim"
+H_BILLED: Final = "Collegium-Billed"
 
 # Filters
 TASK_SUBMITTED_ALL: Final = "task.submitted.>"
@@ -66,6 +69,8 @@ SCHEDULE_DUE_ALL: Final = "schedule.due.>"
 TOKENS_ALL: Final = "token.>"
 DONE_ALL: Final = "done.>"
 CAPACITY_ALL: Final = "capacity.>"
+LEDGER_JOURNAL_ALL: Final = "ledger.journal.*"
+LEDGER_SNAPSHOT_ALL: Final = "ledger.snapshot.*"
 
 # Request–reply
 SVC_CONTEXT_TURNS: Final = "svc.context.turns"
@@ -79,6 +84,7 @@ SVC_BILLING_KEY_LIST: Final = "svc.billing.key.list"
 SVC_ROUTER_ALL: Final = "svc.router.>"
 SVC_CONTEXT_ALL: Final = "svc.context.>"
 SVC_BILLING_ALL: Final = "svc.billing.>"
+SVC_HOLDS_ALL: Final = "svc.holds.*"
 
 
 def task_submitted(priority: str, shard: int, tenant: str) -> str:
@@ -214,6 +220,21 @@ def capacity(pool: str, worker: str) -> str:
 def queue_of_shard(shard: int) -> str:
     """Subject on which a shard's owner tells of its queue."""
     return f"svc.router.queue.{shard}"
+
+
+def holds_of_shard(shard: int) -> str:
+    """Subject on which a shard's owner is asked for holds."""
+    return f"svc.holds.{shard}"
+
+
+def ledger_journal(shard: int) -> str:
+    """Subject of a shard's journal of holds; written by expected sequence."""
+    return f"ledger.journal.{shard}"
+
+
+def ledger_snapshot(shard: int) -> str:
+    """Subject of the snapshots of a shard's state; the last one counts."""
+    return f"ledger.snapshot.{shard}"
 
 
 def dead(service: str, tenant: str) -> str:
