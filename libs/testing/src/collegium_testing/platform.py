@@ -52,6 +52,7 @@ from collegium_settings import ModelSettings, Settings
 from collegium_settings.settings import GrpcSettings, HttpSettings
 
 from collegium_testing.eventually import eventually
+from collegium_testing.granting import GrantingHolds
 from collegium_testing.platforms import make_key
 from collegium_testing.simulator import ModelSimulator
 
@@ -102,6 +103,8 @@ class RunningPlatform:
             self.direct = DirectReader(self.connection)
             self._claims = ClaimStore(self.connection)
             await self._declare()
+            if "billing" not in self._services:
+                stack.callback(GrantingHolds(self.connection).stop)
             stack.push_async_callback(self._stop_all)
             for service in self._services:
                 await self.start(service)

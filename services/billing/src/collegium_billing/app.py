@@ -18,9 +18,13 @@ from collegium_telemetry import names
 from collegium_billing.directory import Directory
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
+from collegium_billing.holdowner import HoldOwner
+from collegium_billing.spending import Spending
 from collegium_billing.store import Store
 
 MAX_BATCH = 1_000
+# The journal of holds is archived at leisure: nobody waits for its rows.
+ARCHIVE_LINGER_SECONDS = 0.5
 
 
 class BillingApp:
@@ -31,6 +35,7 @@ class BillingApp:
         self._open = AsyncExitStack()
         self._directory: Directory | None = None
         self._events: EventLoop[JourneyMessage] | None = None
+        self._holds: HoldOwner | None = None
 
     async def start(self) -> None:
         """Publishes tenants and keys, then answers questions and books events."""
@@ -48,6 +53,24 @@ class BillingApp:
         answering = Answering(platform.connection, dict(questions.handlers()))
         self._open.push_async_callback(answering.stop)
         await answering.start()
+
+        spending = Spending(pool)
+        journal = EventLoop(
+            platform.connection,
+            journey.consumer("holds"),
+            codec.journey,
+            spending.archive,
+            platform.dead_letters,
+            max_batch=MAX_BATCH,
+            linger_seconds=ARCHIVE_LINGER_SECONDS,
+        )
+        self._open.push_async_callback(journal.stop)
+        journal.start()
+        self._holds = HoldOwner(platform, spending.spent)
+        self._open.push_async_callback(self._holds.stop)
+        await self._holds.start()
+        platform.metrics.watch_gauge(names.METRIC_HOLDS_OPEN, self._holds.open_holds)
+        platform.metrics.watch_gauge(names.METRIC_OVER_HOLD, self._holds.over_hold)
 
         self._events = EventLoop(
             platform.connection,
@@ -74,6 +97,7 @@ class BillingApp:
         """Whether events are being booked, and gateways see every tenant as it is."""
         return {
             "booking": self._events is not None,
+            "holds": self._holds is not None and self._holds.is_ready,
             "tenants_published": self._directory is not None and not self._directory.unpublished,
         }
 

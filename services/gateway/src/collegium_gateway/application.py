@@ -32,6 +32,7 @@ from collegium_gateway.admission import Asked, submission
 from collegium_gateway.callbacks import check_url, receiver_of
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
+from collegium_gateway.holding import Admission, OnRates
 from collegium_gateway.livetext import LiveText, Piece
 from collegium_gateway.principal import Principal
 from collegium_gateway.queueing import QueueLook
@@ -55,6 +56,7 @@ class Tasks:
     def __init__(self, platform: Platform, directory: Directory, waiting: Waiting, store: TaskStore) -> None:
         self._platform = platform
         self._directory = directory
+        self._admission = Admission(platform, directory)
         self._waiting = waiting
         self._store = store
         self.queue = QueueLook(platform)
@@ -76,11 +78,16 @@ class Tasks:
             off_peak=self._platform.settings.off_peak,
         )
 
-    async def complete(self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None) -> SettledMessage:
-        """Submits a task and returns its terminal message; ``stored`` is awaited once the task is accepted."""
+    async def complete(
+        self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None, on_rates: OnRates | None = None
+    ) -> SettledMessage:
+        """Submits a task and returns its terminal message.
+
+        ``on_rates`` is told the tenant's rates once they are known, ``stored`` is awaited once the task is accepted.
+        """
         future = self._waiting.begin(submitted.task)
         try:
-            await self._store_submitted(submitted, hop)
+            await self._store_submitted(submitted, hop, on_rates)
             if stored is not None:
                 await stored()
             return await future
@@ -88,7 +95,7 @@ class Tasks:
             self._waiting.end(submitted.task.id)
 
     async def stream(
-        self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None
+        self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None, on_rates: OnRates | None = None
     ) -> AsyncGenerator[Piece, None]:
         """Submits a task and yields its text as it comes, then its terminal message.
 
@@ -101,7 +108,7 @@ class Tasks:
         future.add_done_callback(live.settled)
         live.open()
         try:
-            await self._store_submitted(submitted, hop)
+            await self._store_submitted(submitted, hop, on_rates)
             if stored is not None:
                 await stored()
             while True:
@@ -126,6 +133,7 @@ class Tasks:
         wait_seconds: float = 0,
         stored: Stored | None = None,
         callback_url: str | None = None,
+        on_rates: OnRates | None = None,
     ) -> TaskView:
         """Submits a task for later and returns its view; with ``wait_seconds``, waits that long for it to settle.
 
@@ -135,7 +143,7 @@ class Tasks:
         wait_until = self._platform.now_ms() + int(wait_seconds * 1000)
         future = self._waiting.begin(task, wait_until_ms=wait_until) if task.reply else None
         try:
-            await self.accept(submitted, hop)
+            await self._store_submitted(submitted, hop, on_rates)
             await self.announce(task, hop, callback_url)
             if stored is not None:
                 await stored()
@@ -186,14 +194,20 @@ class Tasks:
             return view
         return queued_view(view, reply.position, self.queue.age_ms(reply), reply.wait_seconds)
 
-    async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop) -> None:
+    async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop, on_rates: OnRates | None = None) -> None:
         task = submitted.task
         if task.not_before_ms:
+            # What it may cost is held when it is released.
             await self._scheduling.store(submitted, hop)
             return
+        held = await self._admission.admit(submitted, on_rates)
         subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
         failpoint("gateway.before-submit")
-        await self._publish(subject, submitted, task.id, hop, task.tenant)
+        try:
+            await self._publish(subject, held, task.id, hop, task.tenant)
+        except ApiError as error:
+            self._admission.give_back(held, error.__cause__ or error)
+            raise
         failpoint("gateway.after-submit")
 
     async def _publish(

@@ -23,6 +23,7 @@ from collegium_gateway.application import Tasks
 from collegium_gateway.asgi import Headers, Receive, Scope, Send
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_task
+from collegium_gateway.holding import OnRates, rate_headers
 from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import REPLAYED_HEADER
 from collegium_gateway.keyed_tasks import Asking, KeyedTask, KeyedTasks
@@ -84,7 +85,10 @@ class ChatDoor:
     async def _plain(
         self, submitted: TaskSubmitted, keyed: KeyedTask | None, hop: Hop, send: Send, common: Headers
     ) -> None:
-        settled = await (self._tasks.complete(submitted, hop) if keyed is None else keyed.complete(hop))
+        on_rates = adding(common)
+        settled = await (
+            self._tasks.complete(submitted, hop, on_rates=on_rates) if keyed is None else keyed.complete(hop, on_rates)
+        )
         if not isinstance(settled, TaskCompleted):
             raise refusal(settled)
         answer = answer_of(self._platform.keyring, settled.task.tenant, settled.output)
@@ -102,7 +106,8 @@ class ChatDoor:
         send: Send,
         common: Headers,
     ) -> None:
-        pieces = self._tasks.stream(submitted, hop) if keyed is None else keyed.stream(hop)
+        on_rates = adding(common)
+        pieces = self._tasks.stream(submitted, hop, on_rates=on_rates) if keyed is None else keyed.stream(hop, on_rates)
         trace_id = hop.trace_id if keyed is None else keyed.trace_id
         reading = asyncio.current_task()
         assert reading is not None
@@ -113,7 +118,8 @@ class ChatDoor:
             reading.cancel("client disconnected")
 
         watcher = asyncio.create_task(watch_client())
-        events = ChatEvents(submitted, send, [*common, (b"x-collegium-task-id", submitted.task.id.encode())])
+        common.append((b"x-collegium-task-id", submitted.task.id.encode()))
+        events = ChatEvents(submitted, send, common)
         try:
             settled: SettledMessage | None = None
             async for piece in pieces:
@@ -154,6 +160,11 @@ class ChatDoor:
         if asked.include_usage:
             await events.usage(settled, trace_id)
         await events.end()
+
+
+def adding(headers: Headers) -> OnRates:
+    """Returns what adds the rates to a response's headers as soon as they are known."""
+    return lambda rates: headers.extend(rate_headers(rates))
 
 
 def describe(hop: Hop, submitted: TaskSubmitted) -> None:

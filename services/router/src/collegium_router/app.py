@@ -14,7 +14,7 @@ from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
 from collegium_contracts.messages import CancelRequested, WorkerCapacity
-from collegium_contracts.state import Roster
+from collegium_contracts.state import ModelRecord, Roster
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
 from collegium_telemetry import names
@@ -41,7 +41,7 @@ class RouterApp:
         self._platform = platform
         connection = platform.connection
         self._permits = Permits()
-        self._schedules = Schedules(platform)
+        self._schedules = Schedules(platform, self._models)
         self._slices = SliceHolder(
             Bucket(connection, s.KV_PERMITS),
             platform.instance,
@@ -86,6 +86,9 @@ class RouterApp:
         metrics.watch_gauge(names.METRIC_PERMITS_IN_USE, lambda: self._permits.in_use)
         metrics.watch_gauge(names.METRIC_LOW_THROTTLED, self._low_is_throttled)
         self._started = True
+
+    def _models(self) -> list[ModelRecord]:
+        return list(self._resources.models.values())
 
     async def stop(self) -> None:
         """Gives shards and slices back and stops; what is queued stays in INGRESS for the next owner."""

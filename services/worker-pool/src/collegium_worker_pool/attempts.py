@@ -176,6 +176,8 @@ class AttemptRunner:
                 code="deadline_exceeded", message=f"task {task.id} reached its deadline before a worker was free"
             )
             return _uncalled(error, "deadline")
+        if 0 < task.hold_expires_ms <= now:
+            return _uncalled(failures.hold_expired(task.id), "failed")
         endpoint = self._caller.endpoints.get(model)
         if endpoint is None:
             return _uncalled(failures.not_configured(model), "failed")
