@@ -195,7 +195,8 @@ STREAMS: Final[tuple[Stream, ...]] = (
         note="1,024 dispatched attempts a pool and priority; the router keeps the rest",
     ),
     Stream(
-        name=s.EVENTS, subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.AGAIN_ALL, s.REUSED_ALL),
+        name=s.EVENTS,
+        subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.REUSED_ALL, s.AGAIN_ALL),
         retention="limits", discard="old", max_bytes=4096 * MB, max_age_seconds=3 * DAY_SECONDS,
         note="discard old: no full stream may stop settlement; an alarm watches the archiver's lag",
     ),
@@ -244,7 +245,11 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_SCHEDULES, writers=("gateway", "router"), readers=("gateway", "router"), max_bytes=256 * MB),
     # Some two hundred thousand answers; whoever reads one looks at its age, a week is only when the broker forgets it.
     Bucket(
-        name=s.KV_CACHE, writers=("gateway",), readers=("gateway",), ttl_seconds=7 * DAY_SECONDS, max_bytes=256 * MB,
+        name=s.KV_CACHE,
+        writers=("gateway",),
+        readers=("gateway",),
+        ttl_seconds=7 * DAY_SECONDS,
+        max_bytes=256 * MB,
         discard="old",
     ),
 )
@@ -281,7 +286,9 @@ def work_consumer(pool: str) -> Consumer:
 CONSUMERS: Final[tuple[Consumer, ...]] = (
     Consumer(
         durable="billing", stream=s.EVENTS, service="billing",
-        filters=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.REUSED_ALL, s.again_of("billing")),
+        filters=(
+            "attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.REUSED_ALL, s.again_of("billing"),
+        ),
     ),
     Consumer(
         durable="read-model", stream=s.EVENTS, service="gateway",

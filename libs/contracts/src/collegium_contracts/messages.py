@@ -51,8 +51,8 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``reply`` names the gateway replica that waits for the task (empty when none does); ``deadline_ms`` is absolute;
     ``model`` is what the client asked for (a roster name or ``auto``). ``callback`` says that somebody wants to be
     called when the task settles; where, only :class:`TaskAccepted` knows. ``not_before_ms`` is when a scheduled task
-    may begin (0: at once); until it is released its deadline counts from there. ``cache`` says what came of looking for the
-    answer among earlier ones, and ``reused`` which one was taken.
+    may begin (0: at once); until it is released its deadline counts from there. ``cache`` says what came of looking for
+    the answer among earlier ones, and ``reused`` which one was taken.
     """
 
     id: str

@@ -21,6 +21,7 @@ from collegium_store import open_pool
 from collegium_gateway.admin import AdminDoor
 from collegium_gateway.application import Tasks
 from collegium_gateway.chat import ChatDoor
+from collegium_gateway.chats import Chats
 from collegium_gateway.claimbook import ClaimBook
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
@@ -62,6 +63,7 @@ class GatewayApp:
         self._sender: WebhookSender | None = None
         self._webhook_client: WebhookClient | None = None
         self._following: Following | None = None
+        self._chats: Chats | None = None
         self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
@@ -90,6 +92,8 @@ class GatewayApp:
         )
         self._read_model.start()
         self._following = Following(platform, self._store)
+        self._chats = Chats(platform, self._directory, self.tasks)
+        self._chats.start()
         book = ClaimBook(platform)
         keyed = KeyedTasks(platform, self.tasks, book, self._following)
         key = platform.settings.encryption.key
@@ -97,7 +101,7 @@ class GatewayApp:
         door = HttpDoor(
             platform,
             self._directory,
-            ChatDoor(platform, self._directory, self.tasks, keyed),
+            ChatDoor(platform, self._directory, self._chats, keyed),
             TaskDoor(platform, self._directory, self.tasks, keyed),
             AdminDoor(platform, self._directory),
             WebhookDoor(platform, self._directory, webhooks),
@@ -108,7 +112,7 @@ class GatewayApp:
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it
 
-        self.grpc = GrpcDoor(platform, self._directory, self.tasks, keyed, replies, self.readiness)
+        self.grpc = GrpcDoor(platform, self._directory, self.tasks, self._chats, keyed, replies, self.readiness)
         await self.grpc.start()
 
     async def _use_settings(self, settings: Settings) -> None:
@@ -148,6 +152,8 @@ class GatewayApp:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
+        if self._chats is not None:
+            await self._chats.stop()
         if self._read_model is not None:
             await self._read_model.stop()
         if self._sender is not None:

@@ -33,6 +33,7 @@ from collegium_gateway.callbacks import check_url, receiver_of
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
 from collegium_gateway.livetext import LiveText, Piece
+from collegium_gateway.originals import with_outputs
 from collegium_gateway.principal import Principal
 from collegium_gateway.queueing import QueueLook
 from collegium_gateway.readmodel import TERMINAL, State
@@ -227,6 +228,7 @@ class Tasks:
             return None
         row = await self._store.get(tenant, task_id)
         if row is not None and row.state in TERMINAL:
+            (row,) = await with_outputs(self._store, tenant, [row])
             return task_view(row, self._platform.keyring)
         try:
             stored = await self._platform.direct.last(s.EVENTS, s.task_settled(tenant, task_id))
@@ -255,7 +257,8 @@ class Tasks:
     ) -> tuple[list[TaskView], tuple[int, str] | None]:
         """Returns a page of the tenant's tasks, newest first, and where the next one begins."""
         rows = await self._store.page(principal.tenant, state=state, since_ms=since_ms, before=before, limit=limit + 1)
-        views = [task_view(row, self._platform.keyring) for row in rows[:limit]]
+        shown = await with_outputs(self._store, principal.tenant, rows[:limit])
+        views = [task_view(row, self._platform.keyring) for row in shown]
         more = (rows[limit - 1].created_at_ms, rows[limit - 1].task_id) if len(rows) > limit else None
         return views, more
 
