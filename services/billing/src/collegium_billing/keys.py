@@ -57,7 +57,10 @@ class ApiKey(NamedTuple):
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant as it is kept; ``keys`` counts the live ones. ``stale_answers``: old ones while no model can be asked."""
+    """A tenant as it is kept; ``keys`` counts the live ones.
+
+    ``stale_answers``: it may be shown answers that are too old while no model can be asked.
+    """
 
     id: str
     tier: str

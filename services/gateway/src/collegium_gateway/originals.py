@@ -24,8 +24,8 @@ async def with_outputs(store: TaskStore, tenant: str, rows: Sequence[TaskRow]) -
     """Returns a tenant's rows, those of reused answers with their original's output where it still stands."""
     wanted: dict[str, str] = {}
     for row in rows:
-        if row.settled is not None and _MARK in row.settled and (found := original_of(codec.settled.decode(row.settled))):
-            wanted[row.task_id] = found
+        if row.settled is not None and _MARK in row.settled:
+            wanted[row.task_id] = original_of(codec.settled.decode(row.settled))
     if not wanted:
         return list(rows)
     originals = {row.task_id: row for row in await store.get_all(tenant, sorted(set(wanted.values())))}
