@@ -41,7 +41,8 @@ def configuration(
 ) -> dict[str, Any]:
     """Returns a configuration with one simulated model ``sim``, and tenants by id with their keys.
 
-    Without an answer cache, because tests ask the same again and count what reaches the model; ``cache`` brings it back.
+    Without an answer cache, because tests ask the same again and count what reaches the model; ``cache={}`` brings it
+    back.
     """
     return {
         "embedded_model": False,
