@@ -186,7 +186,6 @@ EXTENSION = [
     ({"gates": ["age_21"]}, "unsupported_option", "gates"),
     ({"verified": {"age": 21}}, "unsupported_option", "verified"),
     ({"cache": "use"}, "unsupported_option", "cache"),
-    ({"cache": "refresh"}, "unsupported_option", "cache"),
 ]
 
 
@@ -206,6 +205,7 @@ def test_a_bad_option_is_refused_at_both_doors(refusal, fields, code, param):
         {"tags": {f"t{i}": "x" * MAX_TAG_CHARS for i in range(MAX_TAGS)}},
         {"cache": "exact"},
         {"cache": "off"},
+        {"cache": "refresh"},
         {"gates": [], "verified": {}, "off_peak": False},
     ],
 )
