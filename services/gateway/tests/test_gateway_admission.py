@@ -205,7 +205,6 @@ def test_a_bad_option_is_refused_at_both_doors(refusal, fields, code, param):
         {"tags": {f"t{i}": "x" * MAX_TAG_CHARS for i in range(MAX_TAGS)}},
         {"cache": "exact"},
         {"cache": "off"},
-        {"cache": "refresh"},
         {"gates": [], "verified": {}, "off_peak": False},
     ],
 )
@@ -226,6 +225,13 @@ def test_the_bounds_of_the_sampling_are_inclusive(admit):
     ):
         submitted = admit(chat(**fields))
         assert codec.journey.decode(codec.encode(submitted)) == submitted
+
+
+def test_only_a_chat_may_be_made_anew(admit):
+    admit(chat(collegium={"cache": "refresh"}))
+    with pytest.raises(ApiError) as refused:
+        later(cache="refresh")
+    assert (refused.value.code, refused.value.param) == ("unsupported_option", "cache")
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ async def test_who_wants_none_of_it_neither_writes_nor_reads(platform: RunningPl
     body = ASK if headers else options(cache="off")
     assert cache_of(await ask(platform, body, **headers)) == "off"
     assert cache_of(await ask(platform)) == "miss"
-    again = {name: "k2" for name in headers}
+    again = dict.fromkeys(headers, "k2")
     assert cache_of(await ask(platform, body, **again)) == "off"
     assert calls(platform) == 3
 
