@@ -16,6 +16,8 @@ from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import AnswersReused
 from collegium_contracts.state import Breaker, CachedAnswer
+from collegium_gateway.admission import asked_by_chat
+from collegium_gateway.requests import decode_chat, parse
 from collegium_protocol.v1.chat_pb2 import ChatMessage, ChatRequest, Options, StreamOptions
 from collegium_protocol.v1.chat_pb2_grpc import ChatStub
 from collegium_settings.settings import CacheSettings
@@ -183,6 +185,20 @@ async def test_a_leader_that_goes_away_fails_nobody_and_a_follower_ends_nothing(
     assert calls(platform) == 2
     assert flights.followers == 0
     assert not flights._flights
+
+
+async def test_a_client_that_reads_slowly_keeps_nobody_waiting(platform: RunningPlatform):
+    platform.sim.script(Rule(Behaviour(answer="one two three", token_delay_ms=20)))
+    chats = platform.app("gateway")._chats
+    principal = chats.directory.keys.authenticate(f"Bearer {platform.key}")
+    asked = asked_by_chat(parse(decode_chat, msgspec.json.encode(ASK | {"stream": True})))
+    leading = chats.begin(principal, asked, chats.tasks.prepare(principal, asked, waits=True))
+    pieces = leading.stream(platform.hosted("gateway").platform.tracing.root("test", "server"))
+    assert (await anext(pieces)).text
+    answer = await ask(platform)
+    assert (cache_of(answer), answer["choices"][0]["message"]["content"]) == ("hit_exact", "one two three")
+    await pieces.aclose()
+    assert calls(platform) == 1
 
 
 def text_of(chunks: list[Any]) -> str:

@@ -48,6 +48,11 @@ CANCEL_WAIT_SECONDS = 3.0
 CANCEL_POLL_SECONDS = 0.02
 
 Stored = Callable[[], Awaitable[None]]
+Told = Callable[[SettledMessage | None], None]
+
+
+def _result(done: asyncio.Future[SettledMessage]) -> SettledMessage | None:
+    return None if done.cancelled() or done.exception() is not None else done.result()
 
 
 class Tasks:
@@ -89,17 +94,20 @@ class Tasks:
             self._waiting.end(submitted.task.id)
 
     async def stream(
-        self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None
+        self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None, told: Told | None = None
     ) -> AsyncGenerator[Piece, None]:
         """Submits a task and yields its text as it comes, then its terminal message.
 
         When the iterator is closed before its end, the task is canceled for the client that went away, unless it was
-        submitted under an idempotency key (``stored`` given): that client comes again.
+        submitted under an idempotency key (``stored`` given): that client comes again. ``told`` is called with the
+        terminal message when it is here, however slowly the client reads, or with none where there is none.
         """
         task = submitted.task
         future = self._waiting.begin(task)
         live = LiveText(self._platform, task)
         future.add_done_callback(live.settled)
+        if told is not None:
+            future.add_done_callback(lambda done: told(_result(done)))
         live.open()
         try:
             await self._store_submitted(submitted, hop)

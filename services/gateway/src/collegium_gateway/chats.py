@@ -127,7 +127,7 @@ class Chat:
             if (reused := await self._reused()) is not None:
                 return reused
             settled = await self._chats.tasks.complete(self.submitted, hop)
-            self._keep(settled)
+            self._settled(settled)
             return settled
         finally:
             self._land()
@@ -139,11 +139,9 @@ class Chat:
                 for piece in reuse.pieces(reused, self._chats.platform.keyring):
                     yield piece
                 return
-            live = self._chats.tasks.stream(self.submitted, hop)
+            live = self._chats.tasks.stream(self.submitted, hop, told=self._settled)
             try:
                 async for piece in live:
-                    if piece.settled is not None:
-                        self._keep(piece.settled)
                     yield piece
             finally:
                 await live.aclose()
@@ -210,9 +208,11 @@ class Chat:
         chats.count("stale" if is_stale else "hit_exact")
         return given
 
-    def _keep(self, settled: SettledMessage) -> None:
-        if self._digest is not None:
+    def _settled(self, settled: SettledMessage | None) -> None:
+        """Keeps the answer, and gives it to those who wait: none of them waits for this chat's client to read it."""
+        if self._digest is not None and settled is not None:
             self._answer = self._chats.keep(self._digest, settled)
+        self._land()
 
     def _land(self) -> None:
         """Ends the flight that this chat leads, with its answer where it has one."""
