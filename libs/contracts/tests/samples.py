@@ -1,5 +1,6 @@
 """One example of every message, as the golden wire files hold them."""
 
+import msgspec
 from collegium_contracts import messages as m
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
@@ -87,6 +88,24 @@ SAMPLES: dict[str, m.Message] = {
         m.AttemptDiscarded(task=TASK, attempt=ATTEMPT, call=CALL, at_ms=2),
         m.TextCheckpointed(task=TASK, attempt=ATTEMPT, delivery=1, chunks=4, text=SEALED, at_ms=3),
         m.TaskCompleted(**SETTLED, output=SEALED, turn=SEALED),
+        m.AnswersReused(
+            answers=[
+                m.TaskCompleted(
+                    **{
+                        **SETTLED,
+                        "attempts": [],
+                        "task": msgspec.structs.replace(
+                            TASK,
+                            cache="hit_exact",
+                            reused=m.Reuse(
+                                original="tsk_" + "1" * 26, age_seconds=90, is_stale=True, saved_usd_picos=50
+                            ),
+                        ),
+                    },
+                    output=Envelope("", b"", b""),
+                )
+            ]
+        ),
         m.TaskFailed(**{**SETTLED, "stop_reason": "failed"}, error=ERROR, partial=SEALED),
         m.TaskCanceled(**{**SETTLED, "stop_reason": "canceled"}, partial=SEALED),
         m.TokenChunk(task_id=TASK.id, attempt=1, delivery=1, number=7, text=SEALED, model="sim"),

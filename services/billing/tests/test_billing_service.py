@@ -41,6 +41,7 @@ from collegium_contracts.requests import (
 from collegium_contracts.state import TenantRecord
 from collegium_runtime.platform import Platform
 from collegium_settings import Secret, TenantSettings
+from collegium_settings.settings import TenantCacheSettings
 from collegium_telemetry.tracing import setup
 from collegium_testing.eventually import eventually
 from collegium_testing.otlp import OtlpReceiver
@@ -201,6 +202,11 @@ async def test_tenants_and_keys_of_the_configuration_are_made_once_and_never_ove
     other = "sk-clg-acmekey00002-" + "b" * 48
     await world.billing(TenantSettings(id="acme", tier="free", api_key=Secret(other)))
     assert await world.record("acme") == record
+
+
+async def test_gateways_learn_who_may_see_old_answers(world: Any) -> None:
+    await world.billing(ACME, TenantSettings(id="globex", cache=TenantCacheSettings(stale=True)))
+    assert [(await world.record(tenant)).stale_answers for tenant in ("acme", "globex")] == [False, True]
 
 
 async def test_the_operator_has_the_key_of_the_file_also_on_a_new_database(world: Any) -> None:

@@ -55,7 +55,7 @@ def expected(attempts: list[AttemptRow], tasks: list[TaskRow]) -> UsageFigures:
         cost_usd=picos_to_usd(sum(int(attempt.cost_picos) for attempt in attempts)),
         wasted_usd=picos_to_usd(sum(int(attempt.cost_picos) for attempt in attempts if attempt.wasted)),
         charged_usd=picos_to_usd(sum(int(task.charge_picos) for task in tasks)),
-        saved_usd="0",
+        saved_usd=picos_to_usd(sum(int(task.saved_picos) for task in tasks)),
     )
 
 
@@ -106,6 +106,21 @@ async def test_a_task_counts_under_each_of_its_tags_and_once_in_the_totals(store
         "": (1, picos_to_usd(3)),
     }
     assert (answer.totals.requests, answer.totals.cost_usd) == (2, picos_to_usd(8))
+
+
+async def test_a_reused_answer_is_a_request_that_costs_nothing_and_saves_its_originals_charge(
+    store: Store, pool: asyncpg.Pool, make: Any
+) -> None:
+    told = make.reused(["a", "b"], saved=7, tags={"team": "x"})
+    for _ in range(2):
+        await store.book(book([make.settled(make.task("o"), [make.call()], charge=7), told]), [])
+
+    totals = (await report(store, make)).totals
+    assert (totals.requests, totals.charged_usd, totals.saved_usd) == (3, picos_to_usd(7), picos_to_usd(14))
+    of_team = {row.group["tag"]: row.figures.saved_usd for row in (await report(store, make, "tag")).rows}
+    assert of_team == {"": "0", "team=x": picos_to_usd(14)}
+    found = await pool.fetch("SELECT cache, saved_picos FROM billing.tasks ORDER BY saved_picos")
+    assert [tuple(row) for row in found] == [("off", 0), ("hit_exact", 7), ("hit_exact", 7)]
 
 
 async def test_what_was_not_charged_and_not_completed_is_no_request(store: Store, make: Any) -> None:

@@ -167,3 +167,9 @@ def test_the_page_needs_nothing_from_elsewhere():
     assert "http://" not in openapi.PAGE
     assert "https://" not in openapi.PAGE
     assert "/openapi.json" in openapi.PAGE
+
+
+def test_a_chats_answer_says_whether_it_is_a_new_one():
+    headers = openapi.document()["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["headers"]
+    assert headers["x-collegium-cache"]["schema"]["enum"] == ["off", "miss", "hit_exact"]
+    assert "x-collegium-cache-stale" in headers

@@ -44,9 +44,9 @@ class Bucket:
         self._direct = DirectReader(connection)
         self._publisher = Publisher(connection)
 
-    async def get(self, key: str) -> Entry | None:
-        """Returns the newest value of a key, or none."""
-        stored = await self._direct.last(self._stream, self._prefix + key)
+    async def get(self, key: str, *, timeout_seconds: float = 5.0) -> Entry | None:
+        """Returns the newest value of a key, or none. Raises NoAnswerError in time."""
+        stored = await self._direct.last(self._stream, self._prefix + key, timeout_seconds=timeout_seconds)
         if stored is None or stored.headers.get(s.KV_OPERATION):
             return None
         return Entry(key, stored.payload, stored.sequence)
@@ -66,6 +66,10 @@ class Bucket:
             budget_seconds=budget_seconds,
         )
         return ack.sequence
+
+    def tell(self, key: str, value: bytes, headers: dict[str, str]) -> None:
+        """Stores a value without waiting for it; for what may be lost."""
+        self._publisher.tell(self._prefix + key, value, headers=headers)
 
     async def delete(self, key: str, *, expected_revision: int) -> None:
         """Deletes a key by compare-and-set, refused with AlreadyStandsError; a mark stays until it is removed."""
@@ -99,6 +103,15 @@ class Bucket:
             raise NoAnswerError(f"{self.name}: {error.get('description')}")
         size: int = reply["state"]["bytes"]
         return size
+
+    def follow_headers(self, on_change: Callable[[Delivery], None]) -> OrderedReader:
+        """Returns a reader of what stands and what changes without the values; call its ``start``.
+
+        After a broker's restart it may be late, and unlike a watch it does not read everything again.
+        """
+        return OrderedReader(
+            self._connection, self._stream, [self._prefix + ">"], on_change, headers_only=True, label="headers"
+        )
 
     def watch(self, on_value: Callable[[Entry], None]) -> BucketWatch:
         """Returns a watch that calls back for every value, the standing ones first; call its ``start``."""

@@ -65,7 +65,7 @@ def bucket_config(bucket: Bucket, *, replicas: int) -> dict[str, Any]:
         "name": f"KV_{bucket.name}",
         "subjects": [f"$KV.{bucket.name}.>"],
         "retention": "limits",
-        "discard": "new",
+        "discard": bucket.discard,
         "max_bytes": bucket.max_bytes,
         "max_age": int(bucket.ttl_seconds * _SECOND_NS),
         "max_msgs_per_subject": 1,

@@ -142,10 +142,15 @@ HOPS: Final[tuple[Hop, ...]] = (
         note="original bytes and cause, for the operator",
     ),
     Hop(
+        number=16, subject="reused.<replica>", filter=s.REUSED_ALL, messages=("AnswersReused",), senders=("gateway",),
+        receivers=("billing", "gateway"), stream=s.EVENTS, note="at most one a second of a gateway, whatever it reuses",
+    ),
+    Hop(
         number=15, subject="again.<durable>.<letter>.<subject>", filter=s.AGAIN_ALL,
         messages=(
             "AttemptStarted", "AttemptAnswered", "AttemptFailed", "AttemptDiscarded", "TextCheckpointed",
             "TaskCompleted", "TaskFailed", "TaskCanceled", "TaskAccepted", "TaskDispatched", "CancelRequested",
+            "AnswersReused",
         ),
         senders=("gateway",), receivers=("gateway", "context", "consensus", "evolution", "billing"), stream=s.EVENTS,
         create_once=True, note="a requeued letter: the original message, to the one consumer that had buried it",
@@ -202,7 +207,8 @@ STREAMS: Final[tuple[Stream, ...]] = (
         note="1,024 dispatched attempts a pool and priority; the router keeps the rest",
     ),
     Stream(
-        name=s.EVENTS, subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.AGAIN_ALL),
+        name=s.EVENTS,
+        subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.REUSED_ALL, s.AGAIN_ALL),
         retention="limits", discard="old", max_bytes=4096 * MB, max_age_seconds=3 * DAY_SECONDS,
         note="discard old: no full stream may stop settlement; an alarm watches the archiver's lag",
     ),
@@ -229,13 +235,17 @@ STREAMS: Final[tuple[Stream, ...]] = (
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """A key–value bucket: who writes it, who reads it, and after how many seconds a value expires (0: never)."""
+    """A key–value bucket: who writes it, who reads it, and after how many seconds a value expires (0: never).
+
+    A full one refuses what is new, or lets go of what is oldest (``discard``).
+    """
 
     name: str
     writers: tuple[Service, ...]
     readers: tuple[Service, ...]
     ttl_seconds: float = 0
     max_bytes: int = 64 * MB
+    discard: Literal["new", "old"] = "new"
 
 
 BUCKETS: Final[tuple[Bucket, ...]] = (
@@ -251,6 +261,15 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         name=s.KV_IDEMPOTENCY, writers=("gateway",), readers=("gateway",), ttl_seconds=DAY_SECONDS, max_bytes=1024 * MB
     ),
     Bucket(name=s.KV_SCHEDULES, writers=("gateway", "router"), readers=("gateway", "router"), max_bytes=256 * MB),
+    # Some two hundred thousand answers; whoever reads one looks at its age, a week is only when the broker forgets it.
+    Bucket(
+        name=s.KV_CACHE,
+        writers=("gateway",),
+        readers=("gateway",),
+        ttl_seconds=7 * DAY_SECONDS,
+        max_bytes=256 * MB,
+        discard="old",
+    ),
 )
 
 
@@ -285,12 +304,14 @@ def work_consumer(pool: str) -> Consumer:
 CONSUMERS: Final[tuple[Consumer, ...]] = (
     Consumer(
         durable="billing", stream=s.EVENTS, service="billing",
-        filters=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.again_of("billing")),
+        filters=(
+            "attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.REUSED_ALL, s.again_of("billing"),
+        ),
     ),
     Consumer(durable="holds", stream=s.LEDGER, service="billing", filters=(s.LEDGER_JOURNAL_ALL,)),
     Consumer(
         durable="read-model", stream=s.EVENTS, service="gateway",
-        filters=(s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.again_of("read-model")),
+        filters=(s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.REUSED_ALL, s.again_of("read-model")),
     ),
     Consumer(
         durable="turns", stream=s.EVENTS, service="context", filters=(s.TASK_SETTLED_ALL, s.again_of("turns")),

@@ -3,7 +3,8 @@
 Billing writes ``tenants`` (one value per tenant), the router writes ``models`` (one value: the whole roster, swapped
 atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
 cron schedule). Readers watch. Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on
-it by compare-and-set. One rule: no secret stands here in the open, only hashes and sealed envelopes.
+it by compare-and-set; and they share answers in ``cache``. One rule: no secret stands here in the open, only hashes and
+sealed envelopes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Literal
 import msgspec
 
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.messages import Message, Rank, TaskSubmitted
-from collegium_contracts.money import Price
+from collegium_contracts.messages import Message, Plan, Rank, StopReason, TaskSubmitted
+from collegium_contracts.money import Price, Usage
 
 # A budget must fit a signed 64-bit number of pico-dollars.
 MAX_BUDGET_PICOS = 9_000_000 * 10**12
@@ -74,6 +75,7 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     """A tenant, its tier and its keys; the value under the tenant's id in the bucket ``tenants``.
 
     ``limits`` are over its tier's. A suspended tenant is known and refused; a deleted one has no keys.
+    ``stale_answers`` lets gateways show answers that are too old while no model can be asked.
     """
 
     id: str
@@ -83,6 +85,7 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     projects: list[str] = []
     budgets: list[BudgetRecord] = []
     limits: RateLimits | None = None
+    stale_answers: bool = False
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -208,4 +211,24 @@ class CronSchedule(Message, frozen=True, kw_only=True):
     callback_receiver: str = ""
 
 
-StateValue = TenantRecord | Roster | Scoreboard | Breaker | Shares | IdempotencyClaim | CronSchedule
+class CachedAnswer(Message, frozen=True, kw_only=True):
+    """An answer that may be given again; the value under ``<tenant>.<digest>`` in the bucket ``cache``.
+
+    ``digest`` is the SHA-256 of everything that the answer depends on, the tenant included; ``usage`` is what the
+    original's calls used, cost and were charged. ``output`` seals an ``Answer`` of content.py.
+    """
+
+    digest: bytes
+    tenant: str
+    task_id: str
+    stored_at_ms: int
+    plan: Plan
+    stop_reason: StopReason
+    model: str
+    rank: str
+    usage: Usage
+    output: Envelope
+    confidence: float | None = None
+
+
+StateValue = CachedAnswer | TenantRecord | Roster | Scoreboard | Breaker | Shares | IdempotencyClaim | CronSchedule

@@ -28,6 +28,7 @@ KV_PERMITS: Final = "permits"
 KV_BREAKERS: Final = "breakers"
 KV_IDEMPOTENCY: Final = "idempotency"
 KV_SCHEDULES: Final = "schedules"
+KV_CACHE: Final = "cache"
 ROSTER_KEY: Final = "roster"
 SCOREBOARD_KEY: Final = "scoreboard"
 CLAIMS_BUCKET: Final = "claims"
@@ -61,6 +62,7 @@ ATTEMPT_RETRIED_ALL: Final = "attempt.*.*.*.retried.*"
 ATTEMPT_DISCARDED_ALL: Final = "attempt.*.*.*.discarded.*"
 ATTEMPT_CHECKPOINT_ALL: Final = "attempt.*.*.*.checkpoint"
 CANCEL_ALL: Final = "ctl.cancel.>"
+REUSED_ALL: Final = "reused.>"
 DEAD_ALL: Final = "dead.>"
 AGAIN_ALL: Final = "again.>"
 SCHEDULE_TASK_ALL: Final = "schedule.task.>"
@@ -190,6 +192,16 @@ def schedule_due(shard: int) -> str:
 def schedule_key(tenant: str, schedule: str) -> str:
     """Key of a cron schedule's definition in its bucket."""
     return f"{tenant}.{schedule}"
+
+
+def reused(replica: str) -> str:
+    """Subject of AnswersReused."""
+    return f"reused.{replica}"
+
+
+def cache_key(tenant: str, digest: bytes) -> str:
+    """Key of an answer in the bucket of answers; its last token is ``digest`` in hex."""
+    return f"{tenant}.{digest.hex()}"
 
 
 def cancel(tenant: str, task: str) -> str:

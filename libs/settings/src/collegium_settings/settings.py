@@ -15,6 +15,7 @@ from collegium_settings.models import ModelSettings, Rank
 from collegium_settings.scalars import (
     ClockTime,
     Count,
+    DurationOrZeroSeconds,
     DurationSeconds,
     FilePath,
     Flag,
@@ -97,9 +98,17 @@ class EmbeddingsSettings(Section, frozen=True, kw_only=True):
 
 
 class CacheSettings(Section, frozen=True, kw_only=True):
-    """Answer caches; ``wrong_max`` is the share of wrong semantic hits that is tolerated."""
+    """Answer caches; ``wrong_max`` is the share of wrong semantic hits that is tolerated.
 
+    ``stale_ttl`` is how long beyond ``exact_ttl`` an answer may be shown while no model can be asked (0: never), to
+    tenants that allow it. ``memory_bytes`` and ``entries_max`` bound what one gateway keeps.
+    """
+
+    exact: Flag = True
     exact_ttl_seconds: DurationSeconds = 3600
+    stale_ttl_seconds: DurationOrZeroSeconds = 86_400
+    memory_bytes: SizeBytes = 64_000_000
+    entries_max: Count = 20_000
     semantic: Flag = False
     wrong_max: Ratio = 0.01
 
@@ -173,9 +182,10 @@ class BudgetSettings(Section, frozen=True, kw_only=True):
 
 
 class TenantCacheSettings(Section, frozen=True, kw_only=True):
-    """A tenant's own choice; None: as configured for all."""
+    """A tenant's own choice; None: as configured for all. ``stale``: old answers while no model can be asked."""
 
     semantic: Flag | None = None
+    stale: Flag = False
 
 
 class TenantSettings(Section, frozen=True, kw_only=True):

@@ -49,7 +49,7 @@ from collegium_runtime.host import Hosted, start_service, stop_service
 from collegium_runtime.platform import unix_ms
 from collegium_runtime.runtime_file import Runtime
 from collegium_settings import ModelSettings, Settings
-from collegium_settings.settings import GrpcSettings, HttpSettings
+from collegium_settings.settings import CacheSettings, GrpcSettings, HttpSettings
 
 from collegium_testing.eventually import eventually
 from collegium_testing.granting import GrantingHolds
@@ -275,6 +275,8 @@ class RunningPlatform:
             "http": HttpSettings(port=0),
             "grpc": GrpcSettings(port=0),
             "embedded_model": False,
+            # Tests ask the same again and count what reaches the model.
+            "cache": CacheSettings(exact=False),
             "models": tuple(ModelSettings(**(base | dict(model))) for model in self._models),
         }
         return Settings(**(fields | self._more_settings))

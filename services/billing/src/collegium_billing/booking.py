@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 from collegium_contracts.messages import (
+    AnswersReused,
     AttemptAnswered,
     AttemptDiscarded,
     AttemptFailed,
@@ -82,7 +83,10 @@ class AttemptRow(NamedTuple):
 
 
 class TaskRow(NamedTuple):
-    """A settled task. Fields are the columns of ``billing.tasks``, in order; ``tags`` and money as in AttemptRow."""
+    """A settled task. Fields are the columns of ``billing.tasks``, in order; ``tags`` and money as in AttemptRow.
+
+    ``cache`` says whether its answer is a reused one, and ``saved_picos`` what the original was charged.
+    """
 
     task_id: str
     tenant: str
@@ -101,6 +105,8 @@ class TaskRow(NamedTuple):
     reasoning_tokens: int
     estimated: bool
     charge_picos: str
+    cache: str
+    saved_picos: str
 
 
 class Books(NamedTuple):
@@ -137,6 +143,9 @@ def book(messages: Iterable[JourneyMessage]) -> Books:
                 tasks[message.task.id] = _task(message)
                 for call in message.attempts:
                     _add(attempts, _attempt(message.task, message.plan, call, message.settled_at_ms))
+            case AnswersReused():
+                for answer in message.answers:
+                    tasks[answer.task.id] = _task(answer)
             case _:
                 pass
     return Books(
@@ -218,6 +227,8 @@ def _task(settled: TaskCompleted | TaskFailed | TaskCanceled) -> TaskRow:
         usage.reasoning_tokens,
         usage.estimated,
         str(usage.charge_usd_picos),
+        task.cache,
+        str(task.reused.saved_usd_picos if task.reused is not None else 0),
     )
 
 

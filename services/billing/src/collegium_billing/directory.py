@@ -126,7 +126,12 @@ class Directory:
             log.warning("the operator's key was revoked and stays so", file=admin_key.FILE_NAME, key=key.id)
 
     async def _introduce(self, configured: TenantSettings) -> None:
-        tenant = Tenant(id=configured.id, tier=configured.tier, created_at_ms=self._now_ms())
+        tenant = Tenant(
+            id=configured.id,
+            tier=configured.tier,
+            created_at_ms=self._now_ms(),
+            stale_answers=configured.cache.stale,
+        )
         api_key = (
             keys.parse(configured.api_key.reveal(), f"tenants[{tenant.id}].api_key") if configured.api_key else None
         )

@@ -20,6 +20,8 @@ from collegium_runtime.platform import Platform
 from collegium_billing.holdshard import HoldShard, Spent
 from collegium_billing.settledfeed import SettledFeed
 
+START_SECONDS = 5.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -46,6 +48,8 @@ class HoldOwner:
         """Reads the tenants, then takes what is free."""
         await self._watch.start()
         await self._leases.start()
+        # What is held from the start is answered for when the service says that it has started.
+        await asyncio.gather(*(shard.taken(START_SECONDS) for shard in self._shards.values()))
 
     async def stop(self) -> None:
         """Gives the shards back."""

@@ -81,6 +81,7 @@ class HoldShard:
         self._opened: list[BudgetOpened] = []
         self._replies: list[tuple[str, HoldsReply]] = []
         self._wake = asyncio.Event()
+        self._answering = asyncio.Event()
         self._sid: int | None = None
         self._task: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -106,6 +107,15 @@ class HoldShard:
                 task.cancel()
         await asyncio.gather(*(one for one in (self._task, self._ticking) if one is not None), return_exceptions=True)
         await self._let_go()
+
+    async def taken(self, timeout_seconds: float) -> bool:
+        """Waits until asks are answered; false where that takes longer."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._answering.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def learn(self, record: TenantRecord) -> None:
         """Takes a tenant's newest definition."""
@@ -149,6 +159,7 @@ class HoldShard:
         book.expire(now)
         client = self._platform.connection.client
         self._sid = client.subscribe_raw(s.holds_of_shard(self._shard), self._on_question)
+        self._answering.set()
         self._ticking = asyncio.create_task(self._tick(), name=f"holds-tick-{self._shard}")
         log.info("shard of holds taken", shard=self._shard, holds=len(book.holds(None)), record=self._journal_sequence)
 
@@ -195,6 +206,7 @@ class HoldShard:
         return newest
 
     async def _let_go(self) -> None:
+        self._answering.clear()
         if self._sid is not None:
             self._platform.connection.client.unsubscribe_raw(self._sid)
             self._sid = None

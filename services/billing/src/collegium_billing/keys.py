@@ -57,12 +57,16 @@ class ApiKey(NamedTuple):
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant as it is kept; ``keys`` counts the live ones."""
+    """A tenant as it is kept; ``keys`` counts the live ones.
+
+    ``stale_answers``: it may be shown answers that are too old while no model can be asked.
+    """
 
     id: str
     tier: str
     created_at_ms: int
     keys: int = 0
+    stale_answers: bool = False
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +105,8 @@ def record(tenant: Tenant, keys: Sequence[Key]) -> TenantRecord:
     live = [key for key in keys if key.revoked_at_ms is None]
     revoked = sorted((key for key in keys if key.revoked_at_ms is not None), key=lambda key: key.created_at_ms)
     shown = sorted([*live, *revoked[-REVOKED_KEYS_SHOWN:]], key=lambda key: key.id)
-    return TenantRecord(id=tenant.id, tier=tenant.tier, keys=[_key_record(key) for key in shown])
+    records = [_key_record(key) for key in shown]
+    return TenantRecord(id=tenant.id, tier=tenant.tier, keys=records, stale_answers=tenant.stale_answers)
 
 
 def _key_record(key: Key) -> KeyRecord:

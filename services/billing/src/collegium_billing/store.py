@@ -66,17 +66,19 @@ SELECT model, sum(cost_picos) FROM booked WHERE is_new GROUP BY model
 _INSERT_TASKS = """
 INSERT INTO billing.tasks (
     task_id, tenant, project, key_id, model, rank, plan, tags, settled_at, state, stop_reason, input_tokens,
-    cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos
+    cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos, cache, saved_picos
 )
 SELECT task_id, tenant, project, key_id, model, rank, plan, tags::jsonb,
        timestamptz 'epoch' + settled_at_ms * interval '1 millisecond', state, stop_reason, input_tokens,
-       cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos::numeric
+       cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos::numeric, cache,
+       saved_picos::numeric
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int8[],
-    $10::text[], $11::text[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::bool[], $17::text[]
+    $10::text[], $11::text[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::bool[], $17::text[],
+    $18::text[], $19::text[]
 ) AS new (
     task_id, tenant, project, key_id, model, rank, plan, tags, settled_at_ms, state, stop_reason, input_tokens,
-    cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos
+    cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos, cache, saved_picos
 )
 ON CONFLICT DO NOTHING
 """
@@ -109,8 +111,8 @@ _TASK_GROUPS = {
 _ATTEMPT_GROUPS = _TASK_GROUPS | {"day": "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"}
 
 _INSERT_TENANT = """
-INSERT INTO billing.tenants (id, tier, created_at)
-VALUES ($1, $2, timestamptz 'epoch' + $3::int8 * interval '1 millisecond')
+INSERT INTO billing.tenants (id, tier, created_at, stale_answers)
+VALUES ($1, $2, timestamptz 'epoch' + $3::int8 * interval '1 millisecond', $4)
 ON CONFLICT DO NOTHING RETURNING true
 """
 _INSERT_KEY = """
@@ -119,7 +121,7 @@ VALUES ($1, $2, $3, $4, $5, $6, timestamptz 'epoch' + $7::int8 * interval '1 mil
 ON CONFLICT DO NOTHING RETURNING true
 """
 _TENANT = """
-SELECT id, tier, (extract(epoch FROM created_at) * 1000)::int8 AS created_at_ms,
+SELECT id, tier, stale_answers, (extract(epoch FROM created_at) * 1000)::int8 AS created_at_ms,
        (SELECT count(*) FROM billing.keys WHERE tenant = tenants.id AND revoked_at IS NULL) AS keys
 FROM billing.tenants
 """
@@ -194,7 +196,8 @@ class Store:
         async with self._pool.acquire() as connection:
             transaction = connection.transaction()
             await transaction.start()
-            added = await connection.fetchval(_INSERT_TENANT, tenant.id, tenant.tier, tenant.created_at_ms)
+            fields = (tenant.id, tenant.tier, tenant.created_at_ms, tenant.stale_answers)
+            added = await connection.fetchval(_INSERT_TENANT, *fields)
             if added and (first_key is None or await _insert_key(connection, first_key)):
                 await transaction.commit()
                 return True
@@ -293,16 +296,18 @@ def _usage_sql(groups: Sequence[str]) -> str:
 
     return f"""
     SELECT {lead} coalesce(sum(requests), 0), coalesce(sum(input_tokens), 0), coalesce(sum(cached_input_tokens), 0),
-           coalesce(sum(output_tokens), 0), coalesce(sum(cost), 0), coalesce(sum(wasted), 0), coalesce(sum(charge), 0)
+           coalesce(sum(output_tokens), 0), coalesce(sum(cost), 0), coalesce(sum(wasted), 0), coalesce(sum(charge), 0),
+           coalesce(sum(saved), 0)
     FROM (
         SELECT {expressions(_TASK_GROUPS)}
                count(*) FILTER (WHERE state = 'completed' OR charge_picos > 0) AS requests,
                sum(input_tokens) AS input_tokens, sum(cached_input_tokens) AS cached_input_tokens,
-               sum(output_tokens) AS output_tokens, 0 AS cost, 0 AS wasted, sum(charge_picos) AS charge
+               sum(output_tokens) AS output_tokens, 0 AS cost, 0 AS wasted, sum(charge_picos) AS charge,
+               sum(saved_picos) AS saved
         FROM billing.tasks {tag} {during("settled_at")} {by}
         UNION ALL
         SELECT {expressions(_ATTEMPT_GROUPS)} 0, 0, 0, 0,
-               sum(cost_picos), sum(cost_picos) FILTER (WHERE attempts.wasted), 0
+               sum(cost_picos), sum(cost_picos) FILTER (WHERE attempts.wasted), 0, 0
         FROM billing.attempts {tag} {during("at")} {by}
     ) AS parts {by} LIMIT {ROWS_MAX + 1}
     """  # noqa: S608 - made of this module's constants alone

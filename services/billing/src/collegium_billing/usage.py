@@ -9,7 +9,7 @@ What the figures mean, for tasks settled and calls booked in [from, to):
 - tokens: of all settled tasks, over all their attempts;
 - ``charged_usd``: what tenants are charged for settled tasks;
 - ``cost_usd``: what all booked calls cost, waste included; ``wasted_usd``: those whose result settled nothing;
-- ``saved_usd``: "0" until routing can tell what a dearer model would have cost.
+- ``saved_usd``: what the originals of reused answers were charged, once for every time that they were given again.
 
 A task stands in the group of the model and rank that answered it (empty where none did), a call in that of the model
 that was called. Under ``tag`` (``key=value``) a task counts once in each of its tags' groups and, without tags, under
@@ -56,6 +56,7 @@ class Sums(NamedTuple):
     cost_picos: int
     wasted_picos: int
     charge_picos: int
+    saved_picos: int = 0
 
 
 def query(request: UsageRequest) -> UsageQuery:
@@ -101,7 +102,7 @@ def figures(sums: Sums) -> UsageFigures:
         cost_usd=picos_to_usd(sums.cost_picos),
         wasted_usd=picos_to_usd(sums.wasted_picos),
         charged_usd=picos_to_usd(sums.charge_picos),
-        saved_usd=picos_to_usd(0),
+        saved_usd=picos_to_usd(sums.saved_picos),
     )
 
 

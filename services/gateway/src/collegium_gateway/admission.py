@@ -34,7 +34,7 @@ MAX_OUTPUT_TOKENS = 2**31 - 1
 MAX_SEED = 2**63 - 1
 DEFAULT_OFF_PEAK = OffPeakSettings()
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-_BYTES_PER_TOKEN_AT_MOST = 6
+BYTES_PER_TOKEN_AT_MOST = 6
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +84,8 @@ def asked_by_chat(request: ChatRequest, surface: Surface = "chat") -> Asked:
 
 def asked_by_task(request: TaskRequest, options: Options, surface: Surface = "tasks") -> Asked:
     """Returns what a task request asks for; its text becomes one user message."""
+    if options.cache == "refresh":
+        raise _unsupported("cache")
     raw = bytes(request.input)
     messages = raw
     if raw[:1] == b'"':
@@ -228,7 +230,7 @@ def _refuse_unsupported(options: Options) -> None:
         "memory": options.memory is not None,
         "gates": bool(options.gates),
         "verified": bool(options.verified),
-        "cache": options.cache in ("use", "refresh"),
+        "cache": options.cache == "use",
     }
     for name, present in asked_for.items():
         if present:
@@ -255,7 +257,7 @@ def _check_model(asked: Asked, models: list[ModelRecord]) -> None:
             raise ApiError(
                 "unknown_model", f"model {asked.model!r} is not in the roster; see GET /v1/models", param="model"
             )
-    if all(len(asked.messages) // _BYTES_PER_TOKEN_AT_MOST >= model.context_tokens for model in candidates):
+    if all(len(asked.messages) // BYTES_PER_TOKEN_AT_MOST >= model.context_tokens for model in candidates):
         raise ApiError(
             "context_length_exceeded",
             f"{asked.messages_param} of {len(asked.messages)} bytes is longer than any eligible model's context",

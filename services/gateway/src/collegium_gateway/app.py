@@ -21,6 +21,7 @@ from collegium_store import open_pool
 from collegium_gateway.admin import AdminDoor
 from collegium_gateway.application import Tasks
 from collegium_gateway.chat import ChatDoor
+from collegium_gateway.chats import Chats
 from collegium_gateway.claimbook import ClaimBook
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
@@ -63,6 +64,7 @@ class GatewayApp:
         self._sender: WebhookSender | None = None
         self._webhook_client: WebhookClient | None = None
         self._following: Following | None = None
+        self._chats: Chats | None = None
         self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
@@ -91,6 +93,8 @@ class GatewayApp:
         )
         self._read_model.start()
         self._following = Following(platform, self._store)
+        self._chats = Chats(platform, self._directory, self.tasks)
+        self._chats.start()
         book = ClaimBook(platform)
         keyed = KeyedTasks(platform, self.tasks, book, self._following)
         key = platform.settings.encryption.key
@@ -98,7 +102,7 @@ class GatewayApp:
         door = HttpDoor(
             platform,
             self._directory,
-            ChatDoor(platform, self._directory, self.tasks, keyed),
+            ChatDoor(platform, self._directory, self._chats, keyed),
             SubmitDoor(platform, self._directory, self.tasks, keyed),
             TaskDoor(platform, self._directory, self.tasks),
             AdminDoor(platform, self._directory),
@@ -110,7 +114,7 @@ class GatewayApp:
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it
 
-        self.grpc = GrpcDoor(platform, self._directory, self.tasks, keyed, replies, self.readiness)
+        self.grpc = GrpcDoor(platform, self._directory, self.tasks, self._chats, keyed, replies, self.readiness)
         await self.grpc.start()
 
     async def _use_settings(self, settings: Settings) -> None:
@@ -150,6 +154,8 @@ class GatewayApp:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
+        if self._chats is not None:
+            await self._chats.stop()
         if self._read_model is not None:
             await self._read_model.stop()
         if self._sender is not None:

@@ -34,6 +34,7 @@ from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
 from collegium_gateway.holding import Admission, OnRates
 from collegium_gateway.livetext import LiveText, Piece
+from collegium_gateway.originals import with_outputs
 from collegium_gateway.principal import Principal
 from collegium_gateway.queueing import QueueLook
 from collegium_gateway.readmodel import TERMINAL, State
@@ -48,6 +49,11 @@ CANCEL_WAIT_SECONDS = 3.0
 CANCEL_POLL_SECONDS = 0.02
 
 Stored = Callable[[], Awaitable[None]]
+Told = Callable[[SettledMessage | None], None]
+
+
+def _result(done: asyncio.Future[SettledMessage]) -> SettledMessage | None:
+    return None if done.cancelled() or done.exception() is not None else done.result()
 
 
 class Tasks:
@@ -95,17 +101,26 @@ class Tasks:
             self._waiting.end(submitted.task.id)
 
     async def stream(
-        self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None, on_rates: OnRates | None = None
+        self,
+        submitted: TaskSubmitted,
+        hop: Hop,
+        stored: Stored | None = None,
+        *,
+        told: Told | None = None,
+        on_rates: OnRates | None = None,
     ) -> AsyncGenerator[Piece, None]:
         """Submits a task and yields its text as it comes, then its terminal message.
 
         When the iterator is closed before its end, the task is canceled for the client that went away, unless it was
-        submitted under an idempotency key (``stored`` given): that client comes again.
+        submitted under an idempotency key (``stored`` given): that client comes again. ``told`` is called with the
+        terminal message when it is here, however slowly the client reads, or with none where there is none.
         """
         task = submitted.task
         future = self._waiting.begin(task)
         live = LiveText(self._platform, task)
         future.add_done_callback(live.settled)
+        if told is not None:
+            future.add_done_callback(lambda done: told(_result(done)))
         live.open()
         try:
             await self._store_submitted(submitted, hop, on_rates)
@@ -241,6 +256,7 @@ class Tasks:
             return None
         row = await self._store.get(tenant, task_id)
         if row is not None and row.state in TERMINAL:
+            (row,) = await with_outputs(self._store, tenant, [row])
             return task_view(row, self._platform.keyring)
         try:
             stored = await self._platform.direct.last(s.EVENTS, s.task_settled(tenant, task_id))
@@ -269,7 +285,8 @@ class Tasks:
     ) -> tuple[list[TaskView], tuple[int, str] | None]:
         """Returns a page of the tenant's tasks, newest first, and where the next one begins."""
         rows = await self._store.page(principal.tenant, state=state, since_ms=since_ms, before=before, limit=limit + 1)
-        views = [task_view(row, self._platform.keyring) for row in rows[:limit]]
+        shown = await with_outputs(self._store, principal.tenant, rows[:limit])
+        views = [task_view(row, self._platform.keyring) for row in shown]
         more = (rows[limit - 1].created_at_ms, rows[limit - 1].task_id) if len(rows) > limit else None
         return views, more
 

@@ -125,7 +125,7 @@ class KeyedTask:
     async def stream(self, hop: Hop, on_rates: OnRates | None = None) -> AsyncGenerator[Piece, None]:
         """Yields the task's text as it comes, then its terminal message; a client that goes away ends nothing."""
         if self._is_first:
-            pieces = self._keyed.tasks.stream(self.submitted, hop, self._stored, on_rates)
+            pieces = self._keyed.tasks.stream(self.submitted, hop, self._stored, on_rates=on_rates)
             try:
                 async for piece in pieces:
                     yield piece

@@ -6,10 +6,11 @@ One rule: schemas of bodies come from the structs that decode them, so that the 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from collegium_contracts.errors import ERRORS
+from collegium_contracts.parts import CacheResult
 
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
@@ -77,6 +78,18 @@ _IDEMPOTENCY_KEY: dict[str, Any] = {
 _RAW_SCHEMAS: dict[str, Any] = {
     "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
     "input": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+}
+
+
+_CACHE_HEADERS: dict[str, Any] = {
+    "x-collegium-cache": {
+        "description": "Whether the answer is one of before; off: the cache had no part in it.",
+        "schema": {"type": "string", "enum": list(get_args(CacheResult))},
+    },
+    "x-collegium-cache-stale": {
+        "description": "Only on an answer that is too old otherwise, shown because no model could be asked: its age.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
 }
 
 
@@ -148,6 +161,8 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
         shown = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/TaskView"}}}}
         for status in _STATUSES.get((method, path), ("200",)):
             operation["responses"][status].update(shown)
+    if tag == "chat" and method == "post":
+        operation["responses"]["200"]["headers"] = _CACHE_HEADERS
     if path == "/v1/tasks/{id}/webhook":
         shown = {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookView"}}}
         operation["responses"]["200"]["content"] = shown

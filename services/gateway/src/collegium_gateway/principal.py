@@ -27,6 +27,7 @@ class Principal(msgspec.Struct, frozen=True):
     key_id: str
     scopes: frozenset[str]
     tier: str = "free"
+    stale_answers: bool = False
 
     def need(self, scope: str) -> None:
         """Raises ApiError ``insufficient_scope`` unless the key has the scope."""
@@ -47,7 +48,9 @@ class KeyBook:
             self._keys.pop(key_id, None)
         self._of_tenant[tenant.id] = {key.id for key in tenant.keys}
         for key in tenant.keys:
-            principal = Principal(tenant.id, key.project, key.id, frozenset(key.scopes), tenant.tier)
+            principal = Principal(
+                tenant.id, key.project, key.id, frozenset(key.scopes), tenant.tier, tenant.stale_answers
+            )
             self._keys[key.id] = (tenant, key, principal)
 
     def tenants(self) -> Iterable[str]:

@@ -68,6 +68,15 @@ class TaskStore:
         )
         return _row(record) if record is not None else None
 
+    async def get_all(self, tenant: str, task_ids: Sequence[str]) -> list[TaskRow]:
+        """Returns those of a tenant's tasks that there are."""
+        records = await self._pool.fetch(
+            f"SELECT {_COLUMNS} FROM gateway.tasks WHERE tenant = $1 AND task_id = ANY($2::text[])",  # noqa: S608
+            tenant,
+            list(task_ids),
+        )
+        return [_row(record) for record in records]
+
     async def page(
         self, tenant: str, *, state: State | None, since_ms: int, before: tuple[int, str] | None, limit: int
     ) -> list[TaskRow]:

@@ -41,7 +41,7 @@ class RouterApp:
         self._platform = platform
         connection = platform.connection
         self._permits = Permits()
-        self._schedules = Schedules(platform, self._models)
+        self._schedules = Schedules(platform, self._roster_models)
         self._slices = SliceHolder(
             Bucket(connection, s.KV_PERMITS),
             platform.instance,
@@ -87,7 +87,7 @@ class RouterApp:
         metrics.watch_gauge(names.METRIC_LOW_THROTTLED, self._low_is_throttled)
         self._started = True
 
-    def _models(self) -> list[ModelRecord]:
+    def _roster_models(self) -> list[ModelRecord]:
         return list(self._resources.models.values())
 
     async def stop(self) -> None:
