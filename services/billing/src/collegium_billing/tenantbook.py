@@ -12,7 +12,7 @@ from collegium_contracts.money import picos_to_usd
 from collegium_contracts.requests import HoldAnswer, HoldAsk, OpenHold, Rates
 from collegium_contracts.state import RateLimits, TenantRecord
 
-from collegium_billing.budgets import Budget
+from collegium_billing.budgetbook import Budget
 from collegium_billing.rates import RateBook, TooFast, tightest
 from collegium_billing.windows import Amounts
 
