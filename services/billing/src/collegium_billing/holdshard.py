@@ -153,7 +153,8 @@ class HoldShard:
                 after = snapshot.journal_sequence
         self._journal_sequence = await self._replay(book, after, now)
         self._records = 0
-        if not book.events_sequence:
+        if stored is None and not self._journal_sequence:
+            # Nothing was ever promised here, so what settled before ends nothing.
             book.events_sequence = await self._feed.newest()
         await self._feed.add(self._shard, book.events_sequence, self._on_settled)
         book.expire(now)
