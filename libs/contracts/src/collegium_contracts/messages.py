@@ -50,7 +50,8 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``reply`` names the gateway replica that waits for the task (empty when none does); ``deadline_ms`` is absolute;
     ``model`` is what the client asked for (a roster name or ``auto``). ``callback`` says that somebody wants to be
     called when the task settles; where, only :class:`TaskAccepted` knows. ``not_before_ms`` is when a scheduled task
-    may begin (0: at once); until it is released its deadline counts from there.
+    may begin (0: at once); until it is released its deadline counts from there. ``models`` (empty: all) are those that
+    its key may ask.
     """
 
     id: str
@@ -70,6 +71,7 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: dict[str, str] = {}
     callback: bool = False
     not_before_ms: int = 0
+    models: list[str] = []
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
