@@ -58,7 +58,9 @@ class Changes:
             if not await change.add_key(key):
                 return None
             if budget is not None:
-                wanted = msgspec.structs.replace(budget, tenant=key.tenant, budget="", scope="key", of=api_key.public_id)
+                wanted = msgspec.structs.replace(
+                    budget, tenant=key.tenant, budget="", scope="key", of=api_key.public_id
+                )
                 await self._set_budget(change, budgets.read(wanted))
         await self._publish(key.tenant)
         return key
@@ -98,9 +100,7 @@ class Changes:
         await change.follow_key(key_id, successor.id, min(ends_at_ms, old.expires_at_ms or ends_at_ms))
         for budget in change.before.budgets:
             if (budget.scope, budget.of) == ("key", key_id):
-                await change.set_budget(
-                    msgspec.structs.replace(budget, id=f"key-{successor.id}", of=successor.id)
-                )
+                await change.set_budget(msgspec.structs.replace(budget, id=f"key-{successor.id}", of=successor.id))
         return successor
 
     async def revoke_key(self, key_id: str, reach: Reach) -> Key:

@@ -119,7 +119,10 @@ class IdentityStore:
 
     async def standing(self, tenant_id: str) -> Standing | None:
         """Returns a tenant with all that is its own, of one moment, or none."""
-        async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
             return await _standing(connection, tenant_id)
 
     @asynccontextmanager
@@ -156,7 +159,9 @@ class IdentityStore:
         """Returns budgets: of a tenant or all, one id or all."""
         where = "WHERE ($1::text IS NULL OR tenant = $1) AND ($2::text IS NULL OR id = $2) ORDER BY tenant, id LIMIT $3"
         rows = await self._pool.fetch(f"{_BUDGET} {where}", tenant_id, budget_id, limit)
-        return [BudgetRow(tenant=row["tenant"], budget=_budget(row), changed_at_ms=row["changed_at_ms"]) for row in rows]
+        return [
+            BudgetRow(tenant=row["tenant"], budget=_budget(row), changed_at_ms=row["changed_at_ms"]) for row in rows
+        ]
 
     async def note_used(self, key_ids: Sequence[str], at_ms: int) -> None:
         """Notes that keys were used up to a time; a later note stays."""
@@ -236,7 +241,9 @@ class Change:
 
     async def add_project(self, project_id: str, name: str) -> bool:
         """Adds a project; false where it stands."""
-        return await self._connection.fetchval(_INSERT_PROJECT, self._tenant, project_id, name, self._now_ms) is not None
+        return (
+            await self._connection.fetchval(_INSERT_PROJECT, self._tenant, project_id, name, self._now_ms) is not None
+        )
 
     async def archive_project(self, project_id: str, *, archived: bool) -> None:
         """Archives a project, or takes it up again; one archived before keeps its time."""

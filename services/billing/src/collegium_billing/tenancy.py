@@ -109,12 +109,16 @@ def check_new_key(standing: Standing, key: Key, now_ms: int, *, live_keys_max: i
     check_present(standing)
     project = next((one for one in standing.projects if one.id == key.project), None)
     if project is None:
-        raise QuestionError("not_found", f"tenant {key.tenant} has no project {key.project}; create it first", "project")
+        raise QuestionError(
+            "not_found", f"tenant {key.tenant} has no project {key.project}; create it first", "project"
+        )
     if project.archived_at_ms is not None:
         raise QuestionError("invalid_value", f"project {key.project} is archived and takes no new keys", "project")
     if sum(one.lives(now_ms) for one in standing.keys) >= live_keys_max:
         raise QuestionError(
-            "invalid_value", f"tenant {key.tenant} has {live_keys_max} live keys, the most it may have; revoke one", "tenant"
+            "invalid_value",
+            f"tenant {key.tenant} has {live_keys_max} live keys, the most it may have; revoke one",
+            "tenant",
         )
 
 
