@@ -51,16 +51,14 @@ class Changes:
             raise _unpublished(f"tenant {tenant_id} is changed")
         return tenant
 
-    async def create_key(self, key: Key, api_key: ApiKey, budget: BudgetSet | None) -> Key | None:
+    async def create_key(self, key: Key, budget: BudgetSet | None) -> Key | None:
         """Adds a key with its budget; none where its public id is taken."""
         async with self._changing(key.tenant) as change:
             tenancy.check_new_key(change.before, key, self._now_ms())
             if not await change.add_key(key):
                 return None
             if budget is not None:
-                wanted = msgspec.structs.replace(
-                    budget, tenant=key.tenant, budget="", scope="key", of=api_key.public_id
-                )
+                wanted = msgspec.structs.replace(budget, tenant=key.tenant, budget="", scope="key", of=key.id)
                 await self._set_budget(change, budgets.read(wanted))
         await self._publish(key.tenant)
         return key

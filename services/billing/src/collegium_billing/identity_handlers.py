@@ -156,7 +156,7 @@ class IdentityQuestions:
                 expires_at_ms=keys.check_expiry(asked.expires_at_ms, now_ms),
             )
             keys.check_reach(asked.reach, key, gives=True)
-            made = await self._changes.create_key(key, api_key, asked.budget)
+            made = await self._changes.create_key(key, asked.budget)
             if made is not None:
                 return KeysReply(keys=[keys.key_row(made)], secret_key=api_key.text)
 

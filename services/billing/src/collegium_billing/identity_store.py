@@ -1,6 +1,6 @@
 """Tenants, projects, keys and budgets in PostgreSQL: all SQL about who may do what.
 
-Not here: what may be changed (tenancy, keys, budgets). One rule: a change happens in one transaction that has locked the
+Not here: what may be changed (tenancy, keys, budgets). One rule: a change is one transaction that has locked the
 tenant's row and read what stands, so that every check holds over replicas.
 """
 
@@ -42,7 +42,8 @@ INSERT INTO billing.projects (tenant, id, name, created_at) VALUES ($1, $2, $3, 
 ON CONFLICT DO NOTHING RETURNING true
 """  # noqa: S608 - constants
 _INSERT_KEY = f"""
-INSERT INTO billing.keys (id, tenant, secret_sha256, project, scopes, name, created_at, role, models, limits, expires_at)
+INSERT INTO billing.keys
+    (id, tenant, secret_sha256, project, scopes, name, created_at, role, models, limits, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, {_at("$7")}, $8, $9, $10, {_at("nullif($11::int8, 0)")})
 ON CONFLICT DO NOTHING RETURNING true
 """  # noqa: S608 - constants
@@ -195,7 +196,7 @@ class Change:
             f"""
             UPDATE billing.tenants
             SET tier = coalesce($2, tier), state = coalesce($3, state),
-                state_at = CASE WHEN $3::text IS DISTINCT FROM state AND $3 IS NOT NULL THEN {_at("$4")} ELSE state_at END
+                state_at = CASE WHEN coalesce($3, state) = state THEN state_at ELSE {_at("$4")} END
             WHERE id = $1
             """,  # noqa: S608 - a constant
             self._tenant,
@@ -297,7 +298,8 @@ def _tenant(row: asyncpg.Record) -> Tenant:
 
 def _key(row: asyncpg.Record) -> Key:
     fields = _with_limits(dict(row))
-    return Key(**fields | {"scopes": tuple(fields["scopes"]), "models": tuple(fields["models"])})
+    fields["scopes"], fields["models"] = tuple(fields["scopes"]), tuple(fields["models"])
+    return Key(**fields)
 
 
 def _with_limits(fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What billing asks of PostgreSQL about the books: what happened and what it cost.
 
-Not here: tenants and keys (identity_store), what events mean (booking) and what figures mean (usage). One rule: what a batch of events adds is one
-transaction with one statement a table, and doing it again changes nothing.
+Not here: tenants and keys (identity_store), what events mean (booking) and what figures mean (usage). One rule: what a
+batch of events adds is one transaction with one statement a table, and doing it again changes nothing.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false

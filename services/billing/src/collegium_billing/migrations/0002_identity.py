@@ -44,7 +44,9 @@ _UP = (
     INSERT INTO billing.projects (tenant, id, name, created_at)
     SELECT tenant, project, '', min(created_at)
     FROM (
-        SELECT tenant, project, created_at FROM billing.keys UNION ALL SELECT id, 'default', created_at FROM billing.tenants
+        SELECT tenant, project, created_at FROM billing.keys
+        UNION ALL
+        SELECT id, 'default', created_at FROM billing.tenants
     ) AS known
     GROUP BY tenant, project
     """,
