@@ -12,19 +12,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from collegium_gateway.directory import Directory
-from collegium_gateway.roles import ADMIN_PREFIX, permission_of
+from collegium_gateway.roles import ADMIN_PREFIX, Permission, permission_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def guarded(routes: Sequence[Route], directory: Directory) -> list[Route]:
-    """Returns the routes, those of the admin door behind their permissions; raises LookupError for one without a row."""
+    """Returns the routes, those of the admin door behind their permissions; raises LookupError."""
     return [_guard(route, directory) if route.path.startswith(ADMIN_PREFIX) else route for route in routes]
 
 
 def _guard(route: Route, directory: Directory) -> Route:
     methods = sorted((route.methods or {"GET"}) - {"HEAD"})
-    permissions = {method: permission_of(method, route.path) for method in methods}
+    permissions: dict[str, Permission] = {method: permission_of(method, route.path) for method in methods}
     permissions["HEAD"] = permissions.get("GET", next(iter(permissions.values())))
     endpoint: Endpoint = route.endpoint
 

@@ -110,7 +110,8 @@ class HttpDoor:
         await self._routes(scope, receive, send)
 
     async def _models(self, request: Request) -> Response:
-        self._directory.keys.authenticate(request.headers.get("authorization")).need("chat")
+        principal = self._directory.keys.authenticate(request.headers.get("authorization"))
+        principal.need("chat")
         data: list[dict[str, Any]] = [
             {
                 "id": model.name,
@@ -126,7 +127,7 @@ class HttpDoor:
                 },
             }
             for model in self._directory.models
-            if model.enabled
+            if model.enabled and (not principal.models or model.name in principal.models)
         ]
         data.append({"id": "auto", "object": "model", "created": 0, "owned_by": "collegium"})
         return json_reply({"object": "list", "data": data})

@@ -21,7 +21,7 @@ class Issuers:
 
     @classmethod
     def configured(cls, settings: JwtSettings) -> Issuers:
-        """Returns the issuers of the configuration; raises KeySetError for a set that stands in it and cannot be read."""
+        """Returns the issuers of the configuration; raises KeySetError where a set in it cannot be read."""
         clients = {private: SetClient(allow_private=private) for private in (False, True)}
         issuers: list[Issuer] = []
         for one in settings.issuers:

@@ -126,7 +126,7 @@ class KeyBook:
     def authenticate(self, authorization: str | None) -> Principal:
         """Returns who holds the bearer key or token.
 
-        Raises ApiError ``missing_api_key``, ``invalid_api_key`` (also for one that was revoked or has expired), a token's
+        Raises ApiError ``missing_api_key``, ``invalid_api_key`` (also where it was revoked or has expired), a token's
         refusals, or ``tenant_suspended`` to whoever has a right key.
         """
         if not authorization:

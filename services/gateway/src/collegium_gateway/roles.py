@@ -1,8 +1,8 @@
 """What each role may do on the admin routes: one table. Pure.
 
 A key or token with the scope ``admin`` has a role, its own or its tenant's (``identity.role_of``): an owner may do
-everything, an operator everything but what concerns owners' keys and deleting tenants, an auditor may read, and a member
-may look after its own tenant alone. One rule: a route that stands in no row here cannot be served.
+everything, an operator everything but owners' keys and deleting tenants, an auditor may read, and a member may look
+after its own tenant alone. One rule: a route that stands in no row here cannot be served.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _WRITES: Final[frozenset[Permission]] = frozenset({
     "tenants.write", "projects.write", "keys.write", "limits.write", "key-limits.write", "budgets.write",
     "dead-letters.write",
 })  # fmt: skip
+_DELETES: Final[frozenset[Permission]] = frozenset({"tenants.delete"})
 # What a tenant pays for is its operator's to bound, so a member reads budgets and limits and sets those of keys alone.
 _MEMBER: Final[frozenset[Permission]] = frozenset({
     "models.read", "spend.read", "tenants.read", "projects.read", "projects.write", "keys.read", "keys.write",
@@ -33,7 +34,7 @@ _MEMBER: Final[frozenset[Permission]] = frozenset({
 })  # fmt: skip
 
 ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
-    "owner": _READS | _WRITES | {"tenants.delete"},
+    "owner": _READS | _WRITES | _DELETES,
     "operator": _READS | _WRITES,
     "auditor": _READS,
     "member": _MEMBER,

@@ -1,7 +1,7 @@
 """JWT bearer tokens of other issuers: verified once, then known by their hash until they end.
 
 Here: which tokens are right, and whose they are. Not here: where an issuer's keys come from (token_keys). A key's own
-type decides its algorithm, and only asymmetric ones are known, so that a token's header never chooses how it is checked.
+type decides its algorithm, and only asymmetric ones are known, so a token's header never chooses how it is checked.
 One rule: whatever is wrong with a token, its sender learns no more than that it is not valid, or that it has expired.
 """
 
@@ -55,7 +55,7 @@ class Issuer:
         self.source = source
 
     def verify(self, token: str, kid: str, alg: str, now_ms: int) -> Verified:
-        """Returns what a token says; raises jwt.InvalidTokenError, LookupError or ValueError for one that is not right."""
+        """Returns what a token says; raises jwt.InvalidTokenError, LookupError or ValueError."""
         key = self.source.key(kid)
         if key is None:
             raise LookupError("no key of this id")
