@@ -140,8 +140,8 @@ class JwtIssuerSettings(Section, frozen=True, kw_only=True):
     """Somebody whose tokens are taken: the ``iss`` claim, where the keys are, the ``aud`` claim that is asked for.
 
     Keys come from ``jwks_url`` or stand in ``jwks`` (a key set as JSON text). All tokens are of ``tenant`` where it is
-    given, otherwise a claim names theirs, one of ``tenants`` where those are given. The operator's is only reached where
-    it is named here. ``allow_private``: the URL may be http and lead to a private address.
+    given, otherwise a claim names theirs, one of ``tenants`` where those are given. Only an issuer that names the
+    operator's tenant here reaches it. ``allow_private``: the URL may be http and lead to a private address.
     """
 
     issuer: Text
