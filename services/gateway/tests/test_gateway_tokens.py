@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 import pytest
 from collegium_contracts.state import TenantRecord
-from collegium_gateway import token_keys, tokens
+from collegium_gateway import token_keys, tokens, webhook_client
 from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import KeyBook
 from collegium_gateway.token_keys import KeySetError, KeySource, SetClient, read_set
@@ -354,8 +354,9 @@ async def test_a_set_is_fetched_from_public_addresses_without_redirects_and_boun
     try:
         with pytest.raises(KeySetError):
             await guarded.fetch(f"http://127.0.0.1:{port}{path}")
-        with pytest.raises(OSError, match="not public"):
+        with pytest.raises(OSError, match="Cannot connect") as refused:
             await guarded.fetch(f"https://127.0.0.1:{port}{path}")
+        assert webhook_client._code_of(refused.value) == "address_refused"
         if path == "/keys":
             assert set(read_set(await private.fetch(f"http://127.0.0.1:{port}{path}"))) == {"rsa", "ec", "ed"}
         else:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
-from collegium_contracts.identity import BudgetSet, Reach, TenantState
+from collegium_contracts.identity import BudgetRow, BudgetSet, Reach, TenantState
 from collegium_contracts.state import BudgetRecord, RateLimits
 
 from collegium_billing import budgets, keys, tenancy
@@ -157,23 +157,25 @@ class Changes:
         await self._publish(tenant)
         return tenant, wanted
 
-    async def set_budget(self, asked: BudgetSet) -> BudgetRecord:
+    async def set_budget(self, asked: BudgetSet) -> BudgetRow:
         """Sets a budget, new or standing."""
         budget = budgets.read(asked)
         async with self._changing(asked.tenant) as change:
             await self._set_budget(change, budget)
+            row = BudgetRow(tenant=asked.tenant, budget=budget, changed_at_ms=change.now_ms)
         await self._publish(asked.tenant)
-        return budget
+        return row
 
-    async def delete_budget(self, tenant_id: str, budget_id: str) -> BudgetRecord:
+    async def delete_budget(self, tenant_id: str, budget_id: str) -> BudgetRow:
         """Deletes a budget and returns what it was."""
         async with self._changing(tenant_id) as change:
             found = next((one for one in change.before.budgets if one.id == budget_id), None)
             if found is None:
                 raise QuestionError("not_found", f"tenant {tenant_id} has no budget {budget_id}", "id")
             await change.delete_budget(budget_id)
+            row = BudgetRow(tenant=tenant_id, budget=found, changed_at_ms=change.now_ms)
         await self._publish(tenant_id)
-        return found
+        return row
 
     async def _set_budget(self, change: Change, budget: BudgetRecord) -> None:
         tenancy.check_present(change.before)

@@ -14,7 +14,6 @@ from collegium_contracts import subjects as s
 from collegium_contracts.identity import (
     BudgetDelete,
     BudgetList,
-    BudgetRow,
     BudgetSet,
     BudgetsReply,
     KeyRotate,
@@ -206,19 +205,13 @@ class IdentityQuestions:
     async def set_budget(self, asked: BudgetSet) -> BudgetsReply:
         """Sets a budget."""
         _check_tenant(asked.tenant)
-        budget = await self._changes.set_budget(asked)
-        return BudgetsReply(
-            budgets=[BudgetRow(tenant=asked.tenant, budget=budget, changed_at_ms=self._directory.now_ms())]
-        )
+        return BudgetsReply(budgets=[await self._changes.set_budget(asked)])
 
     async def delete_budget(self, asked: BudgetDelete) -> BudgetsReply:
         """Deletes a budget; the answer is what it was."""
         _check_tenant(asked.tenant)
         _check_budget(asked.budget)
-        budget = await self._changes.delete_budget(asked.tenant, asked.budget)
-        return BudgetsReply(
-            budgets=[BudgetRow(tenant=asked.tenant, budget=budget, changed_at_ms=self._directory.now_ms())]
-        )
+        return BudgetsReply(budgets=[await self._changes.delete_budget(asked.tenant, asked.budget)])
 
     async def list_budgets(self, asked: BudgetList) -> BudgetsReply:
         """Lists the budgets of a tenant, or of all, or shows one."""

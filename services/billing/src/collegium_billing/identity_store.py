@@ -176,13 +176,13 @@ class IdentityStore:
 
 
 class Change:
-    """One open change of a tenant: what stood before it, and what may be written."""
+    """One open change of a tenant: what stood before it, when it is made, and what may be written."""
 
     def __init__(self, connection: Any, before: Standing, now_ms: int) -> None:
         self.before = before
         self._connection = connection
         self._tenant = before.tenant.id
-        self._now_ms = now_ms
+        self.now_ms = now_ms
 
     async def after(self) -> Standing:
         """Returns the tenant as this change leaves it."""
@@ -202,13 +202,13 @@ class Change:
             self._tenant,
             tier,
             state,
-            self._now_ms,
+            self.now_ms,
         )
         if state == "deleted":
             await self._connection.execute(
                 f"UPDATE billing.keys SET revoked_at = {_at('$2')} WHERE tenant = $1 AND revoked_at IS NULL",  # noqa: S608
                 self._tenant,
-                self._now_ms,
+                self.now_ms,
             )
 
     async def set_limits(self, key_id: str, limits: RateLimits | None) -> None:
@@ -228,7 +228,7 @@ class Change:
         await self._connection.execute(
             f"UPDATE billing.keys SET revoked_at = coalesce(revoked_at, {_at('$2')}) WHERE id = $1",  # noqa: S608
             key_id,
-            self._now_ms,
+            self.now_ms,
         )
 
     async def follow_key(self, key_id: str, successor: str, ends_at_ms: int) -> None:
@@ -242,9 +242,7 @@ class Change:
 
     async def add_project(self, project_id: str, name: str) -> bool:
         """Adds a project; false where it stands."""
-        return (
-            await self._connection.fetchval(_INSERT_PROJECT, self._tenant, project_id, name, self._now_ms) is not None
-        )
+        return await self._connection.fetchval(_INSERT_PROJECT, self._tenant, project_id, name, self.now_ms) is not None
 
     async def archive_project(self, project_id: str, *, archived: bool) -> None:
         """Archives a project, or takes it up again; one archived before keeps its time."""
@@ -256,13 +254,13 @@ class Change:
             self._tenant,
             project_id,
             archived,
-            self._now_ms,
+            self.now_ms,
         )
 
     async def set_budget(self, budget: BudgetRecord) -> None:
         """Sets a budget, new or standing."""
         fields = (budget.id, budget.scope, budget.of, str(budget.limit_picos), budget.window, budget.window_seconds)
-        await self._connection.execute(_SET_BUDGET, self._tenant, *fields, budget.alert_percents, self._now_ms)
+        await self._connection.execute(_SET_BUDGET, self._tenant, *fields, budget.alert_percents, self.now_ms)
 
     async def delete_budget(self, budget_id: str) -> None:
         """Deletes a budget."""
