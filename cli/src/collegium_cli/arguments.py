@@ -11,6 +11,7 @@ from pathlib import Path
 
 from collegium_cli.bench.arguments import add_benchmarks
 from collegium_cli.environment import settings_of
+from collegium_cli.identity_arguments import add_identity
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -111,18 +112,7 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     dlq.add_argument("--dry-run", action="store_true")
     model = _add(verbs, "model", "Shows the roster with its scoreboard.", _model)
     model.add_argument("action", choices=["ls"])
-    tenant = _add(verbs, "tenant", "Lists and creates tenants.", _tenant)
-    tenant.add_argument("action", choices=["ls", "create"])
-    tenant.add_argument("id", nargs="?")
-    tenant.add_argument("--tier", default="free")
-    key = _add(verbs, "key", "Lists, creates and revokes keys.", _key)
-    key.add_argument("action", choices=["ls", "create", "revoke"])
-    key.add_argument("id", nargs="*", help="public ids, for revoke")
-    key.add_argument("--tenant")
-    key.add_argument("--project", default="default")
-    key.add_argument("--name", default="")
-    key.add_argument("--scopes", type=_names, default=("chat", "tasks", "usage"))
-    key.add_argument("--dry-run", action="store_true")
+    add_identity(verbs, _add)
     spend = _add(verbs, "spend", "Reports usage and cost.", _spend)
     spend.add_argument("--group-by", default="tenant,model")
     spend.add_argument("--from", dest="since")
@@ -236,18 +226,6 @@ def _model(options: argparse.Namespace) -> int:
     from collegium_cli.operator_verbs import models
 
     return models(settings_of(options.config, options.data), options)
-
-
-def _tenant(options: argparse.Namespace) -> int:
-    from collegium_cli.operator_verbs import tenants
-
-    return tenants(settings_of(options.config, options.data), options)
-
-
-def _key(options: argparse.Namespace) -> int:
-    from collegium_cli.operator_verbs import keys
-
-    return keys(settings_of(options.config, options.data), options)
 
 
 def _spend(options: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 from collegium_billing import usage
 from collegium_billing.booking import AttemptRow, TaskRow, book
-from collegium_billing.keys import Key, Tenant
 from collegium_billing.store import Store
 from collegium_billing.usage import DAY_MS
 from collegium_contracts.messages import JourneyMessage
@@ -195,42 +194,3 @@ async def test_a_batch_is_all_or_nothing(store: Store, pool: asyncpg.Pool, make:
         await store.book(book([make.started(make.task("b")), too_large]), [event])
     assert await rows(pool) == {"starts": [], "attempts": [], "tasks": []}
     assert await pool.fetchval("SELECT count(*) FROM archive.events") == 0
-
-
-async def test_a_tenant_is_not_made_without_its_first_key(store: Store) -> None:
-    def tenant(name: str) -> tuple[Tenant, Key]:
-        key = Key(
-            id="samekey0",
-            tenant=name,
-            secret_sha256=name,
-            project="default",
-            scopes=("chat",),
-            name="",
-            created_at_ms=7,
-        )
-        return Tenant(id=name, tier="pro", created_at_ms=5), key
-
-    assert await store.create_tenant(*tenant("first"))
-    assert not await store.create_tenant(*tenant("second"))
-    assert [(one.id, one.tier, one.created_at_ms, one.keys) for one in await store.tenants(10)] == [
-        ("first", "pro", 5, 1)
-    ]
-    assert await store.key("samekey0") == tenant("first")[1]
-
-
-async def test_live_keys_are_limited_and_revoking_makes_room(store: Store) -> None:
-    await store.create_tenant(Tenant(id="acme", tier="pro", created_at_ms=0))
-    made = [
-        Key(id=f"k{n}", tenant="acme", secret_sha256="", project="p", scopes=("chat",), name="", created_at_ms=n)
-        for n in range(4)
-    ]
-    answers = [await store.create_key(key, live_keys_max=2) for key in made[:3]]
-    assert answers == [True, True, None]
-    revoked = await store.revoke_key("k0", 9)
-    assert revoked is not None
-    assert revoked.revoked_at_ms == 9
-    again = await store.revoke_key("k0", 12)
-    assert again == revoked
-    assert await store.create_key(made[3], live_keys_max=2)
-    assert [key.id for key in await store.keys("acme")] == ["k0", "k1", "k3"]
-    assert await store.revoke_key("absent", 1) is None

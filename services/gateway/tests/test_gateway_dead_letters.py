@@ -83,7 +83,7 @@ async def door(clean_nats_url: str, database_url: str, tmp_path: Path) -> AsyncI
         assert match is not None
         digest = hashlib.sha256(match[2].encode()).hexdigest()
         record = TenantRecord(
-            id="operators", tier="pro", keys=[KeyRecord(id=match[1], secret_sha256=digest, scopes=["admin"])]
+            id="operator", tier="pro", keys=[KeyRecord(id=match[1], secret_sha256=digest, scopes=["admin"])]
         )
         await Bucket(platform.connection, s.KV_TENANTS).put("operators", codec.encode(record))
         headers = {"Authorization": f"Bearer {key}"}

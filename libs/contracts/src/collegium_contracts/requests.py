@@ -8,7 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from collegium_contracts.envelope import Envelope
+from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
 from collegium_contracts.messages import Message
+from collegium_contracts.state import RateLimits
 
 
 class Refused(Message, frozen=True, kw_only=True):
@@ -105,7 +107,9 @@ class TenantCreate(Message, frozen=True, kw_only=True):
 
 
 class TenantList(Message, frozen=True, kw_only=True):
-    """Asks billing for all tenants."""
+    """Asks billing for all tenants, or for one."""
+
+    tenant: str | None = None
 
 
 class TenantRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +119,9 @@ class TenantRow(msgspec.Struct, frozen=True, kw_only=True):
     tier: str
     created_at_ms: int
     keys: int
+    state: str = "active"
+    projects: int = 0
+    limits: RateLimits | None = None
 
 
 class TenantsReply(Message, frozen=True, kw_only=True):
@@ -124,24 +131,32 @@ class TenantsReply(Message, frozen=True, kw_only=True):
 
 
 class KeyCreate(Message, frozen=True, kw_only=True):
-    """Asks billing for a new key of a tenant."""
+    """Asks billing for a new key of a tenant; ``budget`` is made with it, whatever its ``of`` says."""
 
     tenant: str
     project: str = "default"
     scopes: list[str]
     name: str = ""
+    role: str = ""
+    models: list[str] = []
+    expires_at_ms: int = 0
+    limits: RateLimits | None = None
+    budget: BudgetSet | None = None
+    reach: Reach = Reach()
 
 
 class KeyRevoke(Message, frozen=True, kw_only=True):
     """Asks billing to revoke a key by its public id."""
 
     key_id: str
+    reach: Reach = Reach()
 
 
 class KeyList(Message, frozen=True, kw_only=True):
-    """Asks billing for the keys of a tenant (all tenants when none)."""
+    """Asks billing for the keys of a tenant (all tenants when none), or for one key."""
 
     tenant: str | None = None
+    key_id: str | None = None
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +169,12 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     scopes: list[str]
     created_at_ms: int
     revoked_at_ms: int | None
+    role: str = ""
+    models: list[str] = []
+    expires_at_ms: int = 0
+    limits: RateLimits | None = None
+    last_used_at_ms: int | None = None
+    rotated_to: str = ""
 
 
 class KeysReply(Message, frozen=True, kw_only=True):
@@ -289,6 +310,7 @@ ServiceRequest = (
     | HoldsRequest
     | HoldsRelease
     | HoldsListRequest
+    | IdentityRequest
 )
 ServiceReply = (
     Refused
@@ -300,4 +322,5 @@ ServiceReply = (
     | QueueReply
     | HoldsReply
     | HoldsListReply
+    | IdentityReply
 )

@@ -58,7 +58,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One API key as gateways know it: the SHA-256 of its secret (hex), what it may do, whether it is revoked.
 
     ``expires_at_ms`` (0: never) is when it ends, also by a rotation's grace; ``models`` (empty: all) is what it may
-    ask.
+    ask. ``role`` (empty: that of its tenant) is what its scope ``admin`` means.
     """
 
     id: str
@@ -69,6 +69,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_at_ms: int = 0
     models: list[str] = []
     limits: RateLimits | None = None
+    role: str = ""
 
 
 class TenantRecord(Message, frozen=True, kw_only=True):

@@ -23,7 +23,9 @@ _BYTES_PER_TOKEN = 4
 def candidates(submitted: TaskSubmitted, models: Iterable[ModelRecord]) -> list[ModelRecord]:
     """Returns the models that may answer a task: the named one and its fallbacks, or for ``auto`` all of its domain."""
     task = submitted.task
-    by_name = {model.name: model for model in models if model.enabled}
+    by_name = {
+        model.name: model for model in models if model.enabled and (not task.models or model.name in task.models)
+    }
     if task.model == "auto":
         return [one for one in by_name.values() if not one.domains or task.domain in one.domains]
     named = by_name.get(task.model)

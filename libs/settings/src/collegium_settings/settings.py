@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import field
 
-from collegium_settings.models import ModelSettings, Rank
+from collegium_settings.models import ModelSettings, Rank, TokenWindowSettings
 from collegium_settings.scalars import (
     ClockTime,
     Count,
@@ -23,6 +23,7 @@ from collegium_settings.scalars import (
     HiddenText,
     HttpUrl,
     Identifier,
+    ModelName,
     NatsUrl,
     Port,
     PostgresUrl,
@@ -145,11 +146,25 @@ class WebhookSettings(Section, frozen=True, kw_only=True):
 
 
 class JwtIssuerSettings(Section, frozen=True, kw_only=True):
-    """Somebody whose tokens are taken: the ``iss`` claim, where the keys are, the ``aud`` claim that is asked for."""
+    """Somebody whose tokens are taken: the ``iss`` claim, where the keys are, the ``aud`` claim that is asked for.
 
-    issuer: HttpUrl
+    Keys come from ``jwks_url`` or stand in ``jwks`` (a key set as JSON text). All tokens are of ``tenant`` where it is
+    given, otherwise a claim names theirs, one of ``tenants`` where those are given. Only an issuer that names the
+    operator's tenant here reaches it. ``allow_private``: the URL may be http and lead to a private address.
+    """
+
+    issuer: Text
+    audience: Text
     jwks_url: HttpUrl | None = None
-    audience: Text | None = None
+    jwks: Text | None = None
+    algorithms: tuple[Literal["RS256", "ES256", "EdDSA"], ...] = ("RS256", "ES256", "EdDSA")
+    tenant: Identifier | None = None
+    tenants: tuple[Identifier, ...] = ()
+    tenant_claim: Text = "tenant"
+    scope_claim: Text = "scope"
+    project_claim: Text | None = None
+    role_claim: Text | None = None
+    allow_private: Flag = False
 
 
 class JwtSettings(Section, frozen=True, kw_only=True):
@@ -164,6 +179,9 @@ class EncryptionSettings(Section, frozen=True, kw_only=True):
     key: HiddenText | None = None
 
 
+Feature = Literal["basic", "custom_students", "dedicated_pool"]
+
+
 class TierSettings(Section, frozen=True, kw_only=True):
     """What a tenant of a tier may use."""
 
@@ -172,13 +190,47 @@ class TierSettings(Section, frozen=True, kw_only=True):
     concurrency: Count
     storage_bytes: SizeBytes
     weight: Annotated[int, whole(1, 1000)]
+    features: tuple[Feature, ...] = ("basic",)
 
 
 class BudgetSettings(Section, frozen=True, kw_only=True):
-    """What a tenant may spend in a window."""
+    """What a tenant, project or key may be charged in a window: a rolling one, or a ``calendar`` day or month (UTC)."""
 
     usd: Usd
     window_seconds: DurationSeconds = 30 * 86_400
+    calendar: Literal["calendar_day", "calendar_month"] | None = None
+    alert_percents: tuple[Annotated[int, whole(1, 1_000)], ...] = ()
+
+
+class RateLimitSettings(Section, frozen=True, kw_only=True):
+    """How fast a tenant or key may ask; None: no limit of its own."""
+
+    requests_per_minute: Annotated[int, whole(1, 10**12)] | None = None
+    tokens_per_minute: Annotated[int, whole(1, 10**12)] | None = None
+    requests_per_day: Annotated[int, whole(1, 10**12)] | None = None
+    tokens: TokenWindowSettings | None = None
+    concurrency: Annotated[int, whole(1, 100_000)] | None = None
+
+
+class ProjectSettings(Section, frozen=True, kw_only=True):
+    """A project of a tenant that is created when absent."""
+
+    id: Identifier
+    name: Text | None = None
+    budget: BudgetSettings | None = None
+
+
+class KeySettings(Section, frozen=True, kw_only=True):
+    """A further key of a tenant that is created when absent."""
+
+    api_key: TenantKey
+    project: Identifier = "default"
+    name: Text | None = None
+    scopes: tuple[Literal["admin", "chat", "knowledge", "tasks", "usage"], ...] = ("chat", "tasks", "usage")
+    role: Literal["owner", "operator", "auditor", "member"] | None = None
+    models: tuple[ModelName, ...] = ()
+    limits: RateLimitSettings | None = None
+    budget: BudgetSettings | None = None
 
 
 class TenantCacheSettings(Section, frozen=True, kw_only=True):
@@ -189,12 +241,18 @@ class TenantCacheSettings(Section, frozen=True, kw_only=True):
 
 
 class TenantSettings(Section, frozen=True, kw_only=True):
-    """A tenant that is created when absent; its ``api_key`` becomes its first key."""
+    """A tenant that is created when absent; its ``api_key`` becomes its first key.
+
+    Projects, keys, limits and budget too are made when absent, also of a tenant that stands.
+    """
 
     id: Identifier
     tier: Text = "free"
     api_key: TenantKey | None = None
     budget: BudgetSettings | None = None
+    limits: RateLimitSettings | None = None
+    projects: tuple[ProjectSettings, ...] = ()
+    keys: tuple[KeySettings, ...] = ()
     cache: TenantCacheSettings = TenantCacheSettings()
     gates: tuple[Text, ...] = ()
 
@@ -206,10 +264,12 @@ def default_tiers() -> dict[str, TierSettings]:
             queries_per_day=1000, models_max=3, concurrency=5, storage_bytes=100 * 10**6, weight=1
         ),
         "pro": TierSettings(
-            queries_per_day=50_000, models_max=20, concurrency=50, storage_bytes=10 * 10**9, weight=4
+            queries_per_day=50_000, models_max=20, concurrency=50, storage_bytes=10 * 10**9, weight=4,
+            features=("basic", "custom_students"),
         ),
         "enterprise": TierSettings(
-            queries_per_day=1_000_000, models_max=100, concurrency=1000, storage_bytes=10**12, weight=16
+            queries_per_day=1_000_000, models_max=100, concurrency=1000, storage_bytes=10**12, weight=16,
+            features=("basic", "custom_students", "dedicated_pool"),
         ),
     }  # fmt: skip
 

@@ -15,10 +15,13 @@ from collegium_settings import Settings
 from collegium_store import open_pool
 from collegium_telemetry import names
 
+from collegium_billing.changes import Changes
 from collegium_billing.directory import Directory
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
 from collegium_billing.holdowner import HoldOwner
+from collegium_billing.identity_handlers import IdentityQuestions
+from collegium_billing.identity_store import IdentityStore
 from collegium_billing.spending import Spending
 from collegium_billing.store import Store
 
@@ -44,13 +47,15 @@ class BillingApp:
         self._open.push_async_callback(pool.close)
         store = Store(pool)
 
-        self._directory = Directory(store, Bucket(platform.connection, s.KV_TENANTS), platform.now_ms)
+        identity = IdentityStore(pool)
+        self._directory = Directory(identity, Bucket(platform.connection, s.KV_TENANTS), platform.now_ms)
         self._open.push_async_callback(self._directory.stop)
         await self._directory.start(platform.settings.tenants, platform.data_dir)
 
         platform.on_settings.append(self._use_settings)
-        questions = Questions(store, self._directory, lambda: platform.settings.tiers)
-        answering = Answering(platform.connection, dict(questions.handlers()))
+        changes = Changes(identity, self._directory.publish_soon, platform.now_ms)
+        identities = IdentityQuestions(identity, self._directory, changes, lambda: platform.settings.tiers)
+        answering = Answering(platform.connection, {**Questions(store).handlers(), **identities.handlers()})
         self._open.push_async_callback(answering.stop)
         await answering.start()
 

@@ -1,7 +1,7 @@
-"""Everything that billing asks of PostgreSQL: all of its SQL stands here.
+"""What billing asks of PostgreSQL about the books: what happened and what it cost.
 
-Not here: what events mean (booking) and what figures mean (usage). One rule: what a batch of events adds is one
-transaction with one statement a table, and doing it again changes nothing.
+Not here: tenants and keys (identity_store), what events mean (booking) and what figures mean (usage). One rule: what a
+batch of events adds is one transaction with one statement a table, and doing it again changes nothing.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -19,7 +19,6 @@ from collegium_store import archive
 from collegium_store.archive import ArchivedEvent
 
 from collegium_billing.booking import AttemptRow, Books, StartRow, TaskRow
-from collegium_billing.keys import Key, Tenant
 from collegium_billing.usage import ROWS_MAX, Sums, UsageQuery
 
 # Shorter than a caller waits for its answer.
@@ -110,26 +109,6 @@ _TASK_GROUPS = {
 }
 _ATTEMPT_GROUPS = _TASK_GROUPS | {"day": "to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"}
 
-_INSERT_TENANT = """
-INSERT INTO billing.tenants (id, tier, created_at, stale_answers)
-VALUES ($1, $2, timestamptz 'epoch' + $3::int8 * interval '1 millisecond', $4)
-ON CONFLICT DO NOTHING RETURNING true
-"""
-_INSERT_KEY = """
-INSERT INTO billing.keys (id, tenant, secret_sha256, project, scopes, name, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, timestamptz 'epoch' + $7::int8 * interval '1 millisecond')
-ON CONFLICT DO NOTHING RETURNING true
-"""
-_TENANT = """
-SELECT id, tier, stale_answers, (extract(epoch FROM created_at) * 1000)::int8 AS created_at_ms,
-       (SELECT count(*) FROM billing.keys WHERE tenant = tenants.id AND revoked_at IS NULL) AS keys
-FROM billing.tenants
-"""
-_KEY_COLUMNS = """
-id, tenant, secret_sha256, project, scopes, name, (extract(epoch FROM created_at) * 1000)::int8 AS created_at_ms,
-(extract(epoch FROM revoked_at) * 1000)::int8 AS revoked_at_ms
-"""
-
 
 class PossibleSpend(NamedTuple):
     """A call that was started and of whose end nothing is known; the fields are those of StartRow."""
@@ -191,90 +170,11 @@ class Store:
         rows = await self._pool.fetch(_POSSIBLE_SPEND, from_ms, to_ms, tenant, min(limit, POSSIBLE_SPEND_MAX))
         return [PossibleSpend(*row) for row in rows]
 
-    async def create_tenant(self, tenant: Tenant, first_key: Key | None = None) -> bool:
-        """Adds a tenant, with its first key where there is one; false, and nothing added, where either stands."""
-        async with self._pool.acquire() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
-            fields = (tenant.id, tenant.tier, tenant.created_at_ms, tenant.stale_answers)
-            added = await connection.fetchval(_INSERT_TENANT, *fields)
-            if added and (first_key is None or await _insert_key(connection, first_key)):
-                await transaction.commit()
-                return True
-            await transaction.rollback()
-            return False
-
-    async def count_tenants(self) -> int:
-        """Returns how many tenants there are."""
-        found: int = await self._pool.fetchval("SELECT count(*) FROM billing.tenants")
-        return found
-
-    async def tenant(self, tenant_id: str) -> Tenant | None:
-        """Returns a tenant, or none."""
-        row = await self._pool.fetchrow(f"{_TENANT} WHERE id = $1", tenant_id)
-        return None if row is None else Tenant(**row)
-
-    async def tenants(self, limit: int) -> list[Tenant]:
-        """Returns the first tenants by id."""
-        return [Tenant(**row) for row in await self._pool.fetch(f"{_TENANT} ORDER BY id LIMIT $1", limit)]
-
-    async def create_key(self, key: Key, *, live_keys_max: int) -> bool | None:
-        """Adds a key; false where its public id is taken, none where the tenant has as many live keys as it may.
-
-        The tenant must stand; its row is locked, so that the limit holds over replicas.
-        """
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute("SELECT FROM billing.tenants WHERE id = $1 FOR UPDATE", key.tenant)
-            live: int = await connection.fetchval(
-                "SELECT count(*) FROM billing.keys WHERE tenant = $1 AND revoked_at IS NULL", key.tenant
-            )
-            if live >= live_keys_max:
-                return None
-            return await _insert_key(connection, key)
-
-    async def revoke_key(self, key_id: str, at_ms: int) -> Key | None:
-        """Revokes a key and returns it, or none; one revoked before keeps its time."""
-        row = await self._pool.fetchrow(
-            f"""
-            UPDATE billing.keys
-            SET revoked_at = coalesce(revoked_at, timestamptz 'epoch' + $2::int8 * interval '1 millisecond')
-            WHERE id = $1 RETURNING {_KEY_COLUMNS}
-            """,  # noqa: S608 - a constant
-            key_id,
-            at_ms,
-        )
-        return None if row is None else _key(row)
-
-    async def key(self, key_id: str) -> Key | None:
-        """Returns a key, or none."""
-        row = await self._pool.fetchrow(
-            f"SELECT {_KEY_COLUMNS} FROM billing.keys WHERE id = $1",  # noqa: S608 - a constant
-            key_id,
-        )
-        return None if row is None else _key(row)
-
-    async def keys(self, tenant_id: str | None, limit: int | None = None) -> list[Key]:
-        """Returns the keys of a tenant, or of all, by tenant and age."""
-        rows = await self._pool.fetch(
-            f"""
-            SELECT {_KEY_COLUMNS} FROM billing.keys WHERE $1::text IS NULL OR tenant = $1
-            ORDER BY tenant, billing.keys.created_at, id LIMIT $2
-            """,  # noqa: S608 - a constant
-            tenant_id,
-            limit,
-        )
-        return [_key(row) for row in rows]
-
 
 async def _insert(
     connection: Any, statement: str, rows: Sequence[StartRow | AttemptRow | TaskRow]
 ) -> list[asyncpg.Record]:
     return await connection.fetch(statement, *map(list, zip(*rows, strict=True))) if rows else []
-
-
-async def _insert_key(connection: Any, key: Key) -> bool:
-    fields = (key.id, key.tenant, key.secret_sha256, key.project, list(key.scopes), key.name, key.created_at_ms)
-    return await connection.fetchval(_INSERT_KEY, *fields) is not None
 
 
 def _usage_sql(groups: Sequence[str]) -> str:
@@ -316,9 +216,3 @@ def _usage_sql(groups: Sequence[str]) -> str:
 def _sums(row: asyncpg.Record, groups: int) -> Sums:
     values = tuple(row)
     return Sums(values[:groups], *(int(value) for value in values[groups:]))
-
-
-def _key(row: asyncpg.Record) -> Key:
-    fields: dict[str, Any] = dict(row)
-    fields["scopes"] = tuple(fields["scopes"])
-    return Key(**fields)

@@ -129,7 +129,8 @@ def submission(
     _check_messages(asked.messages, asked.messages_param)
     _check_sampling(asked.sampling)
     _check_options(options)
-    _check_model(asked, list(models))
+    _check_allowed(asked.model, principal)
+    _check_model(asked, [model for model in models if not principal.models or model.name in principal.models])
     not_before_ms = begins_at(options, off_peak, now_ms)
     task = TaskRef(
         id=task_id,
@@ -149,6 +150,7 @@ def submission(
         tags=options.tags,
         callback=asked.callback_url is not None,
         not_before_ms=not_before_ms,
+        models=list(principal.models),
     )
     return TaskSubmitted(
         task=task,
@@ -241,6 +243,15 @@ def _unsupported(name: str) -> ApiError:
     return ApiError(
         "unsupported_option", f"option {name!r} is not carried out by this version; leave it out", param=name
     )
+
+
+def _check_allowed(model: str, principal: Principal) -> None:
+    if principal.models and model != AUTO and model not in principal.models:
+        raise ApiError(
+            "model_not_allowed",
+            f"key {principal.key_id} may not ask model {model[:128]!r}; it may ask: {', '.join(principal.models)}",
+            param="model",
+        )
 
 
 def _check_model(asked: Asked, models: list[ModelRecord]) -> None:

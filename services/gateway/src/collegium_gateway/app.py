@@ -27,6 +27,8 @@ from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
 from collegium_gateway.following import Following
 from collegium_gateway.http import HttpDoor
+from collegium_gateway.issuers import Issuers
+from collegium_gateway.key_use import KeyUse
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.keyed_tasks import KeyedTasks
 from collegium_gateway.projection import Projection
@@ -65,6 +67,8 @@ class GatewayApp:
         self._webhook_client: WebhookClient | None = None
         self._following: Following | None = None
         self._chats: Chats | None = None
+        self._issuers: Issuers | None = None
+        self._key_use: KeyUse | None = None
         self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
@@ -76,6 +80,11 @@ class GatewayApp:
         self._pool = await open_pool(platform.database_url, application_name="collegium-gateway")
         self._store = TaskStore(self._pool)
         await self._directory.start()
+        self._issuers = Issuers.configured(platform.settings.jwt)
+        if (tokens := self._issuers.tokens(self._directory.keys.record, platform.now_ms)) is not None:
+            self._directory.take_tokens(tokens)
+        self._key_use = KeyUse(platform.connection, self._directory.keys, platform.now_ms)
+        self._key_use.start()
         await self._waiting.start()
         self.tasks = Tasks(platform, self._directory, self._waiting, self._store)
         webhooks = WebhookStore(self._pool, platform.keyring)
@@ -161,6 +170,10 @@ class GatewayApp:
         if self._sender is not None:
             await self._sender.stop()
         await self._waiting.stop()
+        if self._key_use is not None:
+            await self._key_use.stop()
+        if self._issuers is not None:
+            await self._issuers.close()
         if self._following is not None:
             self._following.stop()
         await self._directory.stop()

@@ -14,6 +14,7 @@ from collegium_contracts.errors import ContractError
 from collegium_contracts.state import Breaker, ModelRecord, Roster, Scoreboard, TenantRecord
 
 from collegium_gateway.principal import KeyBook
+from collegium_gateway.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +24,8 @@ class Directory:
 
     def __init__(self, connection: Connection) -> None:
         self.keys = KeyBook()
+        # None where no issuer is configured, so that requests with keys pay nothing for tokens.
+        self.tokens: Tokens | None = None
         self.models: list[ModelRecord] = []
         self.breakers: dict[str, Breaker] = {}
         self._policy = Bucket(connection, s.KV_POLICY)
@@ -46,6 +49,10 @@ class Directory:
     def ready(self) -> bool:
         """Whether there is a key to be let in with and a model to answer."""
         return bool(self.models) and any(True for _ in self.keys.tenants())
+
+    def take_tokens(self, tokens: Tokens) -> None:
+        """Lets tokens of other issuers in beside keys."""
+        self.tokens = self.keys.tokens = tokens
 
     async def scoreboard(self) -> Scoreboard | None:
         """Returns evolution's newest scoreboard, or none."""

@@ -83,6 +83,7 @@ class Calls:
 
     def __init__(self, platform: Platform, directory: Directory) -> None:
         self._tracing = platform.tracing
+        self._directory = directory
         self._keys = directory.keys
 
     async def run(self, context: Context, method: Method, work: Callable[[Call], Awaitable[Reply]]) -> Reply:
@@ -90,6 +91,8 @@ class Calls:
         metadata: dict[str, str | bytes] = dict(context.invocation_metadata() or ())
         hop = self._tracing.root(method.name, "server", incoming_traceparent=_text(metadata.get("traceparent")))
         try:
+            if self._directory.tokens is not None:
+                await self._directory.tokens.prepare(_text(metadata.get("authorization")))
             principal = self._keys.authenticate(_text(metadata.get("authorization")))
             principal.need(method.scope)
             key = _text(metadata.get(HEADER.decode()))

@@ -5,6 +5,7 @@ One rule: schemas of bodies come from the structs that decode them, so that the 
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any, get_args
 
@@ -14,7 +15,15 @@ from collegium_contracts.parts import CacheResult
 
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
-from collegium_gateway.requests import ChatRequest, KeyRequest, ScheduleRequest, TaskRequest, TenantRequest
+from collegium_gateway.identity_requests import (
+    BudgetRequest,
+    KeyRequest,
+    LimitsRequest,
+    ProjectRequest,
+    RotateKeyRequest,
+    TenantPatch,
+)
+from collegium_gateway.requests import ChatRequest, ScheduleRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
 from collegium_gateway.webhook_door import RotateRequest, WebhookView
 
@@ -41,9 +50,30 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/admin/possible-spend", "admin", "Lists calls that started and of whose end nothing is booked.", None),
     ("get", "/v1/admin/tenants", "admin", "Lists tenants.", None),
     ("post", "/v1/admin/tenants", "admin", "Creates a tenant.", TenantRequest),
+    ("get", "/v1/admin/tenants/{id}", "admin", "Shows a tenant with its tier's quotas and features.", None),
+    ("patch", "/v1/admin/tenants/{id}", "admin", "Changes a tenant's tier.", TenantPatch),
+    ("delete", "/v1/admin/tenants/{id}", "admin", "Marks a tenant as deleted and revokes its keys.", None),
+    ("post", "/v1/admin/tenants/{id}/suspend", "admin", "Suspends a tenant: its keys are refused.", None),
+    ("post", "/v1/admin/tenants/{id}/resume", "admin", "Resumes a suspended tenant.", None),
+    ("get", "/v1/admin/tenants/{id}/limits", "admin", "Shows a tenant's rate limits.", None),
+    ("put", "/v1/admin/tenants/{id}/limits", "admin", "Sets a tenant's rate limits.", LimitsRequest),
+    ("delete", "/v1/admin/tenants/{id}/limits", "admin", "Removes a tenant's rate limits.", None),
+    ("get", "/v1/admin/projects", "admin", "Lists projects.", None),
+    ("post", "/v1/admin/projects", "admin", "Creates a project.", ProjectRequest),
+    ("post", "/v1/admin/projects/{tenant}/{id}/archive", "admin", "Archives a project: it takes no new keys.", None),
+    ("post", "/v1/admin/projects/{tenant}/{id}/restore", "admin", "Takes an archived project up again.", None),
+    ("get", "/v1/admin/budgets", "admin", "Lists budgets.", None),
+    ("get", "/v1/admin/budgets/{tenant}/{id}", "admin", "Shows a budget.", None),
+    ("put", "/v1/admin/budgets/{tenant}/{id}", "admin", "Sets a budget, new or standing.", BudgetRequest),
+    ("delete", "/v1/admin/budgets/{tenant}/{id}", "admin", "Deletes a budget.", None),
     ("get", "/v1/admin/keys", "admin", "Lists keys, without their secrets.", None),
     ("post", "/v1/admin/keys", "admin", "Creates a key; the answer shows it once.", KeyRequest),
+    ("get", "/v1/admin/keys/{id}", "admin", "Shows a key, without its secret.", None),
     ("post", "/v1/admin/keys/{id}/revoke", "admin", "Revokes a key.", None),
+    ("post", "/v1/admin/keys/{id}/rotate", "admin", "Makes a key's successor, shown once.", RotateKeyRequest),
+    ("get", "/v1/admin/keys/{id}/limits", "admin", "Shows a key's rate limits.", None),
+    ("put", "/v1/admin/keys/{id}/limits", "admin", "Sets a key's rate limits.", LimitsRequest),
+    ("delete", "/v1/admin/keys/{id}/limits", "admin", "Removes a key's rate limits.", None),
     ("get", "/v1/admin/dead-letters", "admin", "Lists dead letters, oldest first.", None),
     ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
     ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),
@@ -59,12 +89,16 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/schedules"): ("201",),
     ("post", "/v1/admin/tenants"): ("201",),
     ("post", "/v1/admin/keys"): ("201",),
+    ("post", "/v1/admin/keys/{id}/rotate"): ("201",),
+    ("post", "/v1/admin/projects"): ("201",),
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
     "/v1/usage": ("from", "to", "group_by"),
     "/v1/admin/possible-spend": ("from", "to", "tenant"),
     "/v1/admin/keys": ("tenant",),
+    "/v1/admin/projects": ("tenant",),
+    "/v1/admin/budgets": ("tenant",),
     "/v1/admin/dead-letters": ("service", "tenant", "cause", "task", "since", "cursor", "limit"),
 }
 _IDEMPOTENCY_KEY: dict[str, Any] = {
@@ -172,8 +206,8 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
         {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
         for name in (_QUERY.get(path, ()) if method == "get" else ())
     ]
-    if "{id}" in path:
-        parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+    for name in re.findall(r"{(\w+)}", path):
+        parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
     if method == "post":
         parameters.append(_IDEMPOTENCY_KEY)
     if parameters:
@@ -181,7 +215,7 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
     if body is not None:
         schema = {"$ref": f"#/components/schemas/{body.__name__}"}
         operation["requestBody"] = {
-            "required": body is not RotateRequest,
+            "required": body not in (RotateRequest, RotateKeyRequest),
             "content": {"application/json": {"schema": schema}},
         }
     return operation

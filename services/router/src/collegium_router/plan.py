@@ -109,7 +109,8 @@ def _another(more: AttemptRequested, chosen: ModelRecord | Busy) -> Planned | Bu
 
 
 def eligible(task: TaskRef, prompt_bytes: int, models: Mapping[str, ModelRecord]) -> list[ModelRecord] | TaskError:
-    """Returns the models that may answer, best first for ``auto``, the named one and its fallbacks otherwise."""
+    """Returns the models that may answer and that the key may ask: best first for ``auto``, the named one and its
+    fallbacks otherwise."""
     if task.model != AUTO:
         named = models.get(task.model)
         if named is None or not named.enabled:
@@ -127,6 +128,11 @@ def eligible(task: TaskRef, prompt_bytes: int, models: Mapping[str, ModelRecord]
         if not candidates:
             return TaskError(code="no_eligible_model", message=f"no enabled model serves domain {task.domain!r}")
         candidates.sort(key=_merit)
+    if task.models:
+        candidates = [model for model in candidates if model.name in task.models]
+        if not candidates:
+            message = f"key {task.key_id} may not ask model {task.model!r}; it may ask: {', '.join(task.models)}"
+            return TaskError(code="model_not_allowed", message=message, param="model")
     fitting = [model for model in candidates if fits(prompt_bytes, model)]
     if not fitting:
         return TaskError(
