@@ -1,5 +1,6 @@
 """One example of every message, as the golden wire files hold them."""
 
+from collegium_contracts import audit
 from collegium_contracts import messages as m
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
@@ -94,6 +95,20 @@ SAMPLES: dict[str, m.Message] = {
             sequence=9,
             delivery=1,
             headers={"a": "b"},
+        ),
+        audit.AuditEntry(
+            id="aud_" + "0" * 26,
+            tenant="acme",
+            service="gateway",
+            actor="acmekey1",
+            action="keys.revoke",
+            outcome="done",
+            at_ms=8,
+            object="acmekey2",
+            reason="left the company",
+            details={"path": "/v1/admin/keys/acmekey2/revoke"},
+            trace="0" * 32,
+            count=2,
         ),
     )
 }

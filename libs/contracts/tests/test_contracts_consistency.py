@@ -8,7 +8,18 @@ import string
 
 import msgspec
 import pytest
-from collegium_contracts import codec, content, envelope, ids, messages, permissions, requests, state
+from collegium_contracts import (
+    audit,
+    audit_requests,
+    codec,
+    content,
+    envelope,
+    ids,
+    messages,
+    permissions,
+    requests,
+    state,
+)
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ERRORS, UndecodableMessageError, UnknownVersionError, kind_of
 from collegium_contracts.journey import (
@@ -51,6 +62,7 @@ BUILDERS = {
     "schedule.due.<shard>": (s.schedule_due, st.sampled_from(ids.SHARDS)),
     "dead.<service>.<tenant>": (s.dead, st.sampled_from(SERVICES), st.one_of(st.just(""), TOKEN)),
     "again.<durable>.<letter>.<subject>": (s.again, TOKEN, SMALL, TOKEN),
+    "audit.<tenant>": (s.audit, st.one_of(st.just(audit.PLATFORM), TOKEN)),
 }
 OVERLAPPING_PARTS = ["task", "submitted", "work", "attempt", "ended", "x", "1", "started", "settled", "dead"]
 
@@ -189,10 +201,12 @@ def test_every_message_class_travels_or_is_a_base():
 
 
 def test_every_question_and_state_value_is_in_its_union():
-    for module, unions in ((requests, (requests.ServiceRequest, requests.ServiceReply)), (state, (state.StateValue,))):
+    questions = (requests.ServiceRequest, requests.ServiceReply)
+    for modules, unions in (((requests, audit_requests), questions), ((state,), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {
             value
+            for module in modules
             for value in vars(module).values()
             if isinstance(value, type) and issubclass(value, messages.Message) and value.__module__ == module.__name__
         }
@@ -276,7 +290,10 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$KV.tenants.acme", {"billing"}),
         ("$KV.models.roster", {"router"}),
         ("$KV.policy.scoreboard", {"evolution"}),
-        ("$KV.owners.0", {"router"}),
+        ("$KV.owners.0", {"router", "billing"}),
+        ("audit.acme", set(SERVICES)),
+        ("$JS.API.STREAM.PURGE.AUDIT", {"billing"}),
+        ("$JS.API.STREAM.MSG.DELETE.AUDIT", set()),
         ("$KV.idempotency.acme.0", {"gateway"}),
         ("$JS.API.STREAM.PURGE.INGRESS", {"router"}),
         ("$JS.API.STREAM.MSG.DELETE.INGRESS", {"router"}),

@@ -121,6 +121,7 @@ ERRORS: dict[str, ErrorKind] = {
     "attempts_exhausted": ErrorKind(502, "upstream_error", "UNAVAILABLE"),
     "context_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
     "billing_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
+    "audit_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
     "broker_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
     "schedules_full": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
     "not_ready": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),

@@ -114,6 +114,10 @@ HOPS: Final[tuple[Hop, ...]] = (
         note="how much a worker can take; no more is dispatched",
     ),
     Hop(
+        number=13, subject="audit.<tenant>", filter=s.AUDIT_ALL, messages=("AuditEntry",), senders=SERVICES,
+        receivers=("billing",), stream=s.AUDIT, note="one sealer chains them by tenant, in the order of the stream",
+    ),
+    Hop(
         number=14, subject="schedule.task.<tenant>.<task>", filter=s.SCHEDULE_TASK_ALL, messages=("TaskSubmitted",),
         senders=("gateway", "router"), receivers=("router",), stream=s.SCHEDULE,
         note="waits for its time; canceled, the router removes it",
@@ -210,6 +214,11 @@ STREAMS: Final[tuple[Stream, ...]] = (
         retention="workqueue", discard="old", max_bytes=1024 * MB, max_age_seconds=35 * DAY_SECONDS, schedules=True,
         note="schedules exclude discard new: the gateway refuses what would fill it; nothing waits longer than 30 days",
     ),
+    Stream(
+        name=s.AUDIT, subjects=(s.AUDIT_ALL,), retention="limits", discard="new", max_bytes=512 * MB,
+        max_messages_per_subject=200_000, discard_new_per_subject=True,
+        note="holds what is not sealed yet, as long as it takes; full, it refuses new entries, and who made them knows",
+    ),
 )  # fmt: skip
 
 
@@ -227,7 +236,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_TENANTS, writers=("billing",), readers=("gateway",)),
     Bucket(name=s.KV_MODELS, writers=("router",), readers=("gateway", "worker-pool", "evolution")),
     Bucket(name=s.KV_POLICY, writers=("evolution",), readers=("router", "gateway")),
-    Bucket(name=s.KV_OWNERS, writers=("router",), readers=("router",)),
+    Bucket(name=s.KV_OWNERS, writers=("router", "billing"), readers=("router", "billing")),
     Bucket(name=s.KV_PERMITS, writers=("router",), readers=("router",)),
     Bucket(name=s.KV_BREAKERS, writers=("worker-pool",), readers=("worker-pool", "router", "gateway")),
     # Some three million keys a day; beyond it a request with a key is refused, and one without goes on.

@@ -14,11 +14,12 @@ from typing import Literal
 
 import msgspec
 
+from collegium_contracts.audit import AuditEntry
+from collegium_contracts.base import MAJOR_VERSION as MAJOR_VERSION  # read from here by everybody
+from collegium_contracts.base import Message
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
 from collegium_contracts.money import Price, Usage
-
-MAJOR_VERSION = 1
 
 Priority = Literal["high", "normal", "low"]
 Plan = Literal["auto", "single", "cascade", "panel"]
@@ -36,12 +37,6 @@ StopReason = Literal[
     "failed",
     "no_majority",
 ]
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag=True):
-    """Base of all messages; ``v`` is the major version of the schema."""
-
-    v: int = MAJOR_VERSION
 
 
 class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -390,4 +385,5 @@ JourneyMessage = (
     | CancelRequested
     | WorkerCapacity
     | DeadLetter
+    | AuditEntry
 )

@@ -16,6 +16,7 @@ EVENTS: Final = "EVENTS"
 DEAD: Final = "DEAD"
 ADVISORIES: Final = "ADVISORIES"
 SCHEDULE: Final = "SCHEDULE"
+AUDIT: Final = "AUDIT"
 
 # Key–value buckets and the object store for claim checks
 KV_TENANTS: Final = "tenants"
@@ -60,6 +61,7 @@ ATTEMPT_CHECKPOINT_ALL: Final = "attempt.*.*.*.checkpoint"
 CANCEL_ALL: Final = "ctl.cancel.>"
 DEAD_ALL: Final = "dead.>"
 AGAIN_ALL: Final = "again.>"
+AUDIT_ALL: Final = "audit.*"
 SCHEDULE_TASK_ALL: Final = "schedule.task.>"
 SCHEDULE_CRON_ALL: Final = "schedule.cron.>"
 SCHEDULE_DUE_ALL: Final = "schedule.due.>"
@@ -76,6 +78,9 @@ SVC_BILLING_TENANT_LIST: Final = "svc.billing.tenant.list"
 SVC_BILLING_KEY_CREATE: Final = "svc.billing.key.create"
 SVC_BILLING_KEY_REVOKE: Final = "svc.billing.key.revoke"
 SVC_BILLING_KEY_LIST: Final = "svc.billing.key.list"
+SVC_BILLING_AUDIT_READ: Final = "svc.billing.audit.read"
+SVC_BILLING_AUDIT_PROOF: Final = "svc.billing.audit.proof"
+SVC_BILLING_AUDIT_VERIFY: Final = "svc.billing.audit.verify"
 SVC_ROUTER_ALL: Final = "svc.router.>"
 SVC_CONTEXT_ALL: Final = "svc.context.>"
 SVC_BILLING_ALL: Final = "svc.billing.>"
@@ -241,6 +246,11 @@ def original(subject: str) -> str:
     if not subject.startswith("again."):
         return subject
     return subject.split(".", 3)[-1]
+
+
+def audit(tenant: str) -> str:
+    """Subject of AuditEntry."""
+    return f"audit.{tenant}"
 
 
 class EventSubject(NamedTuple):
