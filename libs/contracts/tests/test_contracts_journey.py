@@ -28,6 +28,7 @@ BUILT = [
     s.schedule_cron("acme", "sch_" + "0" * 26),
     s.schedule_due(3),
     s.dead("billing", "acme"),
+    s.audit("acme"),
     *(s.again(one.durable, 7, s.task_settled("acme", TASK)) for one in CONSUMERS if one.stream == s.EVENTS),
 ]
 

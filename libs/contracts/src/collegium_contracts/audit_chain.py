@@ -2,9 +2,9 @@
 
 The hash of a record is the SHA-256 of its canonical bytes: the JSON object of all its fields but ``hash`` (and
 ``position``), keys sorted, no white space, UTF-8, only texts, whole numbers and an object of texts in it (RFC 8785 for
-such values). ``prev_hash`` is the hash of the record before it, and of the first one :func:`genesis`. A signature is made
-over the canonical bytes of what is signed, ``signature`` left out. One rule: whoever can hash and parse JSON can check a
-chain without this program.
+such values). ``prev_hash`` is the hash of the record before it, and of the first one :func:`genesis`. A signature is
+made over the canonical bytes of what is signed, ``signature`` left out. One rule: whoever can hash and parse JSON can
+check a chain without this program.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def heads_digest(heads: Iterable[tuple[str, int, str]]) -> str:
 
 
 class ChainCheck:
-    """Checks a chain record by record, in the order of ``seq``, from its begin or from a place that is known to hold."""
+    """Checks a chain record by record in the order of ``seq``, from its begin or from a place that is known to hold."""
 
     def __init__(self, tenant: str, seq: int = 0, head: str | None = None) -> None:
         self.tenant = tenant
@@ -130,8 +130,9 @@ class ChainCheck:
         return None if (signed.seq, signed.hash) == (self.seq, self.head) else self._differs(signed)
 
     def _differs(self, signed: Signed) -> Problem:
-        kind = "head" if signed.kind == "head" else signed.kind
-        return self._problem(signed.seq, kind, f"the {signed.kind} says {signed.hash}, the record is {self.head}")
+        return self._problem(
+            signed.seq, signed.kind, f"the {signed.kind} says {signed.hash}, the record is {self.head}"
+        )
 
     def _problem(self, seq: int, kind: ProblemKind, detail: str) -> Problem:
         return Problem(tenant=self.tenant, seq=seq, kind=kind, detail=detail)

@@ -69,7 +69,7 @@ class AuditVerify(Message, frozen=True, kw_only=True):
 
 
 class ChainVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found of one chain: how many records hold, the one reached, and the first problem, none where it holds."""
+    """What was found of one chain: how many records and anchors hold, the last one, and the first problem if any."""
 
     tenant: str
     records: int

@@ -15,7 +15,6 @@ from typing import Literal
 import msgspec
 
 from collegium_contracts.audit import AuditEntry
-from collegium_contracts.base import MAJOR_VERSION as MAJOR_VERSION  # read from here by everybody
 from collegium_contracts.base import Message
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
