@@ -62,7 +62,7 @@ def test_a_consumer_reads_what_its_stream_holds_and_its_service_receives(consume
 
 
 def test_who_receives_a_stored_hop_has_a_way_to_read_it():
-    ordered = {"router": {s.INGRESS, s.EVENTS}, "worker-pool": {s.EVENTS}, "gateway": {s.EVENTS}}
+    ordered = {"router": {s.INGRESS, s.EVENTS}, "worker-pool": {s.EVENTS}, "gateway": {s.EVENTS}, "billing": {s.AUDIT}}
     for hop in HOPS:
         if hop.stream is None:
             continue
