@@ -69,13 +69,17 @@ class AuditVerify(Message, frozen=True, kw_only=True):
 
 
 class ChainVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found of one chain: how many records and anchors hold, the last one, and the first problem if any."""
+    """What was found of one chain: how many records and anchors hold, the last one, and the first problem if any.
+
+    ``findings`` counts records that tell of something that was not as it should be (``audit.gap`` and the like).
+    """
 
     tenant: str
     records: int
     seq: int
     hash: str
     anchors: int = 0
+    findings: int = 0
     problem: Problem | None = None
 
 

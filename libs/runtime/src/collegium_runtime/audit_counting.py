@@ -16,7 +16,7 @@ class Counted(NamedTuple, Generic[K]):
     """How many more of a key there were after its first, since ``since_ms``."""
 
     key: K
-    count: int
+    more: int
     since_ms: int
 
 
@@ -46,7 +46,7 @@ class Counting(Generic[K]):
         found = [Counted(key, self._windows[key][1], self._windows[key][0]) for key in over]
         for key in over:
             del self._windows[key]
-        return [one for one in found if one.count]
+        return [one for one in found if one.more]
 
     def rest(self) -> list[Counted[K]]:
         """Ends all windows, at the end of the process."""

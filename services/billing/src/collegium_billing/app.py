@@ -15,6 +15,7 @@ from collegium_settings import Settings
 from collegium_store import open_pool
 from collegium_telemetry import names
 
+from collegium_billing.audit_trail import AuditTrail
 from collegium_billing.directory import Directory
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
@@ -29,6 +30,7 @@ class BillingApp:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._open = AsyncExitStack()
+        self.audit: AuditTrail | None = None
         self._directory: Directory | None = None
         self._events: EventLoop[JourneyMessage] | None = None
 
@@ -45,9 +47,12 @@ class BillingApp:
 
         platform.on_settings.append(self._use_settings)
         questions = Questions(store, self._directory, lambda: platform.settings.tiers)
-        answering = Answering(platform.connection, dict(questions.handlers()))
+        self.audit = audit = AuditTrail(platform, pool)
+        answering = Answering(platform.connection, {**questions.handlers(), **audit.handlers()})
         self._open.push_async_callback(answering.stop)
         await answering.start()
+        self._open.push_async_callback(audit.stop)
+        await audit.start()
 
         self._events = EventLoop(
             platform.connection,

@@ -1,7 +1,7 @@
 """Everything about the audit trail that is asked of PostgreSQL.
 
-Not here: how entries are linked (audit_sealing) and when (audit_sealer). One rule: whoever appends holds the cursor's row
-with the epoch it took, so that of two sealers only the later one writes.
+Not here: how entries are linked (audit_sealing) and when (audit_sealer). One rule: whoever appends holds the cursor's
+row with the epoch it took, so that of two sealers only the later one writes.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -32,6 +32,7 @@ _INSERT_RECORDS: Final = (
     + f") WITH ORDINALITY AS new ({_COLUMNS}, place) ORDER BY place"
 )
 _SIGNED_COLUMNS: Final = "tenant, seq, hash, at_ms, round, key_id, signature"
+_HEAD_COLUMNS: Final = "head.seq, head.hash, head.at_ms, head.round, head.key_id, head.signature"
 _SIGNED_ROWS: Final = (
     f"SELECT {_SIGNED_COLUMNS} FROM unnest($1::text[], $2::int8[], $3::text[], $4::int8[], $5::int8[], $6::text[],"  # noqa: S608
     f" $7::text[]) AS new ({_SIGNED_COLUMNS})"
@@ -48,23 +49,33 @@ class Claim(NamedTuple):
     sequence: int
 
 
+class End(NamedTuple):
+    """How a chain ends: as the sealer signed it, and its last record, none where there is none."""
+
+    signed: Signed | None
+    last: Head | None
+
+
 class Cursor:
     """An open transaction of the sealer that holds the cursor."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    async def heads(self, tenants: Collection[str] | None = None) -> dict[str, tuple[Signed, int]]:
-        """Returns the signed ends of chains, with the time at which each was sealed."""
+    async def ends(self, tenants: Collection[str] | None = None) -> dict[str, End]:
+        """Returns how chains end: as it was signed, and as the records stand."""
         rows = await self._connection.fetch(
             f"""
-            SELECT {_SIGNED_COLUMNS}, coalesce((
-                SELECT sealed_at_ms FROM billing.audit WHERE (tenant, seq) = (heads.tenant, heads.seq)
-            ), 0) FROM billing.audit_heads AS heads WHERE $1::text[] IS NULL OR tenant = ANY($1)
+            SELECT wanted.tenant, {_HEAD_COLUMNS}, last.seq AS last_seq, last.hash AS last_hash, last.sealed_at_ms
+            FROM unnest(coalesce($1::text[], ARRAY(SELECT tenant FROM billing.audit_heads))) AS wanted (tenant)
+            LEFT JOIN billing.audit_heads AS head ON head.tenant = wanted.tenant
+            LEFT JOIN LATERAL (
+                SELECT seq, hash, sealed_at_ms FROM billing.audit WHERE tenant = wanted.tenant ORDER BY seq DESC LIMIT 1
+            ) AS last ON true
             """,  # noqa: S608 - constants
             None if tenants is None else list(tenants),
         )
-        return {row["tenant"]: (_signed("head", row), row[7]) for row in rows}
+        return {row["tenant"]: _end(row) for row in rows}
 
     async def standing(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         """Returns which (tenant, id) are sealed already."""
@@ -117,6 +128,11 @@ class Cursor:
             before_ms,
         )
         return {row["tenant"]: Head(row["seq"], row["hash"]) for row in rows}
+
+    async def checkpoints(self) -> dict[str, int]:
+        """Returns up to which record chains were pruned."""
+        rows = await self._connection.fetch("SELECT tenant, seq FROM billing.audit_checkpoints")
+        return {row["tenant"]: row["seq"] for row in rows}
 
     async def set_checkpoint(self, checkpoint: Signed) -> None:
         """Sets from where on a chain is kept."""
@@ -183,7 +199,7 @@ class AuditStore:
             SELECT {_COLUMNS}, position FROM billing.audit
             WHERE ($1::text IS NULL OR tenant = $1) AND ($2 = 0 OR {order} {compare} $2)
               AND ($3 = 0 OR seq <= $3) AND ($4 = 0 OR at_ms >= $4) AND ($5 = 0 OR at_ms < $5)
-              AND ($6 = '' OR action = $6 OR action LIKE replace($6, '_', '\\_') || '.%')
+              AND ($6 = '' OR action = $6 OR starts_with(action, $6 || '.'))
               AND ($7 = '' OR actor = $7) AND ($8 = '' OR outcome = $8)
             ORDER BY {order} {direction} LIMIT $9
             """,  # noqa: S608 - constants
@@ -302,6 +318,12 @@ def _signed_columns(places: Iterable[Signed]) -> list[list[Any]]:
 
 def _signed(kind: Any, row: Any) -> Signed:
     return Signed(kind=kind, **{name: row[name] for name in _SIGNED_COLUMNS.split(", ")})
+
+
+def _end(row: Any) -> End:
+    signed = None if row["seq"] is None else _signed("head", row)
+    last = None if row["last_seq"] is None else Head(row["last_seq"], row["last_hash"], row["sealed_at_ms"])
+    return End(signed, last)
 
 
 def _record(row: Any) -> AuditRecord:
