@@ -183,7 +183,8 @@ TAMPERINGS: dict[str, tuple[tuple[str, ...], tuple[int, str]]] = {
     "a head removed": (("DELETE FROM billing.audit_heads WHERE tenant = 'acme'",), (4, "head")),
     "a checkpoint made up": (
         ("INSERT INTO billing.audit_checkpoints SELECT tenant, 2, hash, 0, 0, key_id, signature"
-         " FROM billing.audit_heads WHERE tenant = 'acme'", "DELETE FROM billing.audit WHERE tenant = 'acme' AND seq <= 2"), (2, "signature"),
+         " FROM billing.audit_heads WHERE tenant = 'acme'",
+         "DELETE FROM billing.audit WHERE tenant = 'acme' AND seq <= 2"), (2, "signature"),
     ),
 }  # fmt: skip
 
@@ -212,8 +213,9 @@ async def forge(trail: Trail) -> None:
     digest = hash_of(forged)
     await trail.tamper(
         "INSERT INTO billing.audit (tenant, seq, id, at_ms, sealed_at_ms, service, actor, action, object, outcome,"
-        " reason, details, trace, count, stream, stream_sequence, prev_hash, hash) SELECT tenant, seq + 1, 'aud_forged', at_ms,"
-        " sealed_at_ms, service, actor, action, object, outcome, reason, details, trace, count, stream, 0, hash,"
+        " reason, details, trace, count, stream, stream_sequence, prev_hash, hash)"
+        " SELECT tenant, seq + 1, 'aud_forged', at_ms, sealed_at_ms, service, actor, action, object, outcome, reason,"
+        " details, trace, count, stream, 0, hash,"
         f" '{digest}' FROM billing.audit WHERE tenant = 'acme' AND seq = {last.seq}"
     )
 

@@ -67,19 +67,20 @@ class AuditQuestions:
         return AuditRecordsReply(records=records, next_cursor=last.seq if asked.tenant is not None else last.position)
 
     async def proof(self, asked: AuditProofRequest) -> AuditProof:
-        """Answers what proves a chain: of its anchors, the newest ANCHORS_MAX."""
+        """Answers what proves a chain; of its anchors in that part, the newest ANCHORS_MAX."""
         _check_tenant(asked.tenant)
         # Before the records, so that what is sealed meanwhile is not missed at the end.
         head = await self._store.head(asked.tenant)
         first, last = await self._store.span(asked.tenant, asked.from_ms, asked.to_ms)
-        if head is not None:
-            last = min(last, head.seq)
         anchors = await self._store.anchors(asked.tenant)
+        if head is not None and first:
+            # On to the next signed place, so that every record that was asked for is covered by a signature.
+            last = min([one.seq for one in (*anchors, head) if one.seq >= last], default=head.seq)
         return AuditProof(
             tenant=asked.tenant,
             head=head,
             checkpoint=await self._store.checkpoint(asked.tenant),
-            anchors=anchors[-ANCHORS_MAX:],
+            anchors=[one for one in anchors if first <= one.seq <= last][-ANCHORS_MAX:],
             public_keys=self._keys.by_id,
             first=first,
             last=last,

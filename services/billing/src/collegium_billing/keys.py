@@ -22,7 +22,7 @@ from collegium_billing.errors import MalformedKeyError, QuestionError
 
 OPERATOR: Final = "operator"
 OPERATOR_TIER: Final = "enterprise"
-SCOPES: Final = ("admin", "chat", "tasks", "usage")
+SCOPES: Final = ("admin", "audit", "chat", "tasks", "usage")
 OPERATOR_SCOPES: Final = SCOPES
 TENANT_SCOPES: Final = ("chat", "tasks", "usage")
 DEFAULT_PROJECT: Final = "default"

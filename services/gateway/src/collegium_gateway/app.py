@@ -14,12 +14,15 @@ from collegium_bus.events import EventLoop
 from collegium_contracts import codec
 from collegium_contracts.journey import consumer
 from collegium_contracts.messages import JourneyMessage
+from collegium_runtime.audit import Audit
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
 from collegium_store import open_pool
 
 from collegium_gateway.admin import AdminDoor
 from collegium_gateway.application import Tasks
+from collegium_gateway.audit_door import AuditDoor
+from collegium_gateway.audited import AuditedActs
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.claimbook import ClaimBook
 from collegium_gateway.dead_letters import DeadLetterDoor
@@ -28,6 +31,7 @@ from collegium_gateway.following import Following
 from collegium_gateway.http import HttpDoor
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.keyed_tasks import KeyedTasks
+from collegium_gateway.keywatch import KeyWatch, WatchedKeys
 from collegium_gateway.projection import Projection
 from collegium_gateway.sealing import Sealer
 from collegium_gateway.store import TaskStore
@@ -53,7 +57,10 @@ class GatewayApp:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._directory = Directory(platform.connection)
+        self._keys = WatchedKeys()
+        self._directory = Directory(platform.connection, self._keys)
+        self._audit = Audit.of(platform)
+        self._watch = KeyWatch(platform, self._audit)
         self._waiting = Waiting(platform)
         self._pool: asyncpg.Pool[Any] | None = None
         self._store: TaskStore | None = None
@@ -74,6 +81,8 @@ class GatewayApp:
         self._pool = await open_pool(platform.database_url, application_name="collegium-gateway")
         self._store = TaskStore(self._pool)
         await self._directory.start()
+        self._keys.watch = self._watch
+        self._watch.start()
         await self._waiting.start()
         self.tasks = Tasks(platform, self._directory, self._waiting, self._store)
         webhooks = WebhookStore(self._pool, platform.keyring)
@@ -105,7 +114,11 @@ class GatewayApp:
             WebhookDoor(platform, self._directory, webhooks),
             self.readiness,
             replies,
-            DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
+            [
+                *DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
+                *AuditDoor(platform, self._directory, self._audit).routes(),
+            ],
+            lambda routes: AuditedActs(self._audit, self._watch, self._directory, routes),
         )
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it
@@ -158,6 +171,8 @@ class GatewayApp:
         if self._following is not None:
             self._following.stop()
         await self._directory.stop()
+        await self._watch.stop()
+        await self._audit.stop()
         if self._pool is not None:
             await self._pool.close()
 

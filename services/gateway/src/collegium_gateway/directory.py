@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 class Directory:
     """Keys and roster, followed by watches; the scoreboard, read when asked."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.keys = KeyBook()
+    def __init__(self, connection: Connection, keys: KeyBook | None = None) -> None:
+        self.keys = keys or KeyBook()
         self.models: list[ModelRecord] = []
         self.breakers: dict[str, Breaker] = {}
         self._policy = Bucket(connection, s.KV_POLICY)

@@ -26,6 +26,7 @@ from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import KeyedPosts
 from collegium_gateway.keyed_replies import KeyedReplies
+from collegium_gateway.keywatch import ASKING
 from collegium_gateway.replies import json_reply
 from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.submitting import SubmitDoor
@@ -55,6 +56,7 @@ class HttpDoor:
         readiness: Callable[[], dict[str, bool]],
         replies: KeyedReplies,
         more_routes: Sequence[Route] = (),
+        around: Callable[[Asgi], Asgi] | None = None,
     ) -> None:
         self._platform = platform
         self._directory = directory
@@ -83,11 +85,13 @@ class HttpDoor:
                 Exception: _defect,
             },
         )
-        self._keyed = KeyedPosts(platform, directory, replies, self._routes)
+        self._inner: Asgi = around(self._routes) if around is not None else self._routes
+        self._keyed = KeyedPosts(platform, directory, replies, self._inner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection event."""
         if scope["type"] == "http":
+            ASKING.set(scope)
             if scope["method"] == "POST":
                 hot = self._hot.get(scope["path"])
                 if hot is not None:
@@ -97,7 +101,7 @@ class HttpDoor:
             if scope["method"] == "POST" and (key := asgi.header(scope, HEADER)) is not None:
                 await self._keyed(scope, receive, send, key)
                 return
-        await self._routes(scope, receive, send)
+        await self._inner(scope, receive, send)
 
     async def _models(self, request: Request) -> Response:
         self._directory.keys.authenticate(request.headers.get("authorization")).need("chat")
