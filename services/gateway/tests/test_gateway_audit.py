@@ -180,7 +180,7 @@ async def test_a_tenants_auditor_and_administrator_see_their_own_trail_alone(doo
         own = await door.call(who, "GET", "/v1/admin/audit/verify", 200)
         assert [one["tenant"] for one in own["data"]] == [who]
         assert f'"tenant":"{who}"' in await door.call(who, "GET", "/v1/admin/audit/export", 200)
-        for other in ({"acme", "globex", "operator", a.PLATFORM} - {who}):
+        for other in {"acme", "globex", "operator", a.PLATFORM} - {who}:
             for path in ("", "/verify", "/export"):
                 await door.call(who, "GET", f"/v1/admin/audit{path}?tenant={other}", 404)
     for path in ("", "/verify", "/export"):

@@ -84,9 +84,13 @@ class ChainVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditVerdict(Message, frozen=True, kw_only=True):
-    """The chains that were walked to their end; ``cursor`` (empty: done) is where the next question goes on."""
+    """The chains that were walked to their end; ``cursor`` (empty: done) is where the next question goes on.
+
+    ``public_keys`` are those whose signatures count, by name.
+    """
 
     chains: list[ChainVerdict]
+    public_keys: dict[str, str] = {}
     cursor: str = ""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import msgspec
 from collegium_contracts import audit as a
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
@@ -89,7 +90,8 @@ class AuditQuestions:
     async def verify(self, asked: AuditVerify) -> AuditVerdict:
         """Walks chains."""
         _check_tenant(asked.tenant)
-        return await self._verifier.verify(asked)
+        verdict = await self._verifier.verify(asked)
+        return msgspec.structs.replace(verdict, public_keys=self._keys.by_id)
 
 
 def _fitting(records: list[AuditRecord]) -> list[AuditRecord]:

@@ -116,7 +116,8 @@ class AuditDoor:
         reply = await self._ask(s.SVC_BILLING_AUDIT_VERIFY, question, AuditVerdict)
         holds = all(chain.problem is None for chain in reply.chains)
         data = [msgspec.to_builtins(chain) for chain in reply.chains]
-        return json_reply({"data": data, "holds": holds, "next_cursor": reply.cursor or None})
+        found = {"data": data, "holds": holds, "next_cursor": reply.cursor or None, "public_keys": reply.public_keys}
+        return json_reply(found)
 
     async def _export(self, request: Request) -> Response:
         principal, tenant = self._asked(request)
@@ -132,8 +133,9 @@ class AuditDoor:
         proof = await self._ask(s.SVC_BILLING_AUDIT_PROOF, question, AuditProof)
         first = await self._page(tenant, max(proof.first - 1, 0), proof.last) if proof.first else []
         details = {"format": form, "first": str(proof.first), "last": str(proof.last)}
-        entry = self._audit.entry(tenant, principal.key_id, "audit.export", object=tenant, details=details)
-        self._audit.record(entry)
+        for chain in {tenant, principal.tenant}:
+            entry = self._audit.entry(chain, principal.key_id, "audit.export", object=tenant, details=details)
+            self._audit.record(entry)
         return StreamingResponse(
             self._lines(proof, first, form),
             media_type=_MEDIA[form],
