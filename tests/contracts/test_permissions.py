@@ -29,7 +29,14 @@ from collegium_contracts.errors import TaskError
 from collegium_contracts.journey import ASKS, BUCKETS, CONSUMERS, HOPS, SERVICES, STREAMS, work_consumer
 from collegium_contracts.messages import TaskFailed, TaskRef
 from collegium_contracts.money import Usage
-from collegium_contracts.permissions import BILLING_PURGES, DIRECT_READERS, ORDERED_READERS, REMOVERS, ROUTER_PURGES, permissions
+from collegium_contracts.permissions import (
+    BILLING_PURGES,
+    DIRECT_READERS,
+    ORDERED_READERS,
+    REMOVERS,
+    ROUTER_PURGES,
+    permissions,
+)
 from collegium_contracts.requests import TenantList, TenantsReply
 from collegium_servers import NatsConfig, NatsUser, nats, render_config
 from collegium_testing import eventually
@@ -228,7 +235,11 @@ async def test_a_service_pulls_its_durable_and_acknowledges(login: Login, declar
 )
 async def test_a_service_reads_its_streams_in_order(login: Login, service: str, stream: str):
     operator, session = await login(OPERATOR), await login(service)
-    subject = {s.EVENTS: s.cancel("acme", TASK), s.INGRESS: s.task_submitted("low", 2, "acme"), s.AUDIT: s.audit("acme")}[stream]
+    subject = {
+        s.EVENTS: s.cancel("acme", TASK),
+        s.INGRESS: s.task_submitted("low", 2, "acme"),
+        s.AUDIT: s.audit("acme"),
+    }[stream]
     ack = await operator.publisher.publish(subject, b"x", message_id=f"ordered-{service}")
     seen: list[int] = []
     reader = OrderedReader(session.connection, stream, [subject], lambda one: seen.append(one.sequence))

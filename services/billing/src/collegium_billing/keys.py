@@ -23,7 +23,7 @@ from collegium_billing.errors import MalformedKeyError, QuestionError
 OPERATOR: Final = "operator"
 OPERATOR_TIER: Final = "enterprise"
 SCOPES: Final = ("admin", "audit", "chat", "tasks", "usage")
-OPERATOR_SCOPES: Final = SCOPES
+OPERATOR_SCOPES: Final = ("admin", "chat", "tasks", "usage")  # admin reads what audit does
 TENANT_SCOPES: Final = ("chat", "tasks", "usage")
 DEFAULT_PROJECT: Final = "default"
 
