@@ -312,14 +312,15 @@ async def test_what_is_no_entry_leaves_a_record_and_holds_up_nothing(trail: Trai
     assert await trail.records("globex") == []
 
 
-async def test_entries_removed_from_the_stream_are_told_of(trail: Trail) -> None:
+@pytest.mark.parametrize("removed", [1, 2])
+async def test_entries_removed_from_the_stream_are_told_of(trail: Trail, removed: int) -> None:
     await trail.sealer.stop()
     await trail.record("acme", "one", "two", "three")
-    await trail.world.gateway.api(f"STREAM.MSG.DELETE.{s.AUDIT}", b'{"seq":2}')
+    await trail.world.gateway.api(f"STREAM.MSG.DELETE.{s.AUDIT}", b'{"seq":%d}' % removed)
     await trail.world.billing()
-    await trail.sealed("acme", "one", "three")
+    await trail.sealed("acme", *(["two", "three"] if removed == 1 else ["one", "three"]))
     gap = next(one for one in await trail.records(a.PLATFORM) if one.action == a.GAP)
-    assert gap.details == {"first": "2", "last": "2"}
+    assert gap.details == {"first": str(removed), "last": str(removed)}
 
 
 async def test_a_stream_emptied_before_it_was_sealed_is_told_of(trail: Trail) -> None:
