@@ -110,6 +110,7 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     dlq.add_argument("--since", help="letters since a time in RFC 3339")
     dlq.add_argument("--limit", type=int, default=100)
     dlq.add_argument("--dry-run", action="store_true")
+    _audit_verb(verbs)
     model = _add(verbs, "model", "Shows the roster with its scoreboard.", _model)
     model.add_argument("action", choices=["ls"])
     add_identity(verbs, _add)
@@ -117,6 +118,24 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     spend.add_argument("--group-by", default="tenant,model")
     spend.add_argument("--from", dest="since")
     spend.add_argument("--to", dest="until")
+
+
+def _audit_verb(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
+    audit = _add(verbs, "audit", "Lists, checks and exports the audit trail.", _audit)
+    audit.add_argument("action", choices=["ls", "verify", "export", "key"])
+    audit.add_argument("--tenant", help="one tenant's chain (_platform: the platform's own)")
+    audit.add_argument("--action", dest="kind", default="", help="records of one action, or of all under it: keys")
+    audit.add_argument("--actor", default="", help="records of one key or subject")
+    audit.add_argument("--outcome", choices=["begun", "done", "refused", "failed"])
+    audit.add_argument("--from", dest="since", help="RFC 3339 or a date")
+    audit.add_argument("--to", dest="until")
+    audit.add_argument("--limit", type=int, default=50)
+    audit.add_argument("--format", choices=["jsonl", "csv"], default="jsonl", help="of an export")
+    audit.add_argument("--out", type=Path, help="where an export is written; default: standard output")
+    audit.add_argument("--file", type=Path, help="check an exported file by itself, without a platform")
+    audit.add_argument(
+        "--public-key", action="append", default=[], help="a key that signatures must be of; `audit key` shows it"
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -220,6 +239,12 @@ def _dlq(options: argparse.Namespace) -> int:
     from collegium_cli.dlq import run
 
     return run(settings_of(options.config, options.data), options)
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from collegium_cli.audit import run
+
+    return run(options)
 
 
 def _model(options: argparse.Namespace) -> int:

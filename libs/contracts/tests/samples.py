@@ -1,6 +1,7 @@
 """One example of every message, as the golden wire files hold them."""
 
 import msgspec
+from collegium_contracts import audit
 from collegium_contracts import messages as m
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
@@ -140,6 +141,20 @@ SAMPLES: dict[str, m.Message] = {
             windows=[WindowState(tenant="acme", budget="b1", spent=[(1, 2)], carried_picos=3)],
             holds=[PLACED],
             rates=[RateState(tenant="acme", key_id="acmekey1", day_requests=[(1, 4)], window_tokens=[(1, 5)])],
+        ),
+        audit.AuditEntry(
+            id="aud_" + "0" * 26,
+            tenant="acme",
+            service="gateway",
+            actor="acmekey1",
+            action="keys.revoke",
+            outcome="done",
+            at_ms=8,
+            object="acmekey2",
+            reason="left the company",
+            details={"path": "/v1/admin/keys/acmekey2/revoke"},
+            trace="0" * 32,
+            count=2,
         ),
     )
 }

@@ -8,7 +8,19 @@ import string
 
 import msgspec
 import pytest
-from collegium_contracts import codec, content, envelope, identity, ids, messages, permissions, requests, state
+from collegium_contracts import (
+    audit,
+    audit_requests,
+    codec,
+    content,
+    envelope,
+    identity,
+    ids,
+    messages,
+    permissions,
+    requests,
+    state,
+)
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ERRORS, UndecodableMessageError, UnknownVersionError, kind_of
 from collegium_contracts.journey import (
@@ -54,6 +66,7 @@ BUILDERS = {
     "schedule.due.<shard>": (s.schedule_due, st.sampled_from(ids.SHARDS)),
     "dead.<service>.<tenant>": (s.dead, st.sampled_from(SERVICES), st.one_of(st.just(""), TOKEN)),
     "again.<durable>.<letter>.<subject>": (s.again, TOKEN, SMALL, TOKEN),
+    "audit.<tenant>": (s.audit, st.one_of(st.just(audit.PLATFORM), TOKEN)),
 }
 OVERLAPPING_PARTS = ["task", "submitted", "work", "attempt", "ended", "x", "1", "started", "settled", "dead"]
 
@@ -193,7 +206,7 @@ def test_every_message_class_travels_or_is_a_base():
 
 def test_every_question_and_state_value_is_in_its_union():
     questions = (requests.ServiceRequest, requests.ServiceReply)
-    for modules, unions in (((requests, identity), questions), ((state,), (state.StateValue,))):
+    for modules, unions in (((requests, identity, audit_requests), questions), ((state,), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {
             value
@@ -287,6 +300,9 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("ledger.snapshot.1", {"billing"}),
         ("svc.holds.1", {"gateway", "router"}),
         ("svc.billing.key.create", {"gateway"}),
+        ("audit.acme", set(SERVICES)),
+        ("$JS.API.STREAM.PURGE.AUDIT", {"billing"}),
+        ("$JS.API.STREAM.MSG.DELETE.AUDIT", set()),
         ("$KV.idempotency.acme.0", {"gateway"}),
         ("$JS.API.STREAM.PURGE.INGRESS", {"router"}),
         ("$JS.API.STREAM.MSG.DELETE.INGRESS", {"router"}),

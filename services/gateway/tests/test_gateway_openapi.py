@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from collegium_gateway import openapi
 from collegium_gateway.admin import AdminDoor
+from collegium_gateway.audit_door import AuditDoor
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.http import HttpDoor
@@ -35,7 +36,7 @@ def served() -> set[tuple[str, str]]:
         WebhookDoor(platform, nobody, nobody),
         dict,
         nobody,
-        DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
+        [*DeadLetterDoor(platform, nobody, nobody, nobody).routes(), *AuditDoor(platform, nobody, nobody).routes()],
     )
     routes = [route for route in door._routes.routes if isinstance(route, Route) and route.path not in ASIDE]
     return {(method.lower(), route.path) for route in routes for method in (route.methods or {"GET"}) - {"HEAD"}}

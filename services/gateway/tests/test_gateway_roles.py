@@ -18,6 +18,9 @@ from starlette.routing import Route
 # What each route is to each role, written down a second time and by hand: who else than an owner may call it.
 EXPECTED = {
     ("GET", "/v1/admin/models"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/audit"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/audit/verify"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/audit/export"): {"operator", "auditor", "member"},
     ("GET", "/v1/admin/possible-spend"): {"operator", "auditor", "member"},
     ("GET", "/v1/admin/tenants"): {"operator", "auditor", "member"},
     ("POST", "/v1/admin/tenants"): {"operator"},

@@ -1,4 +1,7 @@
-"""What every message is made of: a tagged struct with the major version of its schema."""
+"""What every message is: a frozen struct that is tagged with its name and carries the schema's major version.
+
+Here because messages of several files share it; the messages themselves stand elsewhere.
+"""
 
 from __future__ import annotations
 

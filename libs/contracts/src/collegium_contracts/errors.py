@@ -131,6 +131,7 @@ ERRORS: dict[str, ErrorKind] = {
     "context_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
     "billing_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
     "token_keys_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
+    "audit_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
     "broker_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
     "schedules_full": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
     "not_ready": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),

@@ -60,6 +60,11 @@ def created_ms(task_id: str) -> int:
     return number >> 80
 
 
+def audit_id(now_ms: int, entropy: bytes) -> str:
+    """Makes the id of an audit entry, as :func:`task_id` makes a task's."""
+    return "aud_" + task_id(now_ms, entropy)[4:]
+
+
 def schedule_id(now_ms: int, entropy: bytes) -> str:
     """Makes the id of a cron schedule, as :func:`task_id` makes a task's."""
     return "sch_" + _base32((now_ms << 80) | int.from_bytes(entropy[:10], "big"), 26)

@@ -123,6 +123,10 @@ HOPS: Final[tuple[Hop, ...]] = (
         senders=("billing",), receivers=("billing",), stream=s.LEDGER, note="where a new owner begins to read",
     ),
     Hop(
+        number=13, subject="audit.<tenant>", filter=s.AUDIT_ALL, messages=("AuditEntry",), senders=SERVICES,
+        receivers=("billing",), stream=s.AUDIT, note="one sealer chains them by tenant, in the order of the stream",
+    ),
+    Hop(
         number=14, subject="schedule.task.<tenant>.<task>", filter=s.SCHEDULE_TASK_ALL, messages=("TaskSubmitted",),
         senders=("gateway", "router"), receivers=("router",), stream=s.SCHEDULE,
         note="waits for its time; canceled, the router removes it",
@@ -230,6 +234,11 @@ STREAMS: Final[tuple[Stream, ...]] = (
         name=s.SCHEDULE, subjects=(s.SCHEDULE_TASK_ALL, s.SCHEDULE_CRON_ALL, s.SCHEDULE_DUE_ALL),
         retention="workqueue", discard="old", max_bytes=1024 * MB, max_age_seconds=35 * DAY_SECONDS, schedules=True,
         note="schedules exclude discard new: the gateway refuses what would fill it; nothing waits longer than 30 days",
+    ),
+    Stream(
+        name=s.AUDIT, subjects=(s.AUDIT_ALL,), retention="limits", discard="new", max_bytes=512 * MB,
+        max_messages_per_subject=200_000, discard_new_per_subject=True,
+        note="holds what is not sealed yet, as long as it takes; full, it refuses new entries, and who made them knows",
     ),
 )  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from collegium_contracts.audit import AuditEntry
 from collegium_contracts.base import Message
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
@@ -383,4 +384,5 @@ JourneyMessage = (
     | DeadLetter
     | HoldsJournaled
     | HoldsSnapshot
+    | AuditEntry
 )

@@ -18,7 +18,7 @@ ORDERED_READERS: dict[Service, tuple[str, ...]] = {
     "gateway": (s.EVENTS,),
     "router": (s.INGRESS, s.EVENTS),
     "worker-pool": (s.EVENTS,),
-    "billing": (s.EVENTS, s.LEDGER),
+    "billing": (s.EVENTS, s.LEDGER, s.AUDIT),
 }
 # Streams from which a service reads single messages by subject or sequence.
 DIRECT_READERS: dict[Service, tuple[str, ...]] = {
@@ -31,6 +31,8 @@ DIRECT_READERS: dict[Service, tuple[str, ...]] = {
 }
 # Streams from which the router removes: what it dispatched, what was canceled, what is left of deleted schedules.
 ROUTER_PURGES = (s.INGRESS, s.SCHEDULE, f"KV_{s.KV_SCHEDULES}")
+# Streams from which billing removes: what is sealed in the database.
+BILLING_PURGES = (s.AUDIT,)
 # Who asks how full SCHEDULE is, and what time the broker has.
 _SCHEDULERS: tuple[Service, ...] = ("gateway", "router")
 _WORK_TTL_READERS: tuple[Service, ...] = ("worker-pool",)
@@ -89,6 +91,8 @@ def permissions(service: Service) -> Permissions:
     if service == "router":
         publish.update((f"$JS.API.STREAM.MSG.DELETE.{s.INGRESS}", f"$JS.API.STREAM.INFO.{s.INGRESS}"))
         publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in ROUTER_PURGES)
+    if service == "billing":
+        publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in BILLING_PURGES)
     if service in _SCHEDULERS:
         publish.add(f"$JS.API.STREAM.INFO.{s.SCHEDULE}")
     for bucket in BUCKETS:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from collegium_contracts.audit_requests import AuditAnswer, AuditQuestion
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
 from collegium_contracts.messages import Message
@@ -311,6 +312,7 @@ ServiceRequest = (
     | HoldsRelease
     | HoldsListRequest
     | IdentityRequest
+    | AuditQuestion
 )
 ServiceReply = (
     Refused
@@ -323,4 +325,5 @@ ServiceReply = (
     | HoldsReply
     | HoldsListReply
     | IdentityReply
+    | AuditAnswer
 )

@@ -17,6 +17,7 @@ DEAD: Final = "DEAD"
 ADVISORIES: Final = "ADVISORIES"
 SCHEDULE: Final = "SCHEDULE"
 LEDGER: Final = "LEDGER"
+AUDIT: Final = "AUDIT"
 
 # Key–value buckets and the object store for claim checks
 KV_TENANTS: Final = "tenants"
@@ -65,6 +66,7 @@ CANCEL_ALL: Final = "ctl.cancel.>"
 REUSED_ALL: Final = "reused.>"
 DEAD_ALL: Final = "dead.>"
 AGAIN_ALL: Final = "again.>"
+AUDIT_ALL: Final = "audit.*"
 SCHEDULE_TASK_ALL: Final = "schedule.task.>"
 SCHEDULE_CRON_ALL: Final = "schedule.cron.>"
 SCHEDULE_DUE_ALL: Final = "schedule.due.>"
@@ -93,6 +95,9 @@ SVC_BILLING_LIMITS_SET: Final = "svc.billing.limits.set"
 SVC_BILLING_BUDGET_SET: Final = "svc.billing.budget.set"
 SVC_BILLING_BUDGET_DELETE: Final = "svc.billing.budget.delete"
 SVC_BILLING_BUDGET_LIST: Final = "svc.billing.budget.list"
+SVC_BILLING_AUDIT_READ: Final = "svc.billing.audit.read"
+SVC_BILLING_AUDIT_PROOF: Final = "svc.billing.audit.proof"
+SVC_BILLING_AUDIT_VERIFY: Final = "svc.billing.audit.verify"
 SVC_ROUTER_ALL: Final = "svc.router.>"
 SVC_CONTEXT_ALL: Final = "svc.context.>"
 SVC_BILLING_ALL: Final = "svc.billing.>"
@@ -284,6 +289,11 @@ def original(subject: str) -> str:
     if not subject.startswith("again."):
         return subject
     return subject.split(".", 3)[-1]
+
+
+def audit(tenant: str) -> str:
+    """Subject of AuditEntry."""
+    return f"audit.{tenant}"
 
 
 class EventSubject(NamedTuple):

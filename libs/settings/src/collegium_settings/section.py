@@ -19,6 +19,7 @@ _KEYS = {
     "exact_ttl_seconds": "exact_ttl",
     "stale_ttl_seconds": "stale_ttl",
     "window_seconds": "window",
+    "anchor_seconds": "anchor_every",
     "from_time": "from",
     "to_time": "to",
 }

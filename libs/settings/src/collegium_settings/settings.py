@@ -6,6 +6,7 @@ field here, with its default and its bounds.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,9 +34,12 @@ from collegium_settings.scalars import (
     Text,
     Usd,
     Zone,
+    matching,
     whole,
 )
 from collegium_settings.section import Section
+
+_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class HttpSettings(Section, frozen=True, kw_only=True):
@@ -179,6 +183,18 @@ class EncryptionSettings(Section, frozen=True, kw_only=True):
     key: HiddenText | None = None
 
 
+class AuditSettings(Section, frozen=True, kw_only=True):
+    """The audit trail: how long it is kept (none: for good), how often its ends are signed, with which key.
+
+    No ``signing_key``: made and kept in the data folder. ``trusted_keys`` are earlier public keys, in hex.
+    """
+
+    retention_days: Annotated[int, whole(1, 36_500)] | None = None
+    anchor_seconds: DurationSeconds = 3600
+    signing_key: HiddenText | None = None
+    trusted_keys: tuple[Annotated[str, matching(_PUBLIC_KEY, "a public key of 64 hexadecimal digits")], ...] = ()
+
+
 Feature = Literal["basic", "custom_students", "dedicated_pool"]
 
 
@@ -295,6 +311,7 @@ class Settings(Section, frozen=True, kw_only=True):
     webhooks: WebhookSettings = WebhookSettings()
     jwt: JwtSettings = JwtSettings()
     encryption: EncryptionSettings = EncryptionSettings()
+    audit: AuditSettings = AuditSettings()
     tiers: dict[str, TierSettings] = field(default_factory=default_tiers)
     tenants: tuple[TenantSettings, ...] = ()
     gates: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])

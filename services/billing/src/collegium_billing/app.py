@@ -15,6 +15,7 @@ from collegium_settings import Settings
 from collegium_store import open_pool
 from collegium_telemetry import names
 
+from collegium_billing.audit_trail import AuditTrail
 from collegium_billing.changes import Changes
 from collegium_billing.directory import Directory
 from collegium_billing.fold import Fold
@@ -36,6 +37,7 @@ class BillingApp:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._open = AsyncExitStack()
+        self.audit: AuditTrail | None = None
         self._directory: Directory | None = None
         self._events: EventLoop[JourneyMessage] | None = None
         self._holds: HoldOwner | None = None
@@ -55,9 +57,13 @@ class BillingApp:
         platform.on_settings.append(self._use_settings)
         changes = Changes(identity, self._directory.publish_soon, platform.now_ms)
         identities = IdentityQuestions(identity, self._directory, changes, lambda: platform.settings.tiers)
-        answering = Answering(platform.connection, {**Questions(store).handlers(), **identities.handlers()})
+        self.audit = audit = AuditTrail(platform, pool)
+        handlers = {**Questions(store).handlers(), **identities.handlers(), **audit.handlers()}
+        answering = Answering(platform.connection, handlers)
         self._open.push_async_callback(answering.stop)
         await answering.start()
+        self._open.push_async_callback(audit.stop)
+        await audit.start()
 
         spending = Spending(pool)
         journal = EventLoop(

@@ -23,8 +23,8 @@ from collegium_billing.errors import MalformedKeyError, QuestionError
 
 OPERATOR: Final = OPERATOR_TENANT
 OPERATOR_TIER: Final = "enterprise"
-SCOPES: Final = ("admin", "chat", "knowledge", "tasks", "usage")
-OPERATOR_SCOPES: Final = SCOPES
+SCOPES: Final = ("admin", "audit", "chat", "knowledge", "tasks", "usage")
+OPERATOR_SCOPES: Final = ("admin", "chat", "knowledge", "tasks", "usage")  # admin reads what audit does
 TENANT_SCOPES: Final = ("chat", "knowledge", "tasks", "usage")
 DEFAULT_PROJECT: Final = "default"
 

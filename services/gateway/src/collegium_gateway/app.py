@@ -14,12 +14,15 @@ from collegium_bus.events import EventLoop
 from collegium_contracts import codec
 from collegium_contracts.journey import consumer
 from collegium_contracts.messages import JourneyMessage
+from collegium_runtime.audit import Audit
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
 from collegium_store import open_pool
 
 from collegium_gateway.admin import AdminDoor
 from collegium_gateway.application import Tasks
+from collegium_gateway.audit_door import AuditDoor
+from collegium_gateway.audited import AuditedActs
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.chats import Chats
 from collegium_gateway.claimbook import ClaimBook
@@ -31,6 +34,7 @@ from collegium_gateway.issuers import Issuers
 from collegium_gateway.key_use import KeyUse
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.keyed_tasks import KeyedTasks
+from collegium_gateway.keywatch import KeyWatch, WatchedKeys
 from collegium_gateway.projection import Projection
 from collegium_gateway.sealing import Sealer
 from collegium_gateway.store import TaskStore
@@ -56,7 +60,10 @@ class GatewayApp:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._directory = Directory(platform.connection)
+        self._keys = WatchedKeys()
+        self._directory = Directory(platform.connection, self._keys)
+        self._audit = Audit.of(platform)
+        self._watch = KeyWatch(platform, self._audit)
         self._waiting = Waiting(platform)
         self._pool: asyncpg.Pool[Any] | None = None
         self._store: TaskStore | None = None
@@ -85,6 +92,8 @@ class GatewayApp:
             self._directory.take_tokens(tokens)
         self._key_use = KeyUse(platform.connection, self._directory.keys, platform.now_ms)
         self._key_use.start()
+        self._keys.watch = self._watch
+        self._watch.start()
         await self._waiting.start()
         self.tasks = Tasks(platform, self._directory, self._waiting, self._store)
         webhooks = WebhookStore(self._pool, platform.keyring)
@@ -118,7 +127,11 @@ class GatewayApp:
             WebhookDoor(platform, self._directory, webhooks),
             self.readiness,
             replies,
-            DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
+            [
+                *DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
+                *AuditDoor(platform, self._directory, self._audit).routes(),
+            ],
+            lambda routes: AuditedActs(self._audit, self._watch, self._directory, routes),
         )
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it
@@ -177,6 +190,8 @@ class GatewayApp:
         if self._following is not None:
             self._following.stop()
         await self._directory.stop()
+        await self._watch.stop()
+        await self._audit.stop()
         if self._pool is not None:
             await self._pool.close()
 

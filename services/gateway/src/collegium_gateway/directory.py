@@ -22,8 +22,8 @@ log = structlog.get_logger(__name__)
 class Directory:
     """Keys and roster, followed by watches; the scoreboard, read when asked."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.keys = KeyBook()
+    def __init__(self, connection: Connection, keys: KeyBook | None = None) -> None:
+        self.keys = keys or KeyBook()
         # None where no issuer is configured, so that requests with keys pay nothing for tokens.
         self.tokens: Tokens | None = None
         self.models: list[ModelRecord] = []

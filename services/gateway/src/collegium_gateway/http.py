@@ -27,6 +27,7 @@ from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import KeyedPosts
 from collegium_gateway.keyed_replies import KeyedReplies
+from collegium_gateway.keywatch import ASKING
 from collegium_gateway.replies import json_reply
 from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.submitting import SubmitDoor
@@ -56,6 +57,7 @@ class HttpDoor:
         readiness: Callable[[], dict[str, bool]],
         replies: KeyedReplies,
         more_routes: Sequence[Route] = (),
+        around: Callable[[Asgi], Asgi] | None = None,
     ) -> None:
         self._platform = platform
         self._directory = directory
@@ -87,11 +89,13 @@ class HttpDoor:
                 Exception: _defect,
             },
         )
-        self._keyed = KeyedPosts(platform, directory, replies, self._routes)
+        self._inner: Asgi = around(self._routes) if around is not None else self._routes
+        self._keyed = KeyedPosts(platform, directory, replies, self._inner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection event."""
         if scope["type"] == "http":
+            ASKING.set(scope)
             if self._directory.tokens is not None:
                 try:
                     await self._directory.tokens.prepare(asgi.header(scope, b"authorization"))
@@ -107,7 +111,7 @@ class HttpDoor:
             if scope["method"] == "POST" and (key := asgi.header(scope, HEADER)) is not None:
                 await self._keyed(scope, receive, send, key)
                 return
-        await self._routes(scope, receive, send)
+        await self._inner(scope, receive, send)
 
     async def _models(self, request: Request) -> Response:
         principal = self._directory.keys.authenticate(request.headers.get("authorization"))

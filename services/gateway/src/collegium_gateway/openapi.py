@@ -78,6 +78,9 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
     ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),
     ("post", "/v1/admin/dead-letters/discard", "admin", "Discards letters, by id or filter.", LettersRequest),
+    ("get", "/v1/admin/audit", "admin", "Lists audit records, newest first.", None),
+    ("get", "/v1/admin/audit/verify", "admin", "Checks audit chains; says where to go on.", None),
+    ("get", "/v1/admin/audit/export", "admin", "Exports a tenant's chain with what proves it.", None),
     ("get", "/health/live", "health", "Whether the process answers.", None),
     ("get", "/health/ready", "health", "Whether the gateway can do its work.", None),
     ("get", "/metrics", "health", "Prometheus metrics.", None),
@@ -99,6 +102,9 @@ _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/admin/keys": ("tenant",),
     "/v1/admin/projects": ("tenant",),
     "/v1/admin/budgets": ("tenant",),
+    "/v1/admin/audit": ("tenant", "from", "to", "action", "actor", "outcome", "cursor", "limit"),
+    "/v1/admin/audit/verify": ("tenant", "cursor"),
+    "/v1/admin/audit/export": ("tenant", "from", "to", "format"),
     "/v1/admin/dead-letters": ("service", "tenant", "cause", "task", "since", "cursor", "limit"),
 }
 _IDEMPOTENCY_KEY: dict[str, Any] = {

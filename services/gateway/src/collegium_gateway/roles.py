@@ -15,12 +15,12 @@ from collegium_contracts.identity import PLATFORM_ROLES, Role
 Permission = Literal[
     "models.read", "spend.read", "tenants.read", "tenants.write", "tenants.delete", "projects.read", "projects.write",
     "keys.read", "keys.write", "limits.read", "limits.write", "key-limits.write", "budgets.read", "budgets.write",
-    "dead-letters.read", "dead-letters.write",
+    "dead-letters.read", "dead-letters.write", "audit.read",
 ]  # fmt: skip
 
 _READS: Final[frozenset[Permission]] = frozenset({
     "models.read", "spend.read", "tenants.read", "projects.read", "keys.read", "limits.read", "budgets.read",
-    "dead-letters.read",
+    "dead-letters.read", "audit.read",
 })  # fmt: skip
 _WRITES: Final[frozenset[Permission]] = frozenset({
     "tenants.write", "projects.write", "keys.write", "limits.write", "key-limits.write", "budgets.write",
@@ -30,7 +30,7 @@ _DELETES: Final[frozenset[Permission]] = frozenset({"tenants.delete"})
 # What a tenant pays for is its operator's to bound, so a member reads budgets and limits and sets those of keys alone.
 _MEMBER: Final[frozenset[Permission]] = frozenset({
     "models.read", "spend.read", "tenants.read", "projects.read", "projects.write", "keys.read", "keys.write",
-    "limits.read", "key-limits.write", "budgets.read",
+    "limits.read", "key-limits.write", "budgets.read", "audit.read",
 })  # fmt: skip
 
 ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
@@ -74,6 +74,9 @@ ADMIN_ROUTES: Final[Mapping[tuple[str, str], Permission]] = {
     ("GET", "/v1/admin/dead-letters/{id}"): "dead-letters.read",
     ("POST", "/v1/admin/dead-letters/requeue"): "dead-letters.write",
     ("POST", "/v1/admin/dead-letters/discard"): "dead-letters.write",
+    ("GET", "/v1/admin/audit"): "audit.read",
+    ("GET", "/v1/admin/audit/verify"): "audit.read",
+    ("GET", "/v1/admin/audit/export"): "audit.read",
 }
 
 

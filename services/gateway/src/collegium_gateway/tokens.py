@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 SCOPES: Final = frozenset({"admin", "chat", "knowledge", "tasks", "usage"})
 LEEWAY_SECONDS: Final = 30
+# A library looks at the machine's clock; the service's is the one that counts, and that tests put off.
+_NO_TIMES: Final = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
 TOKEN_BYTES_MAX: Final = 16_384
 # A verified token costs about a kilobyte; beyond this the oldest is verified again.
 KNOWN_MAX: Final = 20_000
@@ -68,9 +70,9 @@ class Issuer:
             algorithms=[algorithm],
             audience=self.settings.audience,
             issuer=self.settings.issuer,
-            leeway=LEEWAY_SECONDS,
-            options={"require": ["exp", "iss", "aud"], "verify_nbf": True, "verify_iat": False, "verify_sub": False},
+            options={"require": ["exp", "iss", "aud"], **_NO_TIMES, "verify_sub": False},
         )
+        _check_times(claims, now_ms)
         return self._read(claims, now_ms)
 
     def _read(self, claims: dict[str, Any], now_ms: int) -> Verified:
@@ -98,6 +100,19 @@ class Issuer:
             source=self.source,
             generation=self.source.generation,
         )
+
+
+def _check_times(claims: dict[str, Any], now_ms: int) -> None:
+    """Compares a token's times with the service's own clock; raises jwt.InvalidTokenError."""
+    now = now_ms // 1000
+    try:
+        ends, begins = int(claims["exp"]), int(claims.get("nbf", 0))
+    except (TypeError, ValueError, OverflowError):
+        raise jwt.DecodeError("exp and nbf must be numbers") from None
+    if ends <= now - LEEWAY_SECONDS:
+        raise jwt.ExpiredSignatureError("expired")
+    if begins > now + LEEWAY_SECONDS:
+        raise jwt.ImmatureSignatureError("not yet")
 
 
 class Tokens:
