@@ -22,6 +22,7 @@ from collegium_bus.ordered import OrderedReader
 from collegium_bus.publisher import Publisher
 
 REREAD_SECONDS = 60.0
+_ABSENT = 404
 
 
 class Entry(NamedTuple):
@@ -83,6 +84,22 @@ class Bucket:
         reply = msgspec.json.decode(await self._connection.api(f"STREAM.PURGE.{self._stream}", body))
         if error := reply.get("error"):
             raise NoAnswerError(f"{self.name}: {error.get('description')}")
+
+    async def overwrite(self, revision: int) -> None:
+        """Deletes one value and has the broker overwrite it on disk; one that is gone already is no error."""
+        body = msgspec.json.encode({"seq": revision})
+        reply = msgspec.json.decode(await self._connection.api(f"STREAM.MSG.DELETE.{self._stream}", body))
+        if (error := reply.get("error")) and error.get("code") != _ABSENT:
+            raise NoAnswerError(f"{self.name}: {error.get('description')}")
+
+    async def purge(self, keys: str) -> int:
+        """Removes all that stands of the keys of a filter, and returns how many values that were."""
+        body = msgspec.json.encode({"filter": self._prefix + keys})
+        reply = msgspec.json.decode(await self._connection.api(f"STREAM.PURGE.{self._stream}", body))
+        if error := reply.get("error"):
+            raise NoAnswerError(f"{self.name}: {error.get('description')}")
+        purged: int = reply["purged"]
+        return purged
 
     async def entries(self, keys: str = ">") -> AsyncIterator[Entry]:
         """Yields what stands of the keys of a filter, the oldest change first, by one request each and no consumer."""

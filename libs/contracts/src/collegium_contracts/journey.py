@@ -214,13 +214,18 @@ STREAMS: Final[tuple[Stream, ...]] = (
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """A key–value bucket: who writes it, who reads it, and after how many seconds a value expires (0: never)."""
+    """A key–value bucket: who writes it, who reads it, and after how many seconds a value expires (0: never).
+
+    ``history`` values of a key stand; of an ``is_erasable`` bucket its writers may overwrite a single one on disk.
+    """
 
     name: str
     writers: tuple[Service, ...]
     readers: tuple[Service, ...]
     ttl_seconds: float = 0
     max_bytes: int = 64 * MB
+    history: int = 1
+    is_erasable: bool = False
 
 
 BUCKETS: Final[tuple[Bucket, ...]] = (
@@ -235,6 +240,12 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         name=s.KV_IDEMPOTENCY, writers=("gateway",), readers=("gateway",), ttl_seconds=DAY_SECONDS, max_bytes=1024 * MB
     ),
     Bucket(name=s.KV_SCHEDULES, writers=("gateway", "router"), readers=("gateway", "router"), max_bytes=256 * MB),
+    # Wrapped keys only. Old values are erased one by one, so that a destroyed key is on no disk.
+    Bucket(
+        name=s.KV_DATAKEYS, writers=("gateway",), readers=("worker-pool", "context", "consensus"), history=8,
+        is_erasable=True,
+    ),
+    Bucket(name=s.KV_ERASURES, writers=("gateway", "router", "context", "billing"), readers=()),
 )
 
 
