@@ -92,15 +92,6 @@ class Bucket:
         if (error := reply.get("error")) and error.get("code") != _ABSENT:
             raise NoAnswerError(f"{self.name}: {error.get('description')}")
 
-    async def purge(self, keys: str) -> int:
-        """Removes all that stands of the keys of a filter, and returns how many values that were."""
-        body = msgspec.json.encode({"filter": self._prefix + keys})
-        reply = msgspec.json.decode(await self._connection.api(f"STREAM.PURGE.{self._stream}", body))
-        if error := reply.get("error"):
-            raise NoAnswerError(f"{self.name}: {error.get('description')}")
-        purged: int = reply["purged"]
-        return purged
-
     async def entries(self, keys: str = ">") -> AsyncIterator[Entry]:
         """Yields what stands of the keys of a filter, the oldest change first, by one request each and no consumer."""
         sequence = 0

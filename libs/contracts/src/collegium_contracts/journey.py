@@ -242,7 +242,10 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_SCHEDULES, writers=("gateway", "router"), readers=("gateway", "router"), max_bytes=256 * MB),
     # Wrapped keys only. Old values are erased one by one, so that a destroyed key is on no disk.
     Bucket(
-        name=s.KV_DATAKEYS, writers=("gateway",), readers=("worker-pool", "context", "consensus"), history=8,
+        name=s.KV_DATAKEYS,
+        writers=("gateway",),
+        readers=("worker-pool", "context", "consensus"),
+        history=8,
         is_erasable=True,
     ),
     Bucket(name=s.KV_ERASURES, writers=("gateway", "router", "context", "billing"), readers=()),

@@ -2,8 +2,9 @@
 
 Billing writes ``tenants`` (one value per tenant), the router writes ``models`` (one value: the whole roster, swapped
 atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
-cron schedule), the gateway the tenants' wrapped ``datakeys``. Readers watch. ``erasures`` holds what is to be erased. Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on
-it by compare-and-set. One rule: no secret stands here in the open, only hashes and sealed envelopes.
+cron schedule), the gateway the tenants' wrapped ``datakeys``. Readers watch. ``erasures`` holds what is to be erased.
+Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on it by compare-and-set. One rule:
+no secret stands here in the open, only hashes and sealed envelopes.
 """
 
 from __future__ import annotations
@@ -247,13 +248,5 @@ class Erasure(Message, frozen=True, kw_only=True):
 
 
 StateValue = (
-    TenantRecord
-    | Roster
-    | Scoreboard
-    | Breaker
-    | Shares
-    | IdempotencyClaim
-    | CronSchedule
-    | DataKeysRecord
-    | Erasure
+    TenantRecord | Roster | Scoreboard | Breaker | Shares | IdempotencyClaim | CronSchedule | DataKeysRecord | Erasure
 )

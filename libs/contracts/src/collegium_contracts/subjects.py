@@ -228,9 +228,9 @@ def dead_of(service: str = "", tenant: str | None = None) -> str:
     return f"dead.{service or '*'}.{'*' if tenant is None else tenant or '-'}"
 
 
-def kv_of_tenant(bucket: str, tenant: str) -> str:
-    """Filter of a tenant's keys in a bucket whose keys begin with the tenant."""
-    return f"$KV.{bucket}.{tenant}.>"
+def kv_of_tenant(bucket: str, tenant: str) -> tuple[str, str]:
+    """The stream of a bucket whose keys begin with the tenant, and the filter of one tenant's keys."""
+    return f"KV_{bucket}", f"$KV.{bucket}.{tenant}.>"
 
 
 def ingress_of_tenant(tenant: str) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from collegium_contracts.state import DataKeysRecord, WrappedKey
 from collegium_settings.settings import EncryptionSettings
 
 from collegium_runtime.envelope_key import DATA_KEY_BYTES, EnvelopeKeys
-from collegium_runtime.keyring import TenantKeyring
+from collegium_runtime.keyring import ACTIVE_AFTER_MS, TenantKeyring
 
 log = structlog.get_logger(__name__)
 
@@ -43,9 +43,7 @@ def writes_data_keys(service: Service) -> bool:
 
 def reads_data_keys(service: Service) -> bool:
     """Whether a service opens or seals content."""
-    return any(
-        bucket.name == s.KV_DATAKEYS and service in (*bucket.readers, *bucket.writers) for bucket in BUCKETS
-    )
+    return any(bucket.name == s.KV_DATAKEYS and service in (*bucket.readers, *bucket.writers) for bucket in BUCKETS)
 
 
 class KeysExhaustedError(Exception):
@@ -71,7 +69,7 @@ class DataKeys:
         self._watch = self._bucket.watch(self._take)
         self._records: dict[str, tuple[int, DataKeysRecord]] = {}
         self.envelope = EnvelopeKeys(data_dir, encryption)
-        self.ring = TenantKeyring(self.envelope.unwrap, self.learn)
+        self.ring = TenantKeyring(self.envelope.unwrap, self.learn, now_ms)
 
     async def start(self) -> None:
         """Reads what stands and follows it; raises EnvelopeKeyError where its envelope key is not here."""
@@ -192,6 +190,10 @@ class DataKeys:
             return
         self._records[entry.key] = (entry.revision, record)
         self.ring.take(record)
+        if len(record.keys) > 1:
+            wait_ms = record.keys[-1].created_at_ms + ACTIVE_AFTER_MS - self._now_ms()
+            if wait_ms > 0:
+                asyncio.get_running_loop().call_later(wait_ms / 1000 + 0.1, self.ring.renew, record.tenant)
 
     def _with_new_key(self, record: DataKeysRecord) -> DataKeysRecord:
         if len(record.keys) >= KEYS_MAX:
@@ -204,17 +206,7 @@ class DataKeys:
         def again(key: WrappedKey) -> WrappedKey:
             if key.wrapped_by == self.envelope.newest.id:
                 return key
-            return self.envelope.wrap(record.tenant, key.id, self.envelope.unwrap(record.tenant, key), key.created_at_ms)
+            plain = self.envelope.unwrap(record.tenant, key)
+            return self.envelope.wrap(record.tenant, key.id, plain, key.created_at_ms)
 
         return msgspec.structs.replace(record, keys=[again(key) for key in record.keys])
-
-
-async def ensure_all(keys: DataKeys, tenants: list[str], at_once: int = 32) -> None:
-    """Makes the first keys of many tenants, ``at_once`` at a time."""
-    limit = asyncio.Semaphore(at_once)
-
-    async def one(tenant: str) -> None:
-        async with limit:
-            await keys.ensure(tenant)
-
-    await asyncio.gather(*map(one, tenants))

@@ -108,9 +108,7 @@ def make_platform(
     data_dir = Path(settings.data_dir)
     data_keys = None
     if reads_data_keys(service):
-        data_keys = DataKeys(
-            connection, data_dir, settings.encryption, now_ms, may_write=writes_data_keys(service)
-        )
+        data_keys = DataKeys(connection, data_dir, settings.encryption, now_ms, may_write=writes_data_keys(service))
     return Platform(
         service=service,
         instance=os.environ.get(INSTANCE_VARIABLE) or connection.instance,

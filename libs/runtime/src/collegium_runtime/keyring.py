@@ -24,6 +24,8 @@ MESSAGES_PER_KEY: Final = 2**30
 # Derived keys held of one tenant: those of its live processes, and some that read what earlier ones wrote.
 OPENERS_MAX: Final = 256
 SALT_BYTES: Final = 12
+# A rotated key seals only when every process has read it: watches are read anew each minute, whatever was lost.
+ACTIVE_AFTER_MS: Final = 90_000
 _NONCE_BYTES: Final = 12
 _DERIVE: Final = b"collegium content key v1\x00"
 
@@ -62,9 +64,10 @@ class _Keys:
 class TenantKeyring:
     """The keyring of one process. ``learn`` asks for a tenant's keys and calls :meth:`take` with what stands."""
 
-    def __init__(self, unwrap: Unwrap, learn: Learn) -> None:
+    def __init__(self, unwrap: Unwrap, learn: Learn, now_ms: Callable[[], int]) -> None:
         self._unwrap = unwrap
         self._learn = learn
+        self._now_ms = now_ms
         self._tenants: dict[str, _Keys] = {}
 
     def take(self, record: DataKeysRecord) -> None:
@@ -123,7 +126,7 @@ class TenantKeyring:
         keys = self._tenants.get(tenant)
         if keys is None:
             raise UnknownKeyError(f"there is no data key of tenant {tenant} here: it was erased, or has none yet")
-        newest = next(reversed(keys.wrapped))
+        newest = self._newest(keys)
         salt = os.urandom(SALT_BYTES)
         key_id = f"{newest}.{base64.urlsafe_b64encode(salt).decode()}"
         keys.sealer = _Cipher(tenant, key_id, self._plain(tenant, keys, newest), salt)
@@ -142,6 +145,20 @@ class TenantKeyring:
         opener = _Cipher(tenant, key_id, self._plain(tenant, keys, data_key), salt)
         self._keep(keys, opener)
         return opener
+
+    def _newest(self, keys: _Keys) -> str:
+        """The newest key that everybody knows by now; the first one seals at once."""
+        known_since = self._now_ms() - ACTIVE_AFTER_MS
+        chosen, *later = keys.wrapped.values()
+        for key in later:
+            if key.created_at_ms <= known_since:
+                chosen = key
+        return chosen.id
+
+    def renew(self, tenant: str) -> None:
+        """Has the next message sealed with the key that is the newest by then."""
+        if (keys := self._tenants.get(tenant)) is not None:
+            keys.sealer = None
 
     @staticmethod
     def _keep(keys: _Keys, cipher: _Cipher) -> None:

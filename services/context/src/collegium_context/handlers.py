@@ -9,7 +9,7 @@ import msgspec
 import structlog
 from collegium_bus.errors import RequestRefusedError
 from collegium_contracts import subjects as s
-from collegium_contracts.envelope import Keyring, UnknownKeyError
+from collegium_contracts.envelope import Keyring, UnknownKeyError, held
 from collegium_contracts.ids import CONVERSATION_ID, TENANT_ID
 from collegium_contracts.messages import Message
 from collegium_contracts.requests import TurnsReply, TurnsRequest
@@ -64,6 +64,7 @@ class Questions:
                 "conversation",
             )
         try:
+            await held(self._keyring, asked.tenant, *newest.turns)
             opened = [self._keyring.open(asked.tenant, turn) for turn in newest.turns]
             history = make_history(opened, max_messages=asked.max_messages, is_cut=newest.is_cut)
         except (UnknownKeyError, msgspec.DecodeError) as error:

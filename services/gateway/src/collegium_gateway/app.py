@@ -14,6 +14,7 @@ from collegium_bus.events import EventLoop
 from collegium_contracts import codec
 from collegium_contracts.journey import consumer
 from collegium_contracts.messages import JourneyMessage
+from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
 from collegium_store import open_pool
@@ -24,12 +25,13 @@ from collegium_gateway.chat import ChatDoor
 from collegium_gateway.claimbook import ClaimBook
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
+from collegium_gateway.erasure_store import GatewayErasure
 from collegium_gateway.following import Following
 from collegium_gateway.http import HttpDoor
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.keyed_tasks import KeyedTasks
+from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.projection import Projection
-from collegium_gateway.sealing import Sealer
 from collegium_gateway.store import TaskStore
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -53,7 +55,7 @@ class GatewayApp:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._directory = Directory(platform.connection)
+        self._directory = Directory(platform.connection, platform.data_keys)
         self._waiting = Waiting(platform)
         self._pool: asyncpg.Pool[Any] | None = None
         self._store: TaskStore | None = None
@@ -63,6 +65,7 @@ class GatewayApp:
         self._sender: WebhookSender | None = None
         self._webhook_client: WebhookClient | None = None
         self._following: Following | None = None
+        self._erasing: Erasing | None = None
         self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
@@ -74,6 +77,13 @@ class GatewayApp:
         self._pool = await open_pool(platform.database_url, application_name="collegium-gateway")
         self._store = TaskStore(self._pool)
         await self._directory.start()
+        assert platform.data_keys is not None, "a gateway makes data keys"
+        self._erasing = Erasing(
+            platform,
+            {"data_keys": platform.data_keys.destroy, "gateway": GatewayErasure(self._pool, platform.connection).erase},
+            self._directory.letting_in.shut,
+        )
+        await self._erasing.start()
         await self._waiting.start()
         self.tasks = Tasks(platform, self._directory, self._waiting, self._store)
         webhooks = WebhookStore(self._pool, platform.keyring)
@@ -93,8 +103,7 @@ class GatewayApp:
         self._following = Following(platform, self._store)
         book = ClaimBook(platform)
         keyed = KeyedTasks(platform, self.tasks, book, self._following)
-        key = platform.settings.encryption.key
-        replies = KeyedReplies(book, Sealer(platform.data_dir, key.reveal() if key else None))
+        replies = KeyedReplies(book, platform.keyring)
         door = HttpDoor(
             platform,
             self._directory,
@@ -105,7 +114,10 @@ class GatewayApp:
             WebhookDoor(platform, self._directory, webhooks),
             self.readiness,
             replies,
-            DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
+            [
+                *DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
+                *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),
+            ],
         )
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it
@@ -157,6 +169,8 @@ class GatewayApp:
         await self._waiting.stop()
         if self._following is not None:
             self._following.stop()
+        if self._erasing is not None:
+            await self._erasing.stop()
         await self._directory.stop()
         if self._pool is not None:
             await self._pool.close()

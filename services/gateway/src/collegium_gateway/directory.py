@@ -12,7 +12,9 @@ from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
 from collegium_contracts.state import Breaker, ModelRecord, Roster, Scoreboard, TenantRecord
+from collegium_runtime.datakeys import DataKeys
 
+from collegium_gateway.letting_in import LettingIn
 from collegium_gateway.principal import KeyBook
 
 log = structlog.get_logger(__name__)
@@ -21,8 +23,9 @@ log = structlog.get_logger(__name__)
 class Directory:
     """Keys and roster, followed by watches; the scoreboard, read when asked."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, data_keys: DataKeys | None = None) -> None:
         self.keys = KeyBook()
+        self.letting_in = LettingIn(self.keys, data_keys)
         self.models: list[ModelRecord] = []
         self.breakers: dict[str, Breaker] = {}
         self._policy = Bucket(connection, s.KV_POLICY)
@@ -36,11 +39,13 @@ class Directory:
         """Reads what stands, then follows."""
         for watch in self._watches:
             await watch.start()
+        await self.letting_in.start()
 
     async def stop(self) -> None:
         """Stops following."""
         for watch in self._watches:
             await watch.stop()
+        await self.letting_in.stop()
 
     @property
     def ready(self) -> bool:
@@ -56,7 +61,7 @@ class Directory:
     def _learn_tenant(self, entry: Entry) -> None:
         record = self._read(entry)
         if isinstance(record, TenantRecord):
-            self.keys.learn(record)
+            self.letting_in.learn(record)
 
     def _learn_roster(self, entry: Entry) -> None:
         roster = self._read(entry)
