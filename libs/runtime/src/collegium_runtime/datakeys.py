@@ -72,7 +72,12 @@ class DataKeys:
         self.ring = TenantKeyring(self.envelope.unwrap, self.learn, now_ms)
 
     async def start(self) -> None:
-        """Reads what stands and follows it; raises EnvelopeKeyError where its envelope key is not here."""
+        """Reads what stands and follows it.
+
+        Raises EnvelopeKeyError where its envelope key is not here, NoAnswerError where the bucket does not stand.
+        """
+        # A watch would wait for a bucket that nobody has made.
+        await self._bucket.size_bytes()
         await self._watch.start()
         self.envelope.check(self.wrapped_by())
         if self._may_write:
