@@ -111,10 +111,15 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     dlq.add_argument("--dry-run", action="store_true")
     model = _add(verbs, "model", "Shows the roster with its scoreboard.", _model)
     model.add_argument("action", choices=["ls"])
-    tenant = _add(verbs, "tenant", "Lists and creates tenants.", _tenant)
-    tenant.add_argument("action", choices=["ls", "create"])
+    tenant = _add(verbs, "tenant", "Lists, creates and erases tenants; rotates their data keys.", _tenant)
+    tenant.add_argument("action", choices=["ls", "create", "erase", "erasure", "data-keys", "rotate-data-key"])
+    tenant.add_argument("--confirm", help="for erase: the tenant's id once more")
+    tenant.add_argument("--dry-run", action="store_true")
     tenant.add_argument("id", nargs="?")
     tenant.add_argument("--tier", default="free")
+    encryption = _add(verbs, "encryption", "Shows or exchanges what data keys are wrapped under.", _encryption)
+    encryption.add_argument("action", choices=["show", "rewrap"])
+    encryption.add_argument("--dry-run", action="store_true")
     key = _add(verbs, "key", "Lists, creates and revokes keys.", _key)
     key.add_argument("action", choices=["ls", "create", "revoke"])
     key.add_argument("id", nargs="*", help="public ids, for revoke")
@@ -238,9 +243,18 @@ def _model(options: argparse.Namespace) -> int:
     return models(settings_of(options.config, options.data), options)
 
 
+def _encryption(options: argparse.Namespace) -> int:
+    from collegium_cli.privacy_verbs import encryption
+
+    return encryption(settings_of(options.config, options.data), options)
+
+
 def _tenant(options: argparse.Namespace) -> int:
     from collegium_cli.operator_verbs import tenants
+    from collegium_cli.privacy_verbs import TENANT_ACTIONS, tenant
 
+    if options.action in TENANT_ACTIONS:
+        return tenant(settings_of(options.config, options.data), options)
     return tenants(settings_of(options.config, options.data), options)
 
 

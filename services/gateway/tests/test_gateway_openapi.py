@@ -10,6 +10,7 @@ from collegium_gateway.admin import AdminDoor
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.http import HttpDoor
+from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.requests import Options
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -35,7 +36,7 @@ def served() -> set[tuple[str, str]]:
         WebhookDoor(platform, nobody, nobody),
         dict,
         nobody,
-        DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
+        [*DeadLetterDoor(platform, nobody, nobody, nobody).routes(), *PrivacyDoor(nobody, nobody, nobody).routes()],
     )
     routes = [route for route in door._routes.routes if isinstance(route, Route) and route.path not in ASIDE]
     return {(method.lower(), route.path) for route in routes for method in (route.methods or {"GET"}) - {"HEAD"}}

@@ -13,6 +13,7 @@ from collegium_contracts.errors import ERRORS
 
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
+from collegium_gateway.privacy_door import ErasureRequest, RewrapRequest
 from collegium_gateway.requests import ChatRequest, KeyRequest, ScheduleRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
 from collegium_gateway.webhook_door import RotateRequest, WebhookView
@@ -47,6 +48,12 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
     ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),
     ("post", "/v1/admin/dead-letters/discard", "admin", "Discards letters, by id or filter.", LettersRequest),
+    ("get", "/v1/admin/tenants/{id}/erasure", "admin", "Shows how far a tenant's erasure is.", None),
+    ("post", "/v1/admin/tenants/{id}/erasure", "admin", "Erases a tenant's data for good.", ErasureRequest),
+    ("get", "/v1/admin/tenants/{id}/data-keys", "admin", "Lists a tenant's data keys, without the keys.", None),
+    ("post", "/v1/admin/tenants/{id}/data-keys/rotate", "admin", "Makes a new data key for a tenant.", None),
+    ("get", "/v1/admin/encryption", "admin", "Shows under which envelope keys the data keys stand.", None),
+    ("post", "/v1/admin/encryption/rewrap", "admin", "Wraps all data keys under the newest one.", RewrapRequest),
     ("get", "/health/live", "health", "Whether the process answers.", None),
     ("get", "/health/ready", "health", "Whether the gateway can do its work.", None),
     ("get", "/metrics", "health", "Prometheus metrics.", None),
@@ -58,6 +65,8 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/schedules"): ("201",),
     ("post", "/v1/admin/tenants"): ("201",),
     ("post", "/v1/admin/keys"): ("201",),
+    ("post", "/v1/admin/tenants/{id}/erasure"): ("200", "202"),
+    ("post", "/v1/admin/tenants/{id}/data-keys/rotate"): ("201",),
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
@@ -166,7 +175,7 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
     if body is not None:
         schema = {"$ref": f"#/components/schemas/{body.__name__}"}
         operation["requestBody"] = {
-            "required": body is not RotateRequest,
+            "required": body not in (RotateRequest, RewrapRequest),
             "content": {"application/json": {"schema": schema}},
         }
     return operation
