@@ -11,11 +11,9 @@ import asyncio
 
 import msgspec
 import structlog
-from collegium_bus.errors import BusError
 from collegium_contracts.envelope import UnknownKeyError
 from collegium_contracts.state import TenantRecord
 from collegium_runtime.datakeys import DataKeys
-from collegium_runtime.envelope_key import EnvelopeKeyError
 
 from collegium_gateway.principal import KeyBook
 
@@ -68,25 +66,28 @@ class LettingIn:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await self._make_all()
-            if self._waiting:
+            if not await self._make_all():
                 self._wake.set()
                 await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _make_all(self) -> None:
+    async def _make_all(self) -> bool:
+        """Makes the keys of those who wait now; false where one could not be made."""
         for_now = list(self._waiting)
+        made: list[bool] = []
         for start in range(0, len(for_now), AT_ONCE):
-            await asyncio.gather(*map(self._make, for_now[start : start + AT_ONCE]))
+            made += await asyncio.gather(*map(self._make, for_now[start : start + AT_ONCE]))
+        return all(made)
 
-    async def _make(self, tenant: str) -> None:
+    async def _make(self, tenant: str) -> bool:
         assert self._data_keys is not None, "nobody waits where there are no keys"
         try:
             await self._data_keys.ensure(tenant)
         except UnknownKeyError:
             self.shut(tenant)
-            return
-        except (BusError, EnvelopeKeyError, OSError) as error:
+            return True
+        except Exception as error:  # whatever failed, the tenant is let in in the end, and so are those after it
             log.error("a tenant waits for its data key", tenant=tenant, error=str(error))
-            return
+            return False
         if (record := self._waiting.pop(tenant, None)) is not None:
             self._book.learn(record)
+        return True
