@@ -44,8 +44,8 @@ class RewrapRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
-_decode_erasure = msgspec.json.Decoder(ErasureRequest).decode
-_decode_rewrap = msgspec.json.Decoder(RewrapRequest).decode
+_decode_erasure = msgspec.json.Decoder(ErasureRequest)
+_decode_rewrap = msgspec.json.Decoder(RewrapRequest)
 
 
 class PrivacyDoor:
