@@ -47,7 +47,7 @@ def tenant_of(scope: AnyScope) -> str | None:
     """Returns the tenant that a read is limited to; none for all. Raises :class:`ScopeError` for anything else."""
     if isinstance(scope, Scope):
         return scope.tenant
-    if isinstance(scope, AllTenants):
+    if isinstance(scope, AllTenants):  # pyright: ignore[reportUnnecessaryIsInstance] - also where types are not checked
         return None
     raise ScopeError("a read needs a scope")
 

@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 # Longer than any task may run: what was under way has ended by then.
 SWEEP_FOR_MS: Final = 90 * 60_000
+SWEEP_EVERY_MS: Final = 10 * 60_000
 AGAIN_SECONDS: Final = 2.0
 REPORT_TRIES: Final = 50
 
@@ -59,6 +60,7 @@ class Erasing:
         self._watch = self._bucket.watch(self._learn)
         self._parts = parts
         self._on_known = on_known
+        self._swept_ms: dict[tuple[str, ErasurePart], int] = {}
         self._due: dict[tuple[str, ErasurePart], None] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -99,7 +101,8 @@ class Erasing:
             self._on_known(erasure.tenant)
         now = self._now_ms()
         for part in self._parts:
-            if is_due(erasure, part, now):
+            swept_ms = self._swept_ms.get((erasure.tenant, part), 0)
+            if is_due(erasure, part, now) and now - swept_ms >= SWEEP_EVERY_MS:
                 self._due[erasure.tenant, part] = None
                 self._wake.set()
 
@@ -116,6 +119,7 @@ class Erasing:
                     self._wake.set()
                 else:
                     del self._due[tenant, part]
+                    self._swept_ms[tenant, part] = self._now_ms()
             if self._wake.is_set():
                 await asyncio.sleep(AGAIN_SECONDS)
 

@@ -5,7 +5,7 @@ One rule: rows go some thousands at a time, so that no lock is held for long.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 from collegium_bus.connection import Connection
@@ -19,7 +19,7 @@ _TABLES: Final = (("gateway.webhooks", "task_id"), ("gateway.tasks", "task_id"),
 class GatewayErasure:
     """The gateway's part of an erasure."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], connection: Connection) -> None:
+    def __init__(self, pool: asyncpg.Pool, connection: Connection) -> None:
         self._pool = pool
         self._connection = connection
 
