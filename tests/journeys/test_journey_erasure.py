@@ -18,7 +18,7 @@ from collegium_bus.connection import connect
 from collegium_bus.direct import DirectReader
 from collegium_contracts import subjects as s
 from collegium_testing import Behaviour, ModelSimulator, Rule, eventually
-from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform
+from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform, start_platform
 
 pytestmark = pytest.mark.timeout(240)
 KEYS = {"gone": make_key("gone"), "killed": make_key("killed"), "stays": make_key("stays")}
@@ -190,3 +190,20 @@ async def test_an_erasure_survives_the_death_of_everybody_who_does_it(
     after = await rows(platform, "killed")
     assert [table for table, count in after.items() if count] == ["billing.tasks"]
     assert on_disk(platform.folder, CANARY.format("killed")) == []
+
+
+def test_without_its_envelope_key_the_platform_does_not_start_and_says_what_to_do(
+    tmp_path: Path, simulator: ModelSimulator
+):
+    config = configuration(simulator.base_url, tenants={"gone": KEYS["gone"]})
+    with running_platform(tmp_path / "data", config):
+        pass
+    key = tmp_path / "data" / "encryption.key"
+    kept = key.read_text()
+    key.unlink()
+    with pytest.raises(RuntimeError, match=r"encryption\.key is missing: restore"):
+        start_platform(tmp_path / "data", config, environment={"COLLEGIUM_MAX_RESTARTS": "1"})
+    assert not key.exists(), "no other key is made in its place"
+    key.write_text(kept)
+    with running_platform(tmp_path / "data", config):
+        pass

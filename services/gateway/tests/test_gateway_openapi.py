@@ -101,6 +101,8 @@ def test_bodies_are_asked_for_where_they_are_read():
         ("post", "/v1/webhooks/secret/rotate"),
         ("post", "/v1/admin/dead-letters/requeue"),
         ("post", "/v1/admin/dead-letters/discard"),
+        ("post", "/v1/admin/tenants/{id}/erasure"),
+        ("post", "/v1/admin/encryption/rewrap"),
     }
 
 
