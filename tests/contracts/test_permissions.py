@@ -32,6 +32,7 @@ from collegium_contracts.money import Usage
 from collegium_contracts.permissions import (
     BILLING_PURGES,
     DIRECT_READERS,
+    GATEWAY_PURGES,
     ORDERED_READERS,
     REMOVERS,
     ROUTER_PURGES,
@@ -169,12 +170,14 @@ async def test_no_service_changes_what_stands(login: Login, service: str):
         for verb in ("CREATE", "UPDATE", "DELETE", "RESTORE", "MSG.DELETE")
         if (service, stream, verb) != ("router", s.INGRESS, "MSG.DELETE")
         if (verb, REMOVERS.get(service)) != ("MSG.DELETE", stream)
+        if (service, stream, verb) != ("gateway", f"KV_{s.KV_DATAKEYS}", "MSG.DELETE")
     ]
     every.append(f"OBJ_{s.CLAIMS_BUCKET}")
     # Made under the name of a durable, a reader's consumer would be that durable, with other filters or lost places.
     forbidden += [f"$JS.API.CONSUMER.CREATE.{one.stream}.{one.durable}" for one in DURABLES]
     forbidden += [f"$JS.API.CONSUMER.CREATE.{one.stream}.{one.durable}.{s.TASK_SETTLED_ALL}" for one in DURABLES]
-    purged = {("router", stream) for stream in ROUTER_PURGES} | {("billing", stream) for stream in BILLING_PURGES}
+    purged = {("router", stream) for stream in ROUTER_PURGES}
+    purged |= {("billing", stream) for stream in BILLING_PURGES} | {("gateway", stream) for stream in GATEWAY_PURGES}
     forbidden += [f"$JS.API.STREAM.PURGE.{stream}" for stream in every if (service, stream) not in purged]
     forbidden += [f"$JS.API.CONSUMER.DELETE.{one.stream}.{one.durable}" for one in DURABLES]
     forbidden += [f"$JS.API.CONSUMER.DURABLE.CREATE.{one.stream}.{one.durable}" for one in DURABLES]

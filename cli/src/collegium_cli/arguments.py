@@ -114,6 +114,9 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     model = _add(verbs, "model", "Shows the roster with its scoreboard.", _model)
     model.add_argument("action", choices=["ls"])
     add_identity(verbs, _add)
+    encryption = _add(verbs, "encryption", "Shows or exchanges what data keys are wrapped under.", _encryption)
+    encryption.add_argument("action", choices=["show", "rewrap"])
+    encryption.add_argument("--dry-run", action="store_true")
     spend = _add(verbs, "spend", "Reports usage and cost.", _spend)
     spend.add_argument("--group-by", default="tenant,model")
     spend.add_argument("--from", dest="since")
@@ -251,6 +254,12 @@ def _model(options: argparse.Namespace) -> int:
     from collegium_cli.operator_verbs import models
 
     return models(settings_of(options.config, options.data), options)
+
+
+def _encryption(options: argparse.Namespace) -> int:
+    from collegium_cli.privacy_verbs import encryption
+
+    return encryption(settings_of(options.config, options.data), options)
 
 
 def _spend(options: argparse.Namespace) -> int:

@@ -10,13 +10,16 @@ from collegium_cli.environment import settings_of
 
 # Takes the verbs, a name, what it is about and what runs it; returns the verb's parser.
 Add = Callable[..., argparse.ArgumentParser]
+TENANT_VERBS = ("ls", "create", "show", "tier", "suspend", "resume", "delete")
+PRIVACY_VERBS = ("erase", "erasure", "data-keys", "rotate-data-key")
 WINDOW = "a rolling window such as 30d or 5h, or calendar_day or calendar_month"
 
 
 def add_identity(verbs: Any, add: Add) -> None:
     """Adds the verbs about who may do what."""
-    tenant = add(verbs, "tenant", "Lists, creates, shows, moves, suspends, resumes and deletes tenants.", _run)
-    tenant.add_argument("action", choices=["ls", "create", "show", "tier", "suspend", "resume", "delete"])
+    tenant = add(verbs, "tenant", "Lists, creates, changes, deletes and erases tenants.", _run)
+    tenant.add_argument("action", choices=[*TENANT_VERBS, *PRIVACY_VERBS])
+    tenant.add_argument("--confirm", help="for erase: the tenant's id once more")
     tenant.add_argument("id", nargs="*", help="tenants' ids")
     tenant.add_argument("--tier", help="free, pro, enterprise, or one of the configuration")
     project = add(verbs, "project", "Lists, creates, archives and restores projects.", _run)
@@ -61,6 +64,11 @@ def add_identity(verbs: Any, add: Add) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from collegium_cli.identity_verbs import run
+    from collegium_cli.privacy_verbs import tenant
+
+    if options.verb == "tenant" and options.action in PRIVACY_VERBS:
+        options.id = options.id[0] if len(options.id) == 1 else None
+        return tenant(settings_of(options.config, options.data), options)
 
     return run(settings_of(options.config, options.data), options)
 

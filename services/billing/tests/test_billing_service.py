@@ -38,6 +38,7 @@ from collegium_contracts.requests import (
     UsageReply,
     UsageRequest,
 )
+from collegium_contracts.scope import AllTenants
 from collegium_contracts.state import TenantRecord
 from collegium_runtime.platform import Platform
 from collegium_settings import Secret, TenantSettings
@@ -72,7 +73,7 @@ async def test_events_are_booked_archived_and_reported(world: Any) -> None:
     assert [row.group for row in answer.rows] == [{"tenant": "acme", "tag": "team=x", "day": "2026-01-01"}]
     assert answer.rows[0].figures == answer.totals
     assert (answer.totals.cost_usd, answer.totals.charged_usd) == (picos_to_usd(5), picos_to_usd(6))
-    assert await Store(world.pool).possible_spend(make.now_ms, make.now_ms + 1) == []
+    assert await Store(world.pool).possible_spend(AllTenants("a test"), make.now_ms, make.now_ms + 1) == []
     await eventually(lambda: world.count("archive.events"))
 
 

@@ -15,6 +15,7 @@ from collegium_billing.usage import DAY_MS
 from collegium_contracts.messages import JourneyMessage
 from collegium_contracts.money import picos_to_usd
 from collegium_contracts.requests import UsageFigures, UsageReply, UsageRequest
+from collegium_contracts.scope import AllTenants, Scope
 from collegium_store import open_pool
 from collegium_store.archive import ArchivedEvent
 
@@ -168,14 +169,14 @@ async def test_a_start_without_an_end_is_possible_spend_until_the_end_is_booked(
     await store.book(book([make.started(lost), make.started(lost, delivery=2), make.started(ended)]), [])
     await store.book(book([make.settled(ended, [make.call()])]), [])
 
-    listed = await store.possible_spend(make.now_ms, make.now_ms + 1)
+    listed = await store.possible_spend(AllTenants("a test"), make.now_ms, make.now_ms + 1)
     assert [(one.task_id, one.delivery, one.at_ms) for one in listed] == [
         (lost.id, 1, make.now_ms),
         (lost.id, 2, make.now_ms),
     ]
-    assert await store.possible_spend(make.now_ms, make.now_ms + 1, "other") == []
+    assert await store.possible_spend(Scope("other"), make.now_ms, make.now_ms + 1) == []
     await store.book(book([make.discarded(lost, make.call()), make.settled(lost, [make.call(delivery=2)])]), [])
-    assert await store.possible_spend(make.now_ms, make.now_ms + 1) == []
+    assert await store.possible_spend(AllTenants("a test"), make.now_ms, make.now_ms + 1) == []
 
 
 async def test_a_batch_is_all_or_nothing(store: Store, pool: asyncpg.Pool, make: Any) -> None:

@@ -11,6 +11,7 @@ from collegium_gateway.audit_door import AuditDoor
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.http import HttpDoor
+from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.requests import Options
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -36,7 +37,11 @@ def served() -> set[tuple[str, str]]:
         WebhookDoor(platform, nobody, nobody),
         dict,
         nobody,
-        [*DeadLetterDoor(platform, nobody, nobody, nobody).routes(), *AuditDoor(platform, nobody, nobody).routes()],
+        [
+            *DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
+            *AuditDoor(platform, nobody, nobody).routes(),
+            *PrivacyDoor(nobody, nobody, nobody).routes(),
+        ],
     )
     routes = [route for route in door._routes.routes if isinstance(route, Route) and route.path not in ASIDE]
     return {(method.lower(), route.path) for route in routes for method in (route.methods or {"GET"}) - {"HEAD"}}
@@ -107,6 +112,8 @@ def test_bodies_are_asked_for_where_they_are_read():
         ("post", "/v1/webhooks/secret/rotate"),
         ("post", "/v1/admin/dead-letters/requeue"),
         ("post", "/v1/admin/dead-letters/discard"),
+        ("post", "/v1/admin/tenants/{id}/erasure"),
+        ("post", "/v1/admin/encryption/rewrap"),
     }
 
 

@@ -18,6 +18,12 @@ from starlette.routing import Route
 # What each route is to each role, written down a second time and by hand: who else than an owner may call it.
 EXPECTED = {
     ("GET", "/v1/admin/models"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/tenants/{id}/erasure"): {"operator", "auditor"},
+    ("POST", "/v1/admin/tenants/{id}/erasure"): set(),
+    ("GET", "/v1/admin/tenants/{id}/data-keys"): {"operator", "auditor"},
+    ("POST", "/v1/admin/tenants/{id}/data-keys/rotate"): {"operator"},
+    ("GET", "/v1/admin/encryption"): {"operator", "auditor"},
+    ("POST", "/v1/admin/encryption/rewrap"): {"operator"},
     ("GET", "/v1/admin/audit"): {"operator", "auditor", "member"},
     ("GET", "/v1/admin/audit/verify"): {"operator", "auditor", "member"},
     ("GET", "/v1/admin/audit/export"): {"operator", "auditor", "member"},

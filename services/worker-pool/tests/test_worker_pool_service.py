@@ -12,7 +12,6 @@ from collegium_bus.errors import BrokerUnavailableError
 from collegium_bus.pull import PullRequests
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
-from collegium_contracts.content import decode_answer
 from collegium_contracts.journey import work_consumer
 from collegium_contracts.messages import (
     AttemptAnswered,
@@ -114,7 +113,7 @@ async def test_an_attempt_settles_its_task_with_the_endpoints_usage(platform: Pl
         await give(running, run)
         settled = await running.settled(run.task)
         assert isinstance(settled, TaskCompleted)
-        assert decode_answer(settled.output.body).choices[0].text == "one two three"
+        assert running.text("acme", settled.output) == "one two three"
         counted = running.sim.counts().totals
         assert (settled.usage.input_tokens, settled.usage.output_tokens) == (
             counted.prompt_tokens,
@@ -252,7 +251,7 @@ async def test_a_call_in_flight_is_ended_upstream_by_a_cancellation_and_its_text
         assert isinstance(settled, TaskCanceled)
         assert settled.stop_reason == "canceled"
         assert settled.partial is not None
-        partial = decode_answer(settled.partial.body).choices[0].text or ""
+        partial = running.text("acme", settled.partial)
         assert partial.startswith("one")
         assert "six" not in partial
         usage = settled.usage
@@ -343,7 +342,7 @@ async def test_a_cut_stream_fails_with_its_partial_text_at_the_operators_cost(pl
         assert isinstance(settled, TaskFailed)
         assert settled.error.code == "upstream_cut"
         assert settled.partial is not None
-        assert (decode_answer(settled.partial.body).choices[0].text or "").startswith("one")
+        assert (running.text("acme", settled.partial)).startswith("one")
         assert settled.usage.charge_usd_picos == 0
         assert settled.usage.cost_usd_picos > 0
 
@@ -364,8 +363,10 @@ async def test_tokens_are_numbered_without_gaps_and_are_the_answers_text(platfor
         await give(running, run)
         settled = await running.settled(run.task)
         assert isinstance(settled, TaskCompleted)
-        text = decode_answer(settled.output.body).choices[0].text
-        await eventually(lambda: b"".join(chunk.text.body for chunk in chunks).decode() == text)
+        text = running.text("acme", settled.output)
+        await eventually(
+            lambda: b"".join(running.keyring.open("acme", chunk.text) for chunk in chunks).decode() == text
+        )
         assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
         assert len(chunks) > 1
         assert {(chunk.task_id, chunk.attempt, chunk.delivery) for chunk in chunks} == {(run.task.id, 1, 1)}

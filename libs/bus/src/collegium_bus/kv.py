@@ -22,6 +22,7 @@ from collegium_bus.ordered import OrderedReader
 from collegium_bus.publisher import Publisher
 
 REREAD_SECONDS = 60.0
+_ABSENT = 404
 
 
 class Entry(NamedTuple):
@@ -86,6 +87,13 @@ class Bucket:
         body = msgspec.json.encode({"filter": self._prefix + key, "seq": revision + 1})
         reply = msgspec.json.decode(await self._connection.api(f"STREAM.PURGE.{self._stream}", body))
         if error := reply.get("error"):
+            raise NoAnswerError(f"{self.name}: {error.get('description')}")
+
+    async def overwrite(self, revision: int) -> None:
+        """Deletes one value and has the broker overwrite it on disk; one that is gone already is no error."""
+        body = msgspec.json.encode({"seq": revision})
+        reply = msgspec.json.decode(await self._connection.api(f"STREAM.MSG.DELETE.{self._stream}", body))
+        if (error := reply.get("error")) and error.get("code") != _ABSENT:
             raise NoAnswerError(f"{self.name}: {error.get('description')}")
 
     async def entries(self, keys: str = ">") -> AsyncIterator[Entry]:

@@ -247,6 +247,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     """A key–value bucket: who writes it, who reads it, and after how many seconds a value expires (0: never).
 
     A full one refuses what is new, or lets go of what is oldest (``discard``).
+    ``history`` values of a key stand; of an ``is_erasable`` bucket its writers may overwrite a single one on disk.
     """
 
     name: str
@@ -255,6 +256,8 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     ttl_seconds: float = 0
     max_bytes: int = 64 * MB
     discard: Literal["new", "old"] = "new"
+    history: int = 1
+    is_erasable: bool = False
 
 
 BUCKETS: Final[tuple[Bucket, ...]] = (
@@ -279,6 +282,15 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         max_bytes=256 * MB,
         discard="old",
     ),
+    # Wrapped keys only. Old values are erased one by one, so that a destroyed key is on no disk.
+    Bucket(
+        name=s.KV_DATAKEYS,
+        writers=("gateway",),
+        readers=("worker-pool", "context", "consensus"),
+        history=8,
+        is_erasable=True,
+    ),
+    Bucket(name=s.KV_ERASURES, writers=("gateway", "router", "context", "billing"), readers=()),
 )
 
 

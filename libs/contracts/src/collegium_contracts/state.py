@@ -2,9 +2,9 @@
 
 Billing writes ``tenants`` (one value per tenant), the router writes ``models`` (one value: the whole roster, swapped
 atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
-cron schedule). Readers watch. Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on
-it by compare-and-set; and they share answers in ``cache``. One rule: no secret stands here in the open, only hashes and
-sealed envelopes.
+cron schedule), the gateway the tenants' wrapped ``datakeys``. Readers watch. ``erasures`` holds what is to be erased.
+Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on it by compare-and-set; and they
+share answers in ``cache``. One rule: no secret stands here in the open, only hashes and sealed envelopes.
 """
 
 from __future__ import annotations
@@ -232,4 +232,53 @@ class CachedAnswer(Message, frozen=True, kw_only=True):
     confidence: float | None = None
 
 
-StateValue = CachedAnswer | TenantRecord | Roster | Scoreboard | Breaker | Shares | IdempotencyClaim | CronSchedule
+class WrappedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A data key, encrypted under the envelope key ``wrapped_by``; its plain bytes stand nowhere."""
+
+    id: str
+    wrapped_by: str
+    nonce: bytes
+    wrapped: bytes
+    created_at_ms: int
+
+
+class DataKeysRecord(Message, frozen=True, kw_only=True):
+    """The data keys of a tenant, oldest first; the value under the tenant's id in the bucket ``datakeys``.
+
+    The last one seals, all of them open. ``erased_at_ms`` above 0: they were destroyed, and none is made again.
+    """
+
+    tenant: str
+    keys: list[WrappedKey] = []
+    erased_at_ms: int = 0
+
+
+ErasurePart = Literal["data_keys", "gateway", "router", "context", "billing"]
+ERASURE_PARTS: tuple[ErasurePart, ...] = ("data_keys", "gateway", "router", "context", "billing")
+
+
+class Erasure(Message, frozen=True, kw_only=True):
+    """The erasure of a tenant; the value under its id in the bucket ``erasures``, changed by compare-and-set only.
+
+    ``done`` says when each part was first erased (Unix ms), ``removed`` how many rows and messages went with it.
+    """
+
+    tenant: str
+    requested_at_ms: int
+    requested_by: str
+    done: dict[str, int] = {}
+    removed: dict[str, int] = {}
+
+
+StateValue = (
+    CachedAnswer
+    | TenantRecord
+    | Roster
+    | Scoreboard
+    | Breaker
+    | Shares
+    | IdempotencyClaim
+    | CronSchedule
+    | DataKeysRecord
+    | Erasure
+)

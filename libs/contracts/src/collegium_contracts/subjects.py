@@ -30,6 +30,8 @@ KV_BREAKERS: Final = "breakers"
 KV_IDEMPOTENCY: Final = "idempotency"
 KV_SCHEDULES: Final = "schedules"
 KV_CACHE: Final = "cache"
+KV_DATAKEYS: Final = "datakeys"
+KV_ERASURES: Final = "erasures"
 ROSTER_KEY: Final = "roster"
 SCOREBOARD_KEY: Final = "scoreboard"
 CLAIMS_BUCKET: Final = "claims"
@@ -272,6 +274,21 @@ def dead(service: str, tenant: str) -> str:
 def dead_of(service: str = "", tenant: str | None = None) -> str:
     """Filter of dead letters: of one service, of one tenant (empty: those whose tenant could not be told), or all."""
     return f"dead.{service or '*'}.{'*' if tenant is None else tenant or '-'}"
+
+
+def kv_of_tenant(bucket: str, tenant: str) -> tuple[str, str]:
+    """The stream of a bucket whose keys begin with the tenant, and the filter of one tenant's keys."""
+    return f"KV_{bucket}", f"$KV.{bucket}.{tenant}.>"
+
+
+def ingress_of_tenant(tenant: str) -> tuple[str, ...]:
+    """Filters of what waits of one tenant in INGRESS."""
+    return (f"task.submitted.*.*.{tenant}", f"task.more.*.*.{tenant}")
+
+
+def schedule_crons_of(tenant: str) -> str:
+    """Filter of one tenant's next firings."""
+    return f"schedule.cron.{tenant}.>"
 
 
 def again(durable: str, letter: int, subject: str) -> str:

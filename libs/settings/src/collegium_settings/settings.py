@@ -178,9 +178,10 @@ class JwtSettings(Section, frozen=True, kw_only=True):
 
 
 class EncryptionSettings(Section, frozen=True, kw_only=True):
-    """The envelope key for stored content; none: made and kept in the data folder."""
+    """The envelope key for stored content; none: made and kept in the data folder. ``previous`` ones still open."""
 
     key: HiddenText | None = None
+    previous: tuple[HiddenText, ...] = ()
 
 
 class AuditSettings(Section, frozen=True, kw_only=True):

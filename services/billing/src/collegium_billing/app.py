@@ -10,6 +10,7 @@ from collegium_bus.shell import Answering
 from collegium_contracts import codec, journey
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import JourneyMessage
+from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
 from collegium_store import open_pool
@@ -18,6 +19,7 @@ from collegium_telemetry import names
 from collegium_billing.audit_trail import AuditTrail
 from collegium_billing.changes import Changes
 from collegium_billing.directory import Directory
+from collegium_billing.erasure_store import revoke_all
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
 from collegium_billing.holdowner import HoldOwner
@@ -53,6 +55,15 @@ class BillingApp:
         self._directory = Directory(identity, Bucket(platform.connection, s.KV_TENANTS), platform.now_ms)
         self._open.push_async_callback(self._directory.stop)
         await self._directory.start(platform.settings.tenants, platform.data_dir)
+
+        async def erase(tenant: str) -> int:
+            revoked = await revoke_all(pool, tenant, platform.now_ms())
+            await directory.publish(tenant)
+            return revoked
+
+        directory, erasing = self._directory, Erasing(platform, {"billing": erase})
+        self._open.push_async_callback(erasing.stop)
+        await erasing.start()
 
         platform.on_settings.append(self._use_settings)
         changes = Changes(identity, self._directory.publish_soon, platform.now_ms)

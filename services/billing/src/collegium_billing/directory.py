@@ -82,6 +82,10 @@ class Directory:
         await self.publish_soon(tenant_id)
         return tenant
 
+    async def publish(self, tenant_id: str) -> None:
+        """Publishes a tenant whose rows were changed elsewhere; raises where that fails."""
+        await self._publish(tenant_id)
+
     async def _introduce_operator(self, api_key: ApiKey) -> None:
         operator = Tenant(id=keys.OPERATOR, tier=keys.OPERATOR_TIER, created_at_ms=self.now_ms())
         await self._store.create_tenant(operator)

@@ -60,7 +60,7 @@ class Questions:
         """Lists calls that were started and of whose end nothing is booked."""
         query = usage.query(UsageRequest(tenant=asked.tenant, from_ms=asked.from_ms, to_ms=asked.to_ms))
         found = await self._store.possible_spend(
-            query.from_ms, query.to_ms, query.tenant, limit=POSSIBLE_SPEND_ROWS_MAX + 1
+            query.scope, query.from_ms, query.to_ms, limit=POSSIBLE_SPEND_ROWS_MAX + 1
         )
         rows = [
             PossibleSpendRow(

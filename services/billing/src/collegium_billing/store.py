@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
+from collegium_contracts.scope import AnyScope, tenant_of
 from collegium_runtime.failpoints import failpoint
 from collegium_store import archive
 from collegium_store.archive import ArchivedEvent
@@ -147,7 +148,7 @@ class Store:
 
         Raises TimeoutError after REPORT_SECONDS.
         """
-        arguments = (asked.from_ms, asked.to_ms, asked.tenant)
+        arguments = (asked.from_ms, asked.to_ms, tenant_of(asked.scope))
         async with (
             asyncio.timeout(REPORT_SECONDS),
             self._pool.acquire() as connection,
@@ -161,13 +162,13 @@ class Store:
             return [_sums(row, len(asked.groups)) for row in rows], totals
 
     async def possible_spend(
-        self, from_ms: int, to_ms: int, tenant: str | None = None, *, limit: int = POSSIBLE_SPEND_MAX
+        self, scope: AnyScope, from_ms: int, to_ms: int, *, limit: int = POSSIBLE_SPEND_MAX
     ) -> list[PossibleSpend]:
         """Lists calls started in [from, to) of whose end nothing is booked, oldest first.
 
         A call that still runs is among them: let ``to_ms`` lie further back than a call may take.
         """
-        rows = await self._pool.fetch(_POSSIBLE_SPEND, from_ms, to_ms, tenant, min(limit, POSSIBLE_SPEND_MAX))
+        rows = await self._pool.fetch(_POSSIBLE_SPEND, from_ms, to_ms, tenant_of(scope), min(limit, POSSIBLE_SPEND_MAX))
         return [PossibleSpend(*row) for row in rows]
 
 

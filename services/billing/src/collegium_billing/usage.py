@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 import msgspec
 from collegium_contracts.money import picos_to_usd
 from collegium_contracts.requests import UsageFigures, UsageReply, UsageRequest, UsageRow
+from collegium_contracts.scope import AllTenants, AnyScope, Scope
 
 from collegium_billing.errors import QuestionError
 from collegium_billing.keys import is_tenant_id
@@ -37,9 +38,9 @@ _UNIX_MS_MAX: Final = 253_402_300_799_000  # the year 9999, where timestamps end
 
 
 class UsageQuery(msgspec.Struct, frozen=True):
-    """A checked question: usage in [from, to) of one tenant or of all, by groups."""
+    """A checked question: usage in [from, to) of a scope, by groups."""
 
-    tenant: str | None
+    scope: AnyScope
     from_ms: int
     to_ms: int
     groups: tuple[str, ...]
@@ -70,7 +71,8 @@ def query(request: UsageRequest) -> UsageQuery:
         raise _invalid("from", "'from' must lie before 'to'")
     if request.to_ms - request.from_ms > RANGE_DAYS_MAX * DAY_MS:
         raise _invalid("from", f"at most {RANGE_DAYS_MAX} days are reported at once; ask for a shorter time")
-    return UsageQuery(request.tenant, request.from_ms, request.to_ms, groups)
+    scope = AllTenants("a report over all tenants") if request.tenant is None else Scope(request.tenant)
+    return UsageQuery(scope, request.from_ms, request.to_ms, groups)
 
 
 def reply(asked: UsageQuery, rows: Sequence[Sums], totals: Sums) -> UsageReply:

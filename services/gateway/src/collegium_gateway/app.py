@@ -15,6 +15,7 @@ from collegium_contracts import codec
 from collegium_contracts.journey import consumer
 from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.audit import Audit
+from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
 from collegium_store import open_pool
@@ -28,6 +29,7 @@ from collegium_gateway.chats import Chats
 from collegium_gateway.claimbook import ClaimBook
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
+from collegium_gateway.erasure_store import GatewayErasure
 from collegium_gateway.following import Following
 from collegium_gateway.http import HttpDoor
 from collegium_gateway.issuers import Issuers
@@ -35,8 +37,8 @@ from collegium_gateway.key_use import KeyUse
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.keyed_tasks import KeyedTasks
 from collegium_gateway.keywatch import KeyWatch, WatchedKeys
+from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.projection import Projection
-from collegium_gateway.sealing import Sealer
 from collegium_gateway.store import TaskStore
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -61,7 +63,7 @@ class GatewayApp:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._keys = WatchedKeys()
-        self._directory = Directory(platform.connection, self._keys)
+        self._directory = Directory(platform.connection, self._keys, platform.data_keys)
         self._audit = Audit.of(platform)
         self._watch = KeyWatch(platform, self._audit)
         self._waiting = Waiting(platform)
@@ -76,6 +78,7 @@ class GatewayApp:
         self._chats: Chats | None = None
         self._issuers: Issuers | None = None
         self._key_use: KeyUse | None = None
+        self._erasing: Erasing | None = None
         self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
@@ -94,6 +97,13 @@ class GatewayApp:
         self._key_use.start()
         self._keys.watch = self._watch
         self._watch.start()
+        assert platform.data_keys is not None, "a gateway makes data keys"
+        self._erasing = Erasing(
+            platform,
+            {"data_keys": platform.data_keys.destroy, "gateway": GatewayErasure(self._pool, platform.connection).erase},
+            self._directory.letting_in.shut,
+        )
+        await self._erasing.start()
         await self._waiting.start()
         self.tasks = Tasks(platform, self._directory, self._waiting, self._store)
         webhooks = WebhookStore(self._pool, platform.keyring)
@@ -115,8 +125,7 @@ class GatewayApp:
         self._chats.start()
         book = ClaimBook(platform)
         keyed = KeyedTasks(platform, self.tasks, book, self._following)
-        key = platform.settings.encryption.key
-        replies = KeyedReplies(book, Sealer(platform.data_dir, key.reveal() if key else None))
+        replies = KeyedReplies(book, platform.keyring)
         door = HttpDoor(
             platform,
             self._directory,
@@ -130,6 +139,7 @@ class GatewayApp:
             [
                 *DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
                 *AuditDoor(platform, self._directory, self._audit).routes(),
+                *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),
             ],
             lambda routes: AuditedActs(self._audit, self._watch, self._directory, routes),
         )
@@ -189,6 +199,8 @@ class GatewayApp:
             await self._issuers.close()
         if self._following is not None:
             self._following.stop()
+        if self._erasing is not None:
+            await self._erasing.stop()
         await self._directory.stop()
         await self._watch.stop()
         await self._audit.stop()

@@ -23,6 +23,7 @@ from collegium_contracts.messages import (
     TaskRef,
     TaskSubmitted,
 )
+from collegium_contracts.scope import Scope
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
@@ -254,7 +255,7 @@ class Tasks:
         """Returns a tenant's task, or none."""
         if ids.TASK_ID.match(task_id) is None:
             return None
-        row = await self._store.get(tenant, task_id)
+        row = await self._store.get(Scope(tenant), task_id)
         if row is not None and row.state in TERMINAL:
             (row,) = await with_outputs(self._store, tenant, [row])
             return task_view(row, self._platform.keyring)
@@ -284,7 +285,9 @@ class Tasks:
         limit: int,
     ) -> tuple[list[TaskView], tuple[int, str] | None]:
         """Returns a page of the tenant's tasks, newest first, and where the next one begins."""
-        rows = await self._store.page(principal.tenant, state=state, since_ms=since_ms, before=before, limit=limit + 1)
+        rows = await self._store.page(
+            Scope(principal.tenant), state=state, since_ms=since_ms, before=before, limit=limit + 1
+        )
         shown = await with_outputs(self._store, principal.tenant, rows[:limit])
         views = [task_view(row, self._platform.keyring) for row in shown]
         more = (rows[limit - 1].created_at_ms, rows[limit - 1].task_id) if len(rows) > limit else None

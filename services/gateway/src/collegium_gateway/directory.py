@@ -12,7 +12,9 @@ from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
 from collegium_contracts.state import Breaker, ModelRecord, Roster, Scoreboard, TenantRecord
+from collegium_runtime.datakeys import DataKeys
 
+from collegium_gateway.letting_in import LettingIn
 from collegium_gateway.principal import KeyBook
 from collegium_gateway.tokens import Tokens
 
@@ -22,8 +24,9 @@ log = structlog.get_logger(__name__)
 class Directory:
     """Keys and roster, followed by watches; the scoreboard, read when asked."""
 
-    def __init__(self, connection: Connection, keys: KeyBook | None = None) -> None:
+    def __init__(self, connection: Connection, keys: KeyBook | None = None, data_keys: DataKeys | None = None) -> None:
         self.keys = keys or KeyBook()
+        self.letting_in = LettingIn(self.keys, data_keys)
         # None where no issuer is configured, so that requests with keys pay nothing for tokens.
         self.tokens: Tokens | None = None
         self.models: list[ModelRecord] = []
@@ -39,11 +42,13 @@ class Directory:
         """Reads what stands, then follows."""
         for watch in self._watches:
             await watch.start()
+        await self.letting_in.start()
 
     async def stop(self) -> None:
         """Stops following."""
         for watch in self._watches:
             await watch.stop()
+        await self.letting_in.stop()
 
     @property
     def ready(self) -> bool:
@@ -63,7 +68,7 @@ class Directory:
     def _learn_tenant(self, entry: Entry) -> None:
         record = self._read(entry)
         if isinstance(record, TenantRecord):
-            self.keys.learn(record)
+            self.letting_in.learn(record)
 
     def _learn_roster(self, entry: Entry) -> None:
         roster = self._read(entry)

@@ -23,6 +23,7 @@ from collegium_gateway.identity_requests import (
     RotateKeyRequest,
     TenantPatch,
 )
+from collegium_gateway.privacy_door import ErasureRequest, RewrapRequest
 from collegium_gateway.requests import ChatRequest, ScheduleRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
 from collegium_gateway.webhook_door import RotateRequest, WebhookView
@@ -81,6 +82,12 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/admin/audit", "admin", "Lists audit records, newest first.", None),
     ("get", "/v1/admin/audit/verify", "admin", "Checks audit chains; says where to go on.", None),
     ("get", "/v1/admin/audit/export", "admin", "Exports a tenant's chain with what proves it.", None),
+    ("get", "/v1/admin/tenants/{id}/erasure", "admin", "Shows how far a tenant's erasure is.", None),
+    ("post", "/v1/admin/tenants/{id}/erasure", "admin", "Erases a tenant's data for good.", ErasureRequest),
+    ("get", "/v1/admin/tenants/{id}/data-keys", "admin", "Lists a tenant's data keys, without the keys.", None),
+    ("post", "/v1/admin/tenants/{id}/data-keys/rotate", "admin", "Makes a new data key for a tenant.", None),
+    ("get", "/v1/admin/encryption", "admin", "Shows under which envelope keys the data keys stand.", None),
+    ("post", "/v1/admin/encryption/rewrap", "admin", "Wraps all data keys under the newest one.", RewrapRequest),
     ("get", "/health/live", "health", "Whether the process answers.", None),
     ("get", "/health/ready", "health", "Whether the gateway can do its work.", None),
     ("get", "/metrics", "health", "Prometheus metrics.", None),
@@ -94,6 +101,8 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/admin/keys"): ("201",),
     ("post", "/v1/admin/keys/{id}/rotate"): ("201",),
     ("post", "/v1/admin/projects"): ("201",),
+    ("post", "/v1/admin/tenants/{id}/erasure"): ("200", "202"),
+    ("post", "/v1/admin/tenants/{id}/data-keys/rotate"): ("201",),
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
@@ -221,7 +230,7 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
     if body is not None:
         schema = {"$ref": f"#/components/schemas/{body.__name__}"}
         operation["requestBody"] = {
-            "required": body not in (RotateRequest, RotateKeyRequest),
+            "required": body not in (RotateRequest, RotateKeyRequest, RewrapRequest),
             "content": {"application/json": {"schema": schema}},
         }
     return operation

@@ -16,15 +16,16 @@ Permission = Literal[
     "models.read", "spend.read", "tenants.read", "tenants.write", "tenants.delete", "projects.read", "projects.write",
     "keys.read", "keys.write", "limits.read", "limits.write", "key-limits.write", "budgets.read", "budgets.write",
     "dead-letters.read", "dead-letters.write", "audit.read",
+    "encryption.read", "encryption.write",
 ]  # fmt: skip
 
 _READS: Final[frozenset[Permission]] = frozenset({
     "models.read", "spend.read", "tenants.read", "projects.read", "keys.read", "limits.read", "budgets.read",
-    "dead-letters.read", "audit.read",
+    "dead-letters.read", "audit.read", "encryption.read",
 })  # fmt: skip
 _WRITES: Final[frozenset[Permission]] = frozenset({
     "tenants.write", "projects.write", "keys.write", "limits.write", "key-limits.write", "budgets.write",
-    "dead-letters.write",
+    "dead-letters.write", "encryption.write",
 })  # fmt: skip
 _DELETES: Final[frozenset[Permission]] = frozenset({"tenants.delete"})
 # What a tenant pays for is its operator's to bound, so a member reads budgets and limits and sets those of keys alone.
@@ -74,6 +75,12 @@ ADMIN_ROUTES: Final[Mapping[tuple[str, str], Permission]] = {
     ("GET", "/v1/admin/dead-letters/{id}"): "dead-letters.read",
     ("POST", "/v1/admin/dead-letters/requeue"): "dead-letters.write",
     ("POST", "/v1/admin/dead-letters/discard"): "dead-letters.write",
+    ("GET", "/v1/admin/tenants/{id}/erasure"): "encryption.read",
+    ("POST", "/v1/admin/tenants/{id}/erasure"): "tenants.delete",
+    ("GET", "/v1/admin/tenants/{id}/data-keys"): "encryption.read",
+    ("POST", "/v1/admin/tenants/{id}/data-keys/rotate"): "encryption.write",
+    ("GET", "/v1/admin/encryption"): "encryption.read",
+    ("POST", "/v1/admin/encryption/rewrap"): "encryption.write",
     ("GET", "/v1/admin/audit"): "audit.read",
     ("GET", "/v1/admin/audit/verify"): "audit.read",
     ("GET", "/v1/admin/audit/export"): "audit.read",

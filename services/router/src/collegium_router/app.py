@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from collegium_bus.cancels import Cancellations
@@ -15,6 +16,7 @@ from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
 from collegium_contracts.messages import CancelRequested, WorkerCapacity
 from collegium_contracts.state import ModelRecord, Roster
+from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
 from collegium_telemetry import names
@@ -22,6 +24,7 @@ from collegium_telemetry import names
 from collegium_router.answers import QueueAnswers
 from collegium_router.configured import records
 from collegium_router.dispatch import Dispatcher
+from collegium_router.erasing import erase
 from collegium_router.permits import Permits
 from collegium_router.resources import Resources
 from collegium_router.roster import merge
@@ -64,6 +67,7 @@ class RouterApp:
         self._ends = OrderedReader(
             connection, s.EVENTS, ENDS, self._on_end, start_time=now, headers_only=True, label="ends"
         )
+        self._erasing = Erasing(platform, {"router": partial(erase, connection)})
         platform.on_settings.append(self._use_settings)
         self._hearing: int | None = None
         self._started = False
@@ -81,6 +85,7 @@ class RouterApp:
         self._dispatcher.start()
         await self._shards.start()
         await self._schedules.start()
+        await self._erasing.start()
         metrics = self._platform.metrics
         metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._dispatcher.queued)
         metrics.watch_gauge(names.METRIC_PERMITS_IN_USE, lambda: self._permits.in_use)
@@ -93,6 +98,7 @@ class RouterApp:
     async def stop(self) -> None:
         """Gives shards and slices back and stops; what is queued stays in INGRESS for the next owner."""
         self._started = False
+        await self._erasing.stop()
         await self._schedules.stop()
         await self._shards.stop()
         await self._dispatcher.stop()

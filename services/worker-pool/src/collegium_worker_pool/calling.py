@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from collegium_contracts import subjects as s
 from collegium_contracts.content import encode_content
+from collegium_contracts.envelope import held
 from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import RunAttempt
 from collegium_contracts.money import Usage
@@ -94,6 +95,7 @@ class Caller:
         self, run: RunAttempt, delivery: int, endpoint: Endpoint, streamed: StreamedAnswer, span: Hop
     ) -> CallResult:
         task, keyring = run.task, self._platform.keyring
+        await held(keyring, task.tenant, run.prompt, run.history)
         prompt = keyring.open(task.tenant, run.prompt)
         history = keyring.open(task.tenant, run.history) if run.history is not None else None
         body = request_body(endpoint.upstream_model, prompt, history, run.sampling)
