@@ -14,9 +14,10 @@ from collegium_settings import Settings
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
+from collegium_cli.quotas import quota_text
 
 MODEL_COLUMNS = (
-    "name", "rank", "pool", "breaker", "in $/M", "out $/M", "calls", "success", "p50 ms", "cost USD",
+    "name", "rank", "pool", "breaker", "quota", "in $/M", "out $/M", "calls", "success", "p50 ms", "cost USD",
 )  # fmt: skip
 
 
@@ -46,6 +47,7 @@ def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
         model["rank"],
         model["pool"],
         model["breaker"]["state"],
+        quota_text(model["limits"]),
         price["input_usd_per_mtok"],
         price["output_usd_per_mtok"],
         str(calls),

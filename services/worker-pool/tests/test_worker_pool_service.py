@@ -31,6 +31,7 @@ from collegium_settings.models import ModelLimits
 from collegium_testing import Behaviour, Rule, eventually
 from collegium_testing.platform import RunningPlatform
 from collegium_worker_pool.attempts import AttemptRunner
+from collegium_worker_pool.counting import MESSAGE_TOKENS
 from collegium_worker_pool.outcome import CallEnd
 from collegium_worker_pool.outcome import settled as settlement
 
@@ -133,8 +134,8 @@ async def test_usage_is_estimated_and_marked_where_the_endpoint_counts_nothing(p
         run = attempt_of(running)
         await give(running, run)
         usage = (await running.settled(run.task)).usage
-        assert (usage.estimated, usage.output_tokens) == (True, 2)
-        assert usage.input_tokens == -(-run.prompt_bytes // 4)
+        assert (usage.estimated, usage.output_tokens) == (True, 3)
+        assert usage.input_tokens == 1 + MESSAGE_TOKENS
 
 
 async def test_the_same_work_twice_settles_once(platform: Platforms):

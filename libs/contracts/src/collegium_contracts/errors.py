@@ -107,6 +107,7 @@ ERRORS: dict[str, ErrorKind] = {
     "context_length_exceeded": ErrorKind(422, "invalid_request_error", "FAILED_PRECONDITION"),
     "schedule_too_large": ErrorKind(422, "invalid_request_error", "FAILED_PRECONDITION"),
     "no_eligible_model": ErrorKind(422, "invalid_request_error", "FAILED_PRECONDITION"),
+    "model_quota_exceeded": ErrorKind(429, "rate_limit_error", "RESOURCE_EXHAUSTED", retryable=True),
     "rate_limited": ErrorKind(429, "rate_limit_error", "RESOURCE_EXHAUSTED", retryable=True),
     "quota_exceeded": ErrorKind(429, "rate_limit_error", "RESOURCE_EXHAUSTED", retryable=True),
     "tenant_queue_full": ErrorKind(429, "rate_limit_error", "RESOURCE_EXHAUSTED", retryable=True),

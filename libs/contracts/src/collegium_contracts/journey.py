@@ -67,7 +67,8 @@ HOPS: Final[tuple[Hop, ...]] = (
     ),
     Hop(
         number=4, subject="attempt.<tenant>.<task>.<n>.discarded.<delivery>", filter=s.ATTEMPT_DISCARDED_ALL,
-        messages=("AttemptDiscarded",), senders=("worker-pool",), receivers=("billing", "evolution"), stream=s.EVENTS,
+        messages=("AttemptDiscarded",), senders=("worker-pool",), receivers=("billing", "evolution", "router"),
+        stream=s.EVENTS,
         create_once=True, note="a finished call that settled nothing: cost, no charge",
     ),
     Hop(
@@ -268,6 +269,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_HOLDERS, writers=("billing",), readers=("billing",)),
     Bucket(name=s.KV_PERMITS, writers=("router",), readers=("router",)),
     Bucket(name=s.KV_BREAKERS, writers=("worker-pool",), readers=("worker-pool", "router", "gateway")),
+    Bucket(name=s.KV_QUOTAS, writers=("router",), readers=("router", "gateway")),
     # Some three million keys a day; beyond it a request with a key is refused, and one without goes on.
     Bucket(
         name=s.KV_IDEMPOTENCY, writers=("gateway",), readers=("gateway",), ttl_seconds=DAY_SECONDS, max_bytes=1024 * MB

@@ -106,6 +106,14 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     labels: dict[str, str] = {}
     enabled: bool = True
     concurrency: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_window: int | None = None
+    token_window_seconds: int = 0
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether its endpoint has a quota of tokens or calls."""
+        return self.tokens_per_window is not None or self.requests_per_minute is not None
 
 
 class Roster(Message, frozen=True, kw_only=True):
@@ -182,6 +190,36 @@ class Shares(Message, frozen=True, kw_only=True):
     resource: str
     capacity: int
     shares: dict[str, Share] = {}
+
+
+class WindowState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A rolling sum: ``slots`` are its steps, the oldest first, and ``newest`` is the last one's number since 1970."""
+
+    window_ms: int
+    limit: int
+    used: int
+    newest: int
+    slots: list[int]
+
+
+class QuotaWindow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one model's endpoint was asked for: tokens and calls, each where it has a limit."""
+
+    model: str
+    tokens: WindowState | None = None
+    calls: WindowState | None = None
+
+
+class QuotaWindows(Message, frozen=True, kw_only=True):
+    """All limited models' windows; the value under ``windows`` in the bucket ``quotas``.
+
+    Every router holds the same and any of them writes it now and then; who starts goes on from it. ``sequence`` is of
+    EVENTS: what was counted last.
+    """
+
+    sequence: int
+    at_ms: int
+    models: list[QuotaWindow]
 
 
 Missed = Literal["skip", "once", "all"]
@@ -281,4 +319,5 @@ StateValue = (
     | CronSchedule
     | DataKeysRecord
     | Erasure
+    | QuotaWindows
 )

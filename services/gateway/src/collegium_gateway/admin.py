@@ -19,6 +19,7 @@ from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
 from collegium_gateway.identity_door import IdentityDoor
 from collegium_gateway.principal import Principal
+from collegium_gateway.quota_views import limits_view
 from collegium_gateway.replies import json_reply
 from collegium_gateway.views import breaker_view, rfc3339
 
@@ -83,6 +84,7 @@ class AdminDoor:
     async def _models(self, request: Request) -> Response:
         self._principal(request, "admin")
         board = await self._directory.scoreboard()
+        quotas = await self._directory.quotas()
         scores: dict[str, list[dict[str, Any]]] = {}
         for score in board.scores if board is not None else ():
             scores.setdefault(score.model, []).append(
@@ -111,6 +113,7 @@ class AdminDoor:
                     "output_usd_per_mtok": picos_to_usd(model.price.output_picos * 1_000_000),
                 },
                 "breaker": breaker_view(self._directory.breakers.get(model.name), self._platform.now_ms()),
+                "limits": limits_view(model, quotas.get(model.name)),
                 "scores": scores.get(model.name, []),
             }
             for model in self._directory.models

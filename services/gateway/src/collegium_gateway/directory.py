@@ -11,7 +11,7 @@ from collegium_bus.kv import Bucket, Entry
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
-from collegium_contracts.state import Breaker, ModelRecord, Roster, Scoreboard, TenantRecord
+from collegium_contracts.state import Breaker, ModelRecord, QuotaWindow, QuotaWindows, Roster, Scoreboard, TenantRecord
 from collegium_runtime.datakeys import DataKeys
 
 from collegium_gateway.letting_in import LettingIn
@@ -32,6 +32,7 @@ class Directory:
         self.models: list[ModelRecord] = []
         self.breakers: dict[str, Breaker] = {}
         self._policy = Bucket(connection, s.KV_POLICY)
+        self._quotas = Bucket(connection, s.KV_QUOTAS)
         self._watches = [
             Bucket(connection, s.KV_TENANTS).watch(self._learn_tenant),
             Bucket(connection, s.KV_MODELS).watch(self._learn_roster),
@@ -64,6 +65,12 @@ class Directory:
         entry = await self._policy.get(s.SCOREBOARD_KEY)
         value = codec.state.decode(entry.value) if entry is not None else None
         return value if isinstance(value, Scoreboard) else None
+
+    async def quotas(self) -> dict[str, QuotaWindow]:
+        """Returns the routers' newest windows of limited models."""
+        entry = await self._quotas.get(s.WINDOWS_KEY)
+        value = codec.state.decode(entry.value) if entry is not None else None
+        return {one.model: one for one in value.models} if isinstance(value, QuotaWindows) else {}
 
     def _learn_tenant(self, entry: Entry) -> None:
         record = self._read(entry)

@@ -26,6 +26,7 @@ from collegium_router.configured import records
 from collegium_router.dispatch import Dispatcher
 from collegium_router.erasing import erase
 from collegium_router.permits import Permits
+from collegium_router.quota_windows import QuotaKeeper
 from collegium_router.resources import Resources
 from collegium_router.roster import merge
 from collegium_router.schedules import Schedules
@@ -34,7 +35,7 @@ from collegium_router.shares import Need, SliceHolder
 
 log = structlog.get_logger(__name__)
 
-ENDS = (s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_RETRIED_ALL)
+ENDS = (s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_RETRIED_ALL, s.ATTEMPT_DISCARDED_ALL)
 
 
 class RouterApp:
@@ -54,6 +55,7 @@ class RouterApp:
         )
         self._resources = Resources(self._permits, self._slices.permits, platform.now_ms)
         self._dispatcher = Dispatcher(platform, self._permits, self._resources)
+        self._quotas = QuotaKeeper(platform, self._resources.quotas, ENDS, changed=self._pump)
         self._answers = QueueAnswers(platform, self._dispatcher)
         self._shards = Shards(platform, self._dispatcher, self._permits, on_change=self._answers.answer_for)
         self._models = Bucket(connection, s.KV_MODELS)
@@ -80,6 +82,7 @@ class RouterApp:
         await self._cancels.start()
         self._ends.start()
         await self._ends.caught_up.wait()
+        self._quotas.start()
         self._hearing = self._platform.connection.client.subscribe_raw(s.CAPACITY_ALL, self._on_capacity)
         await self._slices.start()
         self._dispatcher.start()
@@ -106,6 +109,7 @@ class RouterApp:
         self._answers.stop()
         if self._hearing is not None:
             self._platform.connection.client.unsubscribe_raw(self._hearing)
+        await self._quotas.stop()
         await self._ends.stop()
         await self._cancels.stop()
         for watch in self._watches:
@@ -144,6 +148,7 @@ class RouterApp:
     def _on_roster(self, entry: Entry) -> None:
         if self._resources.use_roster(entry.value):
             self._slices.renew_soon()
+            self._quotas.look_soon()
 
     def _on_breaker(self, entry: Entry) -> None:
         self._resources.use_breaker(entry.value)
@@ -162,8 +167,9 @@ class RouterApp:
         self._schedules.cancel(message)
 
     def _on_end(self, delivery: Delivery) -> None:
+        self._quotas.hear(delivery)
         about = s.parse_event(delivery.subject)
-        if about is not None:
+        if about is not None and about.kind != "discarded":
             self._dispatcher.release(about.task, about.attempt, about.last)
 
     def _low_is_throttled(self) -> float:

@@ -33,8 +33,8 @@ MAX_VISITS: Final = 512
 MAX_PAUSES: Final = 1_024
 
 D = TypeVar("D")
-# What an entry can be answered by: the model that was asked for, and the domain.
-Route = tuple[str, str]
+# What an entry can be answered by: the model that was asked for, the domain, and what else tells lines apart.
+Route = tuple[str, ...]
 
 
 class Entry:
