@@ -18,6 +18,7 @@ from collegium_runtime.failpoints import failpoint
 from collegium_store import archive
 from collegium_store.archive import ArchivedEvent
 
+from collegium_billing import ledger, ledger_store
 from collegium_billing.booking import AttemptRow, Books, StartRow, TaskRow
 from collegium_billing.keys import Key, Tenant
 from collegium_billing.usage import ROWS_MAX, Sums, UsageQuery
@@ -157,6 +158,7 @@ class Store:
             await _insert(connection, _INSERT_STARTS, books.starts)
             costs = await _insert(connection, _INSERT_ATTEMPTS, books.attempts)
             await _insert(connection, _INSERT_TASKS, books.tasks)
+            await ledger_store.post(connection, ledger.postings(books))
             failpoint("billing.before-commit")
         failpoint("billing.after-commit")
         return {model: int(picos) for model, picos in costs}
