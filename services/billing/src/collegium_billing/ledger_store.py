@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from collegium_billing.ledger import Posting
+from collegium_billing.booking import Books
+from collegium_billing.ledger import Posting, postings
 
 # Entries come from the rows that were inserted just now; those of a conflict are not among what it returns.
 _POST = """
@@ -34,8 +35,22 @@ CROSS JOIN LATERAL (
 ) AS lines (line, account, amount)
 """
 
+_ADD_PRICES = """
+INSERT INTO billing.prices (model, version, cost, charge)
+SELECT model, version, cost::jsonb, charge::jsonb
+FROM unnest($1::text[], $2::int8[], $3::text[], $4::text[]) AS new (model, version, cost, charge)
+ON CONFLICT DO NOTHING
+"""
 
-async def post(connection: Any, postings: Sequence[Posting]) -> None:
+
+async def book(connection: Any, books: Books) -> None:
+    """Adds what a batch of rows means, in the transaction that adds the rows."""
+    if books.prices:
+        await connection.execute(_ADD_PRICES, *map(list, zip(*books.prices, strict=True)))
+    await post(connection, postings(books))
+
+
+async def post(connection: Any, rows: Sequence[Posting]) -> None:
     """Adds transactions with their entries, in the caller's transaction; those that stand already stay."""
-    if postings:
-        await connection.execute(_POST, *map(list, zip(*postings, strict=True)))
+    if rows:
+        await connection.execute(_POST, *map(list, zip(*rows, strict=True)))

@@ -18,7 +18,7 @@ from collegium_runtime.failpoints import failpoint
 from collegium_store import archive
 from collegium_store.archive import ArchivedEvent
 
-from collegium_billing import ledger, ledger_store
+from collegium_billing import ledger_store
 from collegium_billing.booking import AttemptRow, Books, StartRow, TaskRow
 from collegium_billing.keys import Key, Tenant
 from collegium_billing.usage import ROWS_MAX, Sums, UsageQuery
@@ -42,19 +42,20 @@ WITH booked AS (
 INSERT INTO billing.attempts AS standing (
     task_id, attempt, delivery, tenant, project, key_id, model, rank, plan, tags, at, input_tokens,
     cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_picos, wasted, succeeded, error_code,
-    duration_ms
+    duration_ms, price_version, cache_write_tokens
 )
 SELECT task_id, attempt, delivery, tenant, project, key_id, model, rank, plan, tags::jsonb,
        timestamptz 'epoch' + at_ms * interval '1 millisecond', input_tokens, cached_input_tokens, output_tokens,
-       reasoning_tokens, estimated, cost_picos::numeric, wasted, succeeded, error_code, duration_ms
+       reasoning_tokens, estimated, cost_picos::numeric, wasted, succeeded, error_code, duration_ms, price_version,
+       cache_write_tokens
 FROM unnest(
     $1::text[], $2::int4[], $3::int4[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::text[], $11::int8[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::bool[], $17::text[],
-    $18::bool[], $19::bool[], $20::text[], $21::int8[]
+    $18::bool[], $19::bool[], $20::text[], $21::int8[], $22::int8[], $23::int8[]
 ) AS new (
     task_id, attempt, delivery, tenant, project, key_id, model, rank, plan, tags, at_ms, input_tokens,
     cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_picos, wasted, succeeded, error_code,
-    duration_ms
+    duration_ms, price_version, cache_write_tokens
 )
 ON CONFLICT (task_id, attempt, delivery) DO UPDATE
 SET wasted = standing.wasted OR excluded.wasted, at = least(standing.at, excluded.at)
@@ -158,7 +159,7 @@ class Store:
             await _insert(connection, _INSERT_STARTS, books.starts)
             costs = await _insert(connection, _INSERT_ATTEMPTS, books.attempts)
             await _insert(connection, _INSERT_TASKS, books.tasks)
-            await ledger_store.post(connection, ledger.postings(books))
+            await ledger_store.book(connection, books)
             failpoint("billing.before-commit")
         failpoint("billing.after-commit")
         return {model: int(picos) for model, picos in costs}

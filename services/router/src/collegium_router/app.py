@@ -117,7 +117,7 @@ class RouterApp:
         while True:
             entry = await self._models.get(s.ROSTER_KEY)
             standing = codec.state.decode(entry.value) if entry is not None else None
-            roster = merge(standing if isinstance(standing, Roster) else None, configured)
+            roster = merge(standing if isinstance(standing, Roster) else None, configured, self._platform.now_ms())
             if roster is standing:
                 return
             try:
