@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from collegium_contracts.envelope import Envelope
+from collegium_contracts.ledger import LedgerReply, LedgerRequest
 from collegium_contracts.messages import Message
 
 
@@ -191,5 +192,8 @@ ServiceRequest = (
     | KeyRevoke
     | KeyList
     | QueueRequest
+    | LedgerRequest
 )
-ServiceReply = Refused | TurnsReply | UsageReply | PossibleSpendReply | TenantsReply | KeysReply | QueueReply
+ServiceReply = (
+    Refused | TurnsReply | UsageReply | PossibleSpendReply | TenantsReply | KeysReply | QueueReply | LedgerReply
+)

@@ -15,9 +15,12 @@ from collegium_settings import Settings
 from collegium_store import open_pool
 from collegium_telemetry import names
 
+from collegium_billing.auditing import Auditor, LawWatch, subjects_of
 from collegium_billing.directory import Directory
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
+from collegium_billing.ledger_handlers import LedgerQuestions
+from collegium_billing.ledger_store import LedgerStore
 from collegium_billing.store import Store
 
 MAX_BATCH = 1_000
@@ -45,9 +48,16 @@ class BillingApp:
 
         platform.on_settings.append(self._use_settings)
         questions = Questions(store, self._directory, lambda: platform.settings.tiers)
-        answering = Answering(platform.connection, dict(questions.handlers()))
+        ledger = LedgerStore(pool)
+        auditor = Auditor(ledger, subjects_of(platform.connection))
+        ledger_questions = LedgerQuestions(store, ledger, auditor, platform.now_ms)
+        answering = Answering(platform.connection, {**questions.handlers(), **ledger_questions.handlers()})
         self._open.push_async_callback(answering.stop)
         await answering.start()
+
+        watch = LawWatch(auditor, platform.metrics, platform.now_ms)
+        self._open.push_async_callback(watch.stop)
+        watch.start()
 
         self._events = EventLoop(
             platform.connection,

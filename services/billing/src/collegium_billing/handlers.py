@@ -56,13 +56,13 @@ class Questions:
     def handlers(self) -> Mapping[str, Handler]:
         """Returns the answering function of each subject."""
         return {
-            s.SVC_BILLING_USAGE: _answering(UsageRequest, self.usage),
-            s.SVC_BILLING_POSSIBLE_SPEND: _answering(PossibleSpendRequest, self.possible_spend),
-            s.SVC_BILLING_TENANT_CREATE: _answering(TenantCreate, self.create_tenant),
-            s.SVC_BILLING_TENANT_LIST: _answering(TenantList, self.list_tenants),
-            s.SVC_BILLING_KEY_CREATE: _answering(KeyCreate, self.create_key),
-            s.SVC_BILLING_KEY_REVOKE: _answering(KeyRevoke, self.revoke_key),
-            s.SVC_BILLING_KEY_LIST: _answering(KeyList, self.list_keys),
+            s.SVC_BILLING_USAGE: answering(UsageRequest, self.usage),
+            s.SVC_BILLING_POSSIBLE_SPEND: answering(PossibleSpendRequest, self.possible_spend),
+            s.SVC_BILLING_TENANT_CREATE: answering(TenantCreate, self.create_tenant),
+            s.SVC_BILLING_TENANT_LIST: answering(TenantList, self.list_tenants),
+            s.SVC_BILLING_KEY_CREATE: answering(KeyCreate, self.create_key),
+            s.SVC_BILLING_KEY_REVOKE: answering(KeyRevoke, self.revoke_key),
+            s.SVC_BILLING_KEY_LIST: answering(KeyList, self.list_keys),
         }
 
     async def usage(self, asked: UsageRequest) -> UsageReply:
@@ -134,7 +134,7 @@ class Questions:
         return reply
 
 
-def _answering(expected: type[Q], answer: Callable[[Q], Awaitable[Message]]) -> Handler:
+def answering(expected: type[Q], answer: Callable[[Q], Awaitable[Message]]) -> Handler:
     """Wraps an answer: checks the question's kind and turns this service's errors into refusals."""
 
     async def handle(asked: Any, _traceparent: str) -> Message:

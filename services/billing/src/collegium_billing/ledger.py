@@ -50,14 +50,10 @@ def postings(books: Books) -> list[Posting]:
         tenant, project, key = call.tenant, call.project, call.key_id
         of = f"{name[0]}/{name[1]}/{name[2]}"
         cost, payable = f"cost/{model}", f"provider/{model}/payable"
-        made.append(
-            Posting(f"call/{of}", "call", at_ms, tenant, project, key, model, task, cost, payable, picos)
-        )
+        made.append(Posting(f"call/{of}", "call", at_ms, tenant, project, key, model, task, cost, payable, picos))
         if call.wasted:
             waste = f"waste/{model}"
-            made.append(
-                Posting(f"waste/{of}", "waste", at_ms, tenant, project, key, model, task, waste, cost, picos)
-            )
+            made.append(Posting(f"waste/{of}", "waste", at_ms, tenant, project, key, model, task, waste, cost, picos))
     for row in books.tasks:
         picos = row.charge_picos
         if picos == "0":
@@ -78,9 +74,7 @@ def correction(correction_id: str, tenant: str, amount_picos: int, at_ms: int) -
     """Returns a correction of what a tenant owes: above zero it owes more, below less."""
     owed, adjusted = receivable(tenant), f"adjustment/{tenant}"
     amount = str(amount_picos)
-    return Posting(
-        f"correction/{correction_id}", "correction", at_ms, tenant, "", "", "", "", owed, adjusted, amount
-    )
+    return Posting(f"correction/{correction_id}", "correction", at_ms, tenant, "", "", "", "", owed, adjusted, amount)
 
 
 def receivable(tenant: str) -> str:

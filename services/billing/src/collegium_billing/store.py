@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 from collegium_runtime.failpoints import failpoint
-from collegium_store import archive
+from collegium_store import archive, retry_transient
 from collegium_store.archive import ArchivedEvent
 
 from collegium_billing import ledger_store
@@ -26,6 +26,8 @@ from collegium_billing.usage import ROWS_MAX, Sums, UsageQuery
 # Shorter than a caller waits for its answer.
 REPORT_SECONDS = 4.0
 POSSIBLE_SPEND_MAX = 10_000
+# Shorter than the lease of a batch, which would come again elsewhere.
+CONFLICT_SECONDS = 3.0
 
 _INSERT_STARTS = """
 INSERT INTO billing.starts (task_id, attempt, delivery, tenant, model, at)
@@ -152,8 +154,14 @@ class Store:
         """Adds a batch of events and its rows in one transaction; what stands already stays.
 
         Returns the cost booked for the first time, in pico-dollars by model. Where a value cannot be
-        held or is below zero, nothing of the batch is stored and ``collegium_store.is_poison`` knows the error.
+        held or is below zero, nothing of the batch is stored and ``collegium_store.is_poison`` knows the error. What
+        another replica's batch stood in the way of is tried again.
         """
+        return await retry_transient(
+            lambda: self._book(books, archived), deadline_seconds=CONFLICT_SECONDS, is_transient=_is_conflict
+        )
+
+    async def _book(self, books: Books, archived: Sequence[ArchivedEvent]) -> dict[str, int]:
         async with self._pool.acquire() as connection, connection.transaction():
             await archive.append(connection, archived)
             await _insert(connection, _INSERT_STARTS, books.starts)
@@ -264,6 +272,10 @@ class Store:
             limit,
         )
         return [_key(row) for row in rows]
+
+
+def _is_conflict(error: BaseException) -> bool:
+    return isinstance(error, (asyncpg.SerializationError, asyncpg.DeadlockDetectedError))
 
 
 async def _insert(

@@ -64,6 +64,42 @@ _TABLES = (
     " CHECK (cache_write_tokens >= 0)",
 )
 
+# What was booked before there was a ledger, as it would have been posted.
+_MOVED = (
+    """
+    INSERT INTO billing.transactions (event_id, kind, at, tenant)
+    SELECT 'charge/' || task_id, 'charge', settled_at, tenant FROM billing.tasks WHERE charge_picos > 0
+    UNION ALL
+    SELECT concat_ws('/', 'call', task_id, attempt, delivery), 'call', at, tenant
+    FROM billing.attempts WHERE cost_picos > 0
+    UNION ALL
+    SELECT concat_ws('/', 'waste', task_id, attempt, delivery), 'waste', at, tenant
+    FROM billing.attempts WHERE cost_picos > 0 AND wasted
+    """,
+    """
+    INSERT INTO billing.entries (transaction, line, account, amount_picos, tenant, project, key_id, model, task)
+    SELECT id, lines.line, lines.account, lines.amount, posted.tenant, project, key_id, moved.model, task_id
+    FROM (
+        SELECT 'charge/' || task_id AS event_id, 'tenant/' || tenant || '/receivable' AS debit,
+               'revenue/' || coalesce(nullif(model, ''), '-') AS credit, charge_picos AS picos, project, key_id,
+               coalesce(nullif(model, ''), '-') AS model, task_id
+        FROM billing.tasks
+        UNION ALL
+        SELECT concat_ws('/', 'call', task_id, attempt, delivery), 'cost/' || coalesce(nullif(model, ''), '-'),
+               'provider/' || coalesce(nullif(model, ''), '-') || '/payable', cost_picos, project, key_id,
+               coalesce(nullif(model, ''), '-'), task_id
+        FROM billing.attempts
+        UNION ALL
+        SELECT concat_ws('/', 'waste', task_id, attempt, delivery), 'waste/' || coalesce(nullif(model, ''), '-'),
+               'cost/' || coalesce(nullif(model, ''), '-'), cost_picos, project, key_id,
+               coalesce(nullif(model, ''), '-'), task_id
+        FROM billing.attempts
+    ) AS moved
+    JOIN billing.transactions AS posted USING (event_id)
+    CROSS JOIN LATERAL (VALUES (1::int2, debit, picos), (2::int2, credit, -picos)) AS lines (line, account, amount)
+    """,
+)
+
 # One check a statement over all it adds: as entries never change, a transaction that was whole once stays so, and
 # entries added to it by a later statement must be whole by themselves.
 _GUARDS = (
@@ -95,7 +131,7 @@ _APPEND_ONLY = ("transactions", "entries", "corrections", "prices")
 
 def upgrade() -> None:
     """Makes the tables and what keeps them whole."""
-    for statement in _TABLES + _GUARDS:
+    for statement in _TABLES + _MOVED + _GUARDS:
         op.execute(statement)
     for table in _APPEND_ONLY:
         op.execute(
