@@ -28,6 +28,7 @@ R = TypeVar("R", bound=Message)
 
 MAX_BODY_BYTES = 64 * 1024
 USAGE_DAYS = 30
+ASK_SECONDS = 5.0
 
 
 class AdminDoor:
@@ -55,9 +56,11 @@ class AdminDoor:
         principal.need(scope)
         return principal
 
-    async def _ask(self, subject: str, question: Message, expected: type[R]) -> R:
+    async def _ask(
+        self, subject: str, question: Message, expected: type[R], *, timeout_seconds: float = ASK_SECONDS
+    ) -> R:
         try:
-            return await ask(self._platform.connection, subject, question, expected)
+            return await ask(self._platform.connection, subject, question, expected, timeout_seconds=timeout_seconds)
         except RequestRefusedError as error:
             raise ApiError(error.code, error.message, param=error.param) from error
         except BusError as error:

@@ -13,6 +13,7 @@ from collegium_contracts.errors import ERRORS
 
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
+from collegium_gateway.ledger_door import CorrectionRequest, PriceRequest
 from collegium_gateway.requests import ChatRequest, KeyRequest, ScheduleRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
 from collegium_gateway.webhook_door import RotateRequest, WebhookView
@@ -43,6 +44,11 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/admin/keys", "admin", "Lists keys, without their secrets.", None),
     ("post", "/v1/admin/keys", "admin", "Creates a key; the answer shows it once.", KeyRequest),
     ("post", "/v1/admin/keys/{id}/revoke", "admin", "Revokes a key.", None),
+    ("get", "/v1/admin/ledger/audit", "admin", "Checks the money laws over a time (default: a day).", None),
+    ("get", "/v1/admin/ledger/calls", "admin", "Sums up booked calls by model and day, as providers count.", None),
+    ("post", "/v1/admin/ledger/corrections", "admin", "Corrects what a tenant owes, once an id.", CorrectionRequest),
+    ("get", "/v1/admin/models/{name}/prices", "admin", "Lists the versions of a model's prices.", None),
+    ("post", "/v1/admin/models/{name}/price", "admin", "Prices a model from now on: a new version.", PriceRequest),
     ("get", "/v1/admin/dead-letters", "admin", "Lists dead letters, oldest first.", None),
     ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
     ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),
@@ -58,12 +64,16 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/schedules"): ("201",),
     ("post", "/v1/admin/tenants"): ("201",),
     ("post", "/v1/admin/keys"): ("201",),
+    ("post", "/v1/admin/ledger/corrections"): ("200", "201"),
+    ("post", "/v1/admin/models/{name}/price"): ("200", "201"),
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
     "/v1/usage": ("from", "to", "group_by"),
     "/v1/admin/possible-spend": ("from", "to", "tenant"),
     "/v1/admin/keys": ("tenant",),
+    "/v1/admin/ledger/audit": ("from", "to"),
+    "/v1/admin/ledger/calls": ("from", "to"),
     "/v1/admin/dead-letters": ("service", "tenant", "cause", "task", "since", "cursor", "limit"),
 }
 _IDEMPOTENCY_KEY: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """Versions of prices: which version a model's prices are, and what setting others makes of them. Pure.
 
-A version is known by the Unix time in ms from which it applies, and never names other prices: changed prices are a newer
+A version is known by the Unix time in ms from which it applies and never names other prices: changed prices are a newer
 version. One rule: what was said last applies, so prices that an operator set stand until the configuration says
 something other than it said when they were set.
 """
