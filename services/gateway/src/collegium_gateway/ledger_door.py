@@ -5,7 +5,7 @@ One rule: money comes and goes as decimal strings of dollars.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -70,11 +70,8 @@ _decode_correction = msgspec.json.Decoder(CorrectionRequest)
 _decode_price = msgspec.json.Decoder(PriceRequest)
 
 
-class LedgerDoor:
-    """The ledger and prices over HTTP; ``admin`` knows who may, and whom to ask."""
-
-    def __init__(self, admin: AdminDoor) -> None:
-        self._admin = admin
+class LedgerDoor(AdminDoor):
+    """The ledger and prices over HTTP."""
 
     def routes(self) -> list[Route]:
         """The routes of this door."""
@@ -87,40 +84,36 @@ class LedgerDoor:
         ]
 
     async def _audit(self, request: Request) -> Response:
-        self._admin.principal(request, "admin")
+        self._principal(request, "admin")
         asked = q.LedgerAudit(
-            from_ms=self._admin.time_of(request, "from", -timedelta(days=1)),
-            to_ms=self._admin.time_of(request, "to", timedelta(seconds=1)),
+            from_ms=self._time_of(request, "from", -timedelta(days=1)),
+            to_ms=self._time_of(request, "to", timedelta(seconds=1)),
         )
-        reply = await self._admin.ask(
-            s.SVC_BILLING_LEDGER_AUDIT, asked, q.LedgerAuditReply, timeout_seconds=AUDIT_SECONDS
-        )
+        reply = await self._ask(s.SVC_BILLING_LEDGER_AUDIT, asked, q.LedgerAuditReply, timeout_seconds=AUDIT_SECONDS)
         first = rfc3339(reply.first_ms) if reply.first_ms is not None else None
         return json_reply({"data": [msgspec.structs.asdict(law) for law in reply.laws], "first_at": first})
 
     async def _calls(self, request: Request) -> Response:
-        self._admin.principal(request, "admin")
+        self._principal(request, "admin")
         asked = q.LedgerCalls(
-            from_ms=self._admin.time_of(request, "from", -timedelta(days=30)),
-            to_ms=self._admin.time_of(request, "to", timedelta(seconds=1)),
+            from_ms=self._time_of(request, "from", -timedelta(days=30)),
+            to_ms=self._time_of(request, "to", timedelta(seconds=1)),
         )
-        reply = await self._admin.ask(
-            s.SVC_BILLING_LEDGER_CALLS, asked, q.LedgerCallsReply, timeout_seconds=AUDIT_SECONDS
-        )
+        reply = await self._ask(s.SVC_BILLING_LEDGER_CALLS, asked, q.LedgerCallsReply, timeout_seconds=AUDIT_SECONDS)
         return json_reply({"data": [msgspec.structs.asdict(row) for row in reply.rows]})
 
     async def _correct(self, request: Request) -> Response:
-        self._admin.principal(request, "admin")
+        self._principal(request, "admin")
         body = parse(_decode_correction, await asgi.read_body(request.scope, request.receive, MAX_BODY_BYTES))
         asked = q.LedgerCorrect(id=body.id, tenant=body.tenant, usd=body.usd, reason=body.reason)
-        reply = await self._admin.ask(s.SVC_BILLING_LEDGER_CORRECT, asked, q.LedgerCorrectReply)
+        reply = await self._ask(s.SVC_BILLING_LEDGER_CORRECT, asked, q.LedgerCorrectReply)
         shown = {"id": reply.id, "tenant": reply.tenant, "usd": reply.usd, "reason": reply.reason}
         return json_reply({**shown, "at": rfc3339(reply.at_ms)}, 201 if reply.is_new else 200)
 
     async def _prices(self, request: Request) -> Response:
-        self._admin.principal(request, "admin")
+        self._principal(request, "admin")
         asked = q.PriceList(model=request.path_params["name"])
-        reply = await self._admin.ask(s.SVC_BILLING_PRICES, asked, q.PricesReply)
+        reply = await self._ask(s.SVC_BILLING_PRICES, asked, q.PricesReply)
         data = [
             {
                 "version": row.version,
@@ -133,30 +126,32 @@ class LedgerDoor:
         return json_reply({"data": data})
 
     async def _price(self, request: Request) -> Response:
-        self._admin.principal(request, "admin")
+        self._principal(request, "admin")
         body = parse(_decode_price, await asgi.read_body(request.scope, request.receive, MAX_BODY_BYTES))
         price = _price_of(body.cost, "cost")
         asked = q.PriceSet(
             model=request.path_params["name"],
             prices=PricePair(price=price, charge=_charge_of(body, price)),
-            from_ms=self._admin.time_in(body.valid_from, "valid_from") if body.valid_from is not None else 0,
+            from_ms=_moment(body.valid_from) if body.valid_from is not None else 0,
         )
-        reply = await self._admin.ask(s.SVC_ROUTER_PRICE, asked, q.PriceSetReply)
+        reply = await self._ask(s.SVC_ROUTER_PRICE, asked, q.PriceSetReply)
         shown = {"model": reply.model, "version": reply.version, "valid_from": rfc3339(reply.version)}
         return json_reply(shown, 201 if reply.is_new else 200)
 
 
 def _price_of(block: PriceBlock, param: str) -> Price:
-    def picos(name: str) -> int | None:
-        text: str | None = getattr(block, name)
-        return None if text is None else picos_per_token(_usd(text, f"{param}.{name}"))
+    def picos(text: str, name: str) -> int:
+        return picos_per_token(_usd(text, f"{param}.{name}_usd_per_mtok"))
+
+    def given(text: str | None, name: str) -> int | None:
+        return None if text is None else picos(text, name)
 
     return Price(
-        input_picos=picos("input_usd_per_mtok") or 0,
-        output_picos=picos("output_usd_per_mtok") or 0,
-        cached_input_picos=picos("cached_input_usd_per_mtok"),
-        cache_write_picos=picos("cache_write_usd_per_mtok"),
-        reasoning_picos=picos("reasoning_usd_per_mtok"),
+        input_picos=picos(block.input_usd_per_mtok, "input"),
+        output_picos=picos(block.output_usd_per_mtok, "output"),
+        cached_input_picos=given(block.cached_input_usd_per_mtok, "cached_input"),
+        cache_write_picos=given(block.cache_write_usd_per_mtok, "cache_write"),
+        reasoning_picos=given(block.reasoning_usd_per_mtok, "reasoning"),
         call_picos=usd_to_picos(f"{_usd(block.call_usd, f'{param}.call_usd'):f}"),
     )
 
@@ -170,20 +165,28 @@ def _charge_of(body: PriceRequest, price: Price) -> Price:
     if own != Price():
         raise ApiError("invalid_price", "a charge is a markup or prices, not both", param="charge")
     markup = _usd(body.charge.markup, "charge.markup", MARKUP_MAX)
-    fields = msgspec.structs.asdict(price)
-    return Price(**{name: None if one is None else scale_picos(one, markup) for name, one in fields.items()})
+    fields: dict[str, int | None] = msgspec.structs.asdict(price)
+    scaled: dict[str, Any] = {name: None if one is None else scale_picos(one, markup) for name, one in fields.items()}
+    return Price(**scaled)
 
 
 def _usd(text: str, param: str, most: Decimal = PRICE_USD_MAX) -> Decimal:
     try:
         amount = parse_usd(text)
     except ValueError:
-        raise ApiError(
-            "invalid_price", "a decimal string, zero or more, with at most 6 decimals", param=param
-        ) from None
+        reason = "a price is a decimal string, zero or more, with at most 6 decimals"
+        raise ApiError("invalid_price", reason, param=param) from None
     if amount > most:
         raise ApiError("invalid_price", f"at most {most}", param=param)
     return amount
+
+
+def _moment(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise ApiError("invalid_value", "valid_from must be a time in RFC 3339", param="valid_from") from None
+    return max(1, int((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp() * 1000))
 
 
 def _shown(picos: dict[str, int]) -> dict[str, Any]:

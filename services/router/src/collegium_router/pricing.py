@@ -72,7 +72,7 @@ def _check_time(from_ms: int, standing: ModelRecord, now_ms: int) -> None:
     if from_ms <= max(standing.price_version, now_ms):
         raise RequestRefusedError(
             "price_overlap",
-            "that time has prices already, and a version never changes; leave out valid_from",
+            "that time has its prices already, and they never change; leave it out",
             "valid_from",
         )
     raise RequestRefusedError("invalid_price", "a price begins now; set it when its time has come", "valid_from")
