@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from collegium_cli.bench.arguments import add_benchmarks
+from collegium_cli.billing_arguments import add_billing, add_prices
 from collegium_cli.environment import settings_of
 
 Verb = Callable[[argparse.Namespace], int]
@@ -109,8 +110,10 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     dlq.add_argument("--since", help="letters since a time in RFC 3339")
     dlq.add_argument("--limit", type=int, default=100)
     dlq.add_argument("--dry-run", action="store_true")
-    model = _add(verbs, "model", "Shows the roster with its scoreboard.", _model)
-    model.add_argument("action", choices=["ls"])
+    model = _add(verbs, "model", "Shows the roster with its scoreboard; shows and sets prices.", _model)
+    model.add_argument("action", choices=["ls", "price", "prices"])
+    add_prices(model)
+    add_billing(_add(verbs, "billing", "Checks the ledger, corrects it, compares it with a provider.", _billing))
     tenant = _add(verbs, "tenant", "Lists and creates tenants.", _tenant)
     tenant.add_argument("action", choices=["ls", "create"])
     tenant.add_argument("id", nargs="?")
@@ -236,6 +239,12 @@ def _model(options: argparse.Namespace) -> int:
     from collegium_cli.operator_verbs import models
 
     return models(settings_of(options.config, options.data), options)
+
+
+def _billing(options: argparse.Namespace) -> int:
+    from collegium_cli.billing import run
+
+    return run(settings_of(options.config, options.data), options)
 
 
 def _tenant(options: argparse.Namespace) -> int:
