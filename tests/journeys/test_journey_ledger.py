@@ -1,4 +1,4 @@
-"""The ledger of a whole platform: laws hold over real work, prices change for later calls only, corrections are once."""
+"""The ledger of a whole platform: laws hold over real work, prices change for later calls only, a correction is once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def versions(operator: Any) -> list[dict[str, Any]]:
 def run_cli(stage: Stage, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLLEGIUM_URL": stage.http, "COLLEGIUM_API_KEY": stage.platform.admin_key}
     command = [sys.executable, "-m", "collegium_cli", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 ASYNC221
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 async def test_a_changed_price_is_a_version_for_later_calls_and_the_laws_hold(stage: Stage):
