@@ -1,4 +1,4 @@
-"""The ledger of a whole platform: laws hold over real work, prices change for later calls only, a correction is once."""
+"""The ledger of a whole platform: laws hold over real work, prices change for later calls only, corrections once."""
 
 from __future__ import annotations
 

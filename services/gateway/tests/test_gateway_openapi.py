@@ -97,6 +97,8 @@ def test_bodies_are_asked_for_where_they_are_read():
         ("post", "/v1/schedules"),
         ("post", "/v1/admin/tenants"),
         ("post", "/v1/admin/keys"),
+        ("post", "/v1/admin/ledger/corrections"),
+        ("post", "/v1/admin/models/{name}/price"),
         ("post", "/v1/webhooks/secret/rotate"),
         ("post", "/v1/admin/dead-letters/requeue"),
         ("post", "/v1/admin/dead-letters/discard"),

@@ -75,5 +75,7 @@ def test_no_endpoint_and_no_key_leaves_the_configuration():
 def test_the_embedded_model_is_one_of_the_roster_unless_its_name_is_taken():
     embedded = EmbeddedModel("small", "http://127.0.0.1:1/v1")
     assert [record.name for record in records(Settings(), embedded)] == ["small"]
-    taken = Settings(models=(ModelSettings(name="small", base_url="https://models.example/v1", rank="ta"),))
+    taken = Settings(
+        models=(ModelSettings(name="small", base_url="https://models.example/v1", rank="ta", price=PriceSettings()),)
+    )
     assert [(record.name, record.rank) for record in records(taken, embedded)] == [("small", "ta")]

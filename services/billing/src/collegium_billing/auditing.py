@@ -6,14 +6,13 @@ One rule: a law that cannot be checked is not a law that holds; the time of the 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 import structlog
 from collegium_bus.connection import Connection
-from collegium_bus.wire import decode_headers
+from collegium_bus.lookup import subject_at
 from collegium_contracts import subjects as s
 from collegium_telemetry import names
 from collegium_telemetry.metrics import Metrics
@@ -79,14 +78,7 @@ class Auditor:
 
 def subjects_of(connection: Connection) -> Callable[[int], Awaitable[str | None]]:
     """Returns what reads the subject of one message of EVENTS."""
-
-    async def read(sequence: int) -> str | None:
-        _, block = await connection.request_raw(
-            f"$JS.API.DIRECT.GET.{s.EVENTS}", json.dumps({"seq": sequence}).encode()
-        )
-        return decode_headers(block).get("Nats-Subject")
-
-    return read
+    return lambda sequence: subject_at(connection, s.EVENTS, sequence)
 
 
 class LawWatch:

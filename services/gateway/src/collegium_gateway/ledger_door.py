@@ -79,8 +79,8 @@ class LedgerDoor(AdminDoor):
             Route("/v1/admin/ledger/audit", self._audit, methods=["GET"]),
             Route("/v1/admin/ledger/calls", self._calls, methods=["GET"]),
             Route("/v1/admin/ledger/corrections", self._correct, methods=["POST"]),
-            Route("/v1/admin/models/{name}/prices", self._prices, methods=["GET"]),
-            Route("/v1/admin/models/{name}/price", self._price, methods=["POST"]),
+            Route("/v1/admin/models/{name:path}/prices", self._prices, methods=["GET"]),
+            Route("/v1/admin/models/{name:path}/price", self._price, methods=["POST"]),
         ]
 
     async def _audit(self, request: Request) -> Response:

@@ -167,8 +167,11 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
         {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
         for name in (_QUERY.get(path, ()) if method == "get" else ())
     ]
-    if "{id}" in path:
-        parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+    parameters += [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in ("id", "name")
+        if f"{{{name}}}" in path
+    ]
     if method == "post":
         parameters.append(_IDEMPOTENCY_KEY)
     if parameters:

@@ -10,7 +10,6 @@ from collegium_bus.delivery import Delivery
 from collegium_bus.errors import AlreadyStandsError
 from collegium_bus.kv import Bucket, Entry
 from collegium_bus.ordered import OrderedReader
-from collegium_bus.shell import Answering
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
@@ -60,8 +59,7 @@ class RouterApp:
             self._models.watch(self._on_roster),
             Bucket(connection, s.KV_BREAKERS).watch(self._on_breaker),
         ]
-        prices = PriceAnswers(self._models, platform.now_ms)
-        self._answering = Answering(connection, {s.SVC_ROUTER_PRICE: prices.answer})
+        self._prices = PriceAnswers(connection, self._models, platform.now_ms)
         self._cancels = Cancellations(connection, self._on_cancel)
         self._dispatcher.why_cancel = self._cancels.reason
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -85,7 +83,7 @@ class RouterApp:
         self._dispatcher.start()
         await self._shards.start()
         await self._schedules.start()
-        await self._answering.start()
+        self._prices.start()
         metrics = self._platform.metrics
         metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._dispatcher.queued)
         metrics.watch_gauge(names.METRIC_PERMITS_IN_USE, lambda: self._permits.in_use)
@@ -95,7 +93,7 @@ class RouterApp:
     async def stop(self) -> None:
         """Gives shards and slices back and stops; what is queued stays in INGRESS for the next owner."""
         self._started = False
-        await self._answering.stop()
+        await self._prices.stop()
         await self._schedules.stop()
         await self._shards.stop()
         await self._dispatcher.stop()
