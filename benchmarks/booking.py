@@ -38,9 +38,7 @@ def task_messages(number: int) -> list[Any]:
         id=f"tsk_{number:026d}", tenant=f"tenant-{number % 50}", created_at_ms=NOW_MS, deadline_ms=NOW_MS + 50_000,
         model="auto", key_id=f"key{number % 200}",
     )  # fmt: skip
-    attempt = AttemptRef(
-        number=1, of=1, model="model-one", rank="student", pool="general", price=PRICE, charge=PRICE
-    )
+    attempt = AttemptRef(number=1, of=1, model="model-one", rank="student", pool="general", price=PRICE, charge=PRICE)
     usage = Usage(
         input_tokens=800, output_tokens=200, cost_usd_picos=240_000_000 + number, charge_usd_picos=240_000_000
     )

@@ -38,7 +38,11 @@ def served() -> set[tuple[str, str]]:
         DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
     )
     routes = [route for route in door._routes.routes if isinstance(route, Route) and route.path not in ASIDE]
-    return {(method.lower(), route.path) for route in routes for method in (route.methods or {"GET"}) - {"HEAD"}}
+    return {
+        (method.lower(), route.path.replace(":path}", "}"))
+        for route in routes
+        for method in (route.methods or {"GET"}) - {"HEAD"}
+    }
 
 
 def operations() -> dict[tuple[str, str], dict[str, Any]]:
