@@ -24,7 +24,7 @@ def settings_of(folder: Path, **sections: object) -> Settings:
 
 
 def model(base_url: str) -> dict[str, object]:
-    return {"name": "glm-4.5", "base_url": base_url, "api_key": MODEL_KEY, "rank": "ta"}
+    return {"name": "glm-4.5", "base_url": base_url, "api_key": MODEL_KEY, "rank": "ta", "price": {}}
 
 
 def checked(settings: Settings, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, tuple[bool, str]]]:

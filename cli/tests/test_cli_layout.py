@@ -81,7 +81,7 @@ def test_port_zero_becomes_a_free_port_and_others_stay() -> None:
 
 def test_pools_are_those_of_the_models_and_general(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text("models: [{name: m, base_url: 'http://127.0.0.1:1/v1', rank: ta, pool: gpu}]\n")
+    config.write_text("models: [{name: m, base_url: 'http://127.0.0.1:1/v1', rank: ta, pool: gpu, price: {}}]\n")
     assert pools(load(config, {})) == ["general", "gpu"]
 
 

@@ -54,6 +54,9 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/admin/keys/{id}/limits": (("acmekey00001",), {403}),
     "/v1/admin/budgets": (("", "?tenant=acme"), {403}),
     "/v1/admin/budgets/{tenant}/{id}": (("any",), {403}),
+    "/v1/admin/ledger/audit": (("",), {403}),
+    "/v1/admin/ledger/calls": (("",), {403}),
+    "/v1/admin/models/{name}/prices": (("sim",), {403}),
     "/v1/admin/audit": (("", "?tenant=acme"), {403}),
     "/v1/admin/audit/verify": (("", "?tenant=acme"), {403}),
     "/v1/admin/audit/export": (("?tenant=acme",), {403}),
@@ -135,7 +138,7 @@ async def test_no_get_route_shows_anything_of_another_tenant(stage: Stage, their
         for path, (wanted, allowed) in GET_CASES.items():
             for one in wanted:
                 filled = one.format(task=theirs.task, schedule=theirs.schedule, cursor=cursor)
-                own = path.replace("{tenant}", "acme")
+                own = path.replace("{tenant}", "acme").replace("{name}", "{id}")
                 url = own.replace("{id}", filled) if "{id}" in own else f"{own}{filled}"
                 async with http.get(url) as response:
                     text = await response.text()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from collegium_cli.bench.arguments import add_benchmarks
+from collegium_cli.billing_arguments import add_billing, add_prices
 from collegium_cli.environment import settings_of
 from collegium_cli.identity_arguments import add_identity
 
@@ -111,8 +112,10 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     dlq.add_argument("--limit", type=int, default=100)
     dlq.add_argument("--dry-run", action="store_true")
     _audit_verb(verbs)
-    model = _add(verbs, "model", "Shows the roster with its scoreboard.", _model)
-    model.add_argument("action", choices=["ls"])
+    model = _add(verbs, "model", "Shows the roster with its scoreboard; shows and sets prices.", _model)
+    model.add_argument("action", choices=["ls", "price", "prices"])
+    add_prices(model)
+    add_billing(_add(verbs, "billing", "Checks the ledger, corrects it, compares it with a provider.", _billing))
     add_identity(verbs, _add)
     encryption = _add(verbs, "encryption", "Shows or exchanges what data keys are wrapped under.", _encryption)
     encryption.add_argument("action", choices=["show", "rewrap"])
@@ -254,6 +257,12 @@ def _model(options: argparse.Namespace) -> int:
     from collegium_cli.operator_verbs import models
 
     return models(settings_of(options.config, options.data), options)
+
+
+def _billing(options: argparse.Namespace) -> int:
+    from collegium_cli.billing import run
+
+    return run(settings_of(options.config, options.data), options)
 
 
 def _encryption(options: argparse.Namespace) -> int:

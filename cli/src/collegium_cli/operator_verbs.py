@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
-import msgspec
 from collegium_settings import Settings
 
+from collegium_cli.billing import prices
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
+from collegium_cli.printing import print_json as _json
+from collegium_cli.printing import print_table as _table
+from collegium_cli.printing import row_of as _row
 from collegium_cli.quotas import quota_text
 
 MODEL_COLUMNS = (
@@ -25,6 +28,8 @@ def models(settings: Settings, options: argparse.Namespace) -> int:
     """Shows the roster with each model's scores over all domains."""
 
     def act(client: Client) -> int:
+        if options.action != "ls":
+            return prices(client, options)
         data = client.call("GET", "/v1/admin/models")["data"]
         if options.json:
             return _json(data)
@@ -83,19 +88,3 @@ def _run(settings: Settings, verb: str, act: Callable[[Client], int]) -> int:
     except ClientError as error:
         print(f"collegium {verb}: {error}", file=sys.stderr)
         return 1
-
-
-def _json(body: Any) -> int:
-    print(msgspec.json.encode(body).decode())
-    return 0
-
-
-def _row(record: dict[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
-    return tuple("" if record.get(column) is None else str(record[column]) for column in columns)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    widths = [max([len(column), *(len(row[index]) for row in rows)]) for index, column in enumerate(columns)]
-    for line in (columns, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    return 0

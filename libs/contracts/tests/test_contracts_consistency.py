@@ -16,6 +16,7 @@ from collegium_contracts import (
     envelope,
     identity,
     ids,
+    ledger,
     messages,
     permissions,
     requests,
@@ -206,7 +207,8 @@ def test_every_message_class_travels_or_is_a_base():
 
 def test_every_question_and_state_value_is_in_its_union():
     questions = (requests.ServiceRequest, requests.ServiceReply)
-    for modules, unions in (((requests, identity, audit_requests), questions), ((state,), (state.StateValue,))):
+    asked = (requests, identity, audit_requests, ledger)
+    for modules, unions in ((asked, questions), ((state,), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {
             value

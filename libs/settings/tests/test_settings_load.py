@@ -16,7 +16,7 @@ SECRET = "q7" * 24
 KEY = f"sk-clg-acmekey1-{SECRET}"
 Write = Callable[[str], Path]
 
-MODEL = "{name: glm-4.5, base_url: https://models.test/v1}"
+MODEL = "{name: glm-4.5, base_url: https://models.test/v1, price: {}}"
 WHOLE = """
 data_dir: ./.collegium
 http: {host: 127.0.0.1, port: 8700, max_body_bytes: 10MB}

@@ -72,7 +72,7 @@ def test_every_reused_answer_is_a_task_without_a_call(make: Any) -> None:
 
 
 def test_messages_that_no_book_speaks_of_add_nothing(make: Any) -> None:
-    assert book([TaskAccepted(task=make.task("a"), at_ms=1)]) == Books([], [], [])
+    assert book([TaskAccepted(task=make.task("a"), at_ms=1)]) == Books([], [], [], [])
 
 
 def test_a_zero_byte_does_not_escape_the_bill(make: Any) -> None:

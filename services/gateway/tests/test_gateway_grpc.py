@@ -32,7 +32,7 @@ from collegium_protocol.v1.tasks_pb2 import (
 from collegium_protocol.v1.tasks_pb2_grpc import TasksStub
 from collegium_runtime.host import Hosted, start_service, stop_service
 from collegium_runtime.runtime_file import Runtime
-from collegium_settings import ModelSettings, Settings
+from collegium_settings import ModelSettings, PriceSettings, Settings
 from collegium_settings.settings import GrpcSettings, HttpSettings, TelemetrySettings
 from collegium_store import Migrations, migrate
 from collegium_testing import Behaviour, ModelSimulator, Rule, eventually
@@ -95,7 +95,7 @@ async def world(clean_nats_url: str, database_url: str, tmp_path: Path, otlp: Ot
             http=HttpSettings(port=0, max_body_bytes=MAX_BODY_BYTES),
             grpc=GrpcSettings(port=0),
             telemetry=TelemetrySettings(otlp_endpoint=otlp.endpoint),
-            models=(ModelSettings(name="m", base_url=simulator.base_url),),
+            models=(ModelSettings(name="m", base_url=simulator.base_url, price=PriceSettings()),),
         )
         await declare(clean_nats_url)
         operator = await connect(clean_nats_url, "operator")

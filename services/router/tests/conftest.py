@@ -26,6 +26,7 @@ def make_model(name: str, **fields: Any) -> ModelRecord:
         "charge": Price(input_picos=3, output_picos=4),
         "max_output_tokens": 100,
         "context_tokens": 1000,
+        "price_version": 1,
     }
     return ModelRecord(name=name, **(values | fields))
 

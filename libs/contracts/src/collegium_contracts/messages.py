@@ -111,7 +111,10 @@ class FireSchedule(Message, frozen=True, kw_only=True):
 
 
 class AttemptRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which attempt of how many, by which model; ``number`` counts from 1. Prices are pinned by the router."""
+    """Which attempt of how many, by which model; ``number`` counts from 1. Prices are pinned by the router.
+
+    ``price_version`` names the version of the model's prices that these are (0: pinned before versions were told).
+    """
 
     number: int
     of: int
@@ -121,6 +124,7 @@ class AttemptRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     price: Price
     charge: Price
     plan: Plan = "single"
+    price_version: int = 0
 
 
 class AttemptUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -135,6 +139,7 @@ class AttemptUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     succeeded: bool = True
     wasted: bool = False
     error_code: str = ""
+    price_version: int = 0
 
 
 class RunAttempt(Message, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ DIRECT_READERS: dict[Service, tuple[str, ...]] = {
     "worker-pool": (s.EVENTS, s.WORK),
     "consensus": (s.EVENTS,),
     "context": (s.EVENTS,),
-    "billing": (s.LEDGER,),
+    "billing": (s.EVENTS, s.LEDGER),
 }
 # Streams from which the router removes: what it dispatched, what was canceled, what is left of deleted schedules.
 ROUTER_PURGES = (s.INGRESS, s.SCHEDULE, f"KV_{s.KV_SCHEDULES}")

@@ -10,6 +10,7 @@ import msgspec
 from collegium_contracts.audit_requests import AuditAnswer, AuditQuestion
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
+from collegium_contracts.ledger import LedgerReply, LedgerRequest
 from collegium_contracts.messages import Message
 from collegium_contracts.state import RateLimits
 
@@ -313,6 +314,7 @@ ServiceRequest = (
     | HoldsListRequest
     | IdentityRequest
     | AuditQuestion
+    | LedgerRequest
 )
 ServiceReply = (
     Refused
@@ -326,4 +328,5 @@ ServiceReply = (
     | HoldsListReply
     | IdentityReply
     | AuditAnswer
+    | LedgerReply
 )

@@ -89,9 +89,20 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     stale_answers: bool = False
 
 
+class PricePair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model costs us and what tenants are charged for it."""
+
+    price: Price
+    charge: Price
+
+
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model as the roster knows it: everything but where it is and the key to it, which workers read from their own
-    configuration."""
+    configuration.
+
+    ``price_version`` (Unix ms, from when on they apply) names these prices for good. ``configured`` stands where an
+    operator set them over the configuration's: what the configuration said then, and until it says something else.
+    """
 
     name: str
     rank: Rank
@@ -106,6 +117,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     labels: dict[str, str] = {}
     enabled: bool = True
     concurrency: int | None = None
+    price_version: int = 0
+    configured: PricePair | None = None
     requests_per_minute: int | None = None
     tokens_per_window: int | None = None
     token_window_seconds: int = 0

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from collegium_contracts.identity import OPERATOR_TENANT as OPERATOR
 
-from collegium_settings.errors import Problem
+from collegium_settings.errors import Problem, UnpricedModelError
+from collegium_settings.models import ModelSettings
 from collegium_settings.secret import Secret
 from collegium_settings.settings import Settings, TenantSettings
 
@@ -49,6 +50,7 @@ def _models(settings: Settings) -> Iterable[Problem]:
                 str(model.max_output_tokens),
                 f"at most context_tokens, which is {model.context_tokens}",
             )
+        yield from _price(model, number)
         for place, fallback in enumerate(model.fallbacks):
             if fallback not in known or fallback == model.name:
                 others = sorted(known - {model.name})
@@ -56,6 +58,17 @@ def _models(settings: Settings) -> Iterable[Problem]:
                     "the name of another model: " + ", ".join(others) if others else "no fallback: no other model"
                 )
                 yield Problem(f"models[{number}].fallbacks[{place}]", repr(fallback), accepted)
+
+
+def _price(model: ModelSettings, number: int) -> Iterable[Problem]:
+    try:
+        model.price_picos()
+    except UnpricedModelError:
+        yield Problem(
+            f"models[{number}].price",
+            "nothing, and no flat price is published for its address",
+            'a price, for instance {input_usd_per_mtok: "0.15", output_usd_per_mtok: "0.60"}; {} is zero',
+        )
 
 
 def _tenants(settings: Settings) -> Iterable[Problem]:

@@ -1,6 +1,7 @@
 """Errors of the configuration.
 
-    SettingsError    the configuration cannot be used; holds every problem that was found
+    SettingsError         the configuration cannot be used; holds every problem that was found
+    UnpricedModelError    a model has no price, and none is published for its address
 
 One rule: a problem says where, what was read and what is accepted, and never shows a secret.
 """
@@ -31,3 +32,9 @@ class SettingsError(Exception):
         self.problems = tuple(problems)
         lines = "\n".join(f"  {problem}" for problem in self.problems)
         super().__init__(f"the configuration cannot be used:\n{lines}")
+
+
+class UnpricedModelError(Exception):
+    """A model has no price of its own and none is published for its address; ``code`` is stable."""
+
+    code = "unpriced_model"

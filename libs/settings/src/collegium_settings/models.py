@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 from collegium_contracts.money import Price
 from msgspec import field
 
+from collegium_settings.errors import UnpricedModelError
 from collegium_settings.money import picos_per_token, scale_picos, usd_to_picos
+from collegium_settings.public_prices import public_price
 from collegium_settings.scalars import (
     Count,
     DurationSeconds,
@@ -90,7 +92,7 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     capabilities: tuple[Text, ...] = ()
     context_tokens: Count = 128_000
     max_output_tokens: Count = 4096
-    price: PriceSettings = PriceSettings()
+    price: PriceSettings | None = None
     charge: MarkupSettings | PriceSettings | None = None
     limits: ModelLimits = ModelLimits()
     timeout_seconds: TimeoutSeconds = 45.0
@@ -98,14 +100,22 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     labels: dict[str, Text] = field(default_factory=dict[str, str])
 
     def price_picos(self) -> Price:
-        """Returns what we pay, in pico-dollars per token."""
-        return self.price.price()
+        """Returns what we pay, in pico-dollars per token: as configured, or else as its provider publishes it.
+
+        Raises UnpricedModelError where neither is known; zero is a price only where it is configured.
+        """
+        if self.price is not None:
+            return self.price.price()
+        found = public_price(self.base_url, self.upstream_model or self.name, self.context_tokens)
+        if found is None:
+            raise UnpricedModelError(f"model {self.name} has no price, and none is published for its address")
+        return found
 
     def charge_picos(self) -> Price:
         """Returns what tenants pay, in pico-dollars per token: the price, its multiple, or a price of its own."""
         if isinstance(self.charge, PriceSettings):
             return self.charge.price()
-        price = self.price.price()
+        price = self.price_picos()
         if self.charge is None:
             return price
         return _times(price, self.charge.markup)

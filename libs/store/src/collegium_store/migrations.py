@@ -38,6 +38,14 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{schema}" TO "{rol
 GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA "{schema}" TO "{role}";
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA "{schema}" TO "{role}";
 ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO "{role}";
+DO $$ DECLARE grown regclass; BEGIN
+    FOR grown IN
+        SELECT tgrelid::regclass FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+        WHERE tgname = 'append_only' AND relnamespace = '"{schema}"'::regnamespace
+    LOOP
+        EXECUTE format('REVOKE UPDATE, DELETE, TRUNCATE ON %s FROM "{role}"', grown);
+    END LOOP;
+END $$;
 """
 
 
@@ -59,8 +67,9 @@ async def migrate(url: str, migrations: Sequence[Migrations], *, roles: bool = F
     """Brings every schema to its newest revision and returns what was applied, in order.
 
     Safe to run from several processes at once: the second finds nothing to do. Each schema is one transaction. With
-    ``roles``, a role ``collegium_<schema>`` without login is granted reading and writing of the schema (the user of
-    the URL must then be allowed to make roles). Raises MigrationError, NewerSchemaError or PostgreSQL's error.
+    ``roles``, a role ``collegium_<schema>`` without login is granted reading and writing of the schema, but only adding
+    to tables that have a trigger ``append_only`` (the user of the URL must then be allowed to make roles). Raises
+    MigrationError, NewerSchemaError or PostgreSQL's error.
     """
     newest = {one.schema: _newest(one) for one in migrations}
     connection = await open_connection(url, application_name="collegium-migrate")

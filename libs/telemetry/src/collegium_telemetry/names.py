@@ -67,6 +67,8 @@ METRIC_AUDIT_UNSEALED: Final = "collegium_audit_unsealed"
 METRIC_AUDIT_FAULTS: Final = "collegium_audit_faults"
 METRIC_LETTERS_BURIED: Final = "collegium_dead_letters_buried"
 METRIC_LETTERS_KEPT: Final = "collegium_failed_inputs_kept"
+METRIC_LAW_VIOLATIONS: Final = "collegium_ledger_law_violations"
+METRIC_LAWS_CHECKED: Final = "collegium_ledger_laws_checked_timestamp_seconds"
 METRIC_LETTERS_LOST: Final = "collegium_failed_inputs_lost"
 # The GenAI conventions' metrics as Prometheus spells them.
 METRIC_TOKEN_USAGE: Final = "gen_ai_client_token_usage"  # noqa: S105 - likewise

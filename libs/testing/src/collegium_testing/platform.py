@@ -49,7 +49,7 @@ from collegium_runtime.datakeys import DataKeys
 from collegium_runtime.host import Hosted, start_service, stop_service
 from collegium_runtime.platform import unix_ms
 from collegium_runtime.runtime_file import Runtime
-from collegium_settings import ModelSettings, Settings
+from collegium_settings import ModelSettings, PriceSettings, Settings
 from collegium_settings.settings import CacheSettings, GrpcSettings, HttpSettings
 
 from collegium_testing.eventually import eventually
@@ -293,7 +293,12 @@ class RunningPlatform:
         return count
 
     def _make_settings(self) -> Settings:
-        base: dict[str, Any] = {"name": "sim", "base_url": self.sim.base_url, "rank": "teacher"}
+        base: dict[str, Any] = {
+            "name": "sim",
+            "base_url": self.sim.base_url,
+            "rank": "teacher",
+            "price": PriceSettings(),
+        }
         fields: dict[str, Any] = {
             "http": HttpSettings(port=0),
             "grpc": GrpcSettings(port=0),

@@ -17,6 +17,7 @@ from collegium_store import open_pool
 from collegium_telemetry import names
 
 from collegium_billing.audit_trail import AuditTrail
+from collegium_billing.auditing import Auditor, LawWatch, subjects_of
 from collegium_billing.changes import Changes
 from collegium_billing.directory import Directory
 from collegium_billing.erasure_store import revoke_all
@@ -25,6 +26,8 @@ from collegium_billing.handlers import Questions
 from collegium_billing.holdowner import HoldOwner
 from collegium_billing.identity_handlers import IdentityQuestions
 from collegium_billing.identity_store import IdentityStore
+from collegium_billing.ledger_handlers import LedgerQuestions
+from collegium_billing.ledger_store import LedgerStore
 from collegium_billing.spending import Spending
 from collegium_billing.store import Store
 
@@ -69,7 +72,10 @@ class BillingApp:
         changes = Changes(identity, self._directory.publish_soon, platform.now_ms)
         identities = IdentityQuestions(identity, self._directory, changes, lambda: platform.settings.tiers)
         self.audit = audit = AuditTrail(platform, pool)
-        handlers = {**Questions(store).handlers(), **identities.handlers(), **audit.handlers()}
+        ledger = LedgerStore(pool)
+        auditor = Auditor(ledger, subjects_of(platform.connection))
+        money = LedgerQuestions(identity, ledger, auditor, platform.now_ms)
+        handlers = {**Questions(store).handlers(), **identities.handlers(), **audit.handlers(), **money.handlers()}
         answering = Answering(platform.connection, handlers)
         self._open.push_async_callback(answering.stop)
         await answering.start()
@@ -93,6 +99,10 @@ class BillingApp:
         await self._holds.start()
         platform.metrics.watch_gauge(names.METRIC_HOLDS_OPEN, self._holds.open_holds)
         platform.metrics.watch_gauge(names.METRIC_OVER_HOLD, self._holds.over_hold)
+
+        watch = LawWatch(auditor, platform.metrics, platform.now_ms)
+        self._open.push_async_callback(watch.stop)
+        watch.start()
 
         self._events = EventLoop(
             platform.connection,

@@ -10,7 +10,7 @@ told, and ``wasted`` is true once anybody said so. The statements in ``store`` m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +19,7 @@ from collegium_contracts.messages import (
     AttemptAnswered,
     AttemptDiscarded,
     AttemptFailed,
+    AttemptRef,
     AttemptRetried,
     AttemptStarted,
     AttemptUsage,
@@ -28,6 +29,8 @@ from collegium_contracts.messages import (
     TaskFailed,
     TaskRef,
 )
+
+from collegium_billing.pricing import PriceRow, price_row
 
 _STATES: dict[type, str] = {TaskCompleted: "completed", TaskFailed: "failed", TaskCanceled: "canceled"}
 _NO_TAGS = "{}"
@@ -80,6 +83,8 @@ class AttemptRow(NamedTuple):
     succeeded: bool
     error_code: str
     duration_ms: int
+    price_version: int
+    cache_write_tokens: int
 
 
 class TaskRow(NamedTuple):
@@ -110,11 +115,12 @@ class TaskRow(NamedTuple):
 
 
 class Books(NamedTuple):
-    """The rows of a batch, each key once."""
+    """The rows of a batch, each key once; ``prices`` are the versions that its calls were pinned to."""
 
     starts: list[StartRow]
     attempts: list[AttemptRow]
     tasks: list[TaskRow]
+    prices: Sequence[PriceRow] = ()
 
 
 def book(messages: Iterable[JourneyMessage]) -> Books:
@@ -125,9 +131,12 @@ def book(messages: Iterable[JourneyMessage]) -> Books:
     starts: dict[CallKey, StartRow] = {}
     attempts: dict[CallKey, AttemptRow] = {}
     tasks: dict[str, TaskRow] = {}
+    prices: dict[tuple[str, int], AttemptRef] = {}
     for message in messages:
         match message:
             case AttemptStarted():
+                if message.attempt.price_version:
+                    prices[message.attempt.model, message.attempt.price_version] = message.attempt
                 row = _start(message)
                 starts[CallKey(*row[:3])] = row
             case AttemptAnswered() | AttemptFailed():
@@ -152,6 +161,7 @@ def book(messages: Iterable[JourneyMessage]) -> Books:
         [starts[key] for key in sorted(starts)],
         [attempts[key] for key in sorted(attempts)],
         [tasks[key] for key in sorted(tasks)],
+        [price_row(*key, prices[key].price, prices[key].charge) for key in sorted(prices)],
     )
 
 
@@ -204,6 +214,8 @@ def _attempt(task: TaskRef, plan: str, call: AttemptUsage, at_ms: int) -> Attemp
         call.succeeded,
         _text(call.error_code),
         call.duration_ms,
+        call.price_version,
+        usage.cache_write_tokens,
     )
 
 

@@ -16,15 +16,18 @@ from typing import Any, NamedTuple
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 from collegium_contracts.scope import AnyScope, tenant_of
 from collegium_runtime.failpoints import failpoint
-from collegium_store import archive
+from collegium_store import archive, retry_transient
 from collegium_store.archive import ArchivedEvent
 
+from collegium_billing import ledger_store
 from collegium_billing.booking import AttemptRow, Books, StartRow, TaskRow
 from collegium_billing.usage import ROWS_MAX, Sums, UsageQuery
 
 # Shorter than a caller waits for its answer.
 REPORT_SECONDS = 4.0
 POSSIBLE_SPEND_MAX = 10_000
+# Shorter than the lease of a batch, which would come again elsewhere.
+CONFLICT_SECONDS = 3.0
 
 _INSERT_STARTS = """
 INSERT INTO billing.starts (task_id, attempt, delivery, tenant, model, at)
@@ -41,19 +44,20 @@ WITH booked AS (
 INSERT INTO billing.attempts AS standing (
     task_id, attempt, delivery, tenant, project, key_id, model, rank, plan, tags, at, input_tokens,
     cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_picos, wasted, succeeded, error_code,
-    duration_ms
+    duration_ms, price_version, cache_write_tokens
 )
 SELECT task_id, attempt, delivery, tenant, project, key_id, model, rank, plan, tags::jsonb,
        timestamptz 'epoch' + at_ms * interval '1 millisecond', input_tokens, cached_input_tokens, output_tokens,
-       reasoning_tokens, estimated, cost_picos::numeric, wasted, succeeded, error_code, duration_ms
+       reasoning_tokens, estimated, cost_picos::numeric, wasted, succeeded, error_code, duration_ms, price_version,
+       cache_write_tokens
 FROM unnest(
     $1::text[], $2::int4[], $3::int4[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::text[], $11::int8[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::bool[], $17::text[],
-    $18::bool[], $19::bool[], $20::text[], $21::int8[]
+    $18::bool[], $19::bool[], $20::text[], $21::int8[], $22::int8[], $23::int8[]
 ) AS new (
     task_id, attempt, delivery, tenant, project, key_id, model, rank, plan, tags, at_ms, input_tokens,
     cached_input_tokens, output_tokens, reasoning_tokens, estimated, cost_picos, wasted, succeeded, error_code,
-    duration_ms
+    duration_ms, price_version, cache_write_tokens
 )
 ON CONFLICT (task_id, attempt, delivery) DO UPDATE
 SET wasted = standing.wasted OR excluded.wasted, at = least(standing.at, excluded.at)
@@ -132,13 +136,20 @@ class Store:
         """Adds a batch of events and its rows in one transaction; what stands already stays.
 
         Returns the cost booked for the first time, in pico-dollars by model. Where a value cannot be
-        held or is below zero, nothing of the batch is stored and ``collegium_store.is_poison`` knows the error.
+        held or is below zero, nothing of the batch is stored and ``collegium_store.is_poison`` knows the error. What
+        another replica's batch stood in the way of is tried again.
         """
+        return await retry_transient(
+            lambda: self._book(books, archived), deadline_seconds=CONFLICT_SECONDS, is_transient=_is_conflict
+        )
+
+    async def _book(self, books: Books, archived: Sequence[ArchivedEvent]) -> dict[str, int]:
         async with self._pool.acquire() as connection, connection.transaction():
             await archive.append(connection, archived)
             await _insert(connection, _INSERT_STARTS, books.starts)
             costs = await _insert(connection, _INSERT_ATTEMPTS, books.attempts)
             await _insert(connection, _INSERT_TASKS, books.tasks)
+            await ledger_store.book(connection, books)
             failpoint("billing.before-commit")
         failpoint("billing.after-commit")
         return {model: int(picos) for model, picos in costs}
@@ -170,6 +181,10 @@ class Store:
         """
         rows = await self._pool.fetch(_POSSIBLE_SPEND, from_ms, to_ms, tenant_of(scope), min(limit, POSSIBLE_SPEND_MAX))
         return [PossibleSpend(*row) for row in rows]
+
+
+def _is_conflict(error: BaseException) -> bool:
+    return isinstance(error, (asyncpg.SerializationError, asyncpg.DeadlockDetectedError))
 
 
 async def _insert(

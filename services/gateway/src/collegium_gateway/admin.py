@@ -26,6 +26,7 @@ from collegium_gateway.views import breaker_view, rfc3339
 R = TypeVar("R", bound=Message)
 
 USAGE_DAYS = 30
+ASK_SECONDS = 5.0
 
 
 class AdminDoor:
@@ -49,8 +50,10 @@ class AdminDoor:
         principal.need(scope)
         return principal
 
-    async def _ask(self, subject: str, question: Message, expected: type[R]) -> R:
-        return await ask_billing(self._platform, subject, question, expected)
+    async def _ask(
+        self, subject: str, question: Message, expected: type[R], *, timeout_seconds: float = ASK_SECONDS
+    ) -> R:
+        return await ask_billing(self._platform, subject, question, expected, timeout_seconds=timeout_seconds)
 
     async def _usage(self, request: Request) -> Response:
         principal = self._principal(request, "usage")

@@ -14,10 +14,15 @@ from collegium_gateway.errors import ApiError
 R = TypeVar("R", bound=Message)
 
 
-async def ask_billing(platform: Platform, subject: str, question: Message, expected: type[R]) -> R:
+ASK_SECONDS = 5.0
+
+
+async def ask_billing(
+    platform: Platform, subject: str, question: Message, expected: type[R], *, timeout_seconds: float = ASK_SECONDS
+) -> R:
     """Returns billing's answer; raises ApiError with its refusal, or ``billing_unavailable``."""
     try:
-        return await ask(platform.connection, subject, question, expected)
+        return await ask(platform.connection, subject, question, expected, timeout_seconds=timeout_seconds)
     except RequestRefusedError as error:
         raise ApiError(error.code, error.message, param=error.param) from error
     except BusError as error:

@@ -28,6 +28,7 @@ from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import KeyedPosts
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.keywatch import ASKING
+from collegium_gateway.ledger_door import LedgerDoor
 from collegium_gateway.replies import json_reply
 from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.submitting import SubmitDoor
@@ -73,6 +74,7 @@ class HttpDoor:
                     *tasks.routes(),
                     *ScheduleDoor(platform, directory).routes(),
                     *admin.routes(),
+                    *LedgerDoor(platform, directory).routes(),
                     *webhooks.routes(),
                     *more_routes,
                     Route("/health/live", self._live),

@@ -23,6 +23,7 @@ from collegium_gateway.identity_requests import (
     RotateKeyRequest,
     TenantPatch,
 )
+from collegium_gateway.ledger_door import CorrectionRequest, PriceRequest
 from collegium_gateway.privacy_door import ErasureRequest, RewrapRequest
 from collegium_gateway.requests import ChatRequest, ScheduleRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
@@ -81,6 +82,11 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/admin/keys/{id}/limits", "admin", "Shows a key's rate limits.", None),
     ("put", "/v1/admin/keys/{id}/limits", "admin", "Sets a key's rate limits.", LimitsRequest),
     ("delete", "/v1/admin/keys/{id}/limits", "admin", "Removes a key's rate limits.", None),
+    ("get", "/v1/admin/ledger/audit", "admin", "Checks the money laws over a time (default: a day).", None),
+    ("get", "/v1/admin/ledger/calls", "admin", "Sums up booked calls by model and day, as providers count.", None),
+    ("post", "/v1/admin/ledger/corrections", "admin", "Corrects what a tenant owes, once an id.", CorrectionRequest),
+    ("get", "/v1/admin/models/{name}/prices", "admin", "Lists the versions of a model's prices.", None),
+    ("post", "/v1/admin/models/{name}/price", "admin", "Prices a model from now on: a new version.", PriceRequest),
     ("get", "/v1/admin/dead-letters", "admin", "Lists dead letters, oldest first.", None),
     ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
     ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),
@@ -109,6 +115,8 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/admin/projects"): ("201",),
     ("post", "/v1/admin/tenants/{id}/erasure"): ("200", "202"),
     ("post", "/v1/admin/tenants/{id}/data-keys/rotate"): ("201",),
+    ("post", "/v1/admin/ledger/corrections"): ("200", "201"),
+    ("post", "/v1/admin/models/{name}/price"): ("200", "201"),
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
@@ -120,6 +128,8 @@ _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/admin/audit": ("tenant", "from", "to", "action", "actor", "outcome", "cursor", "limit"),
     "/v1/admin/audit/verify": ("tenant", "cursor"),
     "/v1/admin/audit/export": ("tenant", "from", "to", "format"),
+    "/v1/admin/ledger/audit": ("from", "to"),
+    "/v1/admin/ledger/calls": ("from", "to"),
     "/v1/admin/dead-letters": ("service", "tenant", "cause", "task", "since", "cursor", "limit"),
 }
 _IDEMPOTENCY_KEY: dict[str, Any] = {

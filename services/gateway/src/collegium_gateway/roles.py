@@ -16,16 +16,17 @@ Permission = Literal[
     "models.read", "spend.read", "tenants.read", "tenants.write", "tenants.delete", "projects.read", "projects.write",
     "keys.read", "keys.write", "limits.read", "limits.write", "key-limits.write", "budgets.read", "budgets.write",
     "dead-letters.read", "dead-letters.write", "audit.read",
-    "encryption.read", "encryption.write",
+    "encryption.read", "encryption.write", "ledger.read", "ledger.write", "prices.read", "prices.write",
 ]  # fmt: skip
 
 _READS: Final[frozenset[Permission]] = frozenset({
     "models.read", "spend.read", "tenants.read", "projects.read", "keys.read", "limits.read", "budgets.read",
     "dead-letters.read", "audit.read", "encryption.read",
+    "ledger.read", "prices.read",
 })  # fmt: skip
 _WRITES: Final[frozenset[Permission]] = frozenset({
     "tenants.write", "projects.write", "keys.write", "limits.write", "key-limits.write", "budgets.write",
-    "dead-letters.write", "encryption.write",
+    "dead-letters.write", "encryption.write", "ledger.write", "prices.write",
 })  # fmt: skip
 _DELETES: Final[frozenset[Permission]] = frozenset({"tenants.delete"})
 # What a tenant pays for is its operator's to bound, so a member reads budgets and limits and sets those of keys alone.
@@ -81,6 +82,11 @@ ADMIN_ROUTES: Final[Mapping[tuple[str, str], Permission]] = {
     ("POST", "/v1/admin/tenants/{id}/data-keys/rotate"): "encryption.write",
     ("GET", "/v1/admin/encryption"): "encryption.read",
     ("POST", "/v1/admin/encryption/rewrap"): "encryption.write",
+    ("GET", "/v1/admin/ledger/audit"): "ledger.read",
+    ("GET", "/v1/admin/ledger/calls"): "ledger.read",
+    ("POST", "/v1/admin/ledger/corrections"): "ledger.write",
+    ("GET", "/v1/admin/models/{name}/prices"): "prices.read",
+    ("POST", "/v1/admin/models/{name}/price"): "prices.write",
     ("GET", "/v1/admin/audit"): "audit.read",
     ("GET", "/v1/admin/audit/verify"): "audit.read",
     ("GET", "/v1/admin/audit/export"): "audit.read",
@@ -89,7 +95,7 @@ ADMIN_ROUTES: Final[Mapping[tuple[str, str], Permission]] = {
 
 def permission_of(method: str, path: str) -> Permission:
     """Returns what a route of the admin door needs; raises LookupError for one that has no row."""
-    found = ADMIN_ROUTES.get((method, path))
+    found = ADMIN_ROUTES.get((method, path.replace(":path}", "}")))
     if found is None:
         raise LookupError(f"{method} {path} has no row in roles.ADMIN_ROUTES: say which permission it needs")
     return found

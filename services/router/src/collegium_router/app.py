@@ -26,6 +26,7 @@ from collegium_router.configured import records
 from collegium_router.dispatch import Dispatcher
 from collegium_router.erasing import erase
 from collegium_router.permits import Permits
+from collegium_router.pricing import PriceAnswers
 from collegium_router.quota_windows import QuotaKeeper
 from collegium_router.resources import Resources
 from collegium_router.roster import merge
@@ -63,6 +64,7 @@ class RouterApp:
             self._models.watch(self._on_roster),
             Bucket(connection, s.KV_BREAKERS).watch(self._on_breaker),
         ]
+        self._prices = PriceAnswers(connection, self._models, platform.now_ms)
         self._cancels = Cancellations(connection, self._on_cancel)
         self._dispatcher.why_cancel = self._cancels.reason
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -89,6 +91,7 @@ class RouterApp:
         await self._shards.start()
         await self._schedules.start()
         await self._erasing.start()
+        self._prices.start()
         metrics = self._platform.metrics
         metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._dispatcher.queued)
         metrics.watch_gauge(names.METRIC_PERMITS_IN_USE, lambda: self._permits.in_use)
@@ -102,6 +105,7 @@ class RouterApp:
         """Gives shards and slices back and stops; what is queued stays in INGRESS for the next owner."""
         self._started = False
         await self._erasing.stop()
+        await self._prices.stop()
         await self._schedules.stop()
         await self._shards.stop()
         await self._dispatcher.stop()
@@ -130,7 +134,7 @@ class RouterApp:
         while True:
             entry = await self._models.get(s.ROSTER_KEY)
             standing = codec.state.decode(entry.value) if entry is not None else None
-            roster = merge(standing if isinstance(standing, Roster) else None, configured)
+            roster = merge(standing if isinstance(standing, Roster) else None, configured, self._platform.now_ms())
             if roster is standing:
                 return
             try:

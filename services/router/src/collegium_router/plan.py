@@ -225,6 +225,7 @@ def attempt_of(model: ModelRecord, number: int, of: int, plan: Plan) -> AttemptR
         price=model.price,
         charge=model.charge,
         plan=plan,
+        price_version=model.price_version,
     )
 
 

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import msgspec
 from collegium_contracts.state import ModelRecord, Roster
 
+from collegium_router.prices import repriced
 
-def merge(standing: Roster | None, configured: Sequence[ModelRecord]) -> Roster:
+
+def merge(standing: Roster | None, configured: Sequence[ModelRecord], now_ms: int) -> Roster:
     """Returns the roster after start-up: every configured model, with the rank it already earned.
 
     Models that stand and are no longer configured are kept, disabled, so that their history keeps its name. The version
@@ -20,7 +22,7 @@ def merge(standing: Roster | None, configured: Sequence[ModelRecord]) -> Roster:
     known = {model.name: model for model in standing.models} if standing is not None else {}
     merged = [
         msgspec.structs.replace(model, rank=known[model.name].rank) if model.name in known else model
-        for model in configured
+        for model in (repriced(known.get(model.name), model, now_ms) for model in configured)
     ]
     names = {model.name for model in configured}
     merged += [msgspec.structs.replace(model, enabled=False) for model in known.values() if model.name not in names]

@@ -69,6 +69,7 @@ def call_usage(run: RunAttempt, delivery: int, end: CallEnd) -> AttemptUsage:
         duration_ms=end.duration_ms,
         succeeded=end.error is None,
         error_code=end.error.code if end.error is not None else "",
+        price_version=run.attempt.price_version,
     )
 
 

@@ -1,0 +1,148 @@
+"""The money laws: what must hold of books and ledger at every moment, each as a statement that finds where it does not.
+
+They run as tests, in billing every few minutes over what is recent, and by ``collegium billing audit`` over all. Every
+statement takes a time from which ($1) and one to which ($2) things happened, and returns a row of one text for each
+violation. One rule: a law is read from what is stored alone, never from how it came there.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+ARCHIVE_GAPS: Final = "archive_has_no_gap"
+
+
+class Law(NamedTuple):
+    """A law: its name (a metric's label), what it says, and the statement that finds violations."""
+
+    name: str
+    meaning: str
+    sql: str
+
+
+LAWS: Final[tuple[Law, ...]] = (
+    Law(
+        "transaction_sums_to_zero",
+        "a transaction has two entries or more, and they sum to zero",
+        """
+        SELECT event_id FROM billing.transactions LEFT JOIN billing.entries ON transaction = id
+        WHERE at >= $1 AND at < $2 GROUP BY id HAVING count(line) < 2 OR sum(amount_picos) <> 0
+        """,
+    ),
+    Law(
+        "ledger_sums_to_zero",
+        "all entries together sum to zero, those of no transaction too",
+        """
+        SELECT 'entries sum to ' || sum(amount_picos) FROM billing.entries
+        WHERE transaction BETWEEN (SELECT min(id) FROM billing.transactions WHERE at >= $1 AND at < $2)
+                              AND (SELECT max(id) FROM billing.transactions WHERE at >= $1 AND at < $2)
+        HAVING sum(amount_picos) <> 0
+        """,
+    ),
+    Law(
+        "one_charge_per_task",
+        "a task is charged once at most",
+        """
+        SELECT task FROM billing.transactions JOIN billing.entries ON transaction = id AND line = 1
+        WHERE at >= $1 AND at < $2 AND kind = 'charge' GROUP BY task HAVING count(*) > 1
+        """,
+    ),
+    Law(
+        "charge_is_in_ledger",
+        "what a settled task is charged is what its tenant owes for it",
+        """
+        SELECT task_id FROM billing.tasks AS booked
+        LEFT JOIN billing.transactions AS posted ON event_id = 'charge/' || task_id
+        LEFT JOIN billing.entries AS owed
+               ON transaction = id AND account = 'tenant/' || booked.tenant || '/receivable'
+        WHERE settled_at >= $1 AND settled_at < $2 AND charge_picos <> coalesce(amount_picos, 0)
+        """,
+    ),
+    Law(
+        "cost_is_in_ledger",
+        "what a booked call cost is owed to its provider, as waste where it served nobody",
+        """
+        SELECT concat_ws('/', task_id, attempt, delivery) FROM (
+            SELECT task_id, attempt, delivery, cost_picos, wasted,
+                   'provider/' || coalesce(nullif(model, ''), '-') || '/payable' AS payable,
+                   'waste/' || coalesce(nullif(model, ''), '-') AS waste
+            FROM billing.attempts WHERE at >= $1 AND at < $2
+        ) AS booked
+        LEFT JOIN billing.transactions AS called ON called.event_id = concat_ws('/', 'call', task_id, attempt, delivery)
+        LEFT JOIN billing.entries AS owed ON owed.transaction = called.id AND owed.account = payable
+        LEFT JOIN billing.transactions AS verdict
+               ON verdict.event_id = concat_ws('/', 'waste', task_id, attempt, delivery)
+        LEFT JOIN billing.entries AS lost ON lost.transaction = verdict.id AND lost.account = waste
+        WHERE cost_picos <> -coalesce(owed.amount_picos, 0)
+           OR CASE WHEN wasted THEN cost_picos ELSE 0 END <> coalesce(lost.amount_picos, 0)
+        """,
+    ),
+    Law(
+        "usage_times_price_is_cost",
+        "what a call cost is its tokens by class times the prices of the version it was pinned to",
+        """
+        SELECT concat_ws('/', task_id, attempt, delivery) FROM (
+            SELECT *, least(cached_input_tokens, input_tokens) AS cached,
+                   least(cache_write_tokens, input_tokens - least(cached_input_tokens, input_tokens)) AS written,
+                   least(reasoning_tokens, output_tokens) AS reasoned
+            FROM billing.attempts WHERE at >= $1 AND at < $2 AND price_version > 0
+        ) AS booked
+        LEFT JOIN billing.prices ON prices.model = booked.model AND version = price_version
+        WHERE cost IS NULL OR cost_picos <>
+              (input_tokens - cached - written) * (cost->>'input')::numeric + cached * (cost->>'cached_input')::numeric
+            + written * (cost->>'cache_write')::numeric + (output_tokens - reasoned) * (cost->>'output')::numeric
+            + reasoned * (cost->>'reasoning')::numeric + (cost->>'call')::numeric
+        """,
+    ),
+    Law(
+        "charged_within_booked",
+        "a task that called models is charged no more than its booked calls come to at the prices of their versions",
+        """
+        SELECT task_id FROM (
+            SELECT called.task_id, charge_picos, bool_and(charge IS NOT NULL) AS is_known, sum(
+                (input_tokens - cached - written) * (charge->>'input')::numeric
+                + cached * (charge->>'cached_input')::numeric + written * (charge->>'cache_write')::numeric
+                + (output_tokens - reasoned) * (charge->>'output')::numeric
+                + reasoned * (charge->>'reasoning')::numeric + (charge->>'call')::numeric) AS charges
+            FROM (SELECT task_id, charge_picos FROM billing.tasks WHERE settled_at >= $1 AND settled_at < $2) AS settled
+            JOIN (
+                SELECT task_id, model, price_version, input_tokens, output_tokens,
+                       least(cached_input_tokens, input_tokens) AS cached,
+                       least(cache_write_tokens, input_tokens - least(cached_input_tokens, input_tokens)) AS written,
+                       least(reasoning_tokens, output_tokens) AS reasoned
+                FROM billing.attempts
+            ) AS called USING (task_id)
+            LEFT JOIN billing.prices ON prices.model = called.model AND version = price_version
+            GROUP BY called.task_id, charge_picos
+        ) AS summed WHERE is_known AND charge_picos > charges
+        """,
+    ),
+    Law(
+        "tenant_is_known",
+        "every entry is of a tenant that stands",
+        """
+        SELECT DISTINCT tenant FROM billing.transactions AS posted WHERE at >= $1 AND at < $2
+        AND NOT EXISTS (SELECT FROM billing.tenants WHERE tenants.id = posted.tenant)
+        """,
+    ),
+    Law(
+        "correction_is_in_ledger",
+        "every correction is posted, with its amount",
+        """
+        SELECT made.id FROM billing.corrections AS made
+        LEFT JOIN billing.transactions AS posted ON event_id = 'correction/' || made.id
+        LEFT JOIN billing.entries AS owed ON transaction = posted.id AND line = 1
+        WHERE made.at >= $1 AND made.at < $2 AND made.amount_picos <> coalesce(owed.amount_picos, 0)
+        """,
+    ),
+    Law(
+        ARCHIVE_GAPS,
+        "between two archived events no event of the stream is missing from the books",
+        """
+        SELECT before + 1 || '-' || sequence - 1 FROM (
+            SELECT sequence, lag(sequence) OVER (ORDER BY sequence) AS before
+            FROM archive.events WHERE stream = 'EVENTS' AND at >= $1 AND at < $2
+        ) AS pairs WHERE sequence > before + 1
+        """,
+    ),
+)
