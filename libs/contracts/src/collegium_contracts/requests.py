@@ -55,6 +55,7 @@ class UsageFigures(msgspec.Struct, frozen=True, kw_only=True):
     wasted_usd: str
     charged_usd: str
     saved_usd: str
+    margin_usd: str = "0"
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,8 @@ from collegium_billing.directory import Directory
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
 from collegium_billing.store import Store
+from collegium_billing.teachers import Teachers
+from collegium_billing.usage_store import UsageStore
 
 MAX_BATCH = 1_000
 
@@ -44,16 +46,21 @@ class BillingApp:
         await self._directory.start(platform.settings.tenants, platform.data_dir)
 
         platform.on_settings.append(self._use_settings)
-        questions = Questions(store, self._directory, lambda: platform.settings.tiers)
+        questions = Questions(
+            store, UsageStore(pool), self._directory, lambda: platform.settings.tiers, platform.now_ms
+        )
         answering = Answering(platform.connection, dict(questions.handlers()))
         self._open.push_async_callback(answering.stop)
         await answering.start()
 
+        teachers = Teachers(platform.connection)
+        self._open.push_async_callback(teachers.stop)
+        await teachers.start()
         self._events = EventLoop(
             platform.connection,
             journey.consumer("billing"),
             codec.journey,
-            Fold(store, platform.dead_letters, platform.tracing, platform.metrics).handle,
+            Fold(store, platform.dead_letters, platform.tracing, platform.metrics, teachers).handle,
             platform.dead_letters,
             max_batch=MAX_BATCH,
         )

@@ -10,8 +10,8 @@ told, and ``wasted`` is true once anybody said so. The statements in ``store`` m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 from collegium_contracts.messages import (
@@ -27,9 +27,12 @@ from collegium_contracts.messages import (
     TaskFailed,
     TaskRef,
 )
+from collegium_contracts.money import Price, cost_usd_picos
 
 _STATES: dict[type, str] = {TaskCompleted: "completed", TaskFailed: "failed", TaskCanceled: "canceled"}
 _NO_TAGS = "{}"
+AUTO: Final = "auto"
+TEACHER: Final = "teacher"
 _encode_tags = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -82,7 +85,11 @@ class AttemptRow(NamedTuple):
 
 
 class TaskRow(NamedTuple):
-    """A settled task. Fields are the columns of ``billing.tasks``, in order; ``tags`` and money as in AttemptRow."""
+    """A settled task. Fields are the columns of ``billing.tasks``, in order; ``tags`` and money as in AttemptRow.
+
+    ``reference_model`` is the teacher that the task was not sent to (empty: routing chose nothing cheaper), and
+    ``reference_picos`` what it would have been charged for the tokens of the answer.
+    """
 
     task_id: str
     tenant: str
@@ -101,6 +108,17 @@ class TaskRow(NamedTuple):
     reasoning_tokens: int
     estimated: bool
     charge_picos: str
+    created_at_ms: int
+    error_code: str
+    reference_model: str
+    reference_picos: str
+
+
+class Teacher(NamedTuple):
+    """A model of the highest rank, and what tenants are charged for it."""
+
+    name: str
+    charge: Price
 
 
 class Books(NamedTuple):
@@ -111,9 +129,10 @@ class Books(NamedTuple):
     tasks: list[TaskRow]
 
 
-def book(messages: Iterable[JourneyMessage]) -> Books:
+def book(messages: Iterable[JourneyMessage], teachers: Sequence[Teacher] = ()) -> Books:
     """Returns the rows that a batch adds, sorted by key; messages that no book speaks of add none.
 
+    ``teachers`` are those of the roster now: what a cheaper answer is compared with is pinned when it is booked.
     Sorted, because two replicas that write the same redelivered rows in different orders would deadlock.
     """
     starts: dict[CallKey, StartRow] = {}
@@ -134,7 +153,7 @@ def book(messages: Iterable[JourneyMessage]) -> Books:
                 call = _attempt(message.task, message.attempt.plan, message.call, message.at_ms)
                 _add(attempts, call._replace(wasted=True))
             case TaskCompleted() | TaskFailed() | TaskCanceled():
-                tasks[message.task.id] = _task(message)
+                tasks[message.task.id] = _task(message, teachers)
                 for call in message.attempts:
                     _add(attempts, _attempt(message.task, message.plan, call, message.settled_at_ms))
             case _:
@@ -198,8 +217,9 @@ def _attempt(task: TaskRef, plan: str, call: AttemptUsage, at_ms: int) -> Attemp
     )
 
 
-def _task(settled: TaskCompleted | TaskFailed | TaskCanceled) -> TaskRow:
+def _task(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Sequence[Teacher]) -> TaskRow:
     task, usage = settled.task, settled.usage
+    reference = _reference(settled, teachers)
     return TaskRow(
         task.id,
         task.tenant,
@@ -218,7 +238,23 @@ def _task(settled: TaskCompleted | TaskFailed | TaskCanceled) -> TaskRow:
         usage.reasoning_tokens,
         usage.estimated,
         str(usage.charge_usd_picos),
+        task.created_at_ms,
+        _text(settled.error.code) if isinstance(settled, TaskFailed) else "",
+        _text(reference[0]),
+        str(reference[1]),
     )
+
+
+def _reference(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Sequence[Teacher]) -> tuple[str, int]:
+    """Returns the cheapest teacher for the tokens of the answer and its charge; none but for a routed, cheaper one."""
+    if not teachers or settled.task.model != AUTO or settled.rank in ("", TEACHER):
+        return "", 0
+    if not isinstance(settled, TaskCompleted):
+        return "", 0
+    answers = [call for call in settled.attempts if call.model == settled.model and call.succeeded and not call.wasted]
+    usage = answers[-1].usage if answers else settled.usage
+    picos, name = min((cost_usd_picos(teacher.charge, usage), teacher.name) for teacher in teachers)
+    return name, picos
 
 
 def _text(value: str) -> str:

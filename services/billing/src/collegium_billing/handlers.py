@@ -35,6 +35,7 @@ from collegium_billing import keys, usage
 from collegium_billing.directory import TENANTS_MAX, Directory
 from collegium_billing.errors import QuestionError
 from collegium_billing.store import Store
+from collegium_billing.usage_store import UsageStore
 
 log = structlog.get_logger(__name__)
 
@@ -48,27 +49,36 @@ POSSIBLE_SPEND_ROWS_MAX = 4_000  # what one PossibleSpendReply holds
 class Questions:
     """Answers what other services ask of billing."""
 
-    def __init__(self, store: Store, directory: Directory, tiers: Callable[[], Collection[str]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        reports: UsageStore,
+        directory: Directory,
+        tiers: Callable[[], Collection[str]],
+        now_ms: Callable[[], int],
+    ) -> None:
         self._store = store
+        self._reports = reports
+        self._now_ms = now_ms
         self._directory = directory
         self._tiers = tiers
 
     def handlers(self) -> Mapping[str, Handler]:
         """Returns the answering function of each subject."""
         return {
-            s.SVC_BILLING_USAGE: _answering(UsageRequest, self.usage),
-            s.SVC_BILLING_POSSIBLE_SPEND: _answering(PossibleSpendRequest, self.possible_spend),
-            s.SVC_BILLING_TENANT_CREATE: _answering(TenantCreate, self.create_tenant),
-            s.SVC_BILLING_TENANT_LIST: _answering(TenantList, self.list_tenants),
-            s.SVC_BILLING_KEY_CREATE: _answering(KeyCreate, self.create_key),
-            s.SVC_BILLING_KEY_REVOKE: _answering(KeyRevoke, self.revoke_key),
-            s.SVC_BILLING_KEY_LIST: _answering(KeyList, self.list_keys),
+            s.SVC_BILLING_USAGE: answering(UsageRequest, self.usage),
+            s.SVC_BILLING_POSSIBLE_SPEND: answering(PossibleSpendRequest, self.possible_spend),
+            s.SVC_BILLING_TENANT_CREATE: answering(TenantCreate, self.create_tenant),
+            s.SVC_BILLING_TENANT_LIST: answering(TenantList, self.list_tenants),
+            s.SVC_BILLING_KEY_CREATE: answering(KeyCreate, self.create_key),
+            s.SVC_BILLING_KEY_REVOKE: answering(KeyRevoke, self.revoke_key),
+            s.SVC_BILLING_KEY_LIST: answering(KeyList, self.list_keys),
         }
 
     async def usage(self, asked: UsageRequest) -> UsageReply:
         """Answers a usage report."""
         query = usage.query(asked)
-        reply = usage.reply(query, *await self._store.usage(query))
+        reply = usage.reply(query, *await self._reports.usage(query, self._now_ms()))
         usage.check_size(len(codec.encode(reply)))
         return reply
 
@@ -134,7 +144,7 @@ class Questions:
         return reply
 
 
-def _answering(expected: type[Q], answer: Callable[[Q], Awaitable[Message]]) -> Handler:
+def answering(expected: type[Q], answer: Callable[[Q], Awaitable[Message]]) -> Handler:
     """Wraps an answer: checks the question's kind and turns this service's errors into refusals."""
 
     async def handle(asked: Any, _traceparent: str) -> Message:

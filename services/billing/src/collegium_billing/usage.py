@@ -9,16 +9,20 @@ What the figures mean, for tasks settled and calls booked in [from, to):
 - tokens: of all settled tasks, over all their attempts;
 - ``charged_usd``: what tenants are charged for settled tasks;
 - ``cost_usd``: what all booked calls cost, waste included; ``wasted_usd``: those whose result settled nothing;
-- ``saved_usd``: "0" until routing can tell what a dearer model would have cost.
+- ``margin_usd``: charged less cost; below zero where calls cost more than was charged;
+- ``saved_usd``: what routing saved: for completed tasks whose model was left to the platform (``auto``) and that a rank
+  below the teachers answered, the charge that the cheapest teacher of the roster would have had for the answer's
+  tokens, less the charge. Which teacher and how much is pinned when the task is booked; it may be below zero.
 
 A task stands in the group of the model and rank that answered it (empty where none did), a call in that of the model
 that was called. Under ``tag`` (``key=value``) a task counts once in each of its tags' groups and, without tags, under
-the empty one; the totals count it once. A ``day`` is a date of UTC.
+the empty one; the totals count it once. A ``day`` is a date of UTC. A group all of whose figures are zero is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import msgspec
@@ -27,9 +31,9 @@ from collegium_contracts.requests import UsageFigures, UsageReply, UsageRequest,
 
 from collegium_billing.errors import QuestionError
 from collegium_billing.keys import is_tenant_id
+from collegium_billing.sums import DAY_MS, DAY_SECONDS, HOUR_MS, HOUR_SECONDS
 
 GROUPS: Final = ("tenant", "project", "key", "model", "rank", "plan", "tag", "day")
-DAY_MS: Final = 86_400_000
 RANGE_DAYS_MAX: Final = 400  # a year and its comparison month; more is an export, not a report
 ROWS_MAX: Final = 2_000  # what fits one reply of the broker (1 MB) with long group values
 REPLY_BYTES_MAX: Final = 900_000
@@ -56,6 +60,77 @@ class Sums(NamedTuple):
     cost_picos: int
     wasted_picos: int
     charge_picos: int
+    saved_picos: int
+
+
+class Part(NamedTuple):
+    """A part of a report: the sums of so many seconds each that begin in [from, to), or the rows of it (0 seconds).
+
+    Where ``sign`` is -1 the part is taken away from the others.
+    """
+
+    seconds: int
+    from_ms: int
+    to_ms: int
+    sign: int = 1
+
+
+def parts(from_ms: int, to_ms: int, now_ms: int) -> list[Part]:
+    """Returns what makes up [from, to): whole days, whole hours, and rows of the hours that the bounds cut.
+
+    A cut hour is read by its rows, or as a whole less the rows of its other side, whichever is less time; the future
+    counts for nothing, so that a report up to now reads hardly a row.
+    """
+    made: list[Part] = []
+    first, last = _floor(from_ms, HOUR_MS), _floor(to_ms, HOUR_MS)
+    if first == last and from_ms != first:
+        return [Part(0, from_ms, to_ms)]
+    begin, end = from_ms, to_ms
+    if from_ms != first:
+        begin = _cut(made, Part(0, from_ms, first + HOUR_MS), Part(0, first, from_ms, -1), now_ms)
+    if to_ms != last:
+        end = _cut(made, Part(0, last, to_ms), Part(0, to_ms, last + HOUR_MS, -1), now_ms)
+    first_day, last_day = _ceil(begin, DAY_MS), _floor(end, DAY_MS)
+    whole = (
+        [
+            Part(HOUR_SECONDS, begin, first_day),
+            Part(DAY_SECONDS, first_day, last_day),
+            Part(HOUR_SECONDS, last_day, end),
+        ]
+        if first_day < last_day
+        else [Part(HOUR_SECONDS, begin, end)]
+    )
+    return [part for part in whole if part.from_ms < part.to_ms] + made
+
+
+def _cut(made: list[Part], inside: Part, outside: Part, now_ms: int) -> int:
+    """Adds the rows of one side of a cut hour; returns where the whole hours begin or end by it."""
+    begins = outside.to_ms == inside.from_ms  # the report begins inside this hour
+    if min(inside.to_ms, now_ms) - min(inside.from_ms, now_ms) <= min(outside.to_ms, now_ms) - min(
+        outside.from_ms, now_ms
+    ):
+        made.append(inside)
+        return inside.to_ms if begins else inside.from_ms
+    made.append(outside)
+    return outside.from_ms if begins else outside.to_ms
+
+
+def check_parts(made_of: Sequence[Part], horizon_ms: int | None) -> None:
+    """Raises QuestionError where a part needs rows from before ``horizon_ms``, which were purged."""
+    if horizon_ms is None:
+        return
+    for part in made_of:
+        if part.seconds == 0 and part.from_ms < horizon_ms:
+            kept = datetime.fromtimestamp(horizon_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
+            raise _invalid("from", f"before {kept} usage is kept by the hour; let 'from' and 'to' be full hours")
+
+
+def _floor(at_ms: int, unit_ms: int) -> int:
+    return at_ms - at_ms % unit_ms
+
+
+def _ceil(at_ms: int, unit_ms: int) -> int:
+    return -(-at_ms // unit_ms) * unit_ms
 
 
 def query(request: UsageRequest) -> UsageQuery:
@@ -101,7 +176,8 @@ def figures(sums: Sums) -> UsageFigures:
         cost_usd=picos_to_usd(sums.cost_picos),
         wasted_usd=picos_to_usd(sums.wasted_picos),
         charged_usd=picos_to_usd(sums.charge_picos),
-        saved_usd=picos_to_usd(0),
+        saved_usd=picos_to_usd(sums.saved_picos),
+        margin_usd=picos_to_usd(sums.charge_picos - sums.cost_picos),
     )
 
 
