@@ -8,7 +8,7 @@ import string
 
 import msgspec
 import pytest
-from collegium_contracts import codec, content, envelope, ids, messages, permissions, requests, state
+from collegium_contracts import codec, content, envelope, ids, messages, permissions, reports, requests, state
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ERRORS, UndecodableMessageError, UnknownVersionError, kind_of
 from collegium_contracts.journey import (
@@ -189,10 +189,12 @@ def test_every_message_class_travels_or_is_a_base():
 
 
 def test_every_question_and_state_value_is_in_its_union():
-    for module, unions in ((requests, (requests.ServiceRequest, requests.ServiceReply)), (state, (state.StateValue,))):
+    asked = (requests.ServiceRequest, requests.ServiceReply)
+    for modules, unions in (((requests, reports), asked), ((state,), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {
             value
+            for module in modules
             for value in vars(module).values()
             if isinstance(value, type) and issubclass(value, messages.Message) and value.__module__ == module.__name__
         }

@@ -227,7 +227,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_TENANTS, writers=("billing",), readers=("gateway",)),
     Bucket(name=s.KV_MODELS, writers=("router",), readers=("gateway", "worker-pool", "evolution", "billing")),
     Bucket(name=s.KV_POLICY, writers=("evolution",), readers=("router", "gateway")),
-    Bucket(name=s.KV_OWNERS, writers=("router", "billing"), readers=("router", "billing")),
+    Bucket(name=s.KV_OWNERS, writers=("router",), readers=("router",)),
     Bucket(name=s.KV_PERMITS, writers=("router",), readers=("router",)),
     Bucket(name=s.KV_BREAKERS, writers=("worker-pool",), readers=("worker-pool", "router", "gateway")),
     # Some three million keys a day; beyond it a request with a key is refused, and one without goes on.

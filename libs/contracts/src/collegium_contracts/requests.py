@@ -9,6 +9,7 @@ import msgspec
 
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.messages import Message
+from collegium_contracts.reports import ReportReply, ReportRequest
 
 
 class Refused(Message, frozen=True, kw_only=True):
@@ -192,5 +193,8 @@ ServiceRequest = (
     | KeyRevoke
     | KeyList
     | QueueRequest
+    | ReportRequest
 )
-ServiceReply = Refused | TurnsReply | UsageReply | PossibleSpendReply | TenantsReply | KeysReply | QueueReply
+ServiceReply = (
+    Refused | TurnsReply | UsageReply | PossibleSpendReply | TenantsReply | KeysReply | QueueReply | ReportReply
+)

@@ -18,6 +18,9 @@ from collegium_telemetry import names
 from collegium_billing.directory import Directory
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
+from collegium_billing.invoice_store import InvoiceStore
+from collegium_billing.report_handlers import ReportQuestions
+from collegium_billing.requestlog import RequestLog
 from collegium_billing.store import Store
 from collegium_billing.teachers import Teachers
 from collegium_billing.usage_store import UsageStore
@@ -49,7 +52,8 @@ class BillingApp:
         questions = Questions(
             store, UsageStore(pool), self._directory, lambda: platform.settings.tiers, platform.now_ms
         )
-        answering = Answering(platform.connection, dict(questions.handlers()))
+        reports = ReportQuestions(store, RequestLog(pool), InvoiceStore(pool), platform.now_ms)
+        answering = Answering(platform.connection, {**questions.handlers(), **reports.handlers()})
         self._open.push_async_callback(answering.stop)
         await answering.start()
 

@@ -16,12 +16,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collegium_gateway import asgi
+from collegium_gateway import asgi, csvtext
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 from collegium_gateway.replies import json_reply
+from collegium_gateway.reports import FORMATS, ReportDoor, csv_reply, format_of, tenant_of
 from collegium_gateway.requests import decode_key, decode_tenant, parse
+from collegium_gateway.storage import StorageStore
 from collegium_gateway.views import breaker_view, rfc3339
 
 R = TypeVar("R", bound=Message)
@@ -33,9 +35,10 @@ USAGE_DAYS = 30
 class AdminDoor:
     """Usage and administration over HTTP."""
 
-    def __init__(self, platform: Platform, directory: Directory) -> None:
+    def __init__(self, platform: Platform, directory: Directory, storage: StorageStore) -> None:
         self._platform = platform
         self._directory = directory
+        self._reports = ReportDoor(self._ask, self._time_of, self._principal, storage)
 
     def routes(self) -> list[Route]:
         """The routes of this door."""
@@ -48,6 +51,7 @@ class AdminDoor:
             Route("/v1/admin/keys", self._keys, methods=["GET"]),
             Route("/v1/admin/keys", self._create_key, methods=["POST"]),
             Route("/v1/admin/keys/{id}/revoke", self._revoke_key, methods=["POST"]),
+            *self._reports.routes(),
         ]
 
     def _principal(self, request: Request, scope: str) -> Principal:
@@ -68,15 +72,19 @@ class AdminDoor:
     async def _usage(self, request: Request) -> Response:
         principal = self._principal(request, "usage")
         query = request.query_params
+        as_csv = format_of(query.get("format"), FORMATS) == "csv"
         group_by = [name for name in query.get("group_by", "").split(",") if name]
         question = q.UsageRequest(
-            tenant=None if "admin" in principal.scopes else principal.tenant,
+            tenant=tenant_of(principal, query.get("tenant")),
             from_ms=self._time_of(request, "from", -timedelta(days=USAGE_DAYS)),
             to_ms=self._time_of(request, "to", timedelta(seconds=1)),
             group_by=group_by,
         )
         reply = await self._ask(s.SVC_BILLING_USAGE, question, q.UsageReply)
         data = [{**row.group, **_figures(row.figures)} for row in reply.rows]
+        if as_csv:
+            columns = (*dict.fromkeys(group_by), *q.UsageFigures.__struct_fields__)
+            return csv_reply(csvtext.header(columns) + csvtext.lines(columns, data), "usage.csv")
         return json_reply({"data": data, "totals": _figures(reply.totals)})
 
     async def _possible_spend(self, request: Request) -> Response:

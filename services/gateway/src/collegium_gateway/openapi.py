@@ -13,6 +13,7 @@ from collegium_contracts.errors import ERRORS
 
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
+from collegium_gateway.reports import InvoiceBody
 from collegium_gateway.requests import ChatRequest, KeyRequest, ScheduleRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
 from collegium_gateway.webhook_door import RotateRequest, WebhookView
@@ -35,7 +36,12 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("delete", "/v1/schedules/{id}", "schedules", "Deletes a schedule.", None),
     ("post", "/v1/schedules/{id}/pause", "schedules", "Pauses a schedule.", None),
     ("post", "/v1/schedules/{id}/resume", "schedules", "Resumes a schedule, from now on.", None),
-    ("get", "/v1/usage", "usage", "Reports usage, grouped.", None),
+    ("get", "/v1/usage", "usage", "Reports usage, grouped, as JSON or CSV.", None),
+    ("get", "/v1/requests", "usage", "Lists settled requests without their content, newest first.", None),
+    ("get", "/v1/invoices", "usage", "Lists invoices.", None),
+    ("get", "/v1/invoices/{id}", "usage", "Shows one invoice as JSON or HTML.", None),
+    ("post", "/v1/admin/invoices", "admin", "Makes a month's invoice; asked again, the same.", InvoiceBody),
+    ("get", "/v1/admin/tenants/{id}/storage", "admin", "Counts what is stored of a tenant.", None),
     ("get", "/v1/admin/models", "admin", "Lists the roster with its scoreboard.", None),
     ("get", "/v1/admin/possible-spend", "admin", "Lists calls that started and of whose end nothing is booked.", None),
     ("get", "/v1/admin/tenants", "admin", "Lists tenants.", None),
@@ -58,10 +64,14 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/schedules"): ("201",),
     ("post", "/v1/admin/tenants"): ("201",),
     ("post", "/v1/admin/keys"): ("201",),
+    ("post", "/v1/admin/invoices"): ("201",),
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
-    "/v1/usage": ("from", "to", "group_by"),
+    "/v1/usage": ("from", "to", "group_by", "tenant", "format"),
+    "/v1/requests": ("from", "to", "state", "model", "key", "tenant", "cursor", "limit", "format"),
+    "/v1/invoices": ("tenant",),
+    "/v1/invoices/{id}": ("format",),
     "/v1/admin/possible-spend": ("from", "to", "tenant"),
     "/v1/admin/keys": ("tenant",),
     "/v1/admin/dead-letters": ("service", "tenant", "cause", "task", "since", "cursor", "limit"),
