@@ -14,6 +14,7 @@ from collegium_settings import Settings
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
+from collegium_cli.files import save
 
 MODEL_COLUMNS = (
     "name", "rank", "pool", "breaker", "in $/M", "out $/M", "calls", "success", "p50 ms", "cost USD",
@@ -26,11 +27,11 @@ def models(settings: Settings, options: argparse.Namespace) -> int:
     def act(client: Client) -> int:
         data = client.call("GET", "/v1/admin/models")["data"]
         if options.json:
-            return _json(data)
+            return print_json(data)
         rows = [_model_row(model) for model in data]
-        return _table(MODEL_COLUMNS, rows)
+        return print_table(MODEL_COLUMNS, rows)
 
-    return _run(settings, "model", act)
+    return run_with(settings, "model", act)
 
 
 def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
@@ -66,12 +67,12 @@ def tenants(settings: Settings, options: argparse.Namespace) -> int:
         else:
             data = client.call("GET", "/v1/admin/tenants")["data"]
         if options.json:
-            return _json(data)
-        return _table(
-            ("id", "tier", "keys", "created"), [_row(one, ("id", "tier", "keys", "created_at")) for one in data]
+            return print_json(data)
+        return print_table(
+            ("id", "tier", "keys", "created"), [row_of(one, ("id", "tier", "keys", "created_at")) for one in data]
         )
 
-    return _run(settings, "tenant", act)
+    return run_with(settings, "tenant", act)
 
 
 def keys(settings: Settings, options: argparse.Namespace) -> int:
@@ -90,11 +91,11 @@ def keys(settings: Settings, options: argparse.Namespace) -> int:
         if options.dry_run:
             print(f"{len(data)} of {len(options.id)} would be revoked", file=sys.stderr)
         if options.json:
-            return _json(data)
+            return print_json(data)
         columns = ("id", "tenant", "project", "name", "created_at", "revoked_at")
-        return _table(columns, [_row(one, columns) for one in data])
+        return print_table(columns, [row_of(one, columns) for one in data])
 
-    return _run(settings, "key", act)
+    return run_with(settings, "key", act)
 
 
 def _revoke(client: Client, options: argparse.Namespace) -> list[Any]:
@@ -115,7 +116,7 @@ def _create_key(client: Client, options: argparse.Namespace) -> int:
     }
     made = client.call("POST", "/v1/admin/keys", body)
     if options.json:
-        return _json(made)
+        return print_json(made)
     print(made["key"])
     print("shown once; stored as a hash", file=sys.stderr)
     return 0
@@ -127,21 +128,25 @@ def spend(settings: Settings, options: argparse.Namespace) -> int:
     def act(client: Client) -> int:
         query = {"group_by": options.group_by}
         query.update({name: value for name, value in (("from", options.since), ("to", options.until)) if value})
+        if options.csv is not None:
+            return save(options.csv, client.download(f"/v1/usage?{urlencode({**query, 'format': 'csv'})}"))
         report = client.call("GET", f"/v1/usage?{urlencode(query)}")
         if options.json:
-            return _json(report)
+            return print_json(report)
         groups = tuple(name for name in options.group_by.split(",") if name)
-        columns = (*groups, "requests", "input_tokens", "output_tokens", "cost_usd", "charged_usd", "wasted_usd")
-        rows = [_row(one, columns) for one in report["data"]]
+        columns = (*groups, "requests", "input_tokens", "output_tokens", "cost_usd", "charged_usd", "margin_usd")
+        columns += ("wasted_usd", "saved_usd")
+        rows = [row_of(one, columns) for one in report["data"]]
         rows.append(
-            _row({**dict.fromkeys(groups, ""), **report["totals"], groups[0] if groups else "": "total"}, columns)
+            row_of({**dict.fromkeys(groups, ""), **report["totals"], groups[0] if groups else "": "total"}, columns)
         )
-        return _table(columns, rows)
+        return print_table(columns, rows)
 
-    return _run(settings, "spend", act)
+    return run_with(settings, "spend", act)
 
 
-def _run(settings: Settings, verb: str, act: Callable[[Client], int]) -> int:
+def run_with(settings: Settings, verb: str, act: Callable[[Client], int]) -> int:
+    """Runs a verb with a client of the running platform; an error is one line, and 1."""
     try:
         return act(connect(runtime_of(settings)))
     except ClientError as error:
@@ -149,16 +154,19 @@ def _run(settings: Settings, verb: str, act: Callable[[Client], int]) -> int:
         return 1
 
 
-def _json(body: Any) -> int:
+def print_json(body: Any) -> int:
+    """Prints JSON on one line."""
     print(msgspec.json.encode(body).decode())
     return 0
 
 
-def _row(record: dict[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+def row_of(record: dict[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+    """Returns a record's values as text, in the order of the columns."""
     return tuple("" if record.get(column) is None else str(record[column]) for column in columns)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Prints a table with its head."""
     widths = [max([len(column), *(len(row[index]) for row in rows)]) for index, column in enumerate(columns)]
     for line in (columns, *rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

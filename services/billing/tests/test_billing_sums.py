@@ -34,7 +34,7 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 async def by_rows(pool: asyncpg.Pool, asked: UsageQuery) -> list[tuple[Any, ...]]:
     """What the rows alone give."""
     made_of = [Part(0, asked.from_ms, asked.to_ms)]
-    found = await pool.fetch(statement(asked.groups, made_of), asked.tenant, asked.from_ms, asked.to_ms)
+    found = await pool.fetch(statement(asked.groups, made_of), asked.tenant, None, None, asked.from_ms, asked.to_ms)
     return sorted(tuple(row) for row in found)
 
 

@@ -30,6 +30,7 @@ from collegium_settings.scalars import (
     TenantKey,
     Text,
     Usd,
+    WebhookSecret,
     Zone,
     whole,
 )
@@ -135,6 +136,19 @@ class WebhookSettings(Section, frozen=True, kw_only=True):
     allow_private_addresses: Flag = False
 
 
+class AlertSettings(Section, frozen=True, kw_only=True):
+    """Where the operator is told of budgets that pass a threshold; no URL: by log and metric alone."""
+
+    webhook_url: HttpUrl | None = None
+    webhook_secret: WebhookSecret | None = None
+
+
+class RequestLogSettings(Section, frozen=True, kw_only=True):
+    """How long the request log is kept; sums and invoices stay."""
+
+    retention_days: Annotated[int, whole(7, 3650)] = 30
+
+
 class JwtIssuerSettings(Section, frozen=True, kw_only=True):
     """Somebody whose tokens are taken: the ``iss`` claim, where the keys are, the ``aud`` claim that is asked for."""
 
@@ -223,6 +237,8 @@ class Settings(Section, frozen=True, kw_only=True):
     evolution: EvolutionSettings = EvolutionSettings()
     off_peak: OffPeakSettings = OffPeakSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    alerts: AlertSettings = AlertSettings()
+    requests: RequestLogSettings = RequestLogSettings()
     jwt: JwtSettings = JwtSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     tiers: dict[str, TierSettings] = field(default_factory=default_tiers)

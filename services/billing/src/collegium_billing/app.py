@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 from collegium_bus.events import EventLoop
 from collegium_bus.kv import Bucket
 from collegium_bus.shell import Answering
@@ -15,10 +16,13 @@ from collegium_settings import Settings
 from collegium_store import open_pool
 from collegium_telemetry import names
 
+from collegium_billing.alert_store import AlertStore
+from collegium_billing.alerting import Alerting
 from collegium_billing.directory import Directory
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
 from collegium_billing.invoice_store import InvoiceStore
+from collegium_billing.purging import Purging
 from collegium_billing.report_handlers import ReportQuestions
 from collegium_billing.requestlog import RequestLog
 from collegium_billing.store import Store
@@ -26,6 +30,8 @@ from collegium_billing.teachers import Teachers
 from collegium_billing.usage_store import UsageStore
 
 MAX_BATCH = 1_000
+# Booking, answers, and two jobs of two connections each.
+MAX_CONNECTIONS = 8
 
 
 class BillingApp:
@@ -40,7 +46,7 @@ class BillingApp:
     async def start(self) -> None:
         """Publishes tenants and keys, then answers questions and books events."""
         platform = self._platform
-        pool = await open_pool(platform.database_url, application_name="collegium-billing")
+        pool = await open_pool(platform.database_url, application_name="collegium-billing", max_size=MAX_CONNECTIONS)
         self._open.push_async_callback(pool.close)
         store = Store(pool)
 
@@ -71,6 +77,16 @@ class BillingApp:
         self._open.push_async_callback(self._events.stop)
         self._events.start()
         platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, self._lag)
+        await self._start_jobs(pool)
+
+    async def _start_jobs(self, pool: asyncpg.Pool) -> None:
+        platform, kept = self._platform, AlertStore(pool)
+        alerting = Alerting(platform, UsageStore(pool), kept)
+        self._open.push_async_callback(alerting.stop)
+        await alerting.start()
+        purging = Purging(pool, kept, platform.now_ms, lambda: platform.settings.requests.retention_days)
+        self._open.push_async_callback(purging.stop)
+        purging.start()
 
     async def _use_settings(self, settings: Settings) -> None:
         if self._directory is not None:

@@ -145,8 +145,7 @@ def read(text: bytes) -> Invoice:
 
 def page(made: Invoice) -> bytes:
     """Writes an invoice as one HTML page that needs nothing else; whatever it shows is escaped."""
-    text: str = _template().render(invoice=made)
-    return text.encode()
+    return str(_template().render_unicode(invoice=made)).encode()
 
 
 def _added(first: Entry, second: Entry) -> Entry:

@@ -41,12 +41,14 @@ _UNIX_MS_MAX: Final = 253_402_300_799_000  # the year 9999, where timestamps end
 
 
 class UsageQuery(msgspec.Struct, frozen=True):
-    """A checked question: usage in [from, to) of one tenant or of all, by groups."""
+    """A checked question: usage in [from, to) of one tenant or of all, by groups; of one project or key where named."""
 
     tenant: str | None
     from_ms: int
     to_ms: int
     groups: tuple[str, ...]
+    project: str | None = None
+    key_id: str | None = None
 
 
 class Sums(NamedTuple):

@@ -85,20 +85,21 @@ class UsageStore:
 
 
 def _arguments(asked: UsageQuery, made_of: Sequence[Part]) -> list[Any]:
-    return [asked.tenant, *(bound for part in made_of for bound in (part.from_ms, part.to_ms))]
+    of = (asked.tenant, asked.project, asked.key_id)
+    return [*of, *(bound for part in made_of for bound in (part.from_ms, part.to_ms))]
 
 
 def statement(groups: Sequence[str], made_of: Sequence[Part]) -> str:
     """Writes a report's statement: its parts side by side, then their sum.
 
-    Its arguments are the tenant and, for each part, its two bounds.
+    Its arguments are tenant, project and key (none: of all) and, for each part, its two bounds.
     """
     names = [f"group_{number}" for number in range(len(groups))]
     lead = "".join(f"{name}, " for name in names)
     by = f"GROUP BY {', '.join(names)}" if names else ""
     selects: list[str] = []
     for number, part in enumerate(made_of):
-        first = 2 + 2 * number
+        first = 4 + 2 * number
         if part.seconds:
             bounds = f"seconds = {part.seconds} AND {_between('begins_at', first)}"
             selects.append(_select(groups, names, "billing.usage_sums", "begins_at", _SUMS, bounds, part.sign))
@@ -124,7 +125,8 @@ def _select(
     by = f"GROUP BY {', '.join(names)}" if names else ""
     return f"""
     SELECT {lead} {columns}
-    FROM {table} {tag} WHERE {bounds} AND ($1::text IS NULL OR tenant = $1) {by}
+    FROM {table} {tag} WHERE {bounds} AND ($1::text IS NULL OR tenant = $1)
+      AND ($2::text IS NULL OR project = $2) AND ($3::text IS NULL OR key_id = $3) {by}
     """  # noqa: S608 - made of this module's constants alone
 
 
