@@ -162,6 +162,11 @@ def reply(asked: UsageQuery, rows: Sequence[Sums], totals: Sums) -> UsageReply:
     )
 
 
+def added(rows: Sequence[Sums]) -> Sums:
+    """Returns the sum of rows, of no group."""
+    return Sums((), *(sum(values) for values in zip(*(row[1:] for row in rows), strict=True)) if rows else (0,) * 8)
+
+
 def check_size(encoded_bytes: int) -> None:
     """Raises QuestionError where an encoded reply does not fit one message."""
     if encoded_bytes > REPLY_BYTES_MAX:
