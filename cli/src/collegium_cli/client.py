@@ -93,6 +93,9 @@ class Client:
                 raise _refusal(response.status, response.read())
             while content := response.read(DOWNLOAD_BYTES):
                 yield content
+            # Reading by pieces, a body that ends before its length is not told of otherwise.
+            if response.length:
+                raise http.client.IncompleteRead(b"", response.length)
         except _BROKEN as error:
             raise self._broken(error) from error
         finally:
