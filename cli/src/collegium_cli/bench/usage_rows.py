@@ -15,22 +15,23 @@ DAYS = 30
 TENANTS = 50
 PART_ROWS = 250_000
 
-# Tenants differ in size by their squares; a day has its hours; every tenth call fails and is made again.
+# Tenants differ in size; each has two keys, which belong to a project and a team each; every fifth request is tagged.
 _TASKS = """
 INSERT INTO billing.tasks (
     task_id, tenant, project, key_id, model, rank, plan, tags, settled_at, state, stop_reason, input_tokens,
     cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos, created_at, reference_model,
     reference_picos
 )
-SELECT 'tsk_' || lpad(number::text, 26, '0'), 'bench' || tenant, 'project-' || number % 3, 'key-' || tenant || '-' ||
-       number % 2, (ARRAY['small', 'middle', 'large', 'sim'])[1 + number % 4],
+SELECT 'tsk_' || lpad(number::text, 26, '0'), 'bench' || tenant, 'project-' || key, 'key-' || tenant || '-' || key,
+       (ARRAY['small', 'middle', 'large', 'sim'])[1 + number % 4],
        (ARRAY['student', 'student', 'ta', 'teacher'])[1 + number % 4], 'single',
-       CASE WHEN number % 5 = 0 THEN jsonb_build_object('team', 'team-' || number % 7) ELSE '{}' END,
+       CASE WHEN number % 5 = 0 THEN jsonb_build_object('team', 'team-' || key) ELSE '{}' END,
        at, 'completed', 'completed', tokens, tokens / 4, tokens / 2, 0, false, tokens * 300000::numeric,
        at - interval '1 second', CASE WHEN number % 4 < 3 THEN 'sim' ELSE '' END,
        CASE WHEN number % 4 < 3 THEN tokens * 900000::numeric ELSE 0 END
 FROM (
     SELECT number, (random() * random() * ($3 - 1))::int AS tenant, 50 + (random() * 2000)::int AS tokens,
+           (random() < 0.3)::int AS key,
            now() - $4::float8 * interval '1 day' * (1 - number::float8 / $5) AS at
     FROM generate_series($1::int8, $2::int8) AS number
 ) AS drawn

@@ -78,43 +78,41 @@ class Part(NamedTuple):
 
 
 def parts(from_ms: int, to_ms: int, now_ms: int) -> list[Part]:
-    """Returns what makes up [from, to): whole days, whole hours, and rows of the hours that the bounds cut.
+    """Returns what makes up [from, to): whole days, the hours of days that the bounds cut, the rows of hours they cut.
 
-    A cut hour is read by its rows, or as a whole less the rows of its other side, whichever is less time; the future
-    counts for nothing, so that a report up to now reads hardly a row.
+    A cut day or hour is read by its parts, or as a whole less the parts of its other side, whichever is less time; the
+    future counts for nothing, so that a report up to now reads hardly a row.
     """
     made: list[Part] = []
-    first, last = _floor(from_ms, HOUR_MS), _floor(to_ms, HOUR_MS)
+    begin, end = _whole(made, 0, HOUR_MS, from_ms, to_ms, now_ms)
+    begin, end = _whole(made, HOUR_SECONDS, DAY_MS, begin, end, now_ms)
+    made.append(Part(DAY_SECONDS, begin, end))
+    return [part for part in made if part.from_ms < part.to_ms]
+
+
+def _whole(made: list[Part], seconds: int, unit_ms: int, from_ms: int, to_ms: int, now_ms: int) -> tuple[int, int]:
+    """Adds the smaller parts of units that the bounds cut; returns from where to where whole units are left to read."""
+    first, last = from_ms - from_ms % unit_ms, to_ms - to_ms % unit_ms
     if first == last and from_ms != first:
-        return [Part(0, from_ms, to_ms)]
+        made.append(Part(seconds, from_ms, to_ms))
+        return first, first
     begin, end = from_ms, to_ms
     if from_ms != first:
-        begin = _cut(made, Part(0, from_ms, first + HOUR_MS), Part(0, first, from_ms, -1), now_ms)
+        ends = first + unit_ms
+        by_parts = _past(from_ms, ends, now_ms) <= _past(first, from_ms, now_ms)
+        made.append(Part(seconds, from_ms, ends) if by_parts else Part(seconds, first, from_ms, -1))
+        begin = ends if by_parts else first
     if to_ms != last:
-        end = _cut(made, Part(0, last, to_ms), Part(0, to_ms, last + HOUR_MS, -1), now_ms)
-    first_day, last_day = _ceil(begin, DAY_MS), _floor(end, DAY_MS)
-    whole = (
-        [
-            Part(HOUR_SECONDS, begin, first_day),
-            Part(DAY_SECONDS, first_day, last_day),
-            Part(HOUR_SECONDS, last_day, end),
-        ]
-        if first_day < last_day
-        else [Part(HOUR_SECONDS, begin, end)]
-    )
-    return [part for part in whole if part.from_ms < part.to_ms] + made
+        ends = last + unit_ms
+        by_parts = _past(last, to_ms, now_ms) <= _past(to_ms, ends, now_ms)
+        made.append(Part(seconds, last, to_ms) if by_parts else Part(seconds, to_ms, ends, -1))
+        end = last if by_parts else ends
+    return begin, end
 
 
-def _cut(made: list[Part], inside: Part, outside: Part, now_ms: int) -> int:
-    """Adds the rows of one side of a cut hour; returns where the whole hours begin or end by it."""
-    begins = outside.to_ms == inside.from_ms  # the report begins inside this hour
-    if min(inside.to_ms, now_ms) - min(inside.from_ms, now_ms) <= min(outside.to_ms, now_ms) - min(
-        outside.from_ms, now_ms
-    ):
-        made.append(inside)
-        return inside.to_ms if begins else inside.from_ms
-    made.append(outside)
-    return outside.from_ms if begins else outside.to_ms
+def _past(from_ms: int, to_ms: int, now_ms: int) -> int:
+    """Returns how much of a time lies before now."""
+    return min(to_ms, now_ms) - min(from_ms, now_ms)
 
 
 def check_parts(made_of: Sequence[Part], horizon_ms: int | None) -> None:
@@ -125,14 +123,6 @@ def check_parts(made_of: Sequence[Part], horizon_ms: int | None) -> None:
         if part.seconds == 0 and part.from_ms < horizon_ms:
             kept = datetime.fromtimestamp(horizon_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
             raise _invalid("from", f"before {kept} usage is kept by the hour; let 'from' and 'to' be full hours")
-
-
-def _floor(at_ms: int, unit_ms: int) -> int:
-    return at_ms - at_ms % unit_ms
-
-
-def _ceil(at_ms: int, unit_ms: int) -> int:
-    return -(-at_ms // unit_ms) * unit_ms
 
 
 def query(request: UsageRequest) -> UsageQuery:

@@ -42,6 +42,7 @@ _TABLES = (
         PRIMARY KEY (seconds, begins_at, digest, slot)
     ) WITH (fillfactor = 70)
     """,
+    "CREATE INDEX usage_sums_of_tenant ON billing.usage_sums (tenant, seconds, begins_at)",
     "CREATE TABLE billing.purges (one boolean PRIMARY KEY DEFAULT true CHECK (one), horizon timestamptz NOT NULL)",
     """
     CREATE TABLE billing.invoices (
