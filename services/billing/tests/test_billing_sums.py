@@ -10,10 +10,10 @@ import asyncpg
 import msgspec
 import pytest
 from collegium_billing import sums, usage
-from collegium_billing.booking import Teacher, book
+from collegium_billing.booking import AttemptRow, TaskRow, Teacher, book
 from collegium_billing.errors import QuestionError
 from collegium_billing.store import Store
-from collegium_billing.sums import DAY_MS, HOUR_MS
+from collegium_billing.sums import DAY_MS, HOUR_MS, SumRow
 from collegium_billing.usage import GROUPS, Part, UsageQuery
 from collegium_billing.usage_store import UsageStore, statement
 from collegium_contracts.money import Price
@@ -106,6 +106,11 @@ async def test_before_the_purge_only_full_hours_are_answered(pool: asyncpg.Pool,
     assert totals.requests == 1
     with pytest.raises(QuestionError, match="full hours"):
         await reports.usage(UsageQuery(None, make.now_ms + 1, make.now_ms + DAY_MS, ()), make.now_ms + 5 * DAY_MS)
+
+
+def test_rows_hold_what_a_sum_is_of_where_it_is_cut_out() -> None:
+    names = ("tenant", "project", "key_id", "model", "rank", "plan", "tags")
+    assert TaskRow._fields[1:8] == AttemptRow._fields[3:10] == SumRow._fields[2:9] == names
 
 
 def test_saved_is_what_the_cheapest_teacher_would_have_charged_less_the_charge(make: Any) -> None:

@@ -64,8 +64,14 @@ class RequestLog:
         _check(asked)
         # Where a page ended bounds the scan by itself.
         to_ms = min(asked.to_ms, asked.before_ms + 1) if asked.before_ms else asked.to_ms
-        async with asyncio.timeout(PAGE_SECONDS):
-            found = await self._pool.fetch(
+        async with (
+            asyncio.timeout(PAGE_SECONDS),
+            self._pool.acquire() as connection,
+            connection.transaction(readonly=True),
+        ):
+            # A plan for any bounds would read by time alone, and most of the time is other tenants'.
+            await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+            found = await connection.fetch(
                 _PAGE,
                 asked.tenant,
                 asked.from_ms,

@@ -56,10 +56,12 @@ ON CONFLICT (task_id, attempt, delivery) DO UPDATE
 SET wasted = standing.wasted OR excluded.wasted, at = least(standing.at, excluded.at),
     earlier_wasted = standing.wasted, earlier_at = standing.at
 WHERE (excluded.wasted AND NOT standing.wasted) OR excluded.at < standing.at
-RETURNING task_id, attempt, delivery, (extract(epoch FROM earlier_at) * 1000)::int8, earlier_wasted,
-          (extract(epoch FROM at) * 1000)::int8, wasted,
-          CASE WHEN earlier_at IS NOT NULL
-               THEN ARRAY[tenant, project, key_id, model, rank, plan, tags::text, cost_picos::text] END
+RETURNING task_id, attempt, delivery,
+          CASE WHEN earlier_at IS NOT NULL THEN ARRAY[
+              tenant, project, key_id, model, rank, plan, tags::text, cost_picos::text,
+              (extract(epoch FROM at) * 1000)::int8::text, wasted::text,
+              (extract(epoch FROM earlier_at) * 1000)::int8::text, earlier_wasted::text
+          ] END
 """
 
 _INSERT_TASKS = """

@@ -12,14 +12,13 @@ the same hour seldom wait for each other's commits; whoever reads adds the slots
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 
-from collegium_billing import sums
-from collegium_billing.booking import Books, CallKey
-from collegium_billing.sums import CallBooked, Group
+from collegium_billing.booking import Books
+from collegium_billing.sums import CallChanged, Changes
 
 SLOTS = 8
 
@@ -55,22 +54,38 @@ SET requests = standing.requests + excluded.requests,
 
 
 async def add(
-    connection: Any, slot: int, books: Books, new_tasks: Iterable[asyncpg.Record], calls: Iterable[asyncpg.Record]
+    connection: Any, slot: int, books: Books, new_tasks: Sequence[asyncpg.Record], calls: Sequence[asyncpg.Record]
 ) -> dict[str, int]:
     """Adds what was booked to the sums; returns the cost booked for the first time, in pico-dollars by model.
 
     ``new_tasks`` and ``calls`` are what the statements that booked the batch returned.
     """
-    booked = [_call(row) for row in calls]
-    rows = sums.changes(books, (row[0] for row in new_tasks), booked)
+    changes = Changes()
+    # All of a batch is new but where some of it came before, which is seldom.
+    if len(new_tasks) == len(books.tasks):
+        changes.add_tasks(books.tasks)
+    elif new_tasks:
+        tasks = {row[0] for row in new_tasks}
+        changes.add_tasks(row for row in books.tasks if row.task_id in tasks)
+    new_calls = [row for row in calls if row[3] is None]
+    if len(new_calls) == len(books.attempts):
+        changes.add_calls(books.attempts)
+    elif new_calls:
+        keys = {(row[0], row[1], row[2]) for row in new_calls}
+        changes.add_calls(row for row in books.attempts if row[:3] in keys)
+    if len(new_calls) < len(calls):
+        for row in calls:
+            if row[3] is not None:
+                changes.change_call(_changed(row[3]))
+    rows = changes.rows()
     if rows:
         await connection.execute(_ADD, slot, *map(list, zip(*rows, strict=True)))
-    return sums.costs(books, booked)
+    return changes.costs()
 
 
-def _call(row: asyncpg.Record) -> CallBooked:
-    task_id, attempt, delivery, earlier_at_ms, earlier_wasted, at_ms, wasted, group = row
-    key = CallKey(task_id, attempt, delivery)
-    if earlier_at_ms is None:
-        return CallBooked(key)
-    return CallBooked(key, earlier_at_ms, earlier_wasted, at_ms, wasted, Group(*group[:-1]), int(group[-1]))
+def _changed(texts: Sequence[str]) -> CallChanged:
+    """Reads what the statement that books calls tells of one that it changed."""
+    *group, cost_picos, at_ms, wasted, earlier_at_ms, earlier_wasted = texts
+    return CallChanged(
+        tuple(group), int(cost_picos), int(at_ms), wasted == "true", int(earlier_at_ms), earlier_wasted == "true"
+    )

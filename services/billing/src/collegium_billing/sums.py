@@ -8,11 +8,12 @@ of again adds nothing, and a call that was told of otherwise is taken out as it 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import add
 from typing import Final, NamedTuple
 
 import msgspec
 
-from collegium_billing.booking import AttemptRow, Books, CallKey, TaskRow
+from collegium_billing.booking import AttemptRow, TaskRow
 
 HOUR_SECONDS: Final = 3600
 DAY_SECONDS: Final = 86_400
@@ -23,31 +24,20 @@ _decode_tags = msgspec.json.Decoder(dict[str, str]).decode
 _encode_tags = msgspec.json.Encoder(order="sorted").encode
 
 
-class Group(NamedTuple):
-    """What a sum is of; ``tags`` is a JSON object as booking writes it."""
-
-    tenant: str
-    project: str
-    key_id: str
-    model: str
-    rank: str
-    plan: str
-    tags: str
+# What a sum is of: tenant, project, key_id, model, rank, plan, and tags as a JSON object as booking writes it. A plain
+# tuple, because it is cut out of every row that is booked: task rows have it from 1 to 8, call rows from 3 to 10.
+Group = tuple[str, ...]
 
 
-class CallBooked(NamedTuple):
-    """A call that a batch added or changed; of an added one only its key is told.
+class CallChanged(NamedTuple):
+    """A call that was told of again and otherwise: what stands, and what stood."""
 
-    ``earlier_at_ms`` is none for an added one; for a changed one the rest says what stands and what stood.
-    """
-
-    key: CallKey
-    earlier_at_ms: int | None = None
-    earlier_wasted: bool = False
-    at_ms: int = 0
-    wasted: bool = False
-    group: Group | None = None
-    cost_picos: int = 0
+    group: Group
+    cost_picos: int
+    at_ms: int
+    wasted: bool
+    earlier_at_ms: int
+    earlier_wasted: bool
 
 
 class SumRow(NamedTuple):
@@ -76,88 +66,77 @@ _FIGURES = 8
 _COST, _WASTED = 4, 5
 
 
-class _Sums:
-    """Figures by hour and group."""
+class Changes:
+    """What one batch changes the sums by."""
 
     def __init__(self) -> None:
-        self.hours: dict[tuple[int, Group], list[int]] = {}
+        self._hours: dict[tuple[int, Group], list[int]] = {}
+        self._costs: dict[str, int] = {}
 
-    def of(self, at_ms: int, group: Group) -> list[int]:
+    def add_tasks(self, rows: Iterable[TaskRow]) -> None:
+        """Adds tasks that were booked just now."""
+        for row in rows:
+            charge = int(row.charge_picos)
+            figures = self._of(row.settled_at_ms, row[1:8])
+            if charge > 0 or row.state == "completed":
+                figures[0] += 1
+            figures[1] += row.input_tokens
+            figures[2] += row.cached_input_tokens
+            figures[3] += row.output_tokens
+            figures[6] += charge
+            if row.reference_model:
+                figures[7] += saved_picos(row)
+
+    def add_calls(self, rows: Iterable[AttemptRow]) -> None:
+        """Adds calls that were booked just now."""
+        for row in rows:
+            picos = int(row.cost_picos)
+            self._costs[row.model] = self._costs.get(row.model, 0) + picos
+            self._add_call(row.at_ms, row[3:10], picos, row.wasted)
+
+    def change_call(self, call: CallChanged) -> None:
+        """Takes a call out as it stood, and puts it in as it stands."""
+        group = (*call.group[:-1], _encode_tags(_decode_tags(call.group[-1])).decode())
+        self._add_call(call.earlier_at_ms, group, -call.cost_picos, call.earlier_wasted)
+        self._add_call(call.at_ms, group, call.cost_picos, call.wasted)
+
+    def costs(self) -> dict[str, int]:
+        """Returns what was booked for the first time, in pico-dollars by model."""
+        return self._costs
+
+    def rows(self) -> list[SumRow]:
+        """Returns what each sum changes by; those that do not change are left out."""
+        found: list[SumRow] = []
+        days: dict[tuple[int, Group], list[int]] = {}
+        for key, figures in self._hours.items():
+            if not any(figures):
+                continue
+            begins_at_ms, group = key
+            found.append(SumRow(HOUR_SECONDS, begins_at_ms, *group, *map(str, figures)))
+            day = (begins_at_ms - begins_at_ms % DAY_MS, group)
+            standing = days.get(day)
+            days[day] = figures if standing is None else list(map(add, standing, figures))
+        found += [
+            SumRow(DAY_SECONDS, begins_at_ms, *group, *map(str, figures))
+            for (begins_at_ms, group), figures in days.items()
+            if any(figures)
+        ]
+        return found
+
+    def _of(self, at_ms: int, group: Group) -> list[int]:
         key = (at_ms - at_ms % HOUR_MS, group)
-        figures = self.hours.get(key)
+        figures = self._hours.get(key)
         if figures is None:
-            figures = self.hours[key] = [0] * _FIGURES
+            figures = self._hours[key] = [0] * _FIGURES
         return figures
 
-    def call(self, at_ms: int, group: Group, picos: int, wasted: bool) -> None:
-        figures = self.of(at_ms, group)
+    def _add_call(self, at_ms: int, group: Group, picos: int, wasted: bool) -> None:
+        figures = self._of(at_ms, group)
         figures[_COST] += picos
         if wasted:
             figures[_WASTED] += picos
-
-    def rows(self) -> list[SumRow]:
-        days: dict[tuple[int, Group], list[int]] = {}
-        for (begins_at_ms, group), figures in self.hours.items():
-            key = (begins_at_ms - begins_at_ms % DAY_MS, group)
-            days[key] = [mine + more for mine, more in zip(days.get(key, [0] * _FIGURES), figures, strict=True)]
-        return [
-            SumRow(seconds, begins_at_ms, *group, *map(str, figures))
-            for seconds, sums in ((HOUR_SECONDS, self.hours), (DAY_SECONDS, days))
-            for (begins_at_ms, group), figures in sums.items()
-            if any(figures)
-        ]
-
-
-def changes(books: Books, new_tasks: Iterable[str], calls: Iterable[CallBooked]) -> list[SumRow]:
-    """Returns what the sums change by; ``new_tasks`` are the ids of the batch's tasks that were added."""
-    sums = _Sums()
-    added = set(new_tasks)
-    for task in books.tasks:
-        if task.task_id in added:
-            _add_task(sums, task)
-    attempts = {CallKey(row.task_id, row.attempt, row.delivery): row for row in books.attempts}
-    for call in calls:
-        if call.earlier_at_ms is None:
-            row = attempts[call.key]
-            sums.call(row.at_ms, _group(row), int(row.cost_picos), row.wasted)
-        elif call.group is not None:
-            group = call.group._replace(tags=_encode_tags(_decode_tags(call.group.tags)).decode())
-            sums.call(call.earlier_at_ms, group, -call.cost_picos, call.earlier_wasted)
-            sums.call(call.at_ms, group, call.cost_picos, call.wasted)
-    return sums.rows()
-
-
-def costs(books: Books, calls: Iterable[CallBooked]) -> dict[str, int]:
-    """Returns what was booked for the first time, in pico-dollars by model."""
-    added = {call.key for call in calls if call.earlier_at_ms is None}
-    found: dict[str, int] = {}
-    for row in books.attempts:
-        if (row.task_id, row.attempt, row.delivery) in added:
-            found[row.model] = found.get(row.model, 0) + int(row.cost_picos)
-    return found
 
 
 def saved_picos(task: TaskRow) -> int:
     """Returns what a task's routing saved: the reference's charge less its own; below zero where it cost more."""
     return int(task.reference_picos) - int(task.charge_picos) if task.reference_model else 0
-
-
-def _add_task(sums: _Sums, task: TaskRow) -> None:
-    charge = int(task.charge_picos)
-    added = (
-        int(task.state == "completed" or charge > 0),
-        task.input_tokens,
-        task.cached_input_tokens,
-        task.output_tokens,
-        0,
-        0,
-        charge,
-        saved_picos(task),
-    )
-    figures = sums.of(task.settled_at_ms, _group(task))
-    for index, value in enumerate(added):
-        figures[index] += value
-
-
-def _group(row: TaskRow | AttemptRow) -> Group:
-    return Group(row.tenant, row.project, row.key_id, row.model, row.rank, row.plan, row.tags)
