@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
-from collegium_billing import sums, usage
+from collegium_billing import migrations, sums, usage
 from collegium_billing.booking import AttemptRow, TaskRow, Teacher, book
 from collegium_billing.errors import QuestionError
 from collegium_billing.store import Store
@@ -82,6 +85,40 @@ async def test_a_report_equals_the_sums_of_the_rows(pool: asyncpg.Pool, make: An
         found = sorted((*row.group, *row[1:]) for row in rows)
         assert found == [tuple(row) for row in await by_rows(pool, asked)]
     assert await pool.fetchval("SELECT sum(saved_picos) FROM billing.usage_sums WHERE seconds = 3600") != 0
+
+
+async def test_replicas_that_book_the_same_events_at_once_sum_each_row_once(
+    pool: asyncpg.Pool, make: Any, rng: random.Random
+) -> None:
+    history = [event for number in range(80) for event in make.a_history(number, rng)]
+    replicas = [Store(pool) for _ in range(3)]
+
+    async def booking(store: Store, seed: int) -> None:
+        told = random.Random(seed).sample(history, len(history))
+        for begin in range(0, len(told), 40):
+            await store.book(book(told[begin : begin + 40], TEACHERS), [])
+
+    await asyncio.gather(*(booking(store, seed) for seed, store in enumerate(replicas)))
+    asked = UsageQuery(None, make.now_ms, make.now_ms + 4 * DAY_MS, ("tenant", "model", "day"))
+    rows, _ = await UsageStore(pool).usage(asked, make.now_ms)
+    assert sorted((*row.group, *row[1:]) for row in rows) == await by_rows(pool, asked)
+
+
+async def test_the_migration_sums_up_what_stood(pool: asyncpg.Pool, make: Any, rng: random.Random) -> None:
+    every = """
+        SELECT seconds, begins_at, digest, tenant, tags, sum(requests), sum(output_tokens), sum(cost_picos),
+               sum(wasted_picos), sum(charge_picos), sum(saved_picos)
+        FROM billing.usage_sums GROUP BY 1, 2, 3, 4, 5
+        HAVING sum(requests) <> 0 OR sum(output_tokens) <> 0 OR sum(cost_picos) <> 0 ORDER BY 1, 2, 3
+    """
+    history = [event for number in range(40) for event in make.a_history(number, rng)]
+    await Store(pool).book(book(history), [])
+    kept = await pool.fetch(every)
+    await pool.execute("TRUNCATE billing.usage_sums")
+    [path] = Path(migrations.__file__).parent.glob("*_reports.py")
+    migration = importlib.import_module(f"collegium_billing.migrations.{path.stem}")
+    await pool.execute(migration._BACKFILL)
+    assert await pool.fetch(every) == kept
 
 
 async def test_a_late_verdict_of_waste_puts_the_sums_right(pool: asyncpg.Pool, make: Any) -> None:
