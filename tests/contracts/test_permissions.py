@@ -29,7 +29,15 @@ from collegium_contracts.errors import TaskError
 from collegium_contracts.journey import ASKS, BUCKETS, CONSUMERS, HOPS, SERVICES, STREAMS, work_consumer
 from collegium_contracts.messages import TaskFailed, TaskRef
 from collegium_contracts.money import Usage
-from collegium_contracts.permissions import DIRECT_READERS, ORDERED_READERS, REMOVERS, ROUTER_PURGES, permissions
+from collegium_contracts.permissions import (
+    BILLING_PURGES,
+    DIRECT_READERS,
+    GATEWAY_PURGES,
+    ORDERED_READERS,
+    REMOVERS,
+    ROUTER_PURGES,
+    permissions,
+)
 from collegium_contracts.requests import TenantList, TenantsReply
 from collegium_servers import NatsConfig, NatsUser, nats, render_config
 from collegium_testing import eventually
@@ -162,12 +170,14 @@ async def test_no_service_changes_what_stands(login: Login, service: str):
         for verb in ("CREATE", "UPDATE", "DELETE", "RESTORE", "MSG.DELETE")
         if (service, stream, verb) != ("router", s.INGRESS, "MSG.DELETE")
         if (verb, REMOVERS.get(service)) != ("MSG.DELETE", stream)
+        if (service, stream, verb) != ("gateway", f"KV_{s.KV_DATAKEYS}", "MSG.DELETE")
     ]
     every.append(f"OBJ_{s.CLAIMS_BUCKET}")
     # Made under the name of a durable, a reader's consumer would be that durable, with other filters or lost places.
     forbidden += [f"$JS.API.CONSUMER.CREATE.{one.stream}.{one.durable}" for one in DURABLES]
     forbidden += [f"$JS.API.CONSUMER.CREATE.{one.stream}.{one.durable}.{s.TASK_SETTLED_ALL}" for one in DURABLES]
     purged = {("router", stream) for stream in ROUTER_PURGES}
+    purged |= {("billing", stream) for stream in BILLING_PURGES} | {("gateway", stream) for stream in GATEWAY_PURGES}
     forbidden += [f"$JS.API.STREAM.PURGE.{stream}" for stream in every if (service, stream) not in purged]
     forbidden += [f"$JS.API.CONSUMER.DELETE.{one.stream}.{one.durable}" for one in DURABLES]
     forbidden += [f"$JS.API.CONSUMER.DURABLE.CREATE.{one.stream}.{one.durable}" for one in DURABLES]
@@ -228,7 +238,11 @@ async def test_a_service_pulls_its_durable_and_acknowledges(login: Login, declar
 )
 async def test_a_service_reads_its_streams_in_order(login: Login, service: str, stream: str):
     operator, session = await login(OPERATOR), await login(service)
-    subject = {s.EVENTS: s.cancel("acme", TASK), s.INGRESS: s.task_submitted("low", 2, "acme")}[stream]
+    subject = {
+        s.EVENTS: s.cancel("acme", TASK),
+        s.INGRESS: s.task_submitted("low", 2, "acme"),
+        s.AUDIT: s.audit("acme"),
+    }[stream]
     ack = await operator.publisher.publish(subject, b"x", message_id=f"ordered-{service}")
     seen: list[int] = []
     reader = OrderedReader(session.connection, stream, [subject], lambda one: seen.append(one.sequence))

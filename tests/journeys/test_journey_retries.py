@@ -9,7 +9,6 @@ import pytest
 from collegium_bus.kv import Bucket
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
-from collegium_contracts.content import decode_answer
 from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import (
     AttemptDiscarded,
@@ -41,9 +40,9 @@ def platform(clean_nats_url: str, tmp_path: Path) -> Platforms:
     return make
 
 
-def text_of(settled: SettledMessage) -> str | None:
+def text_of(running: RunningPlatform, settled: SettledMessage) -> str:
     assert isinstance(settled, TaskCompleted), settled
-    return decode_answer(settled.output.body).choices[0].text
+    return running.text(settled.task.tenant, settled.output)
 
 
 async def count(running: RunningPlatform, task, kind: type) -> int:
@@ -55,7 +54,7 @@ async def test_a_passing_fault_costs_a_retry_and_the_task_completes(platform: Pl
         running.sim.script(Rule(Behaviour(status=503), times=2), Rule(Behaviour(answer="at last")))
         task = await running.submit("hello")
         settled = await running.settled(task)
-        assert text_of(settled) == "at last"
+        assert text_of(running, settled) == "at last"
         assert [(call.delivery, call.succeeded) for call in settled.attempts] == [(1, False), (2, False), (3, True)]
         retried = [event for event in await running.events(task) if isinstance(event, AttemptRetried)]
         assert [event.try_number for event in retried] == [1, 2]
@@ -86,7 +85,7 @@ async def test_a_fallback_answers_at_once_where_a_model_is_rate_limited(platform
         running.sim.script(limited, Rule(Behaviour(answer="from the second")))
         task = await running.submit("hello", model="first")
         settled = await running.settled(task, deadline_seconds=8)
-        assert (text_of(settled), settled.model) == ("from the second", "second")
+        assert (text_of(running, settled), settled.model) == ("from the second", "second")
         assert [call.model for call in settled.attempts] == ["first", "second"]
 
 
@@ -104,7 +103,7 @@ async def test_a_stream_that_broke_is_made_again_for_a_task_and_not_for_a_client
         cut = Rule(Behaviour(answer="one two three four", cut_stream_after=2), times=1)
         running.sim.script(cut, Rule(Behaviour(answer="one two three four")))
         later = await running.submit("hello", surface="tasks", sampling=Sampling(stream=True))
-        assert text_of(await running.settled(later)) == "one two three four"
+        assert text_of(running, await running.settled(later)) == "one two three four"
         running.sim.script(cut, Rule(Behaviour(answer="one two three four")))
         heard = await running.submit("hello", surface="chat", reply="gw1", sampling=Sampling(stream=True))
         settled = await running.settled(heard)
@@ -235,6 +234,6 @@ async def test_a_worker_killed_between_a_failed_try_and_its_request_is_finished_
             await running.send(subject, message, message_id=subject, tenant=task.tenant)
         await running.start("worker-pool")
         settled = await running.settled(task)
-        assert text_of(settled) == "yes"
+        assert text_of(running, settled) == "yes"
         assert [(call.delivery, call.succeeded) for call in settled.attempts] == [(1, False), (2, True)]
         assert running.sim.counts().totals.started == 1

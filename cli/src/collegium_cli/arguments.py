@@ -11,6 +11,7 @@ from pathlib import Path
 
 from collegium_cli.bench.arguments import add_benchmarks
 from collegium_cli.environment import settings_of
+from collegium_cli.identity_arguments import add_identity
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -109,20 +110,13 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     dlq.add_argument("--since", help="letters since a time in RFC 3339")
     dlq.add_argument("--limit", type=int, default=100)
     dlq.add_argument("--dry-run", action="store_true")
+    _audit_verb(verbs)
     model = _add(verbs, "model", "Shows the roster with its scoreboard.", _model)
     model.add_argument("action", choices=["ls"])
-    tenant = _add(verbs, "tenant", "Lists and creates tenants.", _tenant)
-    tenant.add_argument("action", choices=["ls", "create"])
-    tenant.add_argument("id", nargs="?")
-    tenant.add_argument("--tier", default="free")
-    key = _add(verbs, "key", "Lists, creates and revokes keys.", _key)
-    key.add_argument("action", choices=["ls", "create", "revoke"])
-    key.add_argument("id", nargs="*", help="public ids, for revoke")
-    key.add_argument("--tenant")
-    key.add_argument("--project", default="default")
-    key.add_argument("--name", default="")
-    key.add_argument("--scopes", type=_names, default=("chat", "tasks", "usage"))
-    key.add_argument("--dry-run", action="store_true")
+    add_identity(verbs, _add)
+    encryption = _add(verbs, "encryption", "Shows or exchanges what data keys are wrapped under.", _encryption)
+    encryption.add_argument("action", choices=["show", "rewrap"])
+    encryption.add_argument("--dry-run", action="store_true")
     spend = _add(verbs, "spend", "Reports usage and cost.", _spend)
     spend.add_argument("--group-by", default="tenant,model")
     spend.add_argument("--from", dest="since")
@@ -149,6 +143,24 @@ def _reports(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repo
     invoice.add_argument("--tenant")
     invoice.add_argument("--month", help="a month of UTC that is over, for instance 2026-01")
     invoice.add_argument("--html", type=Path, help="for show: write the invoice as an HTML page")
+
+
+def _audit_verb(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
+    audit = _add(verbs, "audit", "Lists, checks and exports the audit trail.", _audit)
+    audit.add_argument("action", choices=["ls", "verify", "export", "key"])
+    audit.add_argument("--tenant", help="one tenant's chain (_platform: the platform's own)")
+    audit.add_argument("--action", dest="kind", default="", help="records of one action, or of all under it: keys")
+    audit.add_argument("--actor", default="", help="records of one key or subject")
+    audit.add_argument("--outcome", choices=["begun", "done", "refused", "failed"])
+    audit.add_argument("--from", dest="since", help="RFC 3339 or a date")
+    audit.add_argument("--to", dest="until")
+    audit.add_argument("--limit", type=int, default=50)
+    audit.add_argument("--format", choices=["jsonl", "csv"], default="jsonl", help="of an export")
+    audit.add_argument("--out", type=Path, help="where an export is written; default: standard output")
+    audit.add_argument("--file", type=Path, help="check an exported file by itself, without a platform")
+    audit.add_argument(
+        "--public-key", action="append", default=[], help="a key that signatures must be of; `audit key` shows it"
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -254,22 +266,22 @@ def _dlq(options: argparse.Namespace) -> int:
     return run(settings_of(options.config, options.data), options)
 
 
+def _audit(options: argparse.Namespace) -> int:
+    from collegium_cli.audit import run
+
+    return run(options)
+
+
 def _model(options: argparse.Namespace) -> int:
     from collegium_cli.operator_verbs import models
 
     return models(settings_of(options.config, options.data), options)
 
 
-def _tenant(options: argparse.Namespace) -> int:
-    from collegium_cli.operator_verbs import tenants
+def _encryption(options: argparse.Namespace) -> int:
+    from collegium_cli.privacy_verbs import encryption
 
-    return tenants(settings_of(options.config, options.data), options)
-
-
-def _key(options: argparse.Namespace) -> int:
-    from collegium_cli.operator_verbs import keys
-
-    return keys(settings_of(options.config, options.data), options)
+    return encryption(settings_of(options.config, options.data), options)
 
 
 def _spend(options: argparse.Namespace) -> int:

@@ -71,6 +71,19 @@ class Client:
         except msgspec.DecodeError as error:
             raise ClientError(f"{self._host}:{self._port} answered {response.status} with no JSON: {error}") from error
 
+    def lines(self, method: str, path: str) -> Iterator[str]:
+        """Makes one request and yields its body line by line, as it comes."""
+        connection, response = self._send(method, path, None, None)
+        try:
+            if response.status >= 400:
+                raise _refusal(response.status, response.read())
+            for line in response:
+                yield line.decode()
+        except _BROKEN as error:
+            raise self._broken(error) from error
+        finally:
+            connection.close()
+
     def events(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> Iterator[Event]:

@@ -21,16 +21,19 @@ from collegium_cli.up.credentials import OPERATOR
 
 
 @contextlib.asynccontextmanager
-async def operator(settings: Settings, runtime: Runtime) -> AsyncGenerator[Connection]:
-    """Connects to the broker as the operator; raises BrokerUnavailableError where none is known or none answers."""
+async def operator(settings: Settings, runtime: Runtime, user: str = OPERATOR) -> AsyncGenerator[Connection]:
+    """Connects to the broker as the operator, or as a service whose credentials the runtime file names.
+
+    Raises BrokerUnavailableError where no broker is known or none answers.
+    """
     url = settings.nats.url or runtime.nats
     if not url:
         raise BrokerUnavailableError("no broker known: set nats.url, or start `collegium up` on this data folder")
-    seed_file = runtime.credentials.get(OPERATOR)
+    seed_file = runtime.credentials.get(user)
     connection = await connect(
         url,
-        OPERATOR,
-        inbox_prefix=inbox_prefix(OPERATOR),
+        user,
+        inbox_prefix=inbox_prefix(user),
         nkey_seed=Path(seed_file).read_text().strip() if seed_file else None,  # noqa: ASYNC240 - once, at start
         creds=Path(settings.nats.creds) if settings.nats.creds else None,
         tls=_tls(settings),

@@ -1,4 +1,4 @@
-"""The verbs ``model``, ``tenant``, ``key`` and ``spend``: the admin API as tables or JSON."""
+"""The verbs ``model`` and ``spend``: the admin API as tables or JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 from collegium_settings import Settings
@@ -15,9 +15,10 @@ from collegium_settings import Settings
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
 from collegium_cli.files import save
+from collegium_cli.quotas import quota_text
 
 MODEL_COLUMNS = (
-    "name", "rank", "pool", "breaker", "in $/M", "out $/M", "calls", "success", "p50 ms", "cost USD",
+    "name", "rank", "pool", "breaker", "quota", "in $/M", "out $/M", "calls", "success", "p50 ms", "cost USD",
 )  # fmt: skip
 
 
@@ -47,6 +48,7 @@ def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
         model["rank"],
         model["pool"],
         model["breaker"]["state"],
+        quota_text(model["limits"]),
         price["input_usd_per_mtok"],
         price["output_usd_per_mtok"],
         str(calls),
@@ -54,72 +56,6 @@ def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
         f"{slowest:.0f}" if calls else "-",
         f"{cost:f}",
     )
-
-
-def tenants(settings: Settings, options: argparse.Namespace) -> int:
-    """Lists tenants, or creates one."""
-
-    def act(client: Client) -> int:
-        if options.action == "create":
-            if not options.id:
-                raise ClientError("give the new tenant's id (a-z, 0-9 and -, at most 40)")
-            data = [client.call("POST", "/v1/admin/tenants", {"id": options.id, "tier": options.tier})]
-        else:
-            data = client.call("GET", "/v1/admin/tenants")["data"]
-        if options.json:
-            return print_json(data)
-        return print_table(
-            ("id", "tier", "keys", "created"), [row_of(one, ("id", "tier", "keys", "created_at")) for one in data]
-        )
-
-    return run_with(settings, "tenant", act)
-
-
-def keys(settings: Settings, options: argparse.Namespace) -> int:
-    """Lists, creates or revokes keys; a new key is printed once."""
-
-    def act(client: Client) -> int:
-        if options.action == "create":
-            return _create_key(client, options)
-        if options.action == "revoke":
-            if not options.id:
-                raise ClientError("give the public id of a key (`collegium key ls` shows them)")
-            data = _revoke(client, options)
-        else:
-            query = f"?{urlencode({'tenant': options.tenant})}" if options.tenant else ""
-            data = client.call("GET", f"/v1/admin/keys{query}")["data"]
-        if options.dry_run:
-            print(f"{len(data)} of {len(options.id)} would be revoked", file=sys.stderr)
-        if options.json:
-            return print_json(data)
-        columns = ("id", "tenant", "project", "name", "created_at", "revoked_at")
-        return print_table(columns, [row_of(one, columns) for one in data])
-
-    return run_with(settings, "key", act)
-
-
-def _revoke(client: Client, options: argparse.Namespace) -> list[Any]:
-    """Revokes keys; with ``--dry-run`` returns what stands now of those that would be."""
-    if options.dry_run:
-        return [key for key in client.call("GET", "/v1/admin/keys")["data"] if key["id"] in options.id]
-    return [client.call("POST", f"/v1/admin/keys/{quote(key_id, safe='')}/revoke") for key_id in options.id]
-
-
-def _create_key(client: Client, options: argparse.Namespace) -> int:
-    if not options.tenant:
-        raise ClientError("give --tenant")
-    body = {
-        "tenant": options.tenant,
-        "project": options.project,
-        "name": options.name,
-        "scopes": list(options.scopes),
-    }
-    made = client.call("POST", "/v1/admin/keys", body)
-    if options.json:
-        return print_json(made)
-    print(made["key"])
-    print("shown once; stored as a hash", file=sys.stderr)
-    return 0
 
 
 def spend(settings: Settings, options: argparse.Namespace) -> int:

@@ -1,8 +1,19 @@
 """One example of every message, as the golden wire files hold them."""
 
+import msgspec
+from collegium_contracts import audit
 from collegium_contracts import messages as m
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
+from collegium_contracts.holds import (
+    BudgetOpened,
+    HoldEnded,
+    HoldPlaced,
+    HoldsJournaled,
+    HoldsSnapshot,
+    RateState,
+    WindowState,
+)
 from collegium_contracts.money import Price, Usage
 
 SEALED = Envelope("identity", b"", b'[{"role":"user","content":"hi"}]')
@@ -36,6 +47,7 @@ USAGE = Usage(input_tokens=10, output_tokens=5, cached_input_tokens=2, cost_usd_
 CALL = m.AttemptUsage(number=2, delivery=1, model="sim", rank="ta", usage=USAGE, duration_ms=120)
 SAMPLING = m.Sampling(max_tokens=64, temperature=0.5, stop=["x"], tools=b'[{"type":"function"}]', stream=True)
 ERROR = TaskError(code="upstream_error", message="the endpoint of model sim answered 500", upstream_status=500)
+PLACED = HoldPlaced(task=TASK.id, tenant="acme", picos=70, expires_at_ms=9_000, budgets=["b1"], at_ms=8)
 SETTLED = {
     "task": TASK,
     "plan": "panel",
@@ -77,6 +89,24 @@ SAMPLES: dict[str, m.Message] = {
         m.AttemptDiscarded(task=TASK, attempt=ATTEMPT, call=CALL, at_ms=2),
         m.TextCheckpointed(task=TASK, attempt=ATTEMPT, delivery=1, chunks=4, text=SEALED, at_ms=3),
         m.TaskCompleted(**SETTLED, output=SEALED, turn=SEALED),
+        m.AnswersReused(
+            answers=[
+                m.TaskCompleted(
+                    **{
+                        **SETTLED,
+                        "attempts": [],
+                        "task": msgspec.structs.replace(
+                            TASK,
+                            cache="hit_exact",
+                            reused=m.Reuse(
+                                original="tsk_" + "1" * 26, age_seconds=90, is_stale=True, saved_usd_picos=50
+                            ),
+                        ),
+                    },
+                    output=Envelope("", b"", b""),
+                )
+            ]
+        ),
         m.TaskFailed(**{**SETTLED, "stop_reason": "failed"}, error=ERROR, partial=SEALED),
         m.TaskCanceled(**{**SETTLED, "stop_reason": "canceled"}, partial=SEALED),
         m.TokenChunk(task_id=TASK.id, attempt=1, delivery=1, number=7, text=SEALED, model="sim"),
@@ -94,6 +124,37 @@ SAMPLES: dict[str, m.Message] = {
             sequence=9,
             delivery=1,
             headers={"a": "b"},
+        ),
+        HoldsJournaled(
+            shard=3,
+            at_ms=8,
+            events_sequence=11,
+            opened=[BudgetOpened(tenant="acme", budget="b1", spent=[(1, 2)])],
+            placed=[PLACED],
+            ended=[HoldEnded(task=TASK.id, tenant="acme", picos=50, at_ms=9, project="blue", key_id="acmekey1")],
+        ),
+        HoldsSnapshot(
+            shard=3,
+            at_ms=9,
+            journal_sequence=12,
+            events_sequence=11,
+            windows=[WindowState(tenant="acme", budget="b1", spent=[(1, 2)], carried_picos=3)],
+            holds=[PLACED],
+            rates=[RateState(tenant="acme", key_id="acmekey1", day_requests=[(1, 4)], window_tokens=[(1, 5)])],
+        ),
+        audit.AuditEntry(
+            id="aud_" + "0" * 26,
+            tenant="acme",
+            service="gateway",
+            actor="acmekey1",
+            action="keys.revoke",
+            outcome="done",
+            at_ms=8,
+            object="acmekey2",
+            reason="left the company",
+            details={"path": "/v1/admin/keys/acmekey2/revoke"},
+            trace="0" * 32,
+            count=2,
         ),
     )
 }

@@ -8,7 +8,20 @@ import string
 
 import msgspec
 import pytest
-from collegium_contracts import codec, content, envelope, ids, messages, permissions, reports, requests, state
+from collegium_contracts import (
+    audit,
+    audit_requests,
+    codec,
+    content,
+    envelope,
+    identity,
+    ids,
+    messages,
+    permissions,
+    reports,
+    requests,
+    state,
+)
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ERRORS, UndecodableMessageError, UnknownVersionError, kind_of
 from collegium_contracts.journey import (
@@ -44,13 +57,17 @@ BUILDERS = {
     "task.settled.<tenant>.<task>": (s.task_settled, TOKEN, TASK),
     "task.changed.<tenant>.<task>": (s.task_changed, TOKEN, TASK),
     "ctl.cancel.<tenant>.<task>": (s.cancel, TOKEN, TASK),
+    "reused.<replica>": (s.reused, TOKEN),
     "done.<replica>.<task>": (s.done, TOKEN, TASK),
     "token.<tenant>.<task>": (s.token, TOKEN, TASK),
     "schedule.task.<tenant>.<task>": (s.schedule_task, TOKEN, TASK),
     "schedule.cron.<tenant>.<schedule>": (s.schedule_cron, TOKEN, SCHEDULE),
+    "ledger.journal.<shard>": (s.ledger_journal, st.sampled_from(ids.SHARDS)),
+    "ledger.snapshot.<shard>": (s.ledger_snapshot, st.sampled_from(ids.SHARDS)),
     "schedule.due.<shard>": (s.schedule_due, st.sampled_from(ids.SHARDS)),
     "dead.<service>.<tenant>": (s.dead, st.sampled_from(SERVICES), st.one_of(st.just(""), TOKEN)),
     "again.<durable>.<letter>.<subject>": (s.again, TOKEN, SMALL, TOKEN),
+    "audit.<tenant>": (s.audit, st.one_of(st.just(audit.PLATFORM), TOKEN)),
 }
 OVERLAPPING_PARTS = ["task", "submitted", "work", "attempt", "ended", "x", "1", "started", "settled", "dead"]
 
@@ -189,8 +206,9 @@ def test_every_message_class_travels_or_is_a_base():
 
 
 def test_every_question_and_state_value_is_in_its_union():
-    asked = (requests.ServiceRequest, requests.ServiceReply)
-    for modules, unions in (((requests, reports), asked), ((state,), (state.StateValue,))):
+    questions = (requests.ServiceRequest, requests.ServiceReply)
+    asked = (requests, identity, audit_requests, reports)
+    for modules, unions in ((asked, questions), ((state,), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {
             value
@@ -279,6 +297,14 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$KV.models.roster", {"router"}),
         ("$KV.policy.scoreboard", {"evolution"}),
         ("$KV.owners.0", {"router"}),
+        ("$KV.holders.0", {"billing"}),
+        ("ledger.journal.1", {"billing"}),
+        ("ledger.snapshot.1", {"billing"}),
+        ("svc.holds.1", {"gateway", "router"}),
+        ("svc.billing.key.create", {"gateway"}),
+        ("audit.acme", set(SERVICES)),
+        ("$JS.API.STREAM.PURGE.AUDIT", {"billing"}),
+        ("$JS.API.STREAM.MSG.DELETE.AUDIT", set()),
         ("$KV.idempotency.acme.0", {"gateway"}),
         ("$JS.API.STREAM.PURGE.INGRESS", {"router"}),
         ("$JS.API.STREAM.MSG.DELETE.INGRESS", {"router"}),
@@ -305,7 +331,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$JS.ACK.EVENTS.billing.1.1.1.1.0", {"billing"}),
         ("$JS.API.CONSUMER.INFO.EVENTS.verdicts", {"consensus"}),
         ("_INBOX.gateway.x.r.1", {"billing", "router"}),
-        ("_INBOX.router.x.r.1", {"context"}),
+        ("_INBOX.router.x.r.1", {"billing", "context"}),
         ("_INBOX.worker-pool.x.r.1", set()),
         ("$SYS.REQ.SERVER.PING", set()),
     ],

@@ -22,12 +22,16 @@ BUILT = [
     s.task_settled("acme", TASK),
     s.task_changed("acme", TASK),
     s.cancel("acme", TASK),
+    s.reused("gw1"),
     s.done("gw1", TASK),
     s.token("acme", TASK),
     s.schedule_task("acme", TASK),
     s.schedule_cron("acme", "sch_" + "0" * 26),
     s.schedule_due(3),
+    s.ledger_journal(3),
+    s.ledger_snapshot(3),
     s.dead("billing", "acme"),
+    s.audit("acme"),
     *(s.again(one.durable, 7, s.task_settled("acme", TASK)) for one in CONSUMERS if one.stream == s.EVENTS),
 ]
 
@@ -61,7 +65,7 @@ def test_a_consumer_reads_what_its_stream_holds_and_its_service_receives(consume
 
 
 def test_who_receives_a_stored_hop_has_a_way_to_read_it():
-    ordered = {"router": {s.INGRESS, s.EVENTS}, "worker-pool": {s.EVENTS}, "gateway": {s.EVENTS}}
+    ordered = {"router": {s.INGRESS, s.EVENTS}, "worker-pool": {s.EVENTS}, "gateway": {s.EVENTS}, "billing": {s.AUDIT}}
     for hop in HOPS:
         if hop.stream is None:
             continue

@@ -22,7 +22,8 @@ from collegium_runtime.runtime_file import Runtime
 from collegium_settings import Settings
 from collegium_testing import eventually
 
-SERVICE = "context"
+# One that reads no content, and so needs no data keys.
+SERVICE = "evolution"
 
 
 class FakeApp:

@@ -223,6 +223,8 @@ def test_all_problems_are_told_at_once_with_their_paths(write: Write) -> None:
         ("http: {max_body_bytes: 10 parsecs}", "http.max_body_bytes"),
         ("cache: {exact_ttl: 3600}", "cache.exact_ttl"),
         ("cache: {exact_ttl: 0s}", "cache.exact_ttl"),
+        ("cache: {stale_ttl: false}", "cache.stale_ttl"),
+        ("cache: {stale_ttl: 5}", "cache.stale_ttl"),
         ("cache: {wrong_max: .nan}", "cache.wrong_max"),
         ("telemetry: {sample_ratio: 1.1}", "telemetry.sample_ratio"),
         ("nats: {url: 'nats://a:port'}", "nats.url"),
@@ -311,7 +313,9 @@ def test_the_effective_configuration_reads_back(write: Write) -> None:
     ).stdout
     # Durations are printed as seconds and read with a unit.
     printed = printed.replace("window: 18000", "window: 5h").replace("window: 2592000", "window: 30d")
-    assert load(write(printed.replace("exact_ttl: 3600", "exact_ttl: 1h")), {}) == settings
+    printed = printed.replace("exact_ttl: 3600", "exact_ttl: 1h").replace("stale_ttl: 86400", "stale_ttl: 1d")
+    printed = printed.replace("anchor_every: 3600", "anchor_every: 1h")
+    assert load(write(printed), {}) == settings
 
 
 def test_the_command_tells_problems_on_standard_error(write: Write) -> None:
@@ -340,3 +344,11 @@ def test_reading_either_works_or_tells_every_problem(raw: dict[str, object]) -> 
     settings = reader.section(Settings, raw, "")
     assert (settings is None) == bool(reader.problems)
     assert all(problem.path for problem in reader.problems)
+
+
+def test_old_answers_are_shown_for_a_while_or_never(write: Write) -> None:
+    assert load(write("cache: {stale_ttl: 0}"), {}).cache.stale_ttl_seconds == 0
+    assert load(write("cache: {}"), {"COLLEGIUM_CACHE__STALE_TTL": "0"}).cache.stale_ttl_seconds == 0
+    settings = load(write("cache: {stale_ttl: 2h}\ntenants: [{id: acme, cache: {stale: true}}, {id: globex}]"), {})
+    assert settings.cache.stale_ttl_seconds == 7200
+    assert [tenant.cache.stale for tenant in settings.tenants] == [True, False]

@@ -23,6 +23,7 @@ from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import (
+    AnswersReused,
     AttemptAnswered,
     AttemptDiscarded,
     AttemptFailed,
@@ -38,6 +39,7 @@ from collegium_contracts.messages import (
     TaskRef,
 )
 from collegium_contracts.money import Price, Usage
+from collegium_contracts.parts import Reuse
 from collegium_contracts.state import TenantRecord
 from collegium_runtime.host import make_platform
 from collegium_runtime.platform import Platform
@@ -143,6 +145,18 @@ class Events:
             return TaskFailed(stop_reason="failed", error=error, **shared)
         return TaskCanceled(stop_reason="canceled", **shared)
 
+    def reused(self, names: list[str], *, saved: int = 9, at_ms: int = NOW_MS, **task: Any) -> AnswersReused:
+        """Answers that were given again, each for a task of its own."""
+        answers: list[TaskCompleted] = []
+        for name in names:
+            reused = Reuse(original="tsk_" + "z" * 26, saved_usd_picos=saved)
+            ref = msgspec.structs.replace(self.task(name, **task), cache="hit_exact", reused=reused)
+            answer = self.settled(ref, [self.call()], charge=0, at_ms=at_ms)
+            assert isinstance(answer, TaskCompleted)
+            free = msgspec.structs.replace(answer.usage, cost_usd_picos=0)
+            answers.append(msgspec.structs.replace(answer, attempts=[], usage=free))
+        return AnswersReused(answers=answers)
+
     def histories(self) -> st.SearchStrategy[list[JourneyMessage]]:
         """All events of a few tasks: plans of one and of several, zombies, verdicts of waste, in the order of life."""
         shape = st.fixed_dictionaries(
@@ -202,6 +216,9 @@ class Events:
                 calls.append(msgspec.structs.replace(call, wasted=attempt == lost))
         if state:
             events.append(self.settled(task, calls, state=state, charge=cost, at_ms=at_ms + 50, plan=plan))
+        if state == "completed":
+            names = [f"{number}again{time}" for time in range(attempts)]
+            events.append(self.reused(names, saved=cost, at_ms=at_ms + 70, tenant=task.tenant, tags=tags))
         return events
 
 
@@ -292,6 +309,8 @@ class World:
 
 
 def subject_of(message: Any) -> str:
+    if isinstance(message, AnswersReused):
+        return s.reused("gw1")
     task = message.task
     match message:
         case AttemptStarted():

@@ -13,15 +13,18 @@ from collegium_billing.alert_store import AlertStore
 from collegium_billing.alerting import Alerting
 from collegium_billing.booking import book
 from collegium_billing.purging import Purging, horizon_ms
+from collegium_billing.spending import Spending
 from collegium_billing.store import Store
 from collegium_billing.sums import DAY_MS, HOUR_MS
 from collegium_billing.usage import UsageQuery
 from collegium_billing.usage_store import UsageStore
+from collegium_contracts.scope import AllTenants
 from collegium_contracts.state import BudgetRecord
 from collegium_contracts.webhooks import key_of, signature
 from collegium_settings.secret import Secret
 from collegium_settings.settings import AlertSettings
 
+ALL = AllTenants("a test")
 SECRET = "whsec_QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"
 
 
@@ -123,7 +126,7 @@ async def test_what_is_purged_is_still_in_the_report(world: Any) -> None:
         await Store(world.pool).book(book(events), [])
     now = make.now_ms + 61 * DAY_MS
     reports = UsageStore(world.pool)
-    whole = UsageQuery(None, make.now_ms, make.now_ms + 62 * DAY_MS, ("day", "model"))
+    whole = UsageQuery(ALL, make.now_ms, make.now_ms + 62 * DAY_MS, ("day", "model"))
     before = await reports.usage(whole, now)
     purging = Purging(world.pool, AlertStore(world.pool), lambda: now, lambda: 30)
     assert await purging.purge() == 3
@@ -132,7 +135,34 @@ async def test_what_is_purged_is_still_in_the_report(world: Any) -> None:
     assert await reports.usage(whole, now) == before
     # As many days as are kept, up to now, are read to the millisecond.
     assert horizon_ms(now, 30) <= now - 30 * DAY_MS - HOUR_MS
-    await reports.usage(UsageQuery(None, now - 30 * DAY_MS + 1, now, ()), now)
+    await reports.usage(UsageQuery(ALL, now - 30 * DAY_MS + 1, now, ()), now)
+
+
+async def test_what_is_purged_still_counts_against_budgets(world: Any) -> None:
+    make = world.make
+    now = make.now_ms + 40 * DAY_MS
+    for number, (days, charge) in enumerate(((0, 1), (1, 10), (20, 100), (39, 1000))):
+        task = make.task(str(number), project="web" if days == 1 else "default")
+        settled = make.settled(task, [make.call()], charge=charge, at_ms=make.now_ms + days * DAY_MS + 1_234_567)
+        await Store(world.pool).book(book([settled]), [])
+    spending = Spending(world.pool)
+    budgets = [
+        budget(window_seconds=50 * 86_400),
+        budget(window_seconds=39 * 86_400),
+        budget(window_seconds=38 * 86_400),
+        budget(window_seconds=50 * 86_400, scope="project", of="web"),
+        budget(window_seconds=50 * 86_400, scope="key", of="other"),
+    ]
+
+    async def spent() -> list[int]:
+        return [sum(picos for _, picos in await spending.spent("acme", one, now, now)) for one in budgets]
+
+    assert await spent() == [1111, 1110, 1100, 10, 0]
+    assert await Purging(world.pool, AlertStore(world.pool), lambda: now, lambda: 7).purge() > 0
+    assert await world.count("billing.tasks") == 1
+    assert await spent() == [1111, 1110, 1100, 10, 0]
+    [(first_ms, _), *_] = await spending.spent("acme", budgets[2], now, now)
+    assert first_ms >= make.now_ms + 19 * DAY_MS
 
 
 async def test_one_replica_does_a_job_at_a_time(world: Any) -> None:

@@ -62,6 +62,15 @@ def test_every_terminal_state_is_booked(make: Any, state: str) -> None:
     assert row.state == state
 
 
+def test_every_reused_answer_is_a_task_without_a_call(make: Any) -> None:
+    books = book([make.reused(["a", "b"], saved=5)])
+    assert (books.starts, books.attempts) == ([], [])
+    assert [(row.state, row.charge_picos, row.cache, row.saved_picos) for row in books.tasks] == [
+        ("completed", "0", "hit_exact", "5")
+    ] * 2
+    assert all(row.output_tokens for row in books.tasks)
+
+
 def test_messages_that_no_book_speaks_of_add_nothing(make: Any) -> None:
     assert book([TaskAccepted(task=make.task("a"), at_ms=1)]) == Books([], [], [])
 

@@ -11,6 +11,7 @@ import pytest
 from collegium_billing import invoices
 from collegium_billing.booking import book
 from collegium_billing.errors import QuestionError
+from collegium_billing.identity_store import IdentityStore
 from collegium_billing.invoice_store import InvoiceStore
 from collegium_billing.invoices import PICOS_PER_CENT, Entry, cents, document, invoice, month_of, page
 from collegium_billing.keys import Tenant
@@ -41,7 +42,7 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 
 
 def questions(pool: asyncpg.Pool, now_ms: int = LATER_MS) -> ReportQuestions:
-    return ReportQuestions(Store(pool), RequestLog(pool), InvoiceStore(pool), lambda: now_ms)
+    return ReportQuestions(IdentityStore(pool), RequestLog(pool), InvoiceStore(pool), lambda: now_ms)
 
 
 @given(ENTRIES, st.randoms(use_true_random=False))
@@ -91,7 +92,7 @@ async def test_an_invoice_adds_up_to_the_charges_and_stays_as_it_was_made(
     store, asked = Store(pool), questions(pool)
     history = [event for number in range(30) for event in make.a_history(number, rng)]
     await store.book(book(history), [])
-    await store.create_tenant(Tenant(id="t0", tier="pro", created_at_ms=0))
+    await IdentityStore(pool).create_tenant(Tenant(id="t0", tier="pro", created_at_ms=0))
 
     first = await asked.make_invoice(InvoiceMake(tenant="t0", month="2026-01"))
     charged = sum(int(task.charge_picos) for task in book(history).tasks if task.tenant == "t0")

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from collegium_billing import admin_key, keys
+from collegium_billing import admin_key, keys, tenancy
 from collegium_billing.errors import MalformedKeyError, QuestionError
 from collegium_billing.keys import Key, Tenant
 from collegium_contracts import codec
@@ -48,22 +48,25 @@ def test_what_is_no_key_is_refused_without_being_shown(text: str) -> None:
     assert "s" * 48 not in str(refused.value)
 
 
+def standing(*some: Key) -> tenancy.Standing:
+    return tenancy.Standing(tenant=Tenant(id="acme", tier="pro", created_at_ms=0), keys=some)
+
+
 def test_a_record_has_all_live_keys_and_the_newest_revoked_and_fits_one_message() -> None:
     live = [key(number) for number in range(keys.LIVE_KEYS_MAX)]
-    revoked = [key(1_000 + number, revoked_at_ms=1) for number in range(keys.REVOKED_KEYS_SHOWN + 5)]
-    record = keys.record(Tenant(id="acme", tier="pro", created_at_ms=0), [*revoked, *live])
+    revoked = [key(1_000 + number, revoked_at_ms=1) for number in range(tenancy.REVOKED_KEYS_SHOWN + 5)]
+    record = tenancy.record(standing(*revoked, *live), 0)
 
     shown = {entry.id: entry.revoked for entry in record.keys}
     assert all(shown[one.id] is False for one in live)
     assert "k0001004" not in shown
     assert shown["k0001005"] is True
-    assert len(codec.encode(record)) < 256 * 1024
+    assert len(codec.encode(record)) < tenancy.RECORD_BYTES_MAX
 
 
 def test_a_record_does_not_depend_on_the_order_of_keys(rng: random.Random) -> None:
-    tenant = Tenant(id="acme", tier="pro", created_at_ms=0)
     some = [key(number, revoked_at_ms=number % 2 or None) for number in range(20)]
-    assert keys.record(tenant, rng.sample(some, len(some))) == keys.record(tenant, some)
+    assert tenancy.record(standing(*rng.sample(some, len(some))), 0) == tenancy.record(standing(*some), 0)
 
 
 def test_scopes_are_known_and_once_each() -> None:

@@ -38,9 +38,11 @@ from collegium_contracts.requests import (
     UsageReply,
     UsageRequest,
 )
+from collegium_contracts.scope import AllTenants
 from collegium_contracts.state import TenantRecord
 from collegium_runtime.platform import Platform
 from collegium_settings import Secret, TenantSettings
+from collegium_settings.settings import TenantCacheSettings
 from collegium_telemetry.tracing import setup
 from collegium_testing.eventually import eventually
 from collegium_testing.otlp import OtlpReceiver
@@ -71,7 +73,7 @@ async def test_events_are_booked_archived_and_reported(world: Any) -> None:
     assert [row.group for row in answer.rows] == [{"tenant": "acme", "tag": "team=x", "day": "2026-01-01"}]
     assert answer.rows[0].figures == answer.totals
     assert (answer.totals.cost_usd, answer.totals.charged_usd) == (picos_to_usd(5), picos_to_usd(6))
-    assert await Store(world.pool).possible_spend(make.now_ms, make.now_ms + 1) == []
+    assert await Store(world.pool).possible_spend(AllTenants("a test"), make.now_ms, make.now_ms + 1) == []
     await eventually(lambda: world.count("archive.events"))
 
 
@@ -206,18 +208,23 @@ async def test_tenants_and_keys_of_the_configuration_are_made_once_and_never_ove
     assert await world.record("acme") == record
 
 
+async def test_gateways_learn_who_may_see_old_answers(world: Any) -> None:
+    await world.billing(ACME, TenantSettings(id="globex", cache=TenantCacheSettings(stale=True)))
+    assert [(await world.record(tenant)).stale_answers for tenant in ("acme", "globex")] == [False, True]
+
+
 async def test_the_operator_has_the_key_of_the_file_also_on_a_new_database(world: Any) -> None:
     await (await world.billing()).stop()
     path = world.data_dir / "admin.key"
     made = keys.parse(path.read_text().strip(), "test")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
-    await world.pool.execute("TRUNCATE billing.tenants, billing.keys")
+    await world.pool.execute("TRUNCATE billing.tenants CASCADE")
     await world.billing()
     record = await world.record("operator")
     assert record.tier == "enterprise"
     assert [(key.id, key.secret_sha256, set(key.scopes)) for key in record.keys] == [
-        (made.public_id, made.secret_sha256, {"admin", "chat", "tasks", "usage"})
+        (made.public_id, made.secret_sha256, set(keys.OPERATOR_SCOPES))
     ]
 
 
@@ -249,11 +256,11 @@ async def test_keys_are_made_listed_and_revoked_and_gateways_follow(world: Any) 
     watch = Bucket(world.gateway, s.KV_TENANTS).watch(follow)
     await watch.start()
     made = await world.ask(
-        s.SVC_BILLING_KEY_CREATE, KeyCreate(tenant="acme", project="web", scopes=["chat"], name="n"), KeysReply
+        s.SVC_BILLING_KEY_CREATE, KeyCreate(tenant="acme", project="default", scopes=["chat"], name="n"), KeysReply
     )
     api_key = keys.parse(made.secret_key, "test")
     (row,) = made.keys
-    assert (row.id, row.project, row.scopes, row.name) == (api_key.public_id, "web", ["chat"], "n")
+    assert (row.id, row.project, row.scopes, row.name) == (api_key.public_id, "default", ["chat"], "n")
     await eventually(lambda: seen.get(row.id) is False)
 
     gone = await world.ask(s.SVC_BILLING_KEY_REVOKE, KeyRevoke(key_id=row.id), KeysReply)

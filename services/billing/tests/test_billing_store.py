@@ -10,13 +10,13 @@ import asyncpg
 import pytest
 from collegium_billing import usage
 from collegium_billing.booking import AttemptRow, TaskRow, book
-from collegium_billing.keys import Key, Tenant
 from collegium_billing.store import Store
 from collegium_billing.sums import DAY_MS
 from collegium_billing.usage_store import UsageStore
 from collegium_contracts.messages import JourneyMessage
 from collegium_contracts.money import picos_to_usd
 from collegium_contracts.requests import UsageFigures, UsageReply, UsageRequest
+from collegium_contracts.scope import AllTenants, Scope
 from collegium_store import open_pool
 from collegium_store.archive import ArchivedEvent
 
@@ -60,7 +60,7 @@ def expected(attempts: list[AttemptRow], tasks: list[TaskRow]) -> UsageFigures:
         cost_usd=picos_to_usd(sum(int(attempt.cost_picos) for attempt in attempts)),
         wasted_usd=picos_to_usd(sum(int(attempt.cost_picos) for attempt in attempts if attempt.wasted)),
         charged_usd=picos_to_usd(sum(int(task.charge_picos) for task in tasks)),
-        saved_usd="0",
+        saved_usd=picos_to_usd(sum(int(task.saved_picos) for task in tasks)),
         margin_usd=picos_to_usd(
             sum(int(task.charge_picos) for task in tasks) - sum(int(attempt.cost_picos) for attempt in attempts)
         ),
@@ -116,6 +116,21 @@ async def test_a_task_counts_under_each_of_its_tags_and_once_in_the_totals(store
     assert (answer.totals.requests, answer.totals.cost_usd) == (2, picos_to_usd(8))
 
 
+async def test_a_reused_answer_is_a_request_that_costs_nothing_and_saves_its_originals_charge(
+    store: Store, pool: asyncpg.Pool, make: Any
+) -> None:
+    told = make.reused(["a", "b"], saved=7, tags={"team": "x"})
+    for _ in range(2):
+        await store.book(book([make.settled(make.task("o"), [make.call()], charge=7), told]), [])
+
+    totals = (await report(store, make)).totals
+    assert (totals.requests, totals.charged_usd, totals.saved_usd) == (3, picos_to_usd(7), picos_to_usd(14))
+    of_team = {row.group["tag"]: row.figures.saved_usd for row in (await report(store, make, "tag")).rows}
+    assert of_team == {"": "0", "team=x": picos_to_usd(14)}
+    found = await pool.fetch("SELECT cache, saved_picos FROM billing.tasks ORDER BY saved_picos")
+    assert [tuple(row) for row in found] == [("off", 0), ("hit_exact", 7), ("hit_exact", 7)]
+
+
 async def test_what_was_not_charged_and_not_completed_is_no_request(store: Store, make: Any) -> None:
     await store.book(
         book(
@@ -162,14 +177,14 @@ async def test_a_start_without_an_end_is_possible_spend_until_the_end_is_booked(
     await store.book(book([make.started(lost), make.started(lost, delivery=2), make.started(ended)]), [])
     await store.book(book([make.settled(ended, [make.call()])]), [])
 
-    listed = await store.possible_spend(make.now_ms, make.now_ms + 1)
+    listed = await store.possible_spend(AllTenants("a test"), make.now_ms, make.now_ms + 1)
     assert [(one.task_id, one.delivery, one.at_ms) for one in listed] == [
         (lost.id, 1, make.now_ms),
         (lost.id, 2, make.now_ms),
     ]
-    assert await store.possible_spend(make.now_ms, make.now_ms + 1, "other") == []
+    assert await store.possible_spend(Scope("other"), make.now_ms, make.now_ms + 1) == []
     await store.book(book([make.discarded(lost, make.call()), make.settled(lost, [make.call(delivery=2)])]), [])
-    assert await store.possible_spend(make.now_ms, make.now_ms + 1) == []
+    assert await store.possible_spend(AllTenants("a test"), make.now_ms, make.now_ms + 1) == []
 
 
 async def test_a_batch_is_all_or_nothing(store: Store, pool: asyncpg.Pool, make: Any) -> None:
@@ -188,42 +203,3 @@ async def test_a_batch_is_all_or_nothing(store: Store, pool: asyncpg.Pool, make:
         await store.book(book([make.started(make.task("b")), too_large]), [event])
     assert await rows(pool) == {"starts": [], "attempts": [], "tasks": []}
     assert await pool.fetchval("SELECT count(*) FROM archive.events") == 0
-
-
-async def test_a_tenant_is_not_made_without_its_first_key(store: Store) -> None:
-    def tenant(name: str) -> tuple[Tenant, Key]:
-        key = Key(
-            id="samekey0",
-            tenant=name,
-            secret_sha256=name,
-            project="default",
-            scopes=("chat",),
-            name="",
-            created_at_ms=7,
-        )
-        return Tenant(id=name, tier="pro", created_at_ms=5), key
-
-    assert await store.create_tenant(*tenant("first"))
-    assert not await store.create_tenant(*tenant("second"))
-    assert [(one.id, one.tier, one.created_at_ms, one.keys) for one in await store.tenants(10)] == [
-        ("first", "pro", 5, 1)
-    ]
-    assert await store.key("samekey0") == tenant("first")[1]
-
-
-async def test_live_keys_are_limited_and_revoking_makes_room(store: Store) -> None:
-    await store.create_tenant(Tenant(id="acme", tier="pro", created_at_ms=0))
-    made = [
-        Key(id=f"k{n}", tenant="acme", secret_sha256="", project="p", scopes=("chat",), name="", created_at_ms=n)
-        for n in range(4)
-    ]
-    answers = [await store.create_key(key, live_keys_max=2) for key in made[:3]]
-    assert answers == [True, True, None]
-    revoked = await store.revoke_key("k0", 9)
-    assert revoked is not None
-    assert revoked.revoked_at_ms == 9
-    again = await store.revoke_key("k0", 12)
-    assert again == revoked
-    assert await store.create_key(made[3], live_keys_max=2)
-    assert [key.id for key in await store.keys("acme")] == ["k0", "k1", "k3"]
-    assert await store.revoke_key("absent", 1) is None

@@ -20,11 +20,14 @@ from collegium_billing.sums import DAY_MS, HOUR_MS, SumRow
 from collegium_billing.usage import GROUPS, Part, UsageQuery
 from collegium_billing.usage_store import UsageStore, statement
 from collegium_contracts.money import Price
+from collegium_contracts.scope import AllTenants, Scope, tenant_of
 from collegium_store import open_pool
 from hypothesis import given
 from hypothesis import strategies as st
 
 TEACHERS = (Teacher("dear", Price(input_picos=900, output_picos=900)), Teacher("big", Price(output_picos=700)))
+
+ALL = AllTenants("a test")
 
 
 @pytest.fixture
@@ -37,7 +40,9 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 async def by_rows(pool: asyncpg.Pool, asked: UsageQuery) -> list[tuple[Any, ...]]:
     """What the rows alone give."""
     made_of = [Part(0, asked.from_ms, asked.to_ms)]
-    found = await pool.fetch(statement(asked.groups, made_of), asked.tenant, None, None, asked.from_ms, asked.to_ms)
+    found = await pool.fetch(
+        statement(asked.groups, made_of), tenant_of(asked.scope), None, None, asked.from_ms, asked.to_ms
+    )
     return sorted(tuple(row) for row in found)
 
 
@@ -79,7 +84,7 @@ async def test_a_report_equals_the_sums_of_the_rows(pool: asyncpg.Pool, make: An
         if rng.random() < 0.4:
             begin, end = begin - begin % HOUR_MS, end + HOUR_MS - end % HOUR_MS
         groups = tuple(rng.sample(GROUPS, rng.randrange(4)))
-        asked = UsageQuery(rng.choice([None, "t0", "t1"]), begin, end, groups)
+        asked = UsageQuery(rng.choice([ALL, Scope("t0"), Scope("t1")]), begin, end, groups)
         rows, totals = await reports.usage(asked, rng.choice([begin, end, make.now_ms + DAY_MS]))
         assert [tuple(totals)[1:]] == await by_rows(pool, msgspec.structs.replace(asked, groups=()))
         found = sorted((*row.group, *row[1:]) for row in rows)
@@ -99,7 +104,7 @@ async def test_replicas_that_book_the_same_events_at_once_sum_each_row_once(
             await store.book(book(told[begin : begin + 40], TEACHERS), [])
 
     await asyncio.gather(*(booking(store, seed) for seed, store in enumerate(replicas)))
-    asked = UsageQuery(None, make.now_ms, make.now_ms + 4 * DAY_MS, ("tenant", "model", "day"))
+    asked = UsageQuery(ALL, make.now_ms, make.now_ms + 4 * DAY_MS, ("tenant", "model", "day"))
     rows, _ = await UsageStore(pool).usage(asked, make.now_ms)
     assert sorted((*row.group, *row[1:]) for row in rows) == await by_rows(pool, asked)
 
@@ -139,10 +144,10 @@ async def test_before_the_purge_only_full_hours_are_answered(pool: asyncpg.Pool,
     await Store(pool).book(book([make.settled(make.task("a"), [make.call()])]), [])
     await pool.execute("INSERT INTO billing.purges (horizon) VALUES ($1)", usage.datetime(2026, 1, 2, tzinfo=usage.UTC))
     reports = UsageStore(pool)
-    _, totals = await reports.usage(UsageQuery(None, make.now_ms, make.now_ms + DAY_MS, ()), make.now_ms + 5 * DAY_MS)
+    _, totals = await reports.usage(UsageQuery(ALL, make.now_ms, make.now_ms + DAY_MS, ()), make.now_ms + 5 * DAY_MS)
     assert totals.requests == 1
     with pytest.raises(QuestionError, match="full hours"):
-        await reports.usage(UsageQuery(None, make.now_ms + 1, make.now_ms + DAY_MS, ()), make.now_ms + 5 * DAY_MS)
+        await reports.usage(UsageQuery(ALL, make.now_ms + 1, make.now_ms + DAY_MS, ()), make.now_ms + 5 * DAY_MS)
 
 
 def test_rows_hold_what_a_sum_is_of_where_it_is_cut_out() -> None:
@@ -159,3 +164,14 @@ def test_saved_is_what_the_cheapest_teacher_would_have_charged_less_the_charge(m
     for settled, teachers in ((by_teacher, TEACHERS), (failed, TEACHERS), (make.settled(make.task("d"), [call]), ())):
         [row] = book([settled], teachers).tasks
         assert (row.reference_model, sums.saved_picos(row)) == ("", 0)
+
+
+def test_a_reused_answer_saves_what_its_original_was_charged_and_was_routed_nowhere(make: Any) -> None:
+    [row] = book([make.reused(["a"], saved=9)], TEACHERS).tasks
+    assert (row.reference_model, sums.saved_picos(row)) == ("", 9)
+    changes = sums.Changes()
+    changes.add_tasks([row])
+    assert [(change.requests, change.charge_picos, change.saved_picos) for change in changes.rows()] == [
+        ("1", "0", "9"),
+        ("1", "0", "9"),
+    ]

@@ -186,7 +186,6 @@ EXTENSION = [
     ({"gates": ["age_21"]}, "unsupported_option", "gates"),
     ({"verified": {"age": 21}}, "unsupported_option", "verified"),
     ({"cache": "use"}, "unsupported_option", "cache"),
-    ({"cache": "refresh"}, "unsupported_option", "cache"),
 ]
 
 
@@ -226,6 +225,13 @@ def test_the_bounds_of_the_sampling_are_inclusive(admit):
     ):
         submitted = admit(chat(**fields))
         assert codec.journey.decode(codec.encode(submitted)) == submitted
+
+
+def test_only_a_chat_may_be_made_anew(admit):
+    admit(chat(collegium={"cache": "refresh"}))
+    with pytest.raises(ApiError) as refused:
+        later(cache="refresh")
+    assert (refused.value.code, refused.value.param) == ("unsupported_option", "cache")
 
 
 @pytest.mark.parametrize(

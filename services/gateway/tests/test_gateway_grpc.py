@@ -36,6 +36,7 @@ from collegium_settings import ModelSettings, Settings
 from collegium_settings.settings import GrpcSettings, HttpSettings, TelemetrySettings
 from collegium_store import Migrations, migrate
 from collegium_testing import Behaviour, ModelSimulator, Rule, eventually
+from collegium_testing.granting import GrantingHolds
 from collegium_testing.otlp import OtlpReceiver
 from collegium_testing.simulator import ToolCall
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -97,6 +98,9 @@ async def world(clean_nats_url: str, database_url: str, tmp_path: Path, otlp: Ot
             models=(ModelSettings(name="m", base_url=simulator.base_url),),
         )
         await declare(clean_nats_url)
+        operator = await connect(clean_nats_url, "operator")
+        stack.push_async_callback(operator.close)
+        stack.callback(GrantingHolds(operator).stop)
         runtime = Runtime(nats=clean_nats_url, database=database_url)
         for service in SERVICES:
             hosted = await start_service(service, settings, runtime)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import stat
-from pathlib import Path
 from typing import Any
 
 import pytest
 from collegium_contracts import codec
-from collegium_contracts.envelope import Envelope, UnknownKeyError
+from collegium_contracts.envelope import Envelope
 from collegium_contracts.state import IdempotencyClaim
 from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import (
@@ -21,7 +19,6 @@ from collegium_gateway.idempotency import (
     judge,
 )
 from collegium_gateway.keyed_replies import is_kept
-from collegium_gateway.sealing import FILE_NAME, Sealer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,30 +111,3 @@ def test_successes_and_what_a_request_met_are_kept():
 def test_a_claim_reads_back():
     full = claim("answered", task_id="tsk_1", trace_id="t", reply=Envelope("k", b"n", b"b"))
     assert codec.state.decode(codec.encode(full)) == full
-
-
-def test_the_key_file_is_made_once_and_is_its_owners(tmp_path: Path):
-    first, second = Sealer(tmp_path, None), Sealer(tmp_path, None)
-    sealed = first.seal(b"sk-clg-secret", "acme.1")
-    file = tmp_path / FILE_NAME
-    made = file.read_text()
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert b"secret" not in sealed.body
-    assert second.open(sealed, "acme.1") == b"sk-clg-secret"
-    assert (file.read_text(), [path.name for path in tmp_path.iterdir()]) == (made, [FILE_NAME])
-    assert first.seal(b"x", "acme.1").nonce != first.seal(b"x", "acme.1").nonce
-
-
-def test_what_is_sealed_opens_in_its_place_with_its_key_alone(tmp_path: Path):
-    sealer = Sealer(tmp_path, "configured")
-    sealed = sealer.seal(b"x", "acme.1")
-    assert not (tmp_path / FILE_NAME).exists()
-    assert Sealer(tmp_path / "elsewhere", "configured").open(sealed, "acme.1") == b"x"
-    altered = Envelope(sealed.key_id, sealed.nonce, sealed.body[:-1] + bytes([sealed.body[-1] ^ 1]))
-    for opened, envelope, place in (
-        (sealer, sealed, "globex.1"),
-        (sealer, altered, "acme.1"),
-        (Sealer(tmp_path, "another"), sealed, "acme.1"),
-    ):
-        with pytest.raises(UnknownKeyError):
-            opened.open(envelope, place)

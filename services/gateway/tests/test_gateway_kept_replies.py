@@ -10,7 +10,9 @@ import msgspec
 import pytest
 from collegium_bus import topology
 from collegium_bus.kv import Bucket
+from collegium_contracts.envelope import UnknownKeyError
 from collegium_contracts.journey import Bucket as DeclaredBucket
+from collegium_contracts.state import DataKeysRecord, WrappedKey
 from collegium_gateway import keyed_replies
 from collegium_gateway.claimbook import ClaimBook
 from collegium_gateway.errors import ApiError
@@ -18,7 +20,7 @@ from collegium_gateway.idempotency import FOR_REPLIES, FOR_TASKS, Patience, clai
 from collegium_gateway.keyed_replies import KeyedReplies, Reply
 from collegium_gateway.keyed_tasks import Asking
 from collegium_gateway.principal import Principal
-from collegium_gateway.sealing import Sealer
+from collegium_runtime.keyring import TenantKeyring
 from collegium_testing import eventually
 from collegium_testing.platform import RunningPlatform
 
@@ -27,11 +29,21 @@ OPERATOR = Principal("acme", "default", "key1", frozenset({"admin"}))
 ASKING = Asking("k", "POST", "/v1/admin/keys", b"{}")
 
 
+async def _learn_nothing(_tenant: str) -> None: ...
+
+
+def _keyring() -> TenantKeyring:
+    ring = TenantKeyring(lambda _tenant, key: key.wrapped, _learn_nothing, lambda: 0)
+    key = WrappedKey(id="dk1", wrapped_by="", nonce=b"", wrapped=bytes(32), created_at_ms=0)
+    ring.take(DataKeysRecord(tenant="acme", keys=[key]))
+    return ring
+
+
 @pytest.fixture
 async def replies(clean_nats_url: str, tmp_path: Path) -> AsyncIterator[KeyedReplies]:
     async with RunningPlatform(clean_nats_url, folder=tmp_path, services=("router",)) as running:
         book = ClaimBook(running.hosted("router").platform)
-        yield KeyedReplies(book, Sealer(tmp_path, None))
+        yield KeyedReplies(book, _keyring())
 
 
 class Work:
@@ -170,11 +182,9 @@ async def test_a_lost_acknowledgement_is_not_another_request(replies: KeyedRepli
     assert stored.revision > renewed.revision
 
 
-async def test_without_a_key_to_seal_with_nothing_is_done(replies: KeyedReplies, tmp_path: Path):
-    file = tmp_path / "no-folder"
-    file.touch()
-    unsealed = KeyedReplies(replies._book, Sealer(file, None))
+async def test_without_a_key_to_seal_with_nothing_is_done(replies: KeyedReplies):
+    unsealed = KeyedReplies(replies._book, TenantKeyring(lambda _tenant, key: key.wrapped, _learn_nothing, lambda: 0))
     work = Work(200)
-    with pytest.raises(OSError, match="no-folder"):
+    with pytest.raises(UnknownKeyError, match="acme"):
         await unsealed.answer(OPERATOR, ASKING, work)
     assert work.runs == 0

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from collegium_gateway import openapi
 from collegium_gateway.admin import AdminDoor
+from collegium_gateway.audit_door import AuditDoor
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.http import HttpDoor
+from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.requests import Options
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -35,7 +37,11 @@ def served() -> set[tuple[str, str]]:
         WebhookDoor(platform, nobody, nobody),
         dict,
         nobody,
-        DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
+        [
+            *DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
+            *AuditDoor(platform, nobody, nobody).routes(),
+            *PrivacyDoor(nobody, nobody, nobody).routes(),
+        ],
     )
     routes = [route for route in door._routes.routes if isinstance(route, Route) and route.path not in ASIDE]
     return {(method.lower(), route.path) for route in routes for method in (route.methods or {"GET"}) - {"HEAD"}}
@@ -98,9 +104,17 @@ def test_bodies_are_asked_for_where_they_are_read():
         ("post", "/v1/admin/tenants"),
         ("post", "/v1/admin/keys"),
         ("post", "/v1/admin/invoices"),
+        ("post", "/v1/admin/keys/{id}/rotate"),
+        ("put", "/v1/admin/keys/{id}/limits"),
+        ("patch", "/v1/admin/tenants/{id}"),
+        ("put", "/v1/admin/tenants/{id}/limits"),
+        ("post", "/v1/admin/projects"),
+        ("put", "/v1/admin/budgets/{tenant}/{id}"),
         ("post", "/v1/webhooks/secret/rotate"),
         ("post", "/v1/admin/dead-letters/requeue"),
         ("post", "/v1/admin/dead-letters/discard"),
+        ("post", "/v1/admin/tenants/{id}/erasure"),
+        ("post", "/v1/admin/encryption/rewrap"),
     }
 
 
@@ -168,3 +182,9 @@ def test_the_page_needs_nothing_from_elsewhere():
     assert "http://" not in openapi.PAGE
     assert "https://" not in openapi.PAGE
     assert "/openapi.json" in openapi.PAGE
+
+
+def test_a_chats_answer_says_whether_it_is_a_new_one():
+    headers = openapi.document()["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["headers"]
+    assert headers["x-collegium-cache"]["schema"]["enum"] == ["off", "miss", "hit_exact"]
+    assert "x-collegium-cache-stale" in headers

@@ -113,3 +113,33 @@ def test_a_scope_that_is_lacking_is_named_with_the_key():
         who.need("admin")
     assert (raised.value.code, raised.value.kind.http_status) == ("insufficient_scope", 403)
     assert "acmekey1" in raised.value.message
+
+
+NOW_MS = 1_767_225_600_000
+
+
+def test_a_key_ends_at_its_time_and_its_refusal_tells_nothing():
+    now = [NOW_MS]
+    book = KeyBook(lambda: now[0])
+    book.learn(TenantRecord(id="acme", tier="pro", keys=[key(expires_at_ms=NOW_MS + 1)]))
+    book.authenticate(f"Bearer {KEY}")
+    now[0] += 1
+    assert refusal(book, f"Bearer {KEY}").code == "invalid_api_key"
+    assert refusal(book, f"Bearer {KEY}").message == refusal(book, FORGED[0]).message
+
+
+def test_a_suspended_tenant_is_told_so_and_only_to_whoever_has_the_key():
+    book = KeyBook()
+    book.learn(TenantRecord(id="acme", tier="pro", keys=[key()], state="suspended"))
+    error = refusal(book, f"Bearer {KEY}")
+    assert (error.code, error.kind.http_status) == ("tenant_suspended", 403)
+    assert refusal(book, FORGED[0]).code == "invalid_api_key"
+    book.learn(TenantRecord(id="acme", tier="pro", keys=[key()]))
+    assert book.authenticate(f"Bearer {KEY}").tenant == "acme"
+
+
+def test_the_keys_that_were_let_in_are_remembered_and_refused_ones_are_not():
+    book = book_of(key(), key("acmekey2", WRONG, revoked=True))
+    book.authenticate(f"Bearer {KEY}")
+    refusal(book, f"Bearer sk-clg-acmekey2-{WRONG}")
+    assert book.used == {"acmekey1"}

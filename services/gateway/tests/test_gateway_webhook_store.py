@@ -11,6 +11,7 @@ import pytest
 from collegium_contracts import codec
 from collegium_contracts.envelope import Envelope, IdentityKeyring
 from collegium_contracts.messages import Message, TaskAccepted, TaskDispatched
+from collegium_contracts.scope import Scope
 from collegium_gateway.readmodel import fold
 from collegium_gateway.store import TaskStore
 from collegium_gateway.webhook_store import Claim, WebhookStore, url_of
@@ -134,14 +135,14 @@ async def test_a_batch_without_callbacks_leaves_their_table_alone(
 ):
     await pool.execute("ALTER TABLE gateway.webhooks RENAME TO webhooks_away")
     await project(tasks, TaskAccepted(task=task(), at_ms=1), settled("completed"))
-    assert await tasks.get("acme", task().id) is not None
+    assert await tasks.get(Scope("acme"), task().id) is not None
 
 
 async def test_rows_and_callbacks_are_written_together_or_not_at_all(tasks: TaskStore, pool: asyncpg.Pool, story: Any):
     await pool.execute("ALTER TABLE gateway.webhooks RENAME TO webhooks_away")
     with pytest.raises(asyncpg.UndefinedTableError):
         await project(tasks, *story(1))
-    assert await tasks.get("acme", task_id(1)) is None
+    assert await tasks.get(Scope("acme"), task_id(1)) is None
 
 
 async def test_a_callback_belongs_to_its_tenant(store: WebhookStore, tasks: TaskStore, story: Any):

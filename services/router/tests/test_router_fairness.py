@@ -178,3 +178,12 @@ def test_whatever_is_pushed_goes_exactly_once_or_is_removed(pushed, seed):
     went = everything(queue) + everything(queue, NOW_MS + 60)
     assert sorted(went) == sorted(set(map(str, range(len(pushed)))) - gone)
     assert (len(queue), dict(queue.ready_by_route())) == (0, {})
+
+
+def test_what_went_leaves_nothing_behind_until_its_deadline():
+    queue = queue_of(*(entry(f"e{n}", deadline_ms=NOW_MS + 1000 * n) for n in range(1, 100)))
+    assert len(everything(queue)) == 99
+    assert not queue._deadlines
+    queue.push(entry("again", deadline_ms=NOW_MS + 5_000), NOW_MS)
+    assert [one.key for one in queue.expired(NOW_MS + 200_000)] == ["again"]
+    assert (queue._steps, queue._stepped) == ([], set())

@@ -79,7 +79,7 @@ async def test_an_attempt_carries_the_bound_the_prices_and_the_prompt(platform: 
         assert subject == "work.gpu.high"
         assert (run.task, run.sampling.max_tokens, run.sampling.stream) == (task, 50, True)
         assert (run.attempt.model, run.attempt.rank, run.attempt.of) == ("sim", "teacher", 1)
-        assert b"hello" in run.prompt.body
+        assert b"hello" in running.keyring.open("acme", run.prompt)
 
 
 async def test_a_panel_is_dispatched_as_so_many_attempts_without_streaming(platform: Platforms):

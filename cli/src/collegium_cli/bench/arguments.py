@@ -22,6 +22,7 @@ def add_benchmarks(verbs: argparse._SubParsersAction, add: Add) -> None:  # pyri
     _fairness(
         add(kinds, "fairness", "What a tenant waits beside a greedy one, and shares by weight.", _runs("fairness"))
     )
+    _holds(add(kinds, "holds", "Holds and captures a second, with budgets that cover them.", _runs("holds")))
     _failover(add(kinds, "failover", "How long a killed process is felt, and what is lost.", _runs("failover")))
     _usage(add(kinds, "usage", "How long usage reports take over many booked rows.", _runs("usage")))
 
@@ -71,6 +72,12 @@ def _fairness(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--model-ms", type=float, default=50.0, help="how long the model takes")
     verb.add_argument("--concurrency", type=_count, default=1, help="calls the model takes at a time")
     verb.add_argument("--backlog", type=_count, default=1_000, help="tasks of each tenant, for the weights")
+
+
+def _holds(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--holds", type=_count, default=20_000)
+    verb.add_argument("--askers", type=_count, default=64, help="askers at a time")
+    verb.add_argument("--tenants", type=_count, default=100, help="tenants of the first part")
 
 
 def _failover(verb: argparse.ArgumentParser) -> None:

@@ -27,6 +27,8 @@ BODY = {
     "model": "sim",
     "messages": [{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}],
 }
+# Every call is the same, and none may be answered from what an earlier one got.
+UNCACHED: dict[str, Any] = {"collegium": {"cache": "off"}}
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -91,7 +93,8 @@ def _round(folder: Path, targets: dict[str, tuple[str, str, str]], clients: int,
     reports: dict[str, Any] = {}
     for name, (url, key, model) in targets.items():
         print(f"  {clients:>3} clients, {name} …", file=sys.stderr, flush=True)
-        reports[name] = _load(folder, url, key, model, clients, seconds)
+        more = UNCACHED if name == "collegium" else {}
+        reports[name] = _load(folder, url, key, model, clients, seconds, more)
     direct = reports["direct"]["p50_ms"]
     for name, report in reports.items():
         report["added_p50_ms"] = round(report["p50_ms"] - direct, 3)
@@ -104,9 +107,11 @@ def _round(folder: Path, targets: dict[str, tuple[str, str, str]], clients: int,
     return reports
 
 
-def _load(folder: Path, url: str, key: str, model: str, clients: int, seconds: float) -> dict[str, Any]:
+def _load(
+    folder: Path, url: str, key: str, model: str, clients: int, seconds: float, more: dict[str, Any]
+) -> dict[str, Any]:
     body = folder / "body.json"
-    body.write_text(json.dumps({**BODY, "model": model}))
+    body.write_text(json.dumps({**BODY, "model": model, **more}))
     command = [sys.executable, "-m", "collegium_testing.load", "--url", url, "--body", str(body)]
     command += ["--clients", str(clients), "--seconds", str(seconds)]
     if key:

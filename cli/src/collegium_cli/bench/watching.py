@@ -22,6 +22,7 @@ from collegium_contracts import subjects as s
 from collegium_cli.bench.stage import Stage
 from collegium_cli.environment import settings_of
 from collegium_cli.operator import operator
+from collegium_cli.up.credentials import OPERATOR
 
 _DAY_NS = 86_400 * 10**9
 
@@ -74,9 +75,9 @@ _decode_info = msgspec.json.Decoder(_Info).decode
 
 
 @contextlib.asynccontextmanager
-async def operator_of(stage: Stage) -> AsyncGenerator[Connection]:
-    """Connects to a stage's broker as its operator."""
-    async with operator(settings_of(stage.config, stage.data), stage.runtime()) as connection:
+async def operator_of(stage: Stage, user: str = OPERATOR) -> AsyncGenerator[Connection]:
+    """Connects to a stage's broker as its operator, or as one of its services."""
+    async with operator(settings_of(stage.config, stage.data), stage.runtime(), user) as connection:
         yield connection
 
 

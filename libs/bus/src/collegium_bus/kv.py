@@ -22,6 +22,7 @@ from collegium_bus.ordered import OrderedReader
 from collegium_bus.publisher import Publisher
 
 REREAD_SECONDS = 60.0
+_ABSENT = 404
 
 
 class Entry(NamedTuple):
@@ -44,9 +45,9 @@ class Bucket:
         self._direct = DirectReader(connection)
         self._publisher = Publisher(connection)
 
-    async def get(self, key: str) -> Entry | None:
-        """Returns the newest value of a key, or none."""
-        stored = await self._direct.last(self._stream, self._prefix + key)
+    async def get(self, key: str, *, timeout_seconds: float = 5.0) -> Entry | None:
+        """Returns the newest value of a key, or none. Raises NoAnswerError in time."""
+        stored = await self._direct.last(self._stream, self._prefix + key, timeout_seconds=timeout_seconds)
         if stored is None or stored.headers.get(s.KV_OPERATION):
             return None
         return Entry(key, stored.payload, stored.sequence)
@@ -67,6 +68,10 @@ class Bucket:
         )
         return ack.sequence
 
+    def tell(self, key: str, value: bytes, headers: dict[str, str]) -> None:
+        """Stores a value without waiting for it; for what may be lost."""
+        self._publisher.tell(self._prefix + key, value, headers=headers)
+
     async def delete(self, key: str, *, expected_revision: int) -> None:
         """Deletes a key by compare-and-set, refused with AlreadyStandsError; a mark stays until it is removed."""
         await self._publisher.publish(
@@ -84,6 +89,13 @@ class Bucket:
         if error := reply.get("error"):
             raise NoAnswerError(f"{self.name}: {error.get('description')}")
 
+    async def overwrite(self, revision: int) -> None:
+        """Deletes one value and has the broker overwrite it on disk; one that is gone already is no error."""
+        body = msgspec.json.encode({"seq": revision})
+        reply = msgspec.json.decode(await self._connection.api(f"STREAM.MSG.DELETE.{self._stream}", body))
+        if (error := reply.get("error")) and error.get("code") != _ABSENT:
+            raise NoAnswerError(f"{self.name}: {error.get('description')}")
+
     async def entries(self, keys: str = ">") -> AsyncIterator[Entry]:
         """Yields what stands of the keys of a filter, the oldest change first, by one request each and no consumer."""
         sequence = 0
@@ -99,6 +111,15 @@ class Bucket:
             raise NoAnswerError(f"{self.name}: {error.get('description')}")
         size: int = reply["state"]["bytes"]
         return size
+
+    def follow_headers(self, on_change: Callable[[Delivery], None]) -> OrderedReader:
+        """Returns a reader of what stands and what changes without the values; call its ``start``.
+
+        After a broker's restart it may be late, and unlike a watch it does not read everything again.
+        """
+        return OrderedReader(
+            self._connection, self._stream, [self._prefix + ">"], on_change, headers_only=True, label="headers"
+        )
 
     def watch(self, on_value: Callable[[Entry], None]) -> BucketWatch:
         """Returns a watch that calls back for every value, the standing ones first; call its ``start``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import encode
+from collegium_contracts.holds import Billed, billed_header
 from collegium_contracts.messages import SettledMessage, TaskFailed, TaskRef
 
 from collegium_bus.direct import DirectReader
@@ -16,15 +17,27 @@ from collegium_bus.errors import AlreadyStandsError
 from collegium_bus.publisher import Publisher
 
 
-async def settle(publisher: Publisher, settled: SettledMessage, *, settler: str, traceparent: str) -> bool:
+async def settle(
+    publisher: Publisher, settled: SettledMessage, *, settler: str, traceparent: str, note: str = ""
+) -> bool:
     """Stores the terminal message and notifies the waiting gateway; false where the task was already settled.
 
     ``settler`` must be unique for this try (attempt and delivery, or a service's name), so that a lost acknowledgement
-    can be told from somebody else's settlement. Raises BrokerUnavailableError where it cannot be stored in time.
+    can be told from somebody else's settlement. ``note`` says what the call that ended it used (callnote.py), empty
+    where none did. Raises BrokerUnavailableError where it cannot be stored in time.
     """
     task = settled.task
     payload = encode(settled)
-    headers = {s.TRACEPARENT: traceparent, s.H_TENANT: task.tenant}
+    usage = settled.usage
+    billed = Billed(
+        picos=usage.charge_usd_picos,
+        tokens=usage.input_tokens + usage.output_tokens,
+        project=task.project,
+        key_id=task.key_id,
+    )
+    headers = {s.TRACEPARENT: traceparent, s.H_TENANT: task.tenant, s.H_BILLED: billed_header(billed)}
+    if note:
+        headers[s.H_CALL] = note
     try:
         await publisher.publish(
             s.task_settled(task.tenant, task.id),

@@ -65,10 +65,10 @@ def bucket_config(bucket: Bucket, *, replicas: int) -> dict[str, Any]:
         "name": f"KV_{bucket.name}",
         "subjects": [f"$KV.{bucket.name}.>"],
         "retention": "limits",
-        "discard": "new",
+        "discard": bucket.discard,
         "max_bytes": bucket.max_bytes,
         "max_age": int(bucket.ttl_seconds * _SECOND_NS),
-        "max_msgs_per_subject": 1,
+        "max_msgs_per_subject": bucket.history,
         "duplicate_window": 120 * _SECOND_NS
         if not bucket.ttl_seconds
         else int(min(120, bucket.ttl_seconds) * _SECOND_NS),
@@ -76,7 +76,7 @@ def bucket_config(bucket: Bucket, *, replicas: int) -> dict[str, Any]:
         "num_replicas": replicas,
         "allow_direct": True,
         "allow_rollup_hdrs": True,
-        "deny_delete": True,
+        "deny_delete": not bucket.is_erasable,
     }
 
 

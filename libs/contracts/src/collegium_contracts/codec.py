@@ -9,8 +9,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from collegium_contracts.base import MAJOR_VERSION, Message
 from collegium_contracts.errors import UndecodableMessageError, UnknownVersionError
-from collegium_contracts.messages import MAJOR_VERSION, JourneyMessage, Message, SettledMessage
+from collegium_contracts.messages import JourneyMessage, SettledMessage
 from collegium_contracts.requests import ServiceReply, ServiceRequest
 from collegium_contracts.state import StateValue
 

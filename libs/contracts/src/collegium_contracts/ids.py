@@ -13,6 +13,9 @@ TENANT_ID = re.compile(r"[a-z0-9-]{1,40}\Z")
 TASK_ID = re.compile(r"tsk_[0-9a-z]{26}\Z")
 SCHEDULE_ID = re.compile(r"sch_[0-9a-z]{26}\Z")
 CONVERSATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+PROJECT_ID = re.compile(r"[a-z0-9-]{1,40}\Z")
+KEY_ID = re.compile(r"[a-z0-9]{8,16}\Z")
+BUDGET_ID = re.compile(r"[a-z0-9-]{1,64}\Z")
 API_KEY = re.compile(r"sk-clg-([a-z0-9]{8,16})-([a-z0-9]{48})\Z")
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -55,6 +58,11 @@ def created_ms(task_id: str) -> int:
     for digit in task_id.removeprefix("tsk_"):
         number = number * 32 + _CROCKFORD.index(digit)
     return number >> 80
+
+
+def audit_id(now_ms: int, entropy: bytes) -> str:
+    """Makes the id of an audit entry, as :func:`task_id` makes a task's."""
+    return "aud_" + task_id(now_ms, entropy)[4:]
 
 
 def schedule_id(now_ms: int, entropy: bytes) -> str:

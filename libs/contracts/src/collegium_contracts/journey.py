@@ -67,7 +67,8 @@ HOPS: Final[tuple[Hop, ...]] = (
     ),
     Hop(
         number=4, subject="attempt.<tenant>.<task>.<n>.discarded.<delivery>", filter=s.ATTEMPT_DISCARDED_ALL,
-        messages=("AttemptDiscarded",), senders=("worker-pool",), receivers=("billing", "evolution"), stream=s.EVENTS,
+        messages=("AttemptDiscarded",), senders=("worker-pool",), receivers=("billing", "evolution", "router"),
+        stream=s.EVENTS,
         create_once=True, note="a finished call that settled nothing: cost, no charge",
     ),
     Hop(
@@ -114,6 +115,19 @@ HOPS: Final[tuple[Hop, ...]] = (
         note="how much a worker can take; no more is dispatched",
     ),
     Hop(
+        number=11, subject="ledger.journal.<shard>", filter=s.LEDGER_JOURNAL_ALL, messages=("HoldsJournaled",),
+        senders=("billing",), receivers=("billing",), stream=s.LEDGER,
+        note="written by expected sequence before a hold is granted; a former owner's record is refused",
+    ),
+    Hop(
+        number=11, subject="ledger.snapshot.<shard>", filter=s.LEDGER_SNAPSHOT_ALL, messages=("HoldsSnapshot",),
+        senders=("billing",), receivers=("billing",), stream=s.LEDGER, note="where a new owner begins to read",
+    ),
+    Hop(
+        number=13, subject="audit.<tenant>", filter=s.AUDIT_ALL, messages=("AuditEntry",), senders=SERVICES,
+        receivers=("billing",), stream=s.AUDIT, note="one sealer chains them by tenant, in the order of the stream",
+    ),
+    Hop(
         number=14, subject="schedule.task.<tenant>.<task>", filter=s.SCHEDULE_TASK_ALL, messages=("TaskSubmitted",),
         senders=("gateway", "router"), receivers=("router",), stream=s.SCHEDULE,
         note="waits for its time; canceled, the router removes it",
@@ -133,10 +147,15 @@ HOPS: Final[tuple[Hop, ...]] = (
         note="original bytes and cause, for the operator",
     ),
     Hop(
+        number=16, subject="reused.<replica>", filter=s.REUSED_ALL, messages=("AnswersReused",), senders=("gateway",),
+        receivers=("billing", "gateway"), stream=s.EVENTS, note="at most one a second of a gateway, whatever it reuses",
+    ),
+    Hop(
         number=15, subject="again.<durable>.<letter>.<subject>", filter=s.AGAIN_ALL,
         messages=(
             "AttemptStarted", "AttemptAnswered", "AttemptFailed", "AttemptDiscarded", "TextCheckpointed",
             "TaskCompleted", "TaskFailed", "TaskCanceled", "TaskAccepted", "TaskDispatched", "CancelRequested",
+            "AnswersReused",
         ),
         senders=("gateway",), receivers=("gateway", "context", "consensus", "evolution", "billing"), stream=s.EVENTS,
         create_once=True, note="a requeued letter: the original message, to the one consumer that had buried it",
@@ -155,6 +174,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 ASKS: Final[tuple[Ask, ...]] = (
     Ask(subject=s.SVC_CONTEXT_ALL, asker=("router",), answerer="context"),
     Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
+    Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router"), answerer="billing"),
     Ask(subject=s.SVC_ROUTER_ALL, asker=("gateway",), answerer="router"),
 )
 
@@ -192,9 +212,15 @@ STREAMS: Final[tuple[Stream, ...]] = (
         note="1,024 dispatched attempts a pool and priority; the router keeps the rest",
     ),
     Stream(
-        name=s.EVENTS, subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.AGAIN_ALL),
+        name=s.EVENTS,
+        subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.REUSED_ALL, s.AGAIN_ALL),
         retention="limits", discard="old", max_bytes=4096 * MB, max_age_seconds=3 * DAY_SECONDS,
         note="discard old: no full stream may stop settlement; an alarm watches the archiver's lag",
+    ),
+    Stream(
+        name=s.LEDGER, subjects=(s.LEDGER_JOURNAL_ALL, s.LEDGER_SNAPSHOT_ALL), retention="limits", discard="old",
+        max_bytes=1024 * MB, max_age_seconds=3 * DAY_SECONDS,
+        note="discard old: snapshots are newer than what is thrown away; billing archives the journal",
     ),
     Stream(
         name=s.DEAD, subjects=(s.DEAD_ALL,), retention="limits", discard="new", max_bytes=256 * MB,
@@ -210,17 +236,29 @@ STREAMS: Final[tuple[Stream, ...]] = (
         retention="workqueue", discard="old", max_bytes=1024 * MB, max_age_seconds=35 * DAY_SECONDS, schedules=True,
         note="schedules exclude discard new: the gateway refuses what would fill it; nothing waits longer than 30 days",
     ),
+    Stream(
+        name=s.AUDIT, subjects=(s.AUDIT_ALL,), retention="limits", discard="new", max_bytes=512 * MB,
+        max_messages_per_subject=200_000, discard_new_per_subject=True,
+        note="holds what is not sealed yet, as long as it takes; full, it refuses new entries, and who made them knows",
+    ),
 )  # fmt: skip
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """A key–value bucket: who writes it, who reads it, and after how many seconds a value expires (0: never)."""
+    """A key–value bucket: who writes it, who reads it, and after how many seconds a value expires (0: never).
+
+    A full one refuses what is new, or lets go of what is oldest (``discard``).
+    ``history`` values of a key stand; of an ``is_erasable`` bucket its writers may overwrite a single one on disk.
+    """
 
     name: str
     writers: tuple[Service, ...]
     readers: tuple[Service, ...]
     ttl_seconds: float = 0
     max_bytes: int = 64 * MB
+    discard: Literal["new", "old"] = "new"
+    history: int = 1
+    is_erasable: bool = False
 
 
 BUCKETS: Final[tuple[Bucket, ...]] = (
@@ -228,13 +266,33 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_MODELS, writers=("router",), readers=("gateway", "worker-pool", "evolution", "billing")),
     Bucket(name=s.KV_POLICY, writers=("evolution",), readers=("router", "gateway")),
     Bucket(name=s.KV_OWNERS, writers=("router",), readers=("router",)),
+    Bucket(name=s.KV_HOLDERS, writers=("billing",), readers=("billing",)),
     Bucket(name=s.KV_PERMITS, writers=("router",), readers=("router",)),
     Bucket(name=s.KV_BREAKERS, writers=("worker-pool",), readers=("worker-pool", "router", "gateway")),
+    Bucket(name=s.KV_QUOTAS, writers=("router",), readers=("router", "gateway")),
     # Some three million keys a day; beyond it a request with a key is refused, and one without goes on.
     Bucket(
         name=s.KV_IDEMPOTENCY, writers=("gateway",), readers=("gateway",), ttl_seconds=DAY_SECONDS, max_bytes=1024 * MB
     ),
     Bucket(name=s.KV_SCHEDULES, writers=("gateway", "router"), readers=("gateway", "router"), max_bytes=256 * MB),
+    # Some two hundred thousand answers; whoever reads one looks at its age, a week is only when the broker forgets it.
+    Bucket(
+        name=s.KV_CACHE,
+        writers=("gateway",),
+        readers=("gateway",),
+        ttl_seconds=7 * DAY_SECONDS,
+        max_bytes=256 * MB,
+        discard="old",
+    ),
+    # Wrapped keys only. Old values are erased one by one, so that a destroyed key is on no disk.
+    Bucket(
+        name=s.KV_DATAKEYS,
+        writers=("gateway",),
+        readers=("worker-pool", "context", "consensus"),
+        history=8,
+        is_erasable=True,
+    ),
+    Bucket(name=s.KV_ERASURES, writers=("gateway", "router", "context", "billing"), readers=()),
 )
 
 
@@ -269,11 +327,14 @@ def work_consumer(pool: str) -> Consumer:
 CONSUMERS: Final[tuple[Consumer, ...]] = (
     Consumer(
         durable="billing", stream=s.EVENTS, service="billing",
-        filters=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.again_of("billing")),
+        filters=(
+            "attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.REUSED_ALL, s.again_of("billing"),
+        ),
     ),
+    Consumer(durable="holds", stream=s.LEDGER, service="billing", filters=(s.LEDGER_JOURNAL_ALL,)),
     Consumer(
         durable="read-model", stream=s.EVENTS, service="gateway",
-        filters=(s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.again_of("read-model")),
+        filters=(s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.REUSED_ALL, s.again_of("read-model")),
     ),
     Consumer(
         durable="turns", stream=s.EVENTS, service="context", filters=(s.TASK_SETTLED_ALL, s.again_of("turns")),

@@ -14,11 +14,13 @@ from typing import Literal
 
 import msgspec
 
+from collegium_contracts.audit import AuditEntry
+from collegium_contracts.base import Message
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
+from collegium_contracts.holds import HoldsJournaled, HoldsSnapshot
 from collegium_contracts.money import Price, Usage
-
-MAJOR_VERSION = 1
+from collegium_contracts.parts import NOTHING_KNOWN, CacheResult, LetterAbout, Reuse
 
 Priority = Literal["high", "normal", "low"]
 Plan = Literal["auto", "single", "cascade", "panel"]
@@ -38,19 +40,16 @@ StopReason = Literal[
 ]
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag=True):
-    """Base of all messages; ``v`` is the major version of the schema."""
-
-    v: int = MAJOR_VERSION
-
-
 class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What every message about a task repeats, so that no service has to look it up.
 
     ``reply`` names the gateway replica that waits for the task (empty when none does); ``deadline_ms`` is absolute;
     ``model`` is what the client asked for (a roster name or ``auto``). ``callback`` says that somebody wants to be
     called when the task settles; where, only :class:`TaskAccepted` knows. ``not_before_ms`` is when a scheduled task
-    may begin (0: at once); until it is released its deadline counts from there.
+    may begin (0: at once); until it is released its deadline counts from there. ``hold_expires_ms`` is when the money
+    held for it is given back (0: nothing is held yet); no call may begin after it.
+    ``cache`` says what came of looking for the answer among earlier ones, and ``reused`` which one was taken.
+    ``models`` (empty: all) are those that its key may ask.
     """
 
     id: str
@@ -70,6 +69,10 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: dict[str, str] = {}
     callback: bool = False
     not_before_ms: int = 0
+    hold_expires_ms: int = 0
+    cache: CacheResult = "off"
+    reused: Reuse | None = None
+    models: list[str] = []
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -254,6 +257,12 @@ class TaskCompleted(Settled, frozen=True, kw_only=True):
     turn: Envelope | None = None
 
 
+class AnswersReused(Message, frozen=True, kw_only=True):
+    """Chats that a gateway answered from its cache (hop 16): their outputs are empty, the originals have them."""
+
+    answers: list[TaskCompleted]
+
+
 class TaskFailed(Settled, frozen=True, kw_only=True):
     """The task ended without an answer; ``partial`` seals what had been produced."""
 
@@ -325,24 +334,6 @@ class WorkerCapacity(Message, frozen=True, kw_only=True):
     memory_ratio: float = 0.0
 
 
-class LetterAbout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What could be told of a dead letter's original.
-
-    ``consumer`` is the durable that delivered it (empty where it was read in order); ``kind`` is its type; ``code`` is
-    the error's of a task that failed. Each is empty where it could not be told.
-    """
-
-    consumer: str = ""
-    kind: str = ""
-    task_id: str = ""
-    attempt: int = 0
-    traceparent: str = ""
-    code: str = ""
-
-
-NOTHING_KNOWN = LetterAbout()
-
-
 class DeadLetter(Message, frozen=True, kw_only=True):
     """A message that a service could not handle (hop 15): the original bytes, where they came from, and why.
 
@@ -384,10 +375,14 @@ JourneyMessage = (
     | TaskCompleted
     | TaskFailed
     | TaskCanceled
+    | AnswersReused
     | TokenChunk
     | TaskAccepted
     | TaskDispatched
     | CancelRequested
     | WorkerCapacity
     | DeadLetter
+    | HoldsJournaled
+    | HoldsSnapshot
+    | AuditEntry
 )

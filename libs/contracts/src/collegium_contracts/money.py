@@ -29,8 +29,9 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True):
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens of one call or of a whole task, and their money.
 
-    ``input_tokens`` includes ``cached_input_tokens``; ``output_tokens`` includes ``reasoning_tokens``. ``estimated`` is
-    true where the endpoint gave no counts and they were derived from the text.
+    ``input_tokens`` includes ``cached_input_tokens`` (read from the endpoint's cache) and ``cache_write_tokens``
+    (written to it); ``output_tokens`` includes ``reasoning_tokens``. ``estimated`` is true where the endpoint gave no
+    counts and they were derived from the text.
     """
 
     input_tokens: int = 0
@@ -40,17 +41,21 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     estimated: bool = False
     cost_usd_picos: int = 0
     charge_usd_picos: int = 0
+    cache_write_tokens: int = 0
 
 
 def cost_usd_picos(price: Price, usage: Usage) -> int:
-    """Returns the cost of one call in pico-dollars: uncached and cached input, plain and reasoning output, the call."""
+    """Returns the cost of one call in pico-dollars: input by its three classes, output by its two, and the call."""
     cached = min(usage.cached_input_tokens, usage.input_tokens)
+    written = min(usage.cache_write_tokens, usage.input_tokens - cached)
     reasoning = min(usage.reasoning_tokens, usage.output_tokens)
     cached_picos = price.input_picos if price.cached_input_picos is None else price.cached_input_picos
+    write_picos = price.input_picos if price.cache_write_picos is None else price.cache_write_picos
     reasoning_picos = price.output_picos if price.reasoning_picos is None else price.reasoning_picos
     return (
-        (usage.input_tokens - cached) * price.input_picos
+        (usage.input_tokens - cached - written) * price.input_picos
         + cached * cached_picos
+        + written * write_picos
         + (usage.output_tokens - reasoning) * price.output_picos
         + reasoning * reasoning_picos
         + price.call_picos
@@ -67,6 +72,7 @@ def add_usage(first: Usage, second: Usage) -> Usage:
         estimated=first.estimated or second.estimated,
         cost_usd_picos=first.cost_usd_picos + second.cost_usd_picos,
         charge_usd_picos=first.charge_usd_picos + second.charge_usd_picos,
+        cache_write_tokens=first.cache_write_tokens + second.cache_write_tokens,
     )
 
 

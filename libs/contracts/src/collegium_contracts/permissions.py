@@ -18,6 +18,7 @@ ORDERED_READERS: dict[Service, tuple[str, ...]] = {
     "gateway": (s.EVENTS,),
     "router": (s.INGRESS, s.EVENTS),
     "worker-pool": (s.EVENTS,),
+    "billing": (s.EVENTS, s.LEDGER, s.AUDIT),
 }
 # Streams from which a service reads single messages by subject or sequence.
 DIRECT_READERS: dict[Service, tuple[str, ...]] = {
@@ -26,11 +27,16 @@ DIRECT_READERS: dict[Service, tuple[str, ...]] = {
     "worker-pool": (s.EVENTS, s.WORK),
     "consensus": (s.EVENTS,),
     "context": (s.EVENTS,),
+    "billing": (s.LEDGER,),
 }
 # Streams from which the router removes: what it dispatched, what was canceled, what is left of deleted schedules.
 ROUTER_PURGES = (s.INGRESS, s.SCHEDULE, f"KV_{s.KV_SCHEDULES}")
+# Streams from which billing removes: what is sealed in the database.
+BILLING_PURGES = (s.AUDIT,)
 # Who asks how full SCHEDULE is, and what time the broker has.
 _SCHEDULERS: tuple[Service, ...] = ("gateway", "router")
+# Streams from which a gateway removes what stands of an erased tenant.
+GATEWAY_PURGES = (s.DEAD, f"KV_{s.KV_IDEMPOTENCY}", f"KV_{s.KV_CACHE}")
 _WORK_TTL_READERS: tuple[Service, ...] = ("worker-pool",)
 # Streams whose state a service reads, beside those it reads in order.
 STATE_READERS: dict[Service, tuple[str, ...]] = {
@@ -87,12 +93,18 @@ def permissions(service: Service) -> Permissions:
     if service == "router":
         publish.update((f"$JS.API.STREAM.MSG.DELETE.{s.INGRESS}", f"$JS.API.STREAM.INFO.{s.INGRESS}"))
         publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in ROUTER_PURGES)
+    if service == "billing":
+        publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in BILLING_PURGES)
+    if service == "gateway":
+        publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in GATEWAY_PURGES)
     if service in _SCHEDULERS:
         publish.add(f"$JS.API.STREAM.INFO.{s.SCHEDULE}")
     for bucket in BUCKETS:
         stream = f"KV_{bucket.name}"
         if service in bucket.writers:
             publish.add(f"$KV.{bucket.name}.>")
+            if bucket.is_erasable:
+                publish.add(f"$JS.API.STREAM.MSG.DELETE.{stream}")
         if service in bucket.readers or service in bucket.writers:
             publish.update((f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"))
             publish.update(_ordered_reader(stream))

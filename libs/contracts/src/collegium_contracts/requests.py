@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import msgspec
 
+from collegium_contracts.audit_requests import AuditAnswer, AuditQuestion
 from collegium_contracts.envelope import Envelope
+from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
 from collegium_contracts.messages import Message
 from collegium_contracts.reports import ReportReply, ReportRequest
+from collegium_contracts.state import RateLimits
 
 
 class Refused(Message, frozen=True, kw_only=True):
@@ -107,7 +110,9 @@ class TenantCreate(Message, frozen=True, kw_only=True):
 
 
 class TenantList(Message, frozen=True, kw_only=True):
-    """Asks billing for all tenants."""
+    """Asks billing for all tenants, or for one."""
+
+    tenant: str | None = None
 
 
 class TenantRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +122,9 @@ class TenantRow(msgspec.Struct, frozen=True, kw_only=True):
     tier: str
     created_at_ms: int
     keys: int
+    state: str = "active"
+    projects: int = 0
+    limits: RateLimits | None = None
 
 
 class TenantsReply(Message, frozen=True, kw_only=True):
@@ -126,24 +134,32 @@ class TenantsReply(Message, frozen=True, kw_only=True):
 
 
 class KeyCreate(Message, frozen=True, kw_only=True):
-    """Asks billing for a new key of a tenant."""
+    """Asks billing for a new key of a tenant; ``budget`` is made with it, whatever its ``of`` says."""
 
     tenant: str
     project: str = "default"
     scopes: list[str]
     name: str = ""
+    role: str = ""
+    models: list[str] = []
+    expires_at_ms: int = 0
+    limits: RateLimits | None = None
+    budget: BudgetSet | None = None
+    reach: Reach = Reach()
 
 
 class KeyRevoke(Message, frozen=True, kw_only=True):
     """Asks billing to revoke a key by its public id."""
 
     key_id: str
+    reach: Reach = Reach()
 
 
 class KeyList(Message, frozen=True, kw_only=True):
-    """Asks billing for the keys of a tenant (all tenants when none)."""
+    """Asks billing for the keys of a tenant (all tenants when none), or for one key."""
 
     tenant: str | None = None
+    key_id: str | None = None
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +172,12 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     scopes: list[str]
     created_at_ms: int
     revoked_at_ms: int | None
+    role: str = ""
+    models: list[str] = []
+    expires_at_ms: int = 0
+    limits: RateLimits | None = None
+    last_used_at_ms: int | None = None
+    rotated_to: str = ""
 
 
 class KeysReply(Message, frozen=True, kw_only=True):
@@ -183,6 +205,101 @@ class QueueReply(Message, frozen=True, kw_only=True):
     waits_until_ms: int = 0
 
 
+class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One task at the door: the most it may be charged, the tokens it is counted with, and until when it is held.
+
+    ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it.
+    """
+
+    task: str
+    tenant: str
+    project: str = "default"
+    key_id: str = ""
+    tier: str = "free"
+    picos: int = 0
+    tokens: int = 0
+    expires_at_ms: int = 0
+
+
+class HoldsRequest(Message, frozen=True, kw_only=True):
+    """Asks a shard's owner for several holds at once."""
+
+    asks: list[HoldAsk]
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The tightest bound on requests and on tokens as it stands after this request; a limit of 0: there is none.
+
+    ``reset`` is in how many milliseconds the whole limit is free again if nothing more is asked.
+    """
+
+    limit_requests: int = 0
+    remaining_requests: int = 0
+    reset_requests_ms: int = 0
+    limit_tokens: int = 0
+    remaining_tokens: int = 0
+    reset_tokens_ms: int = 0
+
+
+class HoldAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer to one ask: an empty ``code`` is yes. ``expires_at_ms`` is when the hold ends by itself."""
+
+    code: str = ""
+    message: str = ""
+    retry_after_ms: int = 0
+    rates: Rates = Rates()
+
+
+class HoldsReply(Message, frozen=True, kw_only=True):
+    """The answers, in the order of the asks."""
+
+    answers: list[HoldAnswer]
+
+
+class HoldsRelease(Message, frozen=True, kw_only=True):
+    """Tells a shard's owner of holds whose tasks were not submitted after all; nobody waits for it."""
+
+    tenant: str
+    tasks: list[str]
+
+
+class HoldsListRequest(Message, frozen=True, kw_only=True):
+    """Asks a shard's owner what it holds: sums by budget, and the open holds older than ``older_than_ms``."""
+
+    tenant: str | None = None
+    older_than_ms: int = 0
+
+
+class BudgetStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget as its owner sees it now, in pico-dollars; ``renews_at_ms`` is when more of it is free (0: unknown)."""
+
+    budget: str
+    tenant: str
+    scope: str
+    of: str
+    limit_picos: int
+    captured_picos: int
+    held_picos: int
+    renews_at_ms: int = 0
+
+
+class OpenHold(msgspec.Struct, frozen=True, kw_only=True):
+    """A hold that stands."""
+
+    task: str
+    tenant: str
+    picos: int
+    expires_at_ms: int
+
+
+class HoldsListReply(Message, frozen=True, kw_only=True):
+    """What a shard's owner holds. ``over_hold`` counts captures above their holds since it took the shard."""
+
+    budgets: list[BudgetStanding]
+    holds: list[OpenHold]
+    over_hold: int = 0
+
+
 ServiceRequest = (
     TurnsRequest
     | UsageRequest
@@ -193,8 +310,24 @@ ServiceRequest = (
     | KeyRevoke
     | KeyList
     | QueueRequest
+    | HoldsRequest
+    | HoldsRelease
+    | HoldsListRequest
+    | IdentityRequest
+    | AuditQuestion
     | ReportRequest
 )
 ServiceReply = (
-    Refused | TurnsReply | UsageReply | PossibleSpendReply | TenantsReply | KeysReply | QueueReply | ReportReply
+    Refused
+    | TurnsReply
+    | UsageReply
+    | PossibleSpendReply
+    | TenantsReply
+    | KeysReply
+    | QueueReply
+    | HoldsReply
+    | HoldsListReply
+    | IdentityReply
+    | AuditAnswer
+    | ReportReply
 )

@@ -2,8 +2,9 @@
 
 Billing writes ``tenants`` (one value per tenant), the router writes ``models`` (one value: the whole roster, swapped
 atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
-cron schedule). Readers watch. Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on
-it by compare-and-set. One rule: no secret stands here in the open, only hashes and sealed envelopes.
+cron schedule), the gateway the tenants' wrapped ``datakeys``. Readers watch. ``erasures`` holds what is to be erased.
+Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on it by compare-and-set; and they
+share answers in ``cache``. One rule: no secret stands here in the open, only hashes and sealed envelopes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Literal
 import msgspec
 
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.messages import Message, Rank, TaskSubmitted
-from collegium_contracts.money import Price
+from collegium_contracts.messages import Message, Plan, Rank, StopReason, TaskSubmitted
+from collegium_contracts.money import Price, Usage
 
 # A budget must fit a signed 64-bit number of pico-dollars.
 MAX_BUDGET_PICOS = 9_000_000 * 10**12
@@ -57,7 +58,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One API key as gateways know it: the SHA-256 of its secret (hex), what it may do, whether it is revoked.
 
     ``expires_at_ms`` (0: never) is when it ends, also by a rotation's grace; ``models`` (empty: all) is what it may
-    ask.
+    ask. ``role`` (empty: that of its tenant) is what its scope ``admin`` means.
     """
 
     id: str
@@ -68,12 +69,14 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_at_ms: int = 0
     models: list[str] = []
     limits: RateLimits | None = None
+    role: str = ""
 
 
 class TenantRecord(Message, frozen=True, kw_only=True):
     """A tenant, its tier and its keys; the value under the tenant's id in the bucket ``tenants``.
 
     ``limits`` are over its tier's. A suspended tenant is known and refused; a deleted one has no keys.
+    ``stale_answers`` lets gateways show answers that are too old while no model can be asked.
     """
 
     id: str
@@ -83,6 +86,7 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     projects: list[str] = []
     budgets: list[BudgetRecord] = []
     limits: RateLimits | None = None
+    stale_answers: bool = False
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -102,6 +106,14 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     labels: dict[str, str] = {}
     enabled: bool = True
     concurrency: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_window: int | None = None
+    token_window_seconds: int = 0
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether its endpoint has a quota of tokens or calls."""
+        return self.tokens_per_window is not None or self.requests_per_minute is not None
 
 
 class Roster(Message, frozen=True, kw_only=True):
@@ -180,6 +192,36 @@ class Shares(Message, frozen=True, kw_only=True):
     shares: dict[str, Share] = {}
 
 
+class WindowState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A rolling sum: ``slots`` are its steps, the oldest first, and ``newest`` is the last one's number since 1970."""
+
+    window_ms: int
+    limit: int
+    used: int
+    newest: int
+    slots: list[int]
+
+
+class QuotaWindow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one model's endpoint was asked for: tokens and calls, each where it has a limit."""
+
+    model: str
+    tokens: WindowState | None = None
+    calls: WindowState | None = None
+
+
+class QuotaWindows(Message, frozen=True, kw_only=True):
+    """All limited models' windows; the value under ``windows`` in the bucket ``quotas``.
+
+    Every router holds the same and any of them writes it now and then; who starts goes on from it. ``sequence`` is of
+    EVENTS: what was counted last.
+    """
+
+    sequence: int
+    at_ms: int
+    models: list[QuotaWindow]
+
+
 Missed = Literal["skip", "once", "all"]
 
 
@@ -208,4 +250,74 @@ class CronSchedule(Message, frozen=True, kw_only=True):
     callback_receiver: str = ""
 
 
-StateValue = TenantRecord | Roster | Scoreboard | Breaker | Shares | IdempotencyClaim | CronSchedule
+class CachedAnswer(Message, frozen=True, kw_only=True):
+    """An answer that may be given again; the value under ``<tenant>.<digest>`` in the bucket ``cache``.
+
+    ``digest`` is the SHA-256 of everything that the answer depends on, the tenant included; ``usage`` is what the
+    original's calls used, cost and were charged. ``output`` seals an ``Answer`` of content.py.
+    """
+
+    digest: bytes
+    tenant: str
+    task_id: str
+    stored_at_ms: int
+    plan: Plan
+    stop_reason: StopReason
+    model: str
+    rank: str
+    usage: Usage
+    output: Envelope
+    confidence: float | None = None
+
+
+class WrappedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A data key, encrypted under the envelope key ``wrapped_by``; its plain bytes stand nowhere."""
+
+    id: str
+    wrapped_by: str
+    nonce: bytes
+    wrapped: bytes
+    created_at_ms: int
+
+
+class DataKeysRecord(Message, frozen=True, kw_only=True):
+    """The data keys of a tenant, oldest first; the value under the tenant's id in the bucket ``datakeys``.
+
+    The last one seals, all of them open. ``erased_at_ms`` above 0: they were destroyed, and none is made again.
+    """
+
+    tenant: str
+    keys: list[WrappedKey] = []
+    erased_at_ms: int = 0
+
+
+ErasurePart = Literal["data_keys", "gateway", "router", "context", "billing"]
+ERASURE_PARTS: tuple[ErasurePart, ...] = ("data_keys", "gateway", "router", "context", "billing")
+
+
+class Erasure(Message, frozen=True, kw_only=True):
+    """The erasure of a tenant; the value under its id in the bucket ``erasures``, changed by compare-and-set only.
+
+    ``done`` says when each part was first erased (Unix ms), ``removed`` how many rows and messages went with it.
+    """
+
+    tenant: str
+    requested_at_ms: int
+    requested_by: str
+    done: dict[str, int] = {}
+    removed: dict[str, int] = {}
+
+
+StateValue = (
+    CachedAnswer
+    | TenantRecord
+    | Roster
+    | Scoreboard
+    | Breaker
+    | Shares
+    | IdempotencyClaim
+    | CronSchedule
+    | DataKeysRecord
+    | Erasure
+    | QuotaWindows
+)

@@ -16,18 +16,26 @@ EVENTS: Final = "EVENTS"
 DEAD: Final = "DEAD"
 ADVISORIES: Final = "ADVISORIES"
 SCHEDULE: Final = "SCHEDULE"
+LEDGER: Final = "LEDGER"
+AUDIT: Final = "AUDIT"
 
 # Key–value buckets and the object store for claim checks
 KV_TENANTS: Final = "tenants"
 KV_MODELS: Final = "models"
 KV_POLICY: Final = "policy"
 KV_OWNERS: Final = "owners"
+KV_HOLDERS: Final = "holders"
 KV_PERMITS: Final = "permits"
 KV_BREAKERS: Final = "breakers"
 KV_IDEMPOTENCY: Final = "idempotency"
 KV_SCHEDULES: Final = "schedules"
+KV_QUOTAS: Final = "quotas"
+KV_CACHE: Final = "cache"
+KV_DATAKEYS: Final = "datakeys"
+KV_ERASURES: Final = "erasures"
 ROSTER_KEY: Final = "roster"
 SCOREBOARD_KEY: Final = "scoreboard"
+WINDOWS_KEY: Final = "windows"
 CLAIMS_BUCKET: Final = "claims"
 
 # Headers
@@ -43,7 +51,10 @@ H_ATTEMPT: Final = "Collegium-Attempt"
 H_TRY: Final = "Collegium-Try"
 H_MODEL: Final = "Collegium-Model"
 H_POOL: Final = "Collegium-Pool"
+H_BOUND: Final = "Collegium-Bound"
+H_CALL: Final = "Collegium-Call"
 H_CLAIM: Final = "Collegium-Claim"
+H_BILLED: Final = "Collegium-Billed"
 
 # Filters
 TASK_SUBMITTED_ALL: Final = "task.submitted.>"
@@ -58,14 +69,18 @@ ATTEMPT_RETRIED_ALL: Final = "attempt.*.*.*.retried.*"
 ATTEMPT_DISCARDED_ALL: Final = "attempt.*.*.*.discarded.*"
 ATTEMPT_CHECKPOINT_ALL: Final = "attempt.*.*.*.checkpoint"
 CANCEL_ALL: Final = "ctl.cancel.>"
+REUSED_ALL: Final = "reused.>"
 DEAD_ALL: Final = "dead.>"
 AGAIN_ALL: Final = "again.>"
+AUDIT_ALL: Final = "audit.*"
 SCHEDULE_TASK_ALL: Final = "schedule.task.>"
 SCHEDULE_CRON_ALL: Final = "schedule.cron.>"
 SCHEDULE_DUE_ALL: Final = "schedule.due.>"
 TOKENS_ALL: Final = "token.>"
 DONE_ALL: Final = "done.>"
 CAPACITY_ALL: Final = "capacity.>"
+LEDGER_JOURNAL_ALL: Final = "ledger.journal.*"
+LEDGER_SNAPSHOT_ALL: Final = "ledger.snapshot.*"
 
 # Request–reply
 SVC_CONTEXT_TURNS: Final = "svc.context.turns"
@@ -79,9 +94,23 @@ SVC_BILLING_TENANT_LIST: Final = "svc.billing.tenant.list"
 SVC_BILLING_KEY_CREATE: Final = "svc.billing.key.create"
 SVC_BILLING_KEY_REVOKE: Final = "svc.billing.key.revoke"
 SVC_BILLING_KEY_LIST: Final = "svc.billing.key.list"
+SVC_BILLING_KEY_ROTATE: Final = "svc.billing.key.rotate"
+SVC_BILLING_KEYS_USED: Final = "svc.billing.keys.used"
+SVC_BILLING_TENANT_CHANGE: Final = "svc.billing.tenant.change"
+SVC_BILLING_PROJECT_CREATE: Final = "svc.billing.project.create"
+SVC_BILLING_PROJECT_ARCHIVE: Final = "svc.billing.project.archive"
+SVC_BILLING_PROJECT_LIST: Final = "svc.billing.project.list"
+SVC_BILLING_LIMITS_SET: Final = "svc.billing.limits.set"
+SVC_BILLING_BUDGET_SET: Final = "svc.billing.budget.set"
+SVC_BILLING_BUDGET_DELETE: Final = "svc.billing.budget.delete"
+SVC_BILLING_BUDGET_LIST: Final = "svc.billing.budget.list"
+SVC_BILLING_AUDIT_READ: Final = "svc.billing.audit.read"
+SVC_BILLING_AUDIT_PROOF: Final = "svc.billing.audit.proof"
+SVC_BILLING_AUDIT_VERIFY: Final = "svc.billing.audit.verify"
 SVC_ROUTER_ALL: Final = "svc.router.>"
 SVC_CONTEXT_ALL: Final = "svc.context.>"
 SVC_BILLING_ALL: Final = "svc.billing.>"
+SVC_HOLDS_ALL: Final = "svc.holds.*"
 
 
 def task_submitted(priority: str, shard: int, tenant: str) -> str:
@@ -189,6 +218,16 @@ def schedule_key(tenant: str, schedule: str) -> str:
     return f"{tenant}.{schedule}"
 
 
+def reused(replica: str) -> str:
+    """Subject of AnswersReused."""
+    return f"reused.{replica}"
+
+
+def cache_key(tenant: str, digest: bytes) -> str:
+    """Key of an answer in the bucket of answers; its last token is ``digest`` in hex."""
+    return f"{tenant}.{digest.hex()}"
+
+
 def cancel(tenant: str, task: str) -> str:
     """Subject of CancelRequested."""
     return f"ctl.cancel.{tenant}.{task}"
@@ -219,6 +258,21 @@ def queue_of_shard(shard: int) -> str:
     return f"svc.router.queue.{shard}"
 
 
+def holds_of_shard(shard: int) -> str:
+    """Subject on which a shard's owner is asked for holds."""
+    return f"svc.holds.{shard}"
+
+
+def ledger_journal(shard: int) -> str:
+    """Subject of a shard's journal of holds; written by expected sequence."""
+    return f"ledger.journal.{shard}"
+
+
+def ledger_snapshot(shard: int) -> str:
+    """Subject of the snapshots of a shard's state; the last one counts."""
+    return f"ledger.snapshot.{shard}"
+
+
 def dead(service: str, tenant: str) -> str:
     """Subject of DeadLetter; ``tenant`` is ``-`` where it could not be told."""
     return f"dead.{service}.{tenant or '-'}"
@@ -227,6 +281,21 @@ def dead(service: str, tenant: str) -> str:
 def dead_of(service: str = "", tenant: str | None = None) -> str:
     """Filter of dead letters: of one service, of one tenant (empty: those whose tenant could not be told), or all."""
     return f"dead.{service or '*'}.{'*' if tenant is None else tenant or '-'}"
+
+
+def kv_of_tenant(bucket: str, tenant: str) -> tuple[str, str]:
+    """The stream of a bucket whose keys begin with the tenant, and the filter of one tenant's keys."""
+    return f"KV_{bucket}", f"$KV.{bucket}.{tenant}.>"
+
+
+def ingress_of_tenant(tenant: str) -> tuple[str, ...]:
+    """Filters of what waits of one tenant in INGRESS."""
+    return (f"task.submitted.*.*.{tenant}", f"task.more.*.*.{tenant}")
+
+
+def schedule_crons_of(tenant: str) -> str:
+    """Filter of one tenant's next firings."""
+    return f"schedule.cron.{tenant}.>"
 
 
 def again(durable: str, letter: int, subject: str) -> str:
@@ -244,6 +313,11 @@ def original(subject: str) -> str:
     if not subject.startswith("again."):
         return subject
     return subject.split(".", 3)[-1]
+
+
+def audit(tenant: str) -> str:
+    """Subject of AuditEntry."""
+    return f"audit.{tenant}"
 
 
 class EventSubject(NamedTuple):

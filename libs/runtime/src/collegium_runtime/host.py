@@ -34,6 +34,7 @@ from collegium_telemetry.tracing import Tracing, setup
 
 from collegium_runtime import failpoints, profiling
 from collegium_runtime.admin import AdminServer
+from collegium_runtime.datakeys import DataKeys, reads_data_keys, writes_data_keys
 from collegium_runtime.platform import App, Build, Door, Platform, clock_from
 from collegium_runtime.reloading import Reloading
 from collegium_runtime.runtime_file import Runtime
@@ -81,6 +82,8 @@ async def start_service(service: Service, settings: Settings, runtime: Runtime, 
     )
     metrics = Metrics(service)
     platform = make_platform(service, settings, runtime, connection, tracing, metrics)
+    if platform.data_keys is not None:
+        await platform.data_keys.start()
     app = build(platform)
     await app.start()
 
@@ -101,11 +104,16 @@ def make_platform(
     metrics.watch_gauge(names.METRIC_LETTERS_BURIED, lambda: letters.buried, "Messages dead-lettered since the start")
     metrics.watch_gauge(names.METRIC_LETTERS_KEPT, lambda: letters.kept, "Inputs of failed tasks kept since the start")
     metrics.watch_gauge(names.METRIC_LETTERS_LOST, lambda: letters.lost, "Inputs of failed tasks that found no room")
+    now_ms = clock_from(os.environ)
+    data_dir = Path(settings.data_dir)
+    data_keys = None
+    if reads_data_keys(service):
+        data_keys = DataKeys(connection, data_dir, settings.encryption, now_ms, may_write=writes_data_keys(service))
     return Platform(
         service=service,
         instance=os.environ.get(INSTANCE_VARIABLE) or connection.instance,
         settings=settings,
-        data_dir=Path(settings.data_dir),
+        data_dir=data_dir,
         database_url=settings.database.url or runtime.database,
         embedded_model=runtime.embedded_model,
         connection=connection,
@@ -115,8 +123,9 @@ def make_platform(
         dead_letters=letters,
         tracing=tracing,
         metrics=metrics,
-        keyring=IdentityKeyring(),
-        now_ms=clock_from(os.environ),
+        keyring=data_keys.ring if data_keys is not None else IdentityKeyring(),
+        data_keys=data_keys,
+        now_ms=now_ms,
     )
 
 
@@ -160,6 +169,8 @@ async def stop_service(hosted: Hosted) -> None:
     except TimeoutError:
         log.warning("drain took too long and was cut", service=service, seconds=DRAIN_SECONDS)
     await hosted.admin.stop()
+    if hosted.platform.data_keys is not None:
+        await hosted.platform.data_keys.stop()
     await hosted.platform.connection.close()
     await hosted.platform.tracing.aclose()
 

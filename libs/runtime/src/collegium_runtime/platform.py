@@ -22,6 +22,7 @@ from collegium_settings import Settings
 from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing
 
+from collegium_runtime.datakeys import DataKeys
 from collegium_runtime.runtime_file import EmbeddedModel
 
 CLOCK_OFFSET_VARIABLE: Final = "COLLEGIUM_CLOCK_OFFSET_SECONDS"
@@ -50,6 +51,7 @@ class Platform(msgspec.Struct, kw_only=True):
     ``instance`` names this replica, and stays the same over restarts where a supervisor says so. ``now_ms`` is the
     service's clock (Unix milliseconds). ``settings`` is replaced as a whole when the configuration changes; a service
     that keeps something made of it adds a callback to ``on_settings``, which gets settings that were validated.
+    ``data_keys`` are those of a service that reads content; ``keyring`` seals with them.
     """
 
     service: Service
@@ -66,6 +68,7 @@ class Platform(msgspec.Struct, kw_only=True):
     tracing: Tracing
     metrics: Metrics
     keyring: Keyring
+    data_keys: DataKeys | None = None
     now_ms: Callable[[], int] = unix_ms
     on_settings: list[Callable[[Settings], Awaitable[None]]] = []
 

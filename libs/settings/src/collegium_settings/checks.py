@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from collegium_contracts.identity import OPERATOR_TENANT as OPERATOR
+
 from collegium_settings.errors import Problem
-from collegium_settings.settings import Settings
+from collegium_settings.secret import Secret
+from collegium_settings.settings import Settings, TenantSettings
 
 EMBEDDED_MODEL_NAME = "smollm2-135m"
 AUTO = "auto"
@@ -24,6 +27,7 @@ def check(settings: Settings) -> list[Problem]:
         *_shares(settings),
         *_credentials(settings),
         *_alerts(settings),
+        *_issuers(settings),
     ]
 
 
@@ -62,18 +66,43 @@ def _models(settings: Settings) -> Iterable[Problem]:
 
 def _tenants(settings: Settings) -> Iterable[Problem]:
     yield from _duplicates("tenants[{}].id", [tenant.id for tenant in settings.tenants])
-    seen: dict[str, int] = {}
+    seen: dict[str, str] = {}
     for number, tenant in enumerate(settings.tenants):
         if tenant.tier not in settings.tiers:
             yield Problem(f"tenants[{number}].tier", repr(tenant.tier), "one of " + ", ".join(settings.tiers))
-        if tenant.api_key is not None:
-            public_id = tenant.api_key.reveal().split("-")[2]
+        for path, api_key in _keys_of(tenant, f"tenants[{number}]"):
+            public_id = api_key.reveal().split("-")[2]
             if public_id in seen:
-                other = seen[public_id]
-                yield Problem(
-                    f"tenants[{number}].api_key", f"the public id of tenants[{other}].api_key", "a key of its own"
-                )
-            seen.setdefault(public_id, number)
+                yield Problem(path, f"the public id of {seen[public_id]}", "a key of its own")
+            seen.setdefault(public_id, path)
+        projects = [project.id for project in tenant.projects]
+        yield from _duplicates(f"tenants[{number}].projects[{{}}].id", projects)
+        for place, key in enumerate(tenant.keys):
+            if key.role is not None and "admin" not in key.scopes:
+                yield Problem(f"tenants[{number}].keys[{place}].role", repr(key.role), "a role beside the scope admin")
+            if key.role not in (None, "member") and tenant.id != OPERATOR:
+                yield Problem(f"tenants[{number}].keys[{place}].role", repr(key.role), "member, but for the operator")
+
+
+def _keys_of(tenant: TenantSettings, path: str) -> Iterable[tuple[str, Secret]]:
+    if tenant.api_key is not None:
+        yield f"{path}.api_key", tenant.api_key
+    for number, key in enumerate(tenant.keys):
+        yield f"{path}.keys[{number}].api_key", key.api_key
+
+
+def _issuers(settings: Settings) -> Iterable[Problem]:
+    yield from _duplicates("jwt.issuers[{}].issuer", [one.issuer for one in settings.jwt.issuers])
+    for number, one in enumerate(settings.jwt.issuers):
+        path = f"jwt.issuers[{number}]"
+        if (one.jwks_url is None) == (one.jwks is None):
+            yield Problem(path, "both or none of jwks_url and jwks", "either jwks_url or jwks")
+        if one.jwks_url is not None and not one.jwks_url.startswith("https://") and not one.allow_private:
+            yield Problem(f"{path}.jwks_url", repr(one.jwks_url), "a URL that starts with https://, or allow_private")
+        if not one.algorithms:
+            yield Problem(f"{path}.algorithms", "[]", "at least one of RS256, ES256 and EdDSA")
+        if one.tenant is not None and one.tenants:
+            yield Problem(f"{path}.tenants", "a list beside tenant", "either tenant or tenants")
 
 
 def _shares(settings: Settings) -> Iterable[Problem]:

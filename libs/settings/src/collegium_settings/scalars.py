@@ -159,6 +159,10 @@ def _duration(raw: Any) -> int:
     return seconds
 
 
+def _duration_or_zero(raw: Any) -> int:
+    return 0 if not isinstance(raw, bool) and raw in (0, "0") else _duration(raw)
+
+
 def _usd(raw: Any) -> Decimal:
     return parse_usd(_text(raw))
 
@@ -223,6 +227,7 @@ Port = Annotated[int, whole(0, 65_535)]
 Count = Annotated[int, whole(1, 10**15)]
 SizeBytes = Annotated[int, Scalar(_size, "a size such as 10MB or 512KiB, or a whole number of bytes")]
 DurationSeconds = Annotated[int, Scalar(_duration, "a duration such as 30s, 5m, 1h or 30d")]
+DurationOrZeroSeconds = Annotated[int, Scalar(_duration_or_zero, "0, or a duration such as 30s, 5m, 1h or 30d")]
 TimeoutSeconds = Annotated[float, number(0.001, 86_400)]
 Usd = Annotated[Decimal, Scalar(_usd, 'a quoted decimal number of dollars with at most 6 decimals, such as "0.02"')]
 Markup = Annotated[Decimal, Scalar(_markup, 'a quoted factor from 0 to 100 with at most 4 decimals, such as "1.25"')]

@@ -15,7 +15,14 @@ import msgspec
 
 from collegium_settings.secret import MASK, Secret, mask_text
 
-_KEYS = {"exact_ttl_seconds": "exact_ttl", "window_seconds": "window", "from_time": "from", "to_time": "to"}
+_KEYS = {
+    "exact_ttl_seconds": "exact_ttl",
+    "stale_ttl_seconds": "stale_ttl",
+    "window_seconds": "window",
+    "anchor_seconds": "anchor_every",
+    "from_time": "from",
+    "to_time": "to",
+}
 
 
 def _key(field: str) -> str | None:

@@ -6,15 +6,17 @@ field here, with its default and its bounds.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import field
 
-from collegium_settings.models import ModelSettings, Rank
+from collegium_settings.models import ModelSettings, Rank, TokenWindowSettings
 from collegium_settings.scalars import (
     ClockTime,
     Count,
+    DurationOrZeroSeconds,
     DurationSeconds,
     FilePath,
     Flag,
@@ -22,6 +24,7 @@ from collegium_settings.scalars import (
     HiddenText,
     HttpUrl,
     Identifier,
+    ModelName,
     NatsUrl,
     Port,
     PostgresUrl,
@@ -32,9 +35,12 @@ from collegium_settings.scalars import (
     Usd,
     WebhookSecret,
     Zone,
+    matching,
     whole,
 )
 from collegium_settings.section import Section
+
+_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class HttpSettings(Section, frozen=True, kw_only=True):
@@ -98,9 +104,17 @@ class EmbeddingsSettings(Section, frozen=True, kw_only=True):
 
 
 class CacheSettings(Section, frozen=True, kw_only=True):
-    """Answer caches; ``wrong_max`` is the share of wrong semantic hits that is tolerated."""
+    """Answer caches; ``wrong_max`` is the share of wrong semantic hits that is tolerated.
 
+    ``stale_ttl`` is how long beyond ``exact_ttl`` an answer may be shown while no model can be asked (0: never), to
+    tenants that allow it. ``memory_bytes`` and ``entries_max`` bound what one gateway keeps.
+    """
+
+    exact: Flag = True
     exact_ttl_seconds: DurationSeconds = 3600
+    stale_ttl_seconds: DurationOrZeroSeconds = 86_400
+    memory_bytes: SizeBytes = 64_000_000
+    entries_max: Count = 20_000
     semantic: Flag = False
     wrong_max: Ratio = 0.01
 
@@ -150,11 +164,25 @@ class RequestLogSettings(Section, frozen=True, kw_only=True):
 
 
 class JwtIssuerSettings(Section, frozen=True, kw_only=True):
-    """Somebody whose tokens are taken: the ``iss`` claim, where the keys are, the ``aud`` claim that is asked for."""
+    """Somebody whose tokens are taken: the ``iss`` claim, where the keys are, the ``aud`` claim that is asked for.
 
-    issuer: HttpUrl
+    Keys come from ``jwks_url`` or stand in ``jwks`` (a key set as JSON text). All tokens are of ``tenant`` where it is
+    given, otherwise a claim names theirs, one of ``tenants`` where those are given. Only an issuer that names the
+    operator's tenant here reaches it. ``allow_private``: the URL may be http and lead to a private address.
+    """
+
+    issuer: Text
+    audience: Text
     jwks_url: HttpUrl | None = None
-    audience: Text | None = None
+    jwks: Text | None = None
+    algorithms: tuple[Literal["RS256", "ES256", "EdDSA"], ...] = ("RS256", "ES256", "EdDSA")
+    tenant: Identifier | None = None
+    tenants: tuple[Identifier, ...] = ()
+    tenant_claim: Text = "tenant"
+    scope_claim: Text = "scope"
+    project_claim: Text | None = None
+    role_claim: Text | None = None
+    allow_private: Flag = False
 
 
 class JwtSettings(Section, frozen=True, kw_only=True):
@@ -164,9 +192,25 @@ class JwtSettings(Section, frozen=True, kw_only=True):
 
 
 class EncryptionSettings(Section, frozen=True, kw_only=True):
-    """The envelope key for stored content; none: made and kept in the data folder."""
+    """The envelope key for stored content; none: made and kept in the data folder. ``previous`` ones still open."""
 
     key: HiddenText | None = None
+    previous: tuple[HiddenText, ...] = ()
+
+
+class AuditSettings(Section, frozen=True, kw_only=True):
+    """The audit trail: how long it is kept (none: for good), how often its ends are signed, with which key.
+
+    No ``signing_key``: made and kept in the data folder. ``trusted_keys`` are earlier public keys, in hex.
+    """
+
+    retention_days: Annotated[int, whole(1, 36_500)] | None = None
+    anchor_seconds: DurationSeconds = 3600
+    signing_key: HiddenText | None = None
+    trusted_keys: tuple[Annotated[str, matching(_PUBLIC_KEY, "a public key of 64 hexadecimal digits")], ...] = ()
+
+
+Feature = Literal["basic", "custom_students", "dedicated_pool"]
 
 
 class TierSettings(Section, frozen=True, kw_only=True):
@@ -177,28 +221,69 @@ class TierSettings(Section, frozen=True, kw_only=True):
     concurrency: Count
     storage_bytes: SizeBytes
     weight: Annotated[int, whole(1, 1000)]
+    features: tuple[Feature, ...] = ("basic",)
 
 
 class BudgetSettings(Section, frozen=True, kw_only=True):
-    """What a tenant may spend in a window."""
+    """What a tenant, project or key may be charged in a window: a rolling one, or a ``calendar`` day or month (UTC)."""
 
     usd: Usd
     window_seconds: DurationSeconds = 30 * 86_400
+    calendar: Literal["calendar_day", "calendar_month"] | None = None
+    alert_percents: tuple[Annotated[int, whole(1, 1_000)], ...] = ()
+
+
+class RateLimitSettings(Section, frozen=True, kw_only=True):
+    """How fast a tenant or key may ask; None: no limit of its own."""
+
+    requests_per_minute: Annotated[int, whole(1, 10**12)] | None = None
+    tokens_per_minute: Annotated[int, whole(1, 10**12)] | None = None
+    requests_per_day: Annotated[int, whole(1, 10**12)] | None = None
+    tokens: TokenWindowSettings | None = None
+    concurrency: Annotated[int, whole(1, 100_000)] | None = None
+
+
+class ProjectSettings(Section, frozen=True, kw_only=True):
+    """A project of a tenant that is created when absent."""
+
+    id: Identifier
+    name: Text | None = None
+    budget: BudgetSettings | None = None
+
+
+class KeySettings(Section, frozen=True, kw_only=True):
+    """A further key of a tenant that is created when absent."""
+
+    api_key: TenantKey
+    project: Identifier = "default"
+    name: Text | None = None
+    scopes: tuple[Literal["admin", "chat", "knowledge", "tasks", "usage"], ...] = ("chat", "tasks", "usage")
+    role: Literal["owner", "operator", "auditor", "member"] | None = None
+    models: tuple[ModelName, ...] = ()
+    limits: RateLimitSettings | None = None
+    budget: BudgetSettings | None = None
 
 
 class TenantCacheSettings(Section, frozen=True, kw_only=True):
-    """A tenant's own choice; None: as configured for all."""
+    """A tenant's own choice; None: as configured for all. ``stale``: old answers while no model can be asked."""
 
     semantic: Flag | None = None
+    stale: Flag = False
 
 
 class TenantSettings(Section, frozen=True, kw_only=True):
-    """A tenant that is created when absent; its ``api_key`` becomes its first key."""
+    """A tenant that is created when absent; its ``api_key`` becomes its first key.
+
+    Projects, keys, limits and budget too are made when absent, also of a tenant that stands.
+    """
 
     id: Identifier
     tier: Text = "free"
     api_key: TenantKey | None = None
     budget: BudgetSettings | None = None
+    limits: RateLimitSettings | None = None
+    projects: tuple[ProjectSettings, ...] = ()
+    keys: tuple[KeySettings, ...] = ()
     cache: TenantCacheSettings = TenantCacheSettings()
     gates: tuple[Text, ...] = ()
 
@@ -210,10 +295,12 @@ def default_tiers() -> dict[str, TierSettings]:
             queries_per_day=1000, models_max=3, concurrency=5, storage_bytes=100 * 10**6, weight=1
         ),
         "pro": TierSettings(
-            queries_per_day=50_000, models_max=20, concurrency=50, storage_bytes=10 * 10**9, weight=4
+            queries_per_day=50_000, models_max=20, concurrency=50, storage_bytes=10 * 10**9, weight=4,
+            features=("basic", "custom_students"),
         ),
         "enterprise": TierSettings(
-            queries_per_day=1_000_000, models_max=100, concurrency=1000, storage_bytes=10**12, weight=16
+            queries_per_day=1_000_000, models_max=100, concurrency=1000, storage_bytes=10**12, weight=16,
+            features=("basic", "custom_students", "dedicated_pool"),
         ),
     }  # fmt: skip
 
@@ -241,6 +328,7 @@ class Settings(Section, frozen=True, kw_only=True):
     requests: RequestLogSettings = RequestLogSettings()
     jwt: JwtSettings = JwtSettings()
     encryption: EncryptionSettings = EncryptionSettings()
+    audit: AuditSettings = AuditSettings()
     tiers: dict[str, TierSettings] = field(default_factory=default_tiers)
     tenants: tuple[TenantSettings, ...] = ()
     gates: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])

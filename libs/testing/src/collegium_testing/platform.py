@@ -31,8 +31,8 @@ from collegium_bus.publisher import Publisher
 from collegium_bus.wire import decode_headers
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
-from collegium_contracts.content import ChatMessage, encode_content
-from collegium_contracts.envelope import IdentityKeyring
+from collegium_contracts.content import ChatMessage, decode_answer, encode_content
+from collegium_contracts.envelope import Envelope, Keyring
 from collegium_contracts.ids import API_KEY
 from collegium_contracts.journey import Service
 from collegium_contracts.messages import (
@@ -45,13 +45,15 @@ from collegium_contracts.messages import (
     TaskSubmitted,
 )
 from collegium_contracts.state import Breaker, KeyRecord, TenantRecord
+from collegium_runtime.datakeys import DataKeys
 from collegium_runtime.host import Hosted, start_service, stop_service
 from collegium_runtime.platform import unix_ms
 from collegium_runtime.runtime_file import Runtime
 from collegium_settings import ModelSettings, Settings
-from collegium_settings.settings import GrpcSettings, HttpSettings
+from collegium_settings.settings import CacheSettings, GrpcSettings, HttpSettings
 
 from collegium_testing.eventually import eventually
+from collegium_testing.granting import GrantingHolds
 from collegium_testing.platforms import make_key
 from collegium_testing.simulator import ModelSimulator
 
@@ -102,6 +104,9 @@ class RunningPlatform:
             self.direct = DirectReader(self.connection)
             self._claims = ClaimStore(self.connection)
             await self._declare()
+            if "billing" not in self._services:
+                stack.callback(GrantingHolds(self.connection).stop)
+            await self._make_data_keys(stack)
             stack.push_async_callback(self._stop_all)
             for service in self._services:
                 await self.start(service)
@@ -109,6 +114,27 @@ class RunningPlatform:
                 await eventually(lambda: all(self.app("gateway").readiness().values()))
             self._stack = stack.pop_all()
         return self
+
+    async def _make_data_keys(self, stack: AsyncExitStack) -> None:
+        """Makes the tenants' data keys as a gateway would, for services that run without one."""
+        self.data_keys = DataKeys(
+            self.connection, Path(self.settings.data_dir), self.settings.encryption, unix_ms, may_write=True
+        )
+        await self.data_keys.start()
+        stack.push_async_callback(self.data_keys.stop)
+        for tenant in self.keys:
+            await self.data_keys.ensure(tenant)
+
+    @property
+    def keyring(self) -> Keyring:
+        """Seals and opens what the tenants write, as the services do."""
+        return self.data_keys.ring
+
+    def text(self, tenant: str, envelope: Envelope | None) -> str:
+        """The text of a sealed answer, empty where there is none."""
+        if envelope is None:
+            return ""
+        return decode_answer(self.keyring.open(tenant, envelope)).choices[0].text or ""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
@@ -188,7 +214,7 @@ class RunningPlatform:
         ref = TaskRef(**(values | task))
         return TaskSubmitted(
             task=ref,
-            prompt=IdentityKeyring().seal(ref.tenant, prompt),
+            prompt=self.keyring.seal(ref.tenant, prompt),
             sampling=sampling or Sampling(),
             prompt_bytes=len(prompt),
         )
@@ -272,6 +298,8 @@ class RunningPlatform:
             "http": HttpSettings(port=0),
             "grpc": GrpcSettings(port=0),
             "embedded_model": False,
+            # Tests ask the same again and count what reaches the model.
+            "cache": CacheSettings(exact=False),
             "models": tuple(ModelSettings(**(base | dict(model))) for model in self._models),
         }
         return Settings(**(fields | self._more_settings))

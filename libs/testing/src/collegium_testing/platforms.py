@@ -39,9 +39,14 @@ def make_key(name: str) -> str:
 def configuration(
     base_url: str, *, otlp_endpoint: str | None = None, tenants: Mapping[str, str], **more: Any
 ) -> dict[str, Any]:
-    """Returns a configuration with one simulated model ``sim``, and tenants by id with their keys."""
+    """Returns a configuration with one simulated model ``sim``, and tenants by id with their keys.
+
+    Without an answer cache, because tests ask the same again and count what reaches the model; ``cache={}`` brings it
+    back.
+    """
     return {
         "embedded_model": False,
+        "cache": {"exact": False},
         "http": {"port": 0, "max_body_bytes": "1MB"},
         "grpc": {"port": 0},
         "telemetry": {"otlp_endpoint": otlp_endpoint, "sample_ratio": 1.0},

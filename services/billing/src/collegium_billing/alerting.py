@@ -17,6 +17,7 @@ from collegium_bus.kv import Bucket, Entry
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
+from collegium_contracts.scope import Scope
 from collegium_contracts.state import BudgetRecord, TenantRecord
 from collegium_contracts.webhooks import key_of, outcome_of, retry_after_ms, signature
 from collegium_runtime.platform import Platform
@@ -95,7 +96,7 @@ class Alerting:
         now_ms = self._platform.now_ms()
         window = alerts.window_of(budget, now_ms)
         asked = UsageQuery(
-            tenant,
+            Scope(tenant),
             window.from_ms,
             window.to_ms,
             (),

@@ -11,6 +11,7 @@ from collegium_bus.shell import Answering
 from collegium_contracts import codec, journey
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import JourneyMessage
+from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
 from collegium_store import open_pool
@@ -18,13 +19,20 @@ from collegium_telemetry import names
 
 from collegium_billing.alert_store import AlertStore
 from collegium_billing.alerting import Alerting
+from collegium_billing.audit_trail import AuditTrail
+from collegium_billing.changes import Changes
 from collegium_billing.directory import Directory
+from collegium_billing.erasure_store import revoke_all
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
+from collegium_billing.holdowner import HoldOwner
+from collegium_billing.identity_handlers import IdentityQuestions
+from collegium_billing.identity_store import IdentityStore
 from collegium_billing.invoice_store import InvoiceStore
 from collegium_billing.purging import Purging
 from collegium_billing.report_handlers import ReportQuestions
 from collegium_billing.requestlog import RequestLog
+from collegium_billing.spending import Spending
 from collegium_billing.store import Store
 from collegium_billing.teachers import Teachers
 from collegium_billing.usage_store import UsageStore
@@ -32,6 +40,8 @@ from collegium_billing.usage_store import UsageStore
 MAX_BATCH = 1_000
 # Booking, answers, and two jobs of two connections each.
 MAX_CONNECTIONS = 8
+# The journal of holds is archived at leisure: nobody waits for its rows.
+ARCHIVE_LINGER_SECONDS = 0.5
 
 
 class BillingApp:
@@ -40,8 +50,10 @@ class BillingApp:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._open = AsyncExitStack()
+        self.audit: AuditTrail | None = None
         self._directory: Directory | None = None
         self._events: EventLoop[JourneyMessage] | None = None
+        self._holds: HoldOwner | None = None
 
     async def start(self) -> None:
         """Publishes tenants and keys, then answers questions and books events."""
@@ -50,18 +62,55 @@ class BillingApp:
         self._open.push_async_callback(pool.close)
         store = Store(pool)
 
-        self._directory = Directory(store, Bucket(platform.connection, s.KV_TENANTS), platform.now_ms)
+        identity = IdentityStore(pool)
+        self._directory = Directory(identity, Bucket(platform.connection, s.KV_TENANTS), platform.now_ms)
         self._open.push_async_callback(self._directory.stop)
         await self._directory.start(platform.settings.tenants, platform.data_dir)
 
+        async def erase(tenant: str) -> int:
+            revoked = await revoke_all(pool, tenant, platform.now_ms())
+            await directory.publish(tenant)
+            return revoked
+
+        directory, erasing = self._directory, Erasing(platform, {"billing": erase})
+        self._open.push_async_callback(erasing.stop)
+        await erasing.start()
+
         platform.on_settings.append(self._use_settings)
-        questions = Questions(
-            store, UsageStore(pool), self._directory, lambda: platform.settings.tiers, platform.now_ms
-        )
-        reports = ReportQuestions(store, RequestLog(pool), InvoiceStore(pool), platform.now_ms)
-        answering = Answering(platform.connection, {**questions.handlers(), **reports.handlers()})
+        changes = Changes(identity, self._directory.publish_soon, platform.now_ms)
+        identities = IdentityQuestions(identity, self._directory, changes, lambda: platform.settings.tiers)
+        self.audit = audit = AuditTrail(platform, pool)
+        questions = Questions(store, UsageStore(pool), platform.now_ms)
+        reports = ReportQuestions(identity, RequestLog(pool), InvoiceStore(pool), platform.now_ms)
+        handlers = {
+            **questions.handlers(),
+            **reports.handlers(),
+            **identities.handlers(),
+            **audit.handlers(),
+        }
+        answering = Answering(platform.connection, handlers)
         self._open.push_async_callback(answering.stop)
         await answering.start()
+        self._open.push_async_callback(audit.stop)
+        await audit.start()
+
+        spending = Spending(pool)
+        journal = EventLoop(
+            platform.connection,
+            journey.consumer("holds"),
+            codec.journey,
+            spending.archive,
+            platform.dead_letters,
+            max_batch=MAX_BATCH,
+            linger_seconds=ARCHIVE_LINGER_SECONDS,
+        )
+        self._open.push_async_callback(journal.stop)
+        journal.start()
+        self._holds = HoldOwner(platform, spending.spent)
+        self._open.push_async_callback(self._holds.stop)
+        await self._holds.start()
+        platform.metrics.watch_gauge(names.METRIC_HOLDS_OPEN, self._holds.open_holds)
+        platform.metrics.watch_gauge(names.METRIC_OVER_HOLD, self._holds.over_hold)
 
         teachers = Teachers(platform.connection)
         self._open.push_async_callback(teachers.stop)
@@ -101,6 +150,7 @@ class BillingApp:
         """Whether events are being booked, and gateways see every tenant as it is."""
         return {
             "booking": self._events is not None,
+            "holds": self._holds is not None and self._holds.is_ready,
             "tenants_published": self._directory is not None and not self._directory.unpublished,
         }
 

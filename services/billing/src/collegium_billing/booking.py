@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 from collegium_contracts.messages import (
+    AnswersReused,
     AttemptAnswered,
     AttemptDiscarded,
     AttemptFailed,
@@ -87,6 +88,7 @@ class AttemptRow(NamedTuple):
 class TaskRow(NamedTuple):
     """A settled task. Fields are the columns of ``billing.tasks``, in order; ``tags`` and money as in AttemptRow.
 
+    ``cache`` says whether its answer is a reused one, and ``saved_picos`` what the original was charged.
     ``reference_model`` is the teacher that the task was not sent to (empty: routing chose nothing cheaper), and
     ``reference_picos`` what it would have been charged for the tokens of the answer.
     """
@@ -108,6 +110,8 @@ class TaskRow(NamedTuple):
     reasoning_tokens: int
     estimated: bool
     charge_picos: str
+    cache: str
+    saved_picos: str
     created_at_ms: int
     error_code: str
     reference_model: str
@@ -156,6 +160,9 @@ def book(messages: Iterable[JourneyMessage], teachers: Sequence[Teacher] = ()) -
                 tasks[message.task.id] = _task(message, teachers)
                 for call in message.attempts:
                     _add(attempts, _attempt(message.task, message.plan, call, message.settled_at_ms))
+            case AnswersReused():
+                for answer in message.answers:
+                    tasks[answer.task.id] = _task(answer, ())
             case _:
                 pass
     return Books(
@@ -238,6 +245,8 @@ def _task(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Sequence
         usage.reasoning_tokens,
         usage.estimated,
         str(usage.charge_usd_picos),
+        task.cache,
+        str(task.reused.saved_usd_picos if task.reused is not None else 0),
         task.created_at_ms,
         _text(settled.error.code) if isinstance(settled, TaskFailed) else "",
         _text(reference[0]),
@@ -247,7 +256,7 @@ def _task(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Sequence
 
 def _reference(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Sequence[Teacher]) -> tuple[str, int]:
     """Returns the cheapest teacher for the tokens of the answer and its charge; none but for a routed, cheaper one."""
-    if not teachers or settled.task.model != AUTO or settled.rank in ("", TEACHER):
+    if not teachers or settled.task.reused is not None or settled.task.model != AUTO or settled.rank in ("", TEACHER):
         return "", 0
     if not isinstance(settled, TaskCompleted):
         return "", 0

@@ -19,10 +19,10 @@ from collegium_bus.kv import Bucket
 from collegium_contracts import codec
 from collegium_settings.settings import TenantSettings
 
-from collegium_billing import admin_key, keys
+from collegium_billing import admin_key, introduction, keys, tenancy
 from collegium_billing.errors import KeyConflictError, PublicationError, QuestionError
+from collegium_billing.identity_store import IdentityStore
 from collegium_billing.keys import ApiKey, Key, Tenant
-from collegium_billing.store import Store
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +34,12 @@ REPUBLISH_SECONDS = 2.0
 
 
 class Directory:
-    """Creates tenants and keys, revokes keys, and publishes every change."""
+    """Introduces the operator and configured tenants, creates tenants, and publishes every change."""
 
-    def __init__(self, store: Store, bucket: Bucket, now_ms: Callable[[], int]) -> None:
+    def __init__(self, store: IdentityStore, bucket: Bucket, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._bucket = bucket
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._unpublished: dict[str, int] = {}
         self._changes = 0
         self._wake = asyncio.Event()
@@ -64,7 +64,7 @@ class Directory:
         """Creates and publishes configured tenants that are absent."""
         for tenant in configured:
             await self._introduce(tenant)
-            await self._publish_soon(tenant.id)
+            await self.publish_soon(tenant.id)
 
     async def stop(self) -> None:
         """Stops publishing; what is unpublished is published at the next start."""
@@ -74,48 +74,26 @@ class Directory:
 
     async def create_tenant(self, tenant_id: str, tier: str) -> Tenant:
         """Creates and publishes a tenant; raises QuestionError where it stands."""
-        tenant = Tenant(id=tenant_id, tier=tier, created_at_ms=self._now_ms())
+        tenant = Tenant(id=tenant_id, tier=tier, created_at_ms=self.now_ms())
         if await self._store.count_tenants() >= TENANTS_MAX:
             raise QuestionError("invalid_value", f"there are {TENANTS_MAX} tenants, the most that are kept", "tenant")
         if not await self._store.create_tenant(tenant):
             raise QuestionError("already_exists", f"tenant {tenant_id} stands already", "tenant")
-        await self._publish_soon(tenant_id)
+        await self.publish_soon(tenant_id)
         return tenant
 
-    async def create_key(self, tenant_id: str, project: str, scopes: Sequence[str], name: str) -> tuple[Key, ApiKey]:
-        """Creates and publishes a key of a tenant; raises QuestionError where the tenant is absent or has too many."""
-        if await self._store.tenant(tenant_id) is None:
-            raise QuestionError("not_found", f"there is no tenant {tenant_id}", "tenant")
-        while True:
-            api_key = keys.make(secrets.choice)
-            key = self._key(tenant_id, api_key, scopes, project=project, name=name)
-            added = await self._store.create_key(key, live_keys_max=keys.LIVE_KEYS_MAX)
-            if added is None:
-                raise QuestionError(
-                    "invalid_value",
-                    f"tenant {tenant_id} has {keys.LIVE_KEYS_MAX} live keys, the most it may have; revoke one",
-                    "tenant",
-                )
-            if added:
-                await self._publish_soon(tenant_id)
-                return key, api_key
-
-    async def revoke_key(self, key_id: str) -> Key:
-        """Revokes a key and publishes it; doing it again changes nothing. Raises QuestionError where it is absent."""
-        key = await self._store.revoke_key(key_id, self._now_ms())
-        if key is None:
-            raise QuestionError("not_found", f"there is no key {key_id}", "key_id")
-        if not await self._publish_soon(key.tenant):
-            raise QuestionError(
-                "broker_unavailable", f"key {key.id} is revoked, but gateways do not know it yet; it is tried on"
-            )
-        return key
+    async def publish(self, tenant_id: str) -> None:
+        """Publishes a tenant whose rows were changed elsewhere; raises where that fails."""
+        await self._publish(tenant_id)
 
     async def _introduce_operator(self, api_key: ApiKey) -> None:
-        operator = Tenant(id=keys.OPERATOR, tier=keys.OPERATOR_TIER, created_at_ms=self._now_ms())
+        operator = Tenant(id=keys.OPERATOR, tier=keys.OPERATOR_TIER, created_at_ms=self.now_ms())
         await self._store.create_tenant(operator)
         key = self._key(operator.id, api_key, keys.OPERATOR_SCOPES, name=admin_key.FILE_NAME)
-        await self._store.create_key(key, live_keys_max=keys.LIVE_KEYS_MAX)
+        async with self._store.change(operator.id, self.now_ms()) as change:
+            # Without a place among the live keys the file's key would be refused at the door: nothing is added then.
+            if change is not None and sum(one.lives(self.now_ms()) for one in change.before.keys) < keys.LIVE_KEYS_MAX:
+                await change.add_key(key)
         standing = await self._store.key(key.id)
         if standing is None or (standing.tenant, standing.secret_sha256) != (key.tenant, key.secret_sha256):
             raise KeyConflictError(
@@ -126,11 +104,17 @@ class Directory:
             log.warning("the operator's key was revoked and stays so", file=admin_key.FILE_NAME, key=key.id)
 
     async def _introduce(self, configured: TenantSettings) -> None:
-        tenant = Tenant(id=configured.id, tier=configured.tier, created_at_ms=self._now_ms())
+        tenant = Tenant(
+            id=configured.id,
+            tier=configured.tier,
+            created_at_ms=self.now_ms(),
+            stale_answers=configured.cache.stale,
+        )
         api_key = (
             keys.parse(configured.api_key.reveal(), f"tenants[{tenant.id}].api_key") if configured.api_key else None
         )
         if await self._store.tenant(tenant.id) is not None:
+            await introduction.introduce(self._store, configured, self.now_ms())
             return
         first = self._key(tenant.id, api_key, keys.TENANT_SCOPES, name="configuration") if api_key is not None else None
         # Another replica may have made the same tenant in this moment; only its absence tells of a taken public id.
@@ -138,6 +122,7 @@ class Directory:
             raise KeyConflictError(
                 f"tenants[{tenant.id}].api_key: its public id belongs to another key; give the tenant a key of its own"
             )
+        await introduction.introduce(self._store, configured, self.now_ms())
 
     def _key(
         self, tenant: str, api_key: ApiKey, scopes: Sequence[str], *, name: str, project: str = keys.DEFAULT_PROJECT
@@ -149,10 +134,10 @@ class Directory:
             project=project,
             scopes=tuple(scopes),
             name=name,
-            created_at_ms=self._now_ms(),
+            created_at_ms=self.now_ms(),
         )
 
-    async def _publish_soon(self, tenant_id: str) -> bool:
+    async def publish_soon(self, tenant_id: str) -> bool:
         """Publishes within PUBLISH_SECONDS; false where it is left to the background."""
         mark = self._mark(tenant_id)
         try:
@@ -178,10 +163,10 @@ class Directory:
     async def _publish(self, tenant_id: str) -> None:
         for _ in range(PUBLISH_TRIES):
             entry = await self._bucket.get(tenant_id)
-            tenant = await self._store.tenant(tenant_id)
-            if tenant is None:
+            standing = await self._store.standing(tenant_id)
+            if standing is None:
                 return
-            value = codec.encode(keys.record(tenant, await self._store.keys(tenant_id)))
+            value = codec.encode(tenancy.record(standing, self.now_ms()))
             if entry is not None and entry.value == value:
                 return
             try:

@@ -5,9 +5,10 @@
     ├── MalformedKeyError     a configured or stored key does not have the form of one
     ├── KeyConflictError      a public id belongs to another key
     ├── PublicationError      a tenant's record could not be published, for too many others wrote it
+    ├── FencedError           a later sealer of the audit trail has taken over
     └── BuryError             an event can be neither booked nor dead-lettered at this moment
 
-The first three are terminal: the text says what to change. The last two pass by themselves and are tried again.
+The first three are terminal: the text says what to change. The others pass by themselves and are tried again.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ class PublicationError(BillingError):
     """A tenant's record was changed by somebody else at every try."""
 
     code = "publication_conflict"
+
+
+class FencedError(BillingError):
+    """A later sealer of the audit trail has taken over; this one writes no more."""
+
+    code = "audit_fenced"
 
 
 class BuryError(BillingError):

@@ -14,25 +14,28 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
-from collegium_contracts.ids import API_KEY, TENANT_ID
+from collegium_contracts.identity import OPERATOR_TENANT, Reach, TenantState, role_of
+from collegium_contracts.ids import API_KEY, KEY_ID, PROJECT_ID, TENANT_ID
 from collegium_contracts.requests import KeyRow, TenantRow
-from collegium_contracts.state import KeyRecord, TenantRecord
+from collegium_contracts.state import RateLimits
 
 from collegium_billing.errors import MalformedKeyError, QuestionError
 
-OPERATOR: Final = "operator"
+OPERATOR: Final = OPERATOR_TENANT
 OPERATOR_TIER: Final = "enterprise"
-SCOPES: Final = ("admin", "chat", "tasks", "usage")
-OPERATOR_SCOPES: Final = SCOPES
-TENANT_SCOPES: Final = ("chat", "tasks", "usage")
+SCOPES: Final = ("admin", "audit", "chat", "knowledge", "tasks", "usage")
+OPERATOR_SCOPES: Final = ("admin", "chat", "knowledge", "tasks", "usage")  # admin reads what audit does
+TENANT_SCOPES: Final = ("chat", "knowledge", "tasks", "usage")
 DEFAULT_PROJECT: Final = "default"
 
-PUBLIC_ID = re.compile(r"[a-z0-9]{8,16}\Z")
-PROJECT_ID = re.compile(r"[a-z0-9-]{1,40}\Z")
+ROLES: Final = ("owner", "operator", "auditor", "member")
+MODELS_MAX: Final = 32  # of one allow-list; the list travels with every task of its key
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}\Z")
 NAME_CHARS_MAX = 100  # a label for people
+EXPIRY_DAYS_MAX: Final = 3_660
+DAY_MS: Final = 86_400_000
 # A record with this many keys stays under 256 KB, the most that is stored in the open in one message.
 LIVE_KEYS_MAX = 500
-REVOKED_KEYS_SHOWN = 500
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _PUBLIC_CHARS = 12
@@ -57,16 +60,23 @@ class ApiKey(NamedTuple):
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant as it is kept; ``keys`` counts the live ones."""
+    """A tenant as it is kept; ``keys`` counts those not revoked, ``projects`` those not archived.
+
+    ``stale_answers``: it may be shown answers that are too old while no model can be asked.
+    """
 
     id: str
     tier: str
     created_at_ms: int
+    state: TenantState = "active"
+    limits: RateLimits | None = None
     keys: int = 0
+    projects: int = 0
+    stale_answers: bool = False
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as it is kept."""
+    """A key as it is kept; it lives until it is revoked or ``expires_at_ms`` (0: never) has come."""
 
     id: str
     tenant: str
@@ -76,6 +86,16 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     created_at_ms: int
     revoked_at_ms: int | None = None
+    role: str = ""
+    models: tuple[str, ...] = ()
+    limits: RateLimits | None = None
+    expires_at_ms: int = 0
+    last_used_at_ms: int | None = None
+    rotated_to: str = ""
+
+    def lives(self, now_ms: int) -> bool:
+        """Tells whether the key lets anybody in at a time."""
+        return self.revoked_at_ms is None and (self.expires_at_ms == 0 or now_ms < self.expires_at_ms)
 
 
 def make(choose: Callable[[Sequence[str]], str]) -> ApiKey:
@@ -96,24 +116,6 @@ def parse(text: str, origin: str) -> ApiKey:
     return ApiKey(*match.groups())
 
 
-def record(tenant: Tenant, keys: Sequence[Key]) -> TenantRecord:
-    """Returns a tenant as gateways know it: all live keys, and the revoked ones that were made last, sorted by id."""
-    live = [key for key in keys if key.revoked_at_ms is None]
-    revoked = sorted((key for key in keys if key.revoked_at_ms is not None), key=lambda key: key.created_at_ms)
-    shown = sorted([*live, *revoked[-REVOKED_KEYS_SHOWN:]], key=lambda key: key.id)
-    return TenantRecord(id=tenant.id, tier=tenant.tier, keys=[_key_record(key) for key in shown])
-
-
-def _key_record(key: Key) -> KeyRecord:
-    return KeyRecord(
-        id=key.id,
-        secret_sha256=key.secret_sha256,
-        project=key.project,
-        scopes=list(key.scopes),
-        revoked=key.revoked_at_ms is not None,
-    )
-
-
 def key_row(key: Key) -> KeyRow:
     """Returns a key as it is shown."""
     return KeyRow(
@@ -124,12 +126,26 @@ def key_row(key: Key) -> KeyRow:
         scopes=list(key.scopes),
         created_at_ms=key.created_at_ms,
         revoked_at_ms=key.revoked_at_ms,
+        role=key.role,
+        models=list(key.models),
+        expires_at_ms=key.expires_at_ms,
+        limits=key.limits,
+        last_used_at_ms=key.last_used_at_ms,
+        rotated_to=key.rotated_to,
     )
 
 
 def tenant_row(tenant: Tenant) -> TenantRow:
     """Returns a tenant as it is shown."""
-    return TenantRow(id=tenant.id, tier=tenant.tier, created_at_ms=tenant.created_at_ms, keys=tenant.keys)
+    return TenantRow(
+        id=tenant.id,
+        tier=tenant.tier,
+        created_at_ms=tenant.created_at_ms,
+        keys=tenant.keys,
+        state=tenant.state,
+        projects=tenant.projects,
+        limits=tenant.limits,
+    )
 
 
 def check_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
@@ -141,7 +157,7 @@ def check_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
 
 def check_key_id(key_id: str) -> None:
     """Raises QuestionError for what is no key's public id."""
-    if PUBLIC_ID.match(key_id) is None:
+    if KEY_ID.match(key_id) is None:
         raise QuestionError("invalid_value", "a key's public id has 8 to 16 characters of a-z and 0-9", "key_id")
 
 
@@ -155,6 +171,48 @@ def check_name(name: str) -> None:
     """Raises QuestionError for a name that is too long or cannot be shown on one line."""
     if len(name) > NAME_CHARS_MAX or not name.isprintable():
         raise QuestionError("invalid_value", f"a key's name has at most {NAME_CHARS_MAX} printable characters", "name")
+
+
+def check_models(models: Sequence[str], most: int) -> tuple[str, ...]:
+    """Returns an allow-list, each name once; raises QuestionError for too many and for what is no model's name."""
+    names = tuple(dict.fromkeys(models))
+    if len(names) > min(most, MODELS_MAX) or any(MODEL_NAME.match(name) is None for name in names):
+        raise QuestionError(
+            "invalid_value", f"models: at most {min(most, MODELS_MAX)} names of models for this tenant's tier", "models"
+        )
+    return names
+
+
+def check_role(tenant: str, role: str, scopes: Sequence[str]) -> str:
+    """Returns a key's role; raises QuestionError for one that is unknown, without effect, or not this tenant's."""
+    if not role:
+        return role
+    if role not in ROLES:
+        raise QuestionError("invalid_value", f"{role[:40]!r} is no role; accepted: {', '.join(ROLES)}", "role")
+    if "admin" not in scopes:
+        raise QuestionError("invalid_value", "a role needs the scope admin", "role")
+    if role_of(tenant, role) != role:
+        raise QuestionError("invalid_value", f"keys of {tenant} may have the role member alone", "role")
+    return role
+
+
+def check_expiry(expires_at_ms: int, now_ms: int) -> int:
+    """Returns when a key ends (0: never); raises QuestionError for what has passed or lies too far ahead."""
+    if expires_at_ms and not now_ms < expires_at_ms <= now_ms + EXPIRY_DAYS_MAX * DAY_MS:
+        raise QuestionError(
+            "invalid_value", f"a key ends in the future, within {EXPIRY_DAYS_MAX} days, or never", "expires_at"
+        )
+    return expires_at_ms
+
+
+def check_reach(reach: Reach, key: Key, *, gives: bool) -> None:
+    """Raises QuestionError where a key lies outside an asker's reach; ``gives``: the asker is shown a secret for it."""
+    if reach.tenant is not None and key.tenant != reach.tenant:
+        raise QuestionError("not_found", f"there is no key {key.id}", "key_id")
+    if not reach.owners and "admin" in key.scopes and role_of(key.tenant, key.role) == "owner":
+        raise QuestionError("insufficient_role", "only an owner makes, rotates, limits or revokes keys of owners")
+    if gives and reach.scopes is not None and not set(key.scopes) <= set(reach.scopes):
+        raise QuestionError("insufficient_role", "a key that you give may have no scope that yours lacks", "scopes")
 
 
 def is_tenant_id(value: str) -> bool:

@@ -14,16 +14,16 @@ from collegium_contracts.reports import InvoiceList, InvoiceMake, InvoicesReply,
 from collegium_billing import invoices, keys, usage
 from collegium_billing.errors import QuestionError
 from collegium_billing.handlers import Handler, answering
+from collegium_billing.identity_store import IdentityStore
 from collegium_billing.invoice_store import InvoiceStore
 from collegium_billing.requestlog import RequestLog
-from collegium_billing.store import Store
 
 
 class ReportQuestions:
     """Answers them."""
 
-    def __init__(self, store: Store, log: RequestLog, kept: InvoiceStore, now_ms: Callable[[], int]) -> None:
-        self._store = store
+    def __init__(self, tenants: IdentityStore, log: RequestLog, kept: InvoiceStore, now_ms: Callable[[], int]) -> None:
+        self._tenants = tenants
         self._log = log
         self._invoices = kept
         self._now_ms = now_ms
@@ -47,7 +47,7 @@ class ReportQuestions:
         invoice_id = invoices.invoice_id(asked.tenant, month.name)
         standing = await self._invoices.found(asked.tenant, invoice_id)
         if not standing:
-            if await self._store.tenant(asked.tenant) is None:
+            if await self._tenants.tenant(asked.tenant) is None:
                 raise QuestionError("not_found", f"there is no tenant {asked.tenant}", "tenant")
             made = invoices.invoice(
                 asked.tenant, month, await self._invoices.entries(asked.tenant, month.from_ms, month.to_ms)

@@ -1,7 +1,8 @@
-"""The books, tenants and keys in PostgreSQL.
+"""The books in PostgreSQL: what happened and what it cost.
 
-Not here: sums (sum_store), reports (usage_store), what events mean (booking) and what figures mean (usage). One rule:
-what a batch of events adds is one transaction with one statement a table, and doing it again changes nothing.
+Not here: sums (sum_store), reports (usage_store), tenants and keys (identity_store), what events mean (booking) and
+what figures mean (usage). One rule: what a batch of events adds is one transaction with one statement a table, and
+doing it again changes nothing.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -14,13 +15,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
+from collegium_contracts.scope import AnyScope, tenant_of
 from collegium_runtime.failpoints import failpoint
 from collegium_store import archive
 from collegium_store.archive import ArchivedEvent
 
 from collegium_billing import sum_store
 from collegium_billing.booking import AttemptRow, Books, StartRow, TaskRow
-from collegium_billing.keys import Key, Tenant
 
 POSSIBLE_SPEND_MAX = 10_000
 
@@ -67,22 +68,22 @@ RETURNING task_id, attempt, delivery,
 _INSERT_TASKS = """
 INSERT INTO billing.tasks (
     task_id, tenant, project, key_id, model, rank, plan, tags, settled_at, state, stop_reason, input_tokens,
-    cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos, created_at, error_code,
-    reference_model, reference_picos
+    cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos, cache, saved_picos, created_at,
+    error_code, reference_model, reference_picos
 )
 SELECT task_id, tenant, project, key_id, model, rank, plan, tags::jsonb,
        timestamptz 'epoch' + settled_at_ms * interval '1 millisecond', state, stop_reason, input_tokens,
-       cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos::numeric,
-       timestamptz 'epoch' + created_at_ms * interval '1 millisecond', error_code, reference_model,
-       reference_picos::numeric
+       cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos::numeric, cache,
+       saved_picos::numeric, timestamptz 'epoch' + created_at_ms * interval '1 millisecond', error_code,
+       reference_model, reference_picos::numeric
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int8[],
-    $10::text[], $11::text[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::bool[], $17::text[], $18::int8[],
-    $19::text[], $20::text[], $21::text[]
+    $10::text[], $11::text[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::bool[], $17::text[],
+    $18::text[], $19::text[], $20::int8[], $21::text[], $22::text[], $23::text[]
 ) AS new (
     task_id, tenant, project, key_id, model, rank, plan, tags, settled_at_ms, state, stop_reason, input_tokens,
-    cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos, created_at_ms, error_code,
-    reference_model, reference_picos
+    cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos, cache, saved_picos, created_at_ms,
+    error_code, reference_model, reference_picos
 )
 ON CONFLICT DO NOTHING
 RETURNING task_id
@@ -100,26 +101,6 @@ WHERE at >= timestamptz 'epoch' + $1::int8 * interval '1 millisecond'
   )
 ORDER BY at, task_id, attempt, delivery
 LIMIT $4
-"""
-
-_INSERT_TENANT = """
-INSERT INTO billing.tenants (id, tier, created_at)
-VALUES ($1, $2, timestamptz 'epoch' + $3::int8 * interval '1 millisecond')
-ON CONFLICT DO NOTHING RETURNING true
-"""
-_INSERT_KEY = """
-INSERT INTO billing.keys (id, tenant, secret_sha256, project, scopes, name, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, timestamptz 'epoch' + $7::int8 * interval '1 millisecond')
-ON CONFLICT DO NOTHING RETURNING true
-"""
-_TENANT = """
-SELECT id, tier, (extract(epoch FROM created_at) * 1000)::int8 AS created_at_ms,
-       (SELECT count(*) FROM billing.keys WHERE tenant = tenants.id AND revoked_at IS NULL) AS keys
-FROM billing.tenants
-"""
-_KEY_COLUMNS = """
-id, tenant, secret_sha256, project, scopes, name, (extract(epoch FROM created_at) * 1000)::int8 AS created_at_ms,
-(extract(epoch FROM revoked_at) * 1000)::int8 AS revoked_at_ms
 """
 
 
@@ -158,101 +139,17 @@ class Store:
         return costs
 
     async def possible_spend(
-        self, from_ms: int, to_ms: int, tenant: str | None = None, *, limit: int = POSSIBLE_SPEND_MAX
+        self, scope: AnyScope, from_ms: int, to_ms: int, *, limit: int = POSSIBLE_SPEND_MAX
     ) -> list[PossibleSpend]:
         """Lists calls started in [from, to) of whose end nothing is booked, oldest first.
 
         A call that still runs is among them: let ``to_ms`` lie further back than a call may take.
         """
-        rows = await self._pool.fetch(_POSSIBLE_SPEND, from_ms, to_ms, tenant, min(limit, POSSIBLE_SPEND_MAX))
+        rows = await self._pool.fetch(_POSSIBLE_SPEND, from_ms, to_ms, tenant_of(scope), min(limit, POSSIBLE_SPEND_MAX))
         return [PossibleSpend(*row) for row in rows]
-
-    async def create_tenant(self, tenant: Tenant, first_key: Key | None = None) -> bool:
-        """Adds a tenant, with its first key where there is one; false, and nothing added, where either stands."""
-        async with self._pool.acquire() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
-            added = await connection.fetchval(_INSERT_TENANT, tenant.id, tenant.tier, tenant.created_at_ms)
-            if added and (first_key is None or await _insert_key(connection, first_key)):
-                await transaction.commit()
-                return True
-            await transaction.rollback()
-            return False
-
-    async def count_tenants(self) -> int:
-        """Returns how many tenants there are."""
-        found: int = await self._pool.fetchval("SELECT count(*) FROM billing.tenants")
-        return found
-
-    async def tenant(self, tenant_id: str) -> Tenant | None:
-        """Returns a tenant, or none."""
-        row = await self._pool.fetchrow(f"{_TENANT} WHERE id = $1", tenant_id)
-        return None if row is None else Tenant(**row)
-
-    async def tenants(self, limit: int) -> list[Tenant]:
-        """Returns the first tenants by id."""
-        return [Tenant(**row) for row in await self._pool.fetch(f"{_TENANT} ORDER BY id LIMIT $1", limit)]
-
-    async def create_key(self, key: Key, *, live_keys_max: int) -> bool | None:
-        """Adds a key; false where its public id is taken, none where the tenant has as many live keys as it may.
-
-        The tenant must stand; its row is locked, so that the limit holds over replicas.
-        """
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute("SELECT FROM billing.tenants WHERE id = $1 FOR UPDATE", key.tenant)
-            live: int = await connection.fetchval(
-                "SELECT count(*) FROM billing.keys WHERE tenant = $1 AND revoked_at IS NULL", key.tenant
-            )
-            if live >= live_keys_max:
-                return None
-            return await _insert_key(connection, key)
-
-    async def revoke_key(self, key_id: str, at_ms: int) -> Key | None:
-        """Revokes a key and returns it, or none; one revoked before keeps its time."""
-        row = await self._pool.fetchrow(
-            f"""
-            UPDATE billing.keys
-            SET revoked_at = coalesce(revoked_at, timestamptz 'epoch' + $2::int8 * interval '1 millisecond')
-            WHERE id = $1 RETURNING {_KEY_COLUMNS}
-            """,  # noqa: S608 - a constant
-            key_id,
-            at_ms,
-        )
-        return None if row is None else _key(row)
-
-    async def key(self, key_id: str) -> Key | None:
-        """Returns a key, or none."""
-        row = await self._pool.fetchrow(
-            f"SELECT {_KEY_COLUMNS} FROM billing.keys WHERE id = $1",  # noqa: S608 - a constant
-            key_id,
-        )
-        return None if row is None else _key(row)
-
-    async def keys(self, tenant_id: str | None, limit: int | None = None) -> list[Key]:
-        """Returns the keys of a tenant, or of all, by tenant and age."""
-        rows = await self._pool.fetch(
-            f"""
-            SELECT {_KEY_COLUMNS} FROM billing.keys WHERE $1::text IS NULL OR tenant = $1
-            ORDER BY tenant, billing.keys.created_at, id LIMIT $2
-            """,  # noqa: S608 - a constant
-            tenant_id,
-            limit,
-        )
-        return [_key(row) for row in rows]
 
 
 async def _insert(
     connection: Any, statement: str, rows: Sequence[StartRow | AttemptRow | TaskRow]
 ) -> list[asyncpg.Record]:
     return await connection.fetch(statement, *map(list, zip(*rows, strict=True))) if rows else []
-
-
-async def _insert_key(connection: Any, key: Key) -> bool:
-    fields = (key.id, key.tenant, key.secret_sha256, key.project, list(key.scopes), key.name, key.created_at_ms)
-    return await connection.fetchval(_INSERT_KEY, *fields) is not None
-
-
-def _key(row: asyncpg.Record) -> Key:
-    fields: dict[str, Any] = dict(row)
-    fields["scopes"] = tuple(fields["scopes"])
-    return Key(**fields)

@@ -84,7 +84,7 @@ class Changes:
             figures[2] += row.cached_input_tokens
             figures[3] += row.output_tokens
             figures[6] += charge
-            if row.reference_model:
+            if row.reference_model or row.saved_picos != "0":
                 figures[7] += saved_picos(row)
 
     def add_calls(self, rows: Iterable[AttemptRow]) -> None:
@@ -138,5 +138,9 @@ class Changes:
 
 
 def saved_picos(task: TaskRow) -> int:
-    """Returns what a task's routing saved: the reference's charge less its own; below zero where it cost more."""
-    return int(task.reference_picos) - int(task.charge_picos) if task.reference_model else 0
+    """Returns what a task saved: of a reused answer what its original was charged, of a routed one what routing saved.
+
+    Routing saved the reference's charge less its own, which is below zero where it cost more.
+    """
+    routed = int(task.reference_picos) - int(task.charge_picos) if task.reference_model else 0
+    return routed + int(task.saved_picos)

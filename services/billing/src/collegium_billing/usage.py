@@ -10,9 +10,11 @@ What the figures mean, for tasks settled and calls booked in [from, to):
 - ``charged_usd``: what tenants are charged for settled tasks;
 - ``cost_usd``: what all booked calls cost, waste included; ``wasted_usd``: those whose result settled nothing;
 - ``margin_usd``: charged less cost; below zero where calls cost more than was charged;
-- ``saved_usd``: what routing saved: for completed tasks whose model was left to the platform (``auto``) and that a rank
-  below the teachers answered, the charge that the cheapest teacher of the roster would have had for the answer's
-  tokens, less the charge. Which teacher and how much is pinned when the task is booked; it may be below zero.
+- ``saved_usd``: what routing and reused answers saved. Routing: for completed tasks whose model was left to the
+  platform (``auto``) and that a rank below the teachers answered, the charge that the cheapest teacher of the roster
+  would have had for the answer's tokens, less the charge; which teacher and how much is pinned when the task is booked,
+  and it may be below zero. Reused answers: what their originals were charged, once for every time that they were given
+  again; such a task was routed nowhere, and counts as nothing else.
 
 A task stands in the group of the model and rank that answered it (empty where none did), a call in that of the model
 that was called. Under ``tag`` (``key=value``) a task counts once in each of its tags' groups and, without tags, under
@@ -28,6 +30,7 @@ from typing import Final, NamedTuple
 import msgspec
 from collegium_contracts.money import picos_to_usd
 from collegium_contracts.requests import UsageFigures, UsageReply, UsageRequest, UsageRow
+from collegium_contracts.scope import AllTenants, AnyScope, Scope
 
 from collegium_billing.errors import QuestionError
 from collegium_billing.keys import is_tenant_id
@@ -41,9 +44,9 @@ _UNIX_MS_MAX: Final = 253_402_300_799_000  # the year 9999, where timestamps end
 
 
 class UsageQuery(msgspec.Struct, frozen=True):
-    """A checked question: usage in [from, to) of one tenant or of all, by groups; of one project or key where named."""
+    """A checked question: usage in [from, to) of a scope, by groups; of one project or key where named."""
 
-    tenant: str | None
+    scope: AnyScope
     from_ms: int
     to_ms: int
     groups: tuple[str, ...]
@@ -136,7 +139,8 @@ def query(request: UsageRequest) -> UsageQuery:
         raise _invalid("from", "'from' must lie before 'to'")
     if request.to_ms - request.from_ms > RANGE_DAYS_MAX * DAY_MS:
         raise _invalid("from", f"at most {RANGE_DAYS_MAX} days are reported at once; ask for a shorter time")
-    return UsageQuery(request.tenant, request.from_ms, request.to_ms, groups)
+    scope = AllTenants("a report over all tenants") if request.tenant is None else Scope(request.tenant)
+    return UsageQuery(scope, request.from_ms, request.to_ms, groups)
 
 
 def reply(asked: UsageQuery, rows: Sequence[Sums], totals: Sums) -> UsageReply:

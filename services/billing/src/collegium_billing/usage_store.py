@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
+from collegium_contracts.scope import tenant_of
 
 from collegium_billing.usage import ROWS_MAX, Part, Sums, UsageQuery, added, check_parts, parts
 
@@ -43,7 +44,7 @@ _TASKS = (
     "0",
     "0",
     "sum(charge_picos)",
-    "coalesce(sum(reference_picos - charge_picos) FILTER (WHERE reference_model <> ''), 0)",
+    "coalesce(sum(reference_picos - charge_picos) FILTER (WHERE reference_model <> ''), 0) + sum(saved_picos)",
 )
 _CALLS = ("0", "0", "0", "0", "sum(cost_picos)", "coalesce(sum(cost_picos) FILTER (WHERE wasted), 0)", "0", "0")
 _SUMS = (
@@ -91,7 +92,7 @@ class UsageStore:
 
 
 def _arguments(asked: UsageQuery, made_of: Sequence[Part]) -> list[Any]:
-    of = (asked.tenant, asked.project, asked.key_id)
+    of = (tenant_of(asked.scope), asked.project, asked.key_id)
     return [*of, *(bound for part in made_of for bound in (part.from_ms, part.to_ms))]
 
 

@@ -20,7 +20,7 @@ from collegium_bus.settle import settle, standing_failure
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.content import Answer, decode_answer
-from collegium_contracts.envelope import UnknownKeyError
+from collegium_contracts.envelope import UnknownKeyError, held
 from collegium_contracts.errors import ContractError, UndecodableMessageError
 from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, JourneyMessage, TaskFailed
 from collegium_runtime.failpoints import failpoint
@@ -103,6 +103,8 @@ class Verdicts:
         """Settles the task; returns its terminal message where it stands as failed, by whoever."""
         messages = [member.message for member in members]
         task = messages[0].task
+        answers = [message.answer for message in messages if isinstance(message, AttemptAnswered)]
+        await held(self._platform.keyring, task.tenant, *answers)
         hop = self._platform.tracing.hop(
             SPAN_DECIDE, "consumer", traceparent, {names.MESSAGING_DESTINATION: DESTINATION}
         )

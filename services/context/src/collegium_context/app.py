@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import asyncpg
 from collegium_bus.events import EventLoop
 from collegium_bus.shell import Answering
 from collegium_contracts import codec, journey
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import SettledMessage
+from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
 from collegium_store import open_pool
 from collegium_telemetry import names
 
+from collegium_context.erasure_store import erase
 from collegium_context.fold import Fold
 from collegium_context.freshness import Freshness
 from collegium_context.handlers import Questions
@@ -29,6 +33,7 @@ class ContextApp:
         self._pool: asyncpg.Pool | None = None
         self._loop: EventLoop[SettledMessage] | None = None
         self._answering: Answering | None = None
+        self._erasing: Erasing | None = None
 
     async def start(self) -> None:
         """Folds settled tasks, then answers questions."""
@@ -50,6 +55,8 @@ class ContextApp:
         questions = Questions(store, platform.keyring, freshness, platform.tracing)
         self._answering = Answering(platform.connection, {s.SVC_CONTEXT_TURNS: questions.turns})
         await self._answering.start()
+        self._erasing = Erasing(platform, {"context": partial(erase, self._pool)})
+        await self._erasing.start()
         platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag if self._loop is not None else 0)
 
     async def stop(self) -> None:
@@ -57,6 +64,9 @@ class ContextApp:
         if self._answering is not None:
             await self._answering.stop()
             self._answering = None
+        if self._erasing is not None:
+            await self._erasing.stop()
+            self._erasing = None
         if self._loop is not None:
             await self._loop.stop()
             self._loop = None

@@ -14,7 +14,7 @@ import structlog
 from collegium_bus.dead import DeadLetters
 from collegium_bus.errors import BrokerUnavailableError
 from collegium_bus.events import EventOf
-from collegium_contracts.envelope import Keyring, UnknownKeyError
+from collegium_contracts.envelope import Keyring, UnknownKeyError, held
 from collegium_contracts.messages import SettledMessage, TaskCompleted
 from collegium_runtime.spans import begin_spans
 from collegium_telemetry.tracing import Tracing
@@ -53,6 +53,7 @@ class Fold:
             return None
         tenant = settled.task.tenant
         try:
+            await held(self._keyring, tenant, settled.turn, settled.output)
             turn = make_turn(self._keyring.open(tenant, settled.turn), self._keyring.open(tenant, settled.output))
         except UnknownKeyError as error:
             await self._bury(event, error.code, str(error))

@@ -9,10 +9,11 @@ import msgspec
 import structlog
 from collegium_bus.errors import RequestRefusedError
 from collegium_contracts import subjects as s
-from collegium_contracts.envelope import Keyring, UnknownKeyError
+from collegium_contracts.envelope import Keyring, UnknownKeyError, held
 from collegium_contracts.ids import CONVERSATION_ID, TENANT_ID
 from collegium_contracts.messages import Message
 from collegium_contracts.requests import TurnsReply, TurnsRequest
+from collegium_contracts.scope import Scope
 from collegium_store import is_transient
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Tracing
@@ -48,7 +49,7 @@ class Questions:
     async def _read(self, asked: TurnsRequest) -> TurnsReply:
         try:
             newest = await self._store.newest(
-                asked.tenant, asked.conversation, max_messages=asked.max_messages, max_bytes=HISTORY_BYTES_MAX
+                Scope(asked.tenant).at(asked.conversation), max_messages=asked.max_messages, max_bytes=HISTORY_BYTES_MAX
             )
         except Exception as error:
             if not is_transient(error):
@@ -64,6 +65,7 @@ class Questions:
                 "conversation",
             )
         try:
+            await held(self._keyring, asked.tenant, *newest.turns)
             opened = [self._keyring.open(asked.tenant, turn) for turn in newest.turns]
             history = make_history(opened, max_messages=asked.max_messages, is_cut=newest.is_cut)
         except (UnknownKeyError, msgspec.DecodeError) as error:

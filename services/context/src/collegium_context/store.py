@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import asyncpg
 from collegium_contracts.envelope import Envelope
+from collegium_contracts.scope import Scope, one_tenant
 from collegium_runtime.failpoints import failpoint
 
 # What the wait for the fold leaves of the asker's patience; a conversation that takes longer to read is refused, and
@@ -85,11 +86,14 @@ class Store:
         await self._pool.execute(_INSERT, *map(list, columns))
         failpoint("context.after-commit")
 
-    async def newest(self, tenant: str, conversation: str, *, max_messages: int, max_bytes: int) -> NewestTurns:
-        """Returns the newest turns: as many as it takes for ``max_messages``, and at most ``max_bytes`` in all.
+    async def newest(self, scope: Scope, *, max_messages: int, max_bytes: int) -> NewestTurns:
+        """Returns the newest turns of the conversation that the scope ends at.
+
+        As many as it takes for ``max_messages``, and at most ``max_bytes`` in all.
 
         Raises TimeoutError after READ_SECONDS.
         """
+        tenant, (conversation,) = one_tenant(scope), scope.path
         rows = await self._pool.fetch(_NEWEST, tenant, conversation, max_messages, max_bytes, timeout=READ_SECONDS)
         if not rows:
             stands: bool = await self._pool.fetchval(_STANDS, tenant, conversation, timeout=READ_SECONDS)

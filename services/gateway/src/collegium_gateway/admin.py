@@ -1,12 +1,10 @@
-"""Usage, and what operators see and change: models, tenants, keys."""
+"""Usage, and what operators see: models with their scores, possible spend. Who may do what: identity_door."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from collegium_bus.ask import ask
-from collegium_bus.errors import BusError, RequestRefusedError
 from collegium_contracts import requests as q
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import Message
@@ -16,19 +14,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collegium_gateway import asgi, csvtext
+from collegium_gateway import csvtext
+from collegium_gateway.asking import ask_billing
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
+from collegium_gateway.identity_door import IdentityDoor
 from collegium_gateway.principal import Principal
+from collegium_gateway.quota_views import limits_view
 from collegium_gateway.replies import json_reply
 from collegium_gateway.reports import FORMATS, ReportDoor, csv_reply, format_of, tenant_of
-from collegium_gateway.requests import decode_key, decode_tenant, parse
 from collegium_gateway.storage import StorageStore
 from collegium_gateway.views import breaker_view, rfc3339
 
 R = TypeVar("R", bound=Message)
 
-MAX_BODY_BYTES = 64 * 1024
 USAGE_DAYS = 30
 
 
@@ -46,11 +45,7 @@ class AdminDoor:
             Route("/v1/usage", self._usage, methods=["GET"]),
             Route("/v1/admin/models", self._models, methods=["GET"]),
             Route("/v1/admin/possible-spend", self._possible_spend, methods=["GET"]),
-            Route("/v1/admin/tenants", self._tenants, methods=["GET"]),
-            Route("/v1/admin/tenants", self._create_tenant, methods=["POST"]),
-            Route("/v1/admin/keys", self._keys, methods=["GET"]),
-            Route("/v1/admin/keys", self._create_key, methods=["POST"]),
-            Route("/v1/admin/keys/{id}/revoke", self._revoke_key, methods=["POST"]),
+            *IdentityDoor(self._platform, self._directory).routes(),
             *self._reports.routes(),
         ]
 
@@ -60,14 +55,7 @@ class AdminDoor:
         return principal
 
     async def _ask(self, subject: str, question: Message, expected: type[R]) -> R:
-        try:
-            return await ask(self._platform.connection, subject, question, expected)
-        except RequestRefusedError as error:
-            raise ApiError(error.code, error.message, param=error.param) from error
-        except BusError as error:
-            raise ApiError(
-                "billing_unavailable", "billing does not answer; try again later", retry_after_seconds=2
-            ) from error
+        return await ask_billing(self._platform, subject, question, expected)
 
     async def _usage(self, request: Request) -> Response:
         principal = self._principal(request, "usage")
@@ -88,9 +76,9 @@ class AdminDoor:
         return json_reply({"data": data, "totals": _figures(reply.totals)})
 
     async def _possible_spend(self, request: Request) -> Response:
-        self._principal(request, "admin")
+        tenant = self._principal(request, "admin").within(request.query_params.get("tenant") or None)
         question = q.PossibleSpendRequest(
-            tenant=request.query_params.get("tenant") or None,
+            tenant=tenant,
             from_ms=self._time_of(request, "from", -timedelta(days=USAGE_DAYS)),
             to_ms=self._time_of(request, "to", timedelta(seconds=1)),
         )
@@ -105,6 +93,7 @@ class AdminDoor:
     async def _models(self, request: Request) -> Response:
         self._principal(request, "admin")
         board = await self._directory.scoreboard()
+        quotas = await self._directory.quotas()
         scores: dict[str, list[dict[str, Any]]] = {}
         for score in board.scores if board is not None else ():
             scores.setdefault(score.model, []).append(
@@ -133,41 +122,12 @@ class AdminDoor:
                     "output_usd_per_mtok": picos_to_usd(model.price.output_picos * 1_000_000),
                 },
                 "breaker": breaker_view(self._directory.breakers.get(model.name), self._platform.now_ms()),
+                "limits": limits_view(model, quotas.get(model.name)),
                 "scores": scores.get(model.name, []),
             }
             for model in self._directory.models
         ]
         return json_reply({"data": data})
-
-    async def _tenants(self, request: Request) -> Response:
-        self._principal(request, "admin")
-        reply = await self._ask(s.SVC_BILLING_TENANT_LIST, q.TenantList(), q.TenantsReply)
-        return json_reply({"data": [_tenant(row) for row in reply.tenants]})
-
-    async def _create_tenant(self, request: Request) -> Response:
-        self._principal(request, "admin")
-        body = parse(decode_tenant, await asgi.read_body(request.scope, request.receive, MAX_BODY_BYTES))
-        question = q.TenantCreate(tenant=body.id, tier=body.tier)
-        reply = await self._ask(s.SVC_BILLING_TENANT_CREATE, question, q.TenantsReply)
-        return json_reply(_tenant(reply.tenants[0]), 201)
-
-    async def _keys(self, request: Request) -> Response:
-        self._principal(request, "admin")
-        question = q.KeyList(tenant=request.query_params.get("tenant") or None)
-        reply = await self._ask(s.SVC_BILLING_KEY_LIST, question, q.KeysReply)
-        return json_reply({"data": [_key(row) for row in reply.keys]})
-
-    async def _create_key(self, request: Request) -> Response:
-        self._principal(request, "admin")
-        body = parse(decode_key, await asgi.read_body(request.scope, request.receive, MAX_BODY_BYTES))
-        question = q.KeyCreate(tenant=body.tenant, project=body.project, scopes=body.scopes, name=body.name)
-        reply = await self._ask(s.SVC_BILLING_KEY_CREATE, question, q.KeysReply)
-        return json_reply({**_key(reply.keys[0]), "key": reply.secret_key}, 201)
-
-    async def _revoke_key(self, request: Request) -> Response:
-        self._principal(request, "admin")
-        reply = await self._ask(s.SVC_BILLING_KEY_REVOKE, q.KeyRevoke(key_id=request.path_params["id"]), q.KeysReply)
-        return json_reply(_key(reply.keys[0]))
 
 
 def _figures(figures: q.UsageFigures) -> dict[str, Any]:
@@ -182,22 +142,6 @@ def _possible(row: q.PossibleSpendRow) -> dict[str, Any]:
         "tenant": row.tenant,
         "model": row.model,
         "started_at": rfc3339(row.started_at_ms),
-    }
-
-
-def _tenant(row: q.TenantRow) -> dict[str, Any]:
-    return {"id": row.id, "tier": row.tier, "created_at": rfc3339(row.created_at_ms), "keys": row.keys}
-
-
-def _key(row: q.KeyRow) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "tenant": row.tenant,
-        "project": row.project,
-        "name": row.name,
-        "scopes": row.scopes,
-        "created_at": rfc3339(row.created_at_ms),
-        "revoked_at": rfc3339(row.revoked_at_ms) if row.revoked_at_ms is not None else None,
     }
 
 

@@ -34,7 +34,7 @@ MAX_OUTPUT_TOKENS = 2**31 - 1
 MAX_SEED = 2**63 - 1
 DEFAULT_OFF_PEAK = OffPeakSettings()
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-_BYTES_PER_TOKEN_AT_MOST = 6
+BYTES_PER_TOKEN_AT_MOST = 6
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +84,8 @@ def asked_by_chat(request: ChatRequest, surface: Surface = "chat") -> Asked:
 
 def asked_by_task(request: TaskRequest, options: Options, surface: Surface = "tasks") -> Asked:
     """Returns what a task request asks for; its text becomes one user message."""
+    if options.cache == "refresh":
+        raise _unsupported("cache")
     raw = bytes(request.input)
     messages = raw
     if raw[:1] == b'"':
@@ -127,7 +129,8 @@ def submission(
     _check_messages(asked.messages, asked.messages_param)
     _check_sampling(asked.sampling)
     _check_options(options)
-    _check_model(asked, list(models))
+    _check_allowed(asked.model, principal)
+    _check_model(asked, [model for model in models if not principal.models or model.name in principal.models])
     not_before_ms = begins_at(options, off_peak, now_ms)
     task = TaskRef(
         id=task_id,
@@ -147,6 +150,7 @@ def submission(
         tags=options.tags,
         callback=asked.callback_url is not None,
         not_before_ms=not_before_ms,
+        models=list(principal.models),
     )
     return TaskSubmitted(
         task=task,
@@ -228,7 +232,7 @@ def _refuse_unsupported(options: Options) -> None:
         "memory": options.memory is not None,
         "gates": bool(options.gates),
         "verified": bool(options.verified),
-        "cache": options.cache in ("use", "refresh"),
+        "cache": options.cache == "use",
     }
     for name, present in asked_for.items():
         if present:
@@ -239,6 +243,15 @@ def _unsupported(name: str) -> ApiError:
     return ApiError(
         "unsupported_option", f"option {name!r} is not carried out by this version; leave it out", param=name
     )
+
+
+def _check_allowed(model: str, principal: Principal) -> None:
+    if principal.models and model != AUTO and model not in principal.models:
+        raise ApiError(
+            "model_not_allowed",
+            f"key {principal.key_id} may not ask model {model[:128]!r}; it may ask: {', '.join(principal.models)}",
+            param="model",
+        )
 
 
 def _check_model(asked: Asked, models: list[ModelRecord]) -> None:
@@ -255,7 +268,7 @@ def _check_model(asked: Asked, models: list[ModelRecord]) -> None:
             raise ApiError(
                 "unknown_model", f"model {asked.model!r} is not in the roster; see GET /v1/models", param="model"
             )
-    if all(len(asked.messages) // _BYTES_PER_TOKEN_AT_MOST >= model.context_tokens for model in candidates):
+    if all(len(asked.messages) // BYTES_PER_TOKEN_AT_MOST >= model.context_tokens for model in candidates):
         raise ApiError(
             "context_length_exceeded",
             f"{asked.messages_param} of {len(asked.messages)} bytes is longer than any eligible model's context",

@@ -14,22 +14,31 @@ from collegium_bus.events import EventLoop
 from collegium_contracts import codec
 from collegium_contracts.journey import consumer
 from collegium_contracts.messages import JourneyMessage
+from collegium_runtime.audit import Audit
+from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
 from collegium_store import open_pool
 
 from collegium_gateway.admin import AdminDoor
 from collegium_gateway.application import Tasks
+from collegium_gateway.audit_door import AuditDoor
+from collegium_gateway.audited import AuditedActs
 from collegium_gateway.chat import ChatDoor
+from collegium_gateway.chats import Chats
 from collegium_gateway.claimbook import ClaimBook
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
+from collegium_gateway.erasure_store import GatewayErasure
 from collegium_gateway.following import Following
 from collegium_gateway.http import HttpDoor
+from collegium_gateway.issuers import Issuers
+from collegium_gateway.key_use import KeyUse
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.keyed_tasks import KeyedTasks
+from collegium_gateway.keywatch import KeyWatch, WatchedKeys
+from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.projection import Projection
-from collegium_gateway.sealing import Sealer
 from collegium_gateway.storage import StorageStore
 from collegium_gateway.store import TaskStore
 from collegium_gateway.submitting import SubmitDoor
@@ -54,7 +63,10 @@ class GatewayApp:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._directory = Directory(platform.connection)
+        self._keys = WatchedKeys()
+        self._directory = Directory(platform.connection, self._keys, platform.data_keys)
+        self._audit = Audit.of(platform)
+        self._watch = KeyWatch(platform, self._audit)
         self._waiting = Waiting(platform)
         self._pool: asyncpg.Pool[Any] | None = None
         self._store: TaskStore | None = None
@@ -64,6 +76,10 @@ class GatewayApp:
         self._sender: WebhookSender | None = None
         self._webhook_client: WebhookClient | None = None
         self._following: Following | None = None
+        self._chats: Chats | None = None
+        self._issuers: Issuers | None = None
+        self._key_use: KeyUse | None = None
+        self._erasing: Erasing | None = None
         self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
@@ -75,6 +91,20 @@ class GatewayApp:
         self._pool = await open_pool(platform.database_url, application_name="collegium-gateway")
         self._store = TaskStore(self._pool)
         await self._directory.start()
+        self._issuers = Issuers.configured(platform.settings.jwt)
+        if (tokens := self._issuers.tokens(self._directory.keys.record, platform.now_ms)) is not None:
+            self._directory.take_tokens(tokens)
+        self._key_use = KeyUse(platform.connection, self._directory.keys, platform.now_ms)
+        self._key_use.start()
+        self._keys.watch = self._watch
+        self._watch.start()
+        assert platform.data_keys is not None, "a gateway makes data keys"
+        self._erasing = Erasing(
+            platform,
+            {"data_keys": platform.data_keys.destroy, "gateway": GatewayErasure(self._pool, platform.connection).erase},
+            self._directory.letting_in.shut,
+        )
+        await self._erasing.start()
         await self._waiting.start()
         self.tasks = Tasks(platform, self._directory, self._waiting, self._store)
         webhooks = WebhookStore(self._pool, platform.keyring)
@@ -92,26 +122,32 @@ class GatewayApp:
         )
         self._read_model.start()
         self._following = Following(platform, self._store)
+        self._chats = Chats(platform, self._directory, self.tasks)
+        self._chats.start()
         book = ClaimBook(platform)
         keyed = KeyedTasks(platform, self.tasks, book, self._following)
-        key = platform.settings.encryption.key
-        replies = KeyedReplies(book, Sealer(platform.data_dir, key.reveal() if key else None))
+        replies = KeyedReplies(book, platform.keyring)
         door = HttpDoor(
             platform,
             self._directory,
-            ChatDoor(platform, self._directory, self.tasks, keyed),
+            ChatDoor(platform, self._directory, self._chats, keyed),
             SubmitDoor(platform, self._directory, self.tasks, keyed),
             TaskDoor(platform, self._directory, self.tasks),
             AdminDoor(platform, self._directory, StorageStore(self._pool)),
             WebhookDoor(platform, self._directory, webhooks),
             self.readiness,
             replies,
-            DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
+            [
+                *DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
+                *AuditDoor(platform, self._directory, self._audit).routes(),
+                *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),
+            ],
+            lambda routes: AuditedActs(self._audit, self._watch, self._directory, routes),
         )
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it
 
-        self.grpc = GrpcDoor(platform, self._directory, self.tasks, keyed, replies, self.readiness)
+        self.grpc = GrpcDoor(platform, self._directory, self.tasks, self._chats, keyed, replies, self.readiness)
         await self.grpc.start()
 
     async def _use_settings(self, settings: Settings) -> None:
@@ -151,14 +187,24 @@ class GatewayApp:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
+        if self._chats is not None:
+            await self._chats.stop()
         if self._read_model is not None:
             await self._read_model.stop()
         if self._sender is not None:
             await self._sender.stop()
         await self._waiting.stop()
+        if self._key_use is not None:
+            await self._key_use.stop()
+        if self._issuers is not None:
+            await self._issuers.close()
         if self._following is not None:
             self._following.stop()
+        if self._erasing is not None:
+            await self._erasing.stop()
         await self._directory.stop()
+        await self._watch.stop()
+        await self._audit.stop()
         if self._pool is not None:
             await self._pool.close()
 

@@ -23,6 +23,7 @@ from collegium_contracts.messages import (
     TaskRef,
     TaskSubmitted,
 )
+from collegium_contracts.scope import Scope
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
@@ -32,7 +33,9 @@ from collegium_gateway.admission import Asked, submission
 from collegium_gateway.callbacks import check_url, receiver_of
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
+from collegium_gateway.holding import Admission, OnRates
 from collegium_gateway.livetext import LiveText, Piece
+from collegium_gateway.originals import with_outputs
 from collegium_gateway.principal import Principal
 from collegium_gateway.queueing import QueueLook
 from collegium_gateway.readmodel import TERMINAL, State
@@ -47,6 +50,11 @@ CANCEL_WAIT_SECONDS = 3.0
 CANCEL_POLL_SECONDS = 0.02
 
 Stored = Callable[[], Awaitable[None]]
+Told = Callable[[SettledMessage | None], None]
+
+
+def _result(done: asyncio.Future[SettledMessage]) -> SettledMessage | None:
+    return None if done.cancelled() or done.exception() is not None else done.result()
 
 
 class Tasks:
@@ -55,6 +63,7 @@ class Tasks:
     def __init__(self, platform: Platform, directory: Directory, waiting: Waiting, store: TaskStore) -> None:
         self._platform = platform
         self._directory = directory
+        self._admission = Admission(platform, directory)
         self._waiting = waiting
         self._store = store
         self.queue = QueueLook(platform)
@@ -76,11 +85,16 @@ class Tasks:
             off_peak=self._platform.settings.off_peak,
         )
 
-    async def complete(self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None) -> SettledMessage:
-        """Submits a task and returns its terminal message; ``stored`` is awaited once the task is accepted."""
+    async def complete(
+        self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None, on_rates: OnRates | None = None
+    ) -> SettledMessage:
+        """Submits a task and returns its terminal message.
+
+        ``on_rates`` is told the tenant's rates once they are known, ``stored`` is awaited once the task is accepted.
+        """
         future = self._waiting.begin(submitted.task)
         try:
-            await self._store_submitted(submitted, hop)
+            await self._store_submitted(submitted, hop, on_rates)
             if stored is not None:
                 await stored()
             return await future
@@ -88,20 +102,29 @@ class Tasks:
             self._waiting.end(submitted.task.id)
 
     async def stream(
-        self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None
+        self,
+        submitted: TaskSubmitted,
+        hop: Hop,
+        stored: Stored | None = None,
+        *,
+        told: Told | None = None,
+        on_rates: OnRates | None = None,
     ) -> AsyncGenerator[Piece, None]:
         """Submits a task and yields its text as it comes, then its terminal message.
 
         When the iterator is closed before its end, the task is canceled for the client that went away, unless it was
-        submitted under an idempotency key (``stored`` given): that client comes again.
+        submitted under an idempotency key (``stored`` given): that client comes again. ``told`` is called with the
+        terminal message when it is here, however slowly the client reads, or with none where there is none.
         """
         task = submitted.task
         future = self._waiting.begin(task)
         live = LiveText(self._platform, task)
         future.add_done_callback(live.settled)
+        if told is not None:
+            future.add_done_callback(lambda done: told(_result(done)))
         live.open()
         try:
-            await self._store_submitted(submitted, hop)
+            await self._store_submitted(submitted, hop, on_rates)
             if stored is not None:
                 await stored()
             while True:
@@ -126,6 +149,7 @@ class Tasks:
         wait_seconds: float = 0,
         stored: Stored | None = None,
         callback_url: str | None = None,
+        on_rates: OnRates | None = None,
     ) -> TaskView:
         """Submits a task for later and returns its view; with ``wait_seconds``, waits that long for it to settle.
 
@@ -135,7 +159,7 @@ class Tasks:
         wait_until = self._platform.now_ms() + int(wait_seconds * 1000)
         future = self._waiting.begin(task, wait_until_ms=wait_until) if task.reply else None
         try:
-            await self.accept(submitted, hop)
+            await self._store_submitted(submitted, hop, on_rates)
             await self.announce(task, hop, callback_url)
             if stored is not None:
                 await stored()
@@ -186,14 +210,20 @@ class Tasks:
             return view
         return queued_view(view, reply.position, self.queue.age_ms(reply), reply.wait_seconds)
 
-    async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop) -> None:
+    async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop, on_rates: OnRates | None = None) -> None:
         task = submitted.task
         if task.not_before_ms:
+            # What it may cost is held when it is released.
             await self._scheduling.store(submitted, hop)
             return
+        held = await self._admission.admit(submitted, on_rates)
         subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
         failpoint("gateway.before-submit")
-        await self._publish(subject, submitted, task.id, hop, task.tenant)
+        try:
+            await self._publish(subject, held, task.id, hop, task.tenant)
+        except ApiError as error:
+            self._admission.give_back(held, error.__cause__ or error)
+            raise
         failpoint("gateway.after-submit")
 
     async def _publish(
@@ -225,8 +255,9 @@ class Tasks:
         """Returns a tenant's task, or none."""
         if ids.TASK_ID.match(task_id) is None:
             return None
-        row = await self._store.get(tenant, task_id)
+        row = await self._store.get(Scope(tenant), task_id)
         if row is not None and row.state in TERMINAL:
+            (row,) = await with_outputs(self._store, tenant, [row])
             return task_view(row, self._platform.keyring)
         try:
             stored = await self._platform.direct.last(s.EVENTS, s.task_settled(tenant, task_id))
@@ -254,8 +285,11 @@ class Tasks:
         limit: int,
     ) -> tuple[list[TaskView], tuple[int, str] | None]:
         """Returns a page of the tenant's tasks, newest first, and where the next one begins."""
-        rows = await self._store.page(principal.tenant, state=state, since_ms=since_ms, before=before, limit=limit + 1)
-        views = [task_view(row, self._platform.keyring) for row in rows[:limit]]
+        rows = await self._store.page(
+            Scope(principal.tenant), state=state, since_ms=since_ms, before=before, limit=limit + 1
+        )
+        shown = await with_outputs(self._store, principal.tenant, rows[:limit])
+        views = [task_view(row, self._platform.keyring) for row in shown]
         more = (rows[limit - 1].created_at_ms, rows[limit - 1].task_id) if len(rows) > limit else None
         return views, more
 

@@ -19,15 +19,23 @@ from collegium_telemetry.tracing import Hop
 
 from collegium_gateway import asgi
 from collegium_gateway.admission import Asked, asked_by_chat
-from collegium_gateway.application import Tasks
 from collegium_gateway.asgi import Headers, Receive, Scope, Send
+from collegium_gateway.chats import Chat, Chats
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_task
+from collegium_gateway.holding import OnRates, rate_headers
 from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import REPLAYED_HEADER
 from collegium_gateway.keyed_tasks import Asking, KeyedTask, KeyedTasks
 from collegium_gateway.requests import decode_chat, parse
-from collegium_gateway.views import answer_of, collegium_of, completion, openai_usage, result_headers
+from collegium_gateway.views import (
+    answer_of,
+    cache_headers,
+    collegium_of,
+    completion,
+    openai_usage,
+    result_headers,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -37,10 +45,10 @@ DONE = b"[DONE]"
 class ChatDoor:
     """The chat endpoint as an ASGI callable."""
 
-    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks, keyed: KeyedTasks) -> None:
+    def __init__(self, platform: Platform, directory: Directory, chats: Chats, keyed: KeyedTasks) -> None:
         self._platform = platform
         self._directory = directory
-        self._tasks = tasks
+        self._chats = chats
         self._keyed = keyed
         self._max_body_bytes = platform.settings.http.max_body_bytes
 
@@ -61,49 +69,47 @@ class ChatDoor:
             principal.need("chat")
             body = await asgi.read_body(scope, receive, self._max_body_bytes)
             asked = asked_by_chat(parse(decode_chat, body))
-            submitted = self._tasks.prepare(principal, asked, waits=True)
-            keyed: KeyedTask | None = None
+            submitted = self._chats.tasks.prepare(principal, asked, waits=True)
+            chat: Chat | KeyedTask
             if (key := asgi.header(scope, HEADER)) is not None:
                 asking = Asking(key, "POST", scope["path"], body)
-                keyed = await self._keyed.begin(principal, asking, submitted, hop)
-                submitted = keyed.submitted
-                if keyed.replayed:
+                chat = await self._keyed.begin(principal, asking, submitted, hop)
+                self._chats.count("off")
+                if chat.replayed:
                     common.append(REPLAYED_HEADER)
-            if hop.sampled:
-                describe(hop, submitted)
-            if asked.streamed:
-                await self._stream(asked, submitted, keyed, hop, receive, send, common)
             else:
-                await self._plain(submitted, keyed, hop, send, common)
+                chat = self._chats.begin(principal, asked, submitted)
+            if hop.sampled:
+                describe(hop, chat.submitted)
+            if asked.streamed:
+                await self._stream(asked, chat, hop, receive, send, common)
+            else:
+                await self._plain(chat, hop, send, common)
         except ApiError as error:
             hop.fail(error.code)
             await asgi.send_error(send, error, common)
         finally:
             hop.end()
 
-    async def _plain(
-        self, submitted: TaskSubmitted, keyed: KeyedTask | None, hop: Hop, send: Send, common: Headers
-    ) -> None:
-        settled = await (self._tasks.complete(submitted, hop) if keyed is None else keyed.complete(hop))
+    async def _plain(self, chat: Chat | KeyedTask, hop: Hop, send: Send, common: Headers) -> None:
+        settled = await chat.complete(hop, adding(common))
         if not isinstance(settled, TaskCompleted):
             raise refusal(settled)
         answer = answer_of(self._platform.keyring, settled.task.tenant, settled.output)
         assert answer is not None, "a completed task has an output"
-        body = completion(settled, answer, hop.trace_id if keyed is None else keyed.trace_id)
+        body = completion(settled, answer, _trace_of(hop, chat))
         await asgi.send_json(send, 200, body, [*common, *result_headers(settled)])
 
     async def _stream(
         self,
         asked: Asked,
-        submitted: TaskSubmitted,
-        keyed: KeyedTask | None,
+        chat: Chat | KeyedTask,
         hop: Hop,
         receive: Receive,
         send: Send,
         common: Headers,
     ) -> None:
-        pieces = self._tasks.stream(submitted, hop) if keyed is None else keyed.stream(hop)
-        trace_id = hop.trace_id if keyed is None else keyed.trace_id
+        pieces = chat.stream(hop, adding(common))
         reading = asyncio.current_task()
         assert reading is not None
 
@@ -113,7 +119,7 @@ class ChatDoor:
             reading.cancel("client disconnected")
 
         watcher = asyncio.create_task(watch_client())
-        events = ChatEvents(submitted, send, [*common, (b"x-collegium-task-id", submitted.task.id.encode())])
+        events = ChatEvents(chat, send, common)
         try:
             settled: SettledMessage | None = None
             async for piece in pieces:
@@ -122,7 +128,7 @@ class ChatDoor:
                 settled = piece.settled
             # After the loop: an error in here must not look like a client that went away.
             if settled is not None:
-                await self._finish(asked, events, settled, trace_id)
+                await self._finish(asked, events, settled, _trace_of(hop, chat))
         except ApiError as error:
             if not events.started:
                 raise
@@ -130,7 +136,7 @@ class ChatDoor:
         except asyncio.CancelledError:
             if reading.uncancel() > 0 or not watcher.done():
                 raise
-            log.info("client went away in a stream", task=submitted.task.id)
+            log.info("client went away in a stream", task=chat.submitted.task.id)
             hop.fail("client_disconnected")
         finally:
             watcher.cancel()
@@ -156,6 +162,11 @@ class ChatDoor:
         await events.end()
 
 
+def adding(headers: Headers) -> OnRates:
+    """Returns what adds the rates to a response's headers as soon as they are known."""
+    return lambda rates: headers.extend(rate_headers(rates))
+
+
 def describe(hop: Hop, submitted: TaskSubmitted) -> None:
     """Puts the task's attributes on its root span."""
     task = submitted.task
@@ -165,6 +176,10 @@ def describe(hop: Hop, submitted: TaskSubmitted) -> None:
     hop.set(names.PRIORITY, task.priority)
     hop.set(names.REQUEST_MODEL, task.model)
     hop.set(names.MESSAGING_DESTINATION, template("TaskSubmitted"))
+
+
+def _trace_of(hop: Hop, chat: Chat | KeyedTask) -> str:
+    return chat.trace_id if isinstance(chat, KeyedTask) else hop.trace_id
 
 
 def refusal(settled: SettledMessage) -> ApiError:
@@ -183,9 +198,10 @@ def _object(raw: Any) -> dict[str, Any]:
 class ChatEvents:
     """The chunks of one streamed chat completion."""
 
-    def __init__(self, submitted: TaskSubmitted, send: Send, headers: Headers) -> None:
-        self._id = f"chatcmpl-{submitted.task.id}"
-        self._created = submitted.task.created_at_ms // 1000
+    def __init__(self, chat: Chat | KeyedTask, send: Send, headers: Headers) -> None:
+        self._chat = chat
+        self._id = f"chatcmpl-{chat.submitted.task.id}"
+        self._created = chat.submitted.task.created_at_ms // 1000
         self._send = send
         self._headers = headers
         self._opened: set[int] = set()
@@ -222,7 +238,10 @@ class ChatEvents:
     async def _begin(self) -> None:
         if not self.started:
             self.started = True
-            await asgi.start_events(self._send, self._headers)
+            # By now the chat knows whether its answer is a new one.
+            task = self._chat.submitted.task
+            about = [(b"x-collegium-task-id", task.id.encode()), *cache_headers(task)]
+            await asgi.start_events(self._send, [*self._headers, *about])
 
     async def _chunk(
         self,

@@ -11,9 +11,12 @@ from collegium_bus.kv import Bucket, Entry
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
-from collegium_contracts.state import Breaker, ModelRecord, Roster, Scoreboard, TenantRecord
+from collegium_contracts.state import Breaker, ModelRecord, QuotaWindow, QuotaWindows, Roster, Scoreboard, TenantRecord
+from collegium_runtime.datakeys import DataKeys
 
+from collegium_gateway.letting_in import LettingIn
 from collegium_gateway.principal import KeyBook
+from collegium_gateway.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
@@ -21,11 +24,15 @@ log = structlog.get_logger(__name__)
 class Directory:
     """Keys and roster, followed by watches; the scoreboard, read when asked."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.keys = KeyBook()
+    def __init__(self, connection: Connection, keys: KeyBook | None = None, data_keys: DataKeys | None = None) -> None:
+        self.keys = keys or KeyBook()
+        self.letting_in = LettingIn(self.keys, data_keys)
+        # None where no issuer is configured, so that requests with keys pay nothing for tokens.
+        self.tokens: Tokens | None = None
         self.models: list[ModelRecord] = []
         self.breakers: dict[str, Breaker] = {}
         self._policy = Bucket(connection, s.KV_POLICY)
+        self._quotas = Bucket(connection, s.KV_QUOTAS)
         self._watches = [
             Bucket(connection, s.KV_TENANTS).watch(self._learn_tenant),
             Bucket(connection, s.KV_MODELS).watch(self._learn_roster),
@@ -36,16 +43,22 @@ class Directory:
         """Reads what stands, then follows."""
         for watch in self._watches:
             await watch.start()
+        await self.letting_in.start()
 
     async def stop(self) -> None:
         """Stops following."""
         for watch in self._watches:
             await watch.stop()
+        await self.letting_in.stop()
 
     @property
     def ready(self) -> bool:
         """Whether there is a key to be let in with and a model to answer."""
         return bool(self.models) and any(True for _ in self.keys.tenants())
+
+    def take_tokens(self, tokens: Tokens) -> None:
+        """Lets tokens of other issuers in beside keys."""
+        self.tokens = self.keys.tokens = tokens
 
     async def scoreboard(self) -> Scoreboard | None:
         """Returns evolution's newest scoreboard, or none."""
@@ -53,10 +66,16 @@ class Directory:
         value = codec.state.decode(entry.value) if entry is not None else None
         return value if isinstance(value, Scoreboard) else None
 
+    async def quotas(self) -> dict[str, QuotaWindow]:
+        """Returns the routers' newest windows of limited models."""
+        entry = await self._quotas.get(s.WINDOWS_KEY)
+        value = codec.state.decode(entry.value) if entry is not None else None
+        return {one.model: one for one in value.models} if isinstance(value, QuotaWindows) else {}
+
     def _learn_tenant(self, entry: Entry) -> None:
         record = self._read(entry)
         if isinstance(record, TenantRecord):
-            self.keys.learn(record)
+            self.letting_in.learn(record)
 
     def _learn_roster(self, entry: Entry) -> None:
         roster = self._read(entry)

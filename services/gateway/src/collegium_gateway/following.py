@@ -16,6 +16,7 @@ from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
 from collegium_contracts.messages import SettledMessage, TaskRef
+from collegium_contracts.scope import Scope
 from collegium_runtime.platform import Platform
 
 from collegium_gateway.errors import ApiError
@@ -111,7 +112,7 @@ class Following:
             stored = await self._platform.direct.last(s.EVENTS, s.task_settled(task.tenant, task.id))
             if stored is not None:
                 return codec.settled.decode(stored.payload)
-            row = await self._store.get(task.tenant, task.id) if with_row else None
+            row = await self._store.get(Scope(task.tenant), task.id) if with_row else None
             return codec.settled.decode(row.settled) if row is not None and row.settled is not None else None
         except (BusError, ContractError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             log.warning("settled message not readable yet", task=task.id, error=str(error))

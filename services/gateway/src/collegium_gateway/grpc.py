@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from collegium_gateway.application import Tasks
+from collegium_gateway.chats import Chats
 from collegium_gateway.directory import Directory
 from collegium_gateway.grpc_calls import Calls
 from collegium_gateway.grpc_chat import ChatService
@@ -41,6 +42,7 @@ class GrpcDoor:
         platform: Platform,
         directory: Directory,
         tasks: Tasks,
+        chats: Chats,
         keyed: KeyedTasks,
         replies: KeyedReplies,
         readiness: Callable[[], dict[str, bool]],
@@ -61,7 +63,7 @@ class GrpcDoor:
         self._task_service = TaskService(platform, calls, tasks, keyed, replies)
         # The package's published types do not know its asyncio half.
         self._health: Any = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
-        chat_pb2_grpc.add_ChatServicer_to_server(ChatService(platform, calls, tasks, keyed), self._server)
+        chat_pb2_grpc.add_ChatServicer_to_server(ChatService(platform, calls, chats, keyed), self._server)
         tasks_pb2_grpc.add_TasksServicer_to_server(self._task_service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)

@@ -26,6 +26,7 @@ from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import HEADER, REPLAYED
 from collegium_gateway.keyed_tasks import Asking
+from collegium_gateway.keywatch import ASKING, peer_scope
 from collegium_gateway.principal import Principal
 
 log = structlog.get_logger(__name__)
@@ -83,13 +84,17 @@ class Calls:
 
     def __init__(self, platform: Platform, directory: Directory) -> None:
         self._tracing = platform.tracing
+        self._directory = directory
         self._keys = directory.keys
 
     async def run(self, context: Context, method: Method, work: Callable[[Call], Awaitable[Reply]]) -> Reply:
         """Returns what ``work`` returns, or aborts the call with the status of what it raised."""
         metadata: dict[str, str | bytes] = dict(context.invocation_metadata() or ())
         hop = self._tracing.root(method.name, "server", incoming_traceparent=_text(metadata.get("traceparent")))
+        ASKING.set(peer_scope(context.peer(), method.name))
         try:
+            if self._directory.tokens is not None:
+                await self._directory.tokens.prepare(_text(metadata.get("authorization")))
             principal = self._keys.authenticate(_text(metadata.get("authorization")))
             principal.need(method.scope)
             key = _text(metadata.get(HEADER.decode()))

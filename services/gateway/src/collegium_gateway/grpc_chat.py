@@ -17,8 +17,8 @@ from collegium_runtime.platform import Platform
 
 from collegium_gateway import grpc_replies as replies
 from collegium_gateway.admission import Asked
-from collegium_gateway.application import Tasks
 from collegium_gateway.chat import describe, refusal
+from collegium_gateway.chats import Chat, Chats
 from collegium_gateway.grpc_calls import Call, Calls, Context, Method
 from collegium_gateway.grpc_requests import asked_over_chat
 from collegium_gateway.keyed_tasks import KeyedTask, KeyedTasks
@@ -31,22 +31,18 @@ STREAM = Method("collegium.v1.Chat/Stream", "chat")
 class ChatService(ChatServicer):
     """The service."""
 
-    def __init__(self, platform: Platform, calls: Calls, tasks: Tasks, keyed: KeyedTasks) -> None:
+    def __init__(self, platform: Platform, calls: Calls, chats: Chats, keyed: KeyedTasks) -> None:
         self._keyring = platform.keyring
         self._calls = calls
-        self._tasks = tasks
+        self._chats = chats
         self._keyed = keyed
 
     async def Complete(self, request: ChatRequest, context: Context) -> ChatResponse:  # noqa: N802 - the RPC's name
         """Answers when the task has settled."""
 
         async def work(call: Call) -> ChatResponse:
-            submitted, keyed = await self._accept(call, request, asked_over_chat(request, streamed=False))
-            if keyed is None:
-                settled = await self._tasks.complete(submitted, call.hop)
-            else:
-                settled = await keyed.complete(call.hop)
-            return replies.chat_response(*self._completed(settled), _trace_of(call, keyed))
+            chat = await self._accept(call, request, asked_over_chat(request, streamed=False))
+            return replies.chat_response(*self._completed(await chat.complete(call.hop)), _trace_of(call, chat))
 
         return await self._calls.run(context, COMPLETE, work)
 
@@ -55,9 +51,9 @@ class ChatService(ChatServicer):
 
         async def work(call: Call) -> None:
             asked = asked_over_chat(request, streamed=True)
-            submitted, keyed = await self._accept(call, request, asked)
-            chunks = Chunks(submitted, context)
-            pieces = self._tasks.stream(submitted, call.hop) if keyed is None else keyed.stream(call.hop)
+            chat = await self._accept(call, request, asked)
+            chunks = Chunks(chat.submitted, context)
+            pieces = chat.stream(call.hop)
             settled: SettledMessage | None = None
             # Closing the pieces early is what cancels the task.
             async with contextlib.aclosing(pieces):
@@ -67,20 +63,22 @@ class ChatService(ChatServicer):
                     settled = piece.settled
             assert settled is not None, "a stream ends with the settled message, or raises"
             completed, answer = self._completed(settled)
-            await chunks.finish(asked, completed, answer, _trace_of(call, keyed))
+            await chunks.finish(asked, completed, answer, _trace_of(call, chat))
 
         await self._calls.run(context, STREAM, work)
 
-    async def _accept(self, call: Call, request: ChatRequest, asked: Asked) -> tuple[TaskSubmitted, KeyedTask | None]:
-        submitted = self._tasks.prepare(call.principal, asked, waits=True)
-        keyed: KeyedTask | None = None
+    async def _accept(self, call: Call, request: ChatRequest, asked: Asked) -> Chat | KeyedTask:
+        submitted = self._chats.tasks.prepare(call.principal, asked, waits=True)
+        chat: Chat | KeyedTask
         if (asking := call.asking(request)) is not None:
-            keyed = await self._keyed.begin(call.principal, asking, submitted, call.hop)
-            submitted = keyed.submitted
+            chat = await self._keyed.begin(call.principal, asking, submitted, call.hop)
+            self._chats.count("off")
+        else:
+            chat = self._chats.begin(call.principal, asked, submitted)
         if call.hop.sampled:
-            describe(call.hop, submitted)
-        await call.accept(submitted.task.id, replayed=keyed is not None and keyed.replayed)
-        return submitted, keyed
+            describe(call.hop, chat.submitted)
+        await call.accept(chat.submitted.task.id, replayed=isinstance(chat, KeyedTask) and chat.replayed)
+        return chat
 
     def _completed(self, settled: SettledMessage) -> tuple[TaskCompleted, Answer]:
         if not isinstance(settled, TaskCompleted):
@@ -90,8 +88,8 @@ class ChatService(ChatServicer):
         return settled, answer
 
 
-def _trace_of(call: Call, keyed: KeyedTask | None) -> str:
-    return call.hop.trace_id if keyed is None else keyed.trace_id
+def _trace_of(call: Call, chat: Chat | KeyedTask) -> str:
+    return chat.trace_id if isinstance(chat, KeyedTask) else call.hop.trace_id
 
 
 class Chunks:

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from collegium_gateway import asgi, openapi
 from collegium_gateway.admin import AdminDoor
+from collegium_gateway.admin_guard import guarded
 from collegium_gateway.asgi import Receive, Scope, Send
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.directory import Directory
@@ -26,6 +27,7 @@ from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import KeyedPosts
 from collegium_gateway.keyed_replies import KeyedReplies
+from collegium_gateway.keywatch import ASKING
 from collegium_gateway.replies import json_reply
 from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.submitting import SubmitDoor
@@ -55,6 +57,7 @@ class HttpDoor:
         readiness: Callable[[], dict[str, bool]],
         replies: KeyedReplies,
         more_routes: Sequence[Route] = (),
+        around: Callable[[Asgi], Asgi] | None = None,
     ) -> None:
         self._platform = platform
         self._directory = directory
@@ -62,32 +65,43 @@ class HttpDoor:
         self._hot: dict[str, Asgi] = {CHAT_PATH: chat, TASKS_PATH: submit}
         self._readiness = readiness
         self._routes = Starlette(
-            routes=[
-                Route(CHAT_PATH, chat, methods=["POST"]),
-                Route(TASKS_PATH, submit, methods=["POST"]),
-                Route("/v1/models", self._models),
-                *tasks.routes(),
-                *ScheduleDoor(platform, directory).routes(),
-                *admin.routes(),
-                *webhooks.routes(),
-                *more_routes,
-                Route("/health/live", self._live),
-                Route("/health/ready", self._ready),
-                Route("/metrics", self._metrics),
-                Route("/openapi.json", self._openapi),
-                Route("/docs", self._docs),
-            ],
+            routes=guarded(
+                [
+                    Route(CHAT_PATH, chat, methods=["POST"]),
+                    Route(TASKS_PATH, submit, methods=["POST"]),
+                    Route("/v1/models", self._models),
+                    *tasks.routes(),
+                    *ScheduleDoor(platform, directory).routes(),
+                    *admin.routes(),
+                    *webhooks.routes(),
+                    *more_routes,
+                    Route("/health/live", self._live),
+                    Route("/health/ready", self._ready),
+                    Route("/metrics", self._metrics),
+                    Route("/openapi.json", self._openapi),
+                    Route("/docs", self._docs),
+                ],
+                directory,
+            ),
             exception_handlers={
                 ApiError: _api_error,
                 HTTPException: _http_exception,
                 Exception: _defect,
             },
         )
-        self._keyed = KeyedPosts(platform, directory, replies, self._routes)
+        self._inner: Asgi = around(self._routes) if around is not None else self._routes
+        self._keyed = KeyedPosts(platform, directory, replies, self._inner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection event."""
         if scope["type"] == "http":
+            ASKING.set(scope)
+            if self._directory.tokens is not None:
+                try:
+                    await self._directory.tokens.prepare(asgi.header(scope, b"authorization"))
+                except ApiError as error:
+                    await asgi.send_error(send, error, [(b"x-request-id", asgi.request_id(scope).encode("latin-1"))])
+                    return
             if scope["method"] == "POST":
                 hot = self._hot.get(scope["path"])
                 if hot is not None:
@@ -97,10 +111,11 @@ class HttpDoor:
             if scope["method"] == "POST" and (key := asgi.header(scope, HEADER)) is not None:
                 await self._keyed(scope, receive, send, key)
                 return
-        await self._routes(scope, receive, send)
+        await self._inner(scope, receive, send)
 
     async def _models(self, request: Request) -> Response:
-        self._directory.keys.authenticate(request.headers.get("authorization")).need("chat")
+        principal = self._directory.keys.authenticate(request.headers.get("authorization"))
+        principal.need("chat")
         data: list[dict[str, Any]] = [
             {
                 "id": model.name,
@@ -116,7 +131,7 @@ class HttpDoor:
                 },
             }
             for model in self._directory.models
-            if model.enabled
+            if model.enabled and (not principal.models or model.name in principal.models)
         ]
         data.append({"id": "auto", "object": "model", "created": 0, "owned_by": "collegium"})
         return json_reply({"object": "list", "data": data})

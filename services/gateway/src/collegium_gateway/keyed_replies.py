@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
-from collegium_contracts.envelope import UnknownKeyError
+from collegium_contracts.envelope import Keyring, UnknownKeyError
 from collegium_contracts.errors import kind_of
 
 from collegium_gateway.claimbook import Begun, ClaimBook
@@ -22,7 +22,6 @@ from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import FOR_REPLIES, PARAM, RENEW_SECONDS, checked_key, fingerprint
 from collegium_gateway.keyed_tasks import Asking
 from collegium_gateway.principal import Principal
-from collegium_gateway.sealing import Sealer
 
 log = structlog.get_logger(__name__)
 
@@ -58,9 +57,9 @@ def is_kept(status: int) -> bool:
 class KeyedReplies:
     """Answers keyed requests."""
 
-    def __init__(self, book: ClaimBook, sealer: Sealer) -> None:
+    def __init__(self, book: ClaimBook, keyring: Keyring) -> None:
         self._book = book
-        self._sealer = sealer
+        self._keyring = keyring
 
     async def answer(
         self, principal: Principal, asking: Asking, work: Callable[[], Awaitable[Reply]]
@@ -72,7 +71,9 @@ class KeyedReplies:
         key = checked_key(asking.key)
         asked = fingerprint(key, asking.method, asking.path, asking.body)
         # Before anything is done: a reply that cannot be sealed could not be kept.
-        self._sealer.prepare()
+        if not self._keyring.holds(principal.tenant):
+            await self._keyring.learn(principal.tenant)
+            self._keyring.seal(principal.tenant, b"")
         begun = await self._book.begin(principal.tenant, key, asked, FOR_REPLIES)
         if not begun.held:
             return self._open(begun, principal), True
@@ -94,7 +95,8 @@ class KeyedReplies:
             return
         kept = None
         if len(reply.body) <= MAX_REPLY_BYTES:
-            kept = self._sealer.seal(_encode(_Kept(reply, sorted(principal.scopes))), held.name)
+            plain = _encode(_Kept(reply, sorted(principal.scopes)))
+            kept = self._keyring.seal(principal.tenant, plain, held.name)
         await self._book.advance(held, "answered", reply=kept)
 
     def _open(self, begun: Begun, principal: Principal) -> Reply:
@@ -105,7 +107,7 @@ class KeyedReplies:
                 param=PARAM,
             )
         try:
-            kept = _decode(self._sealer.open(begun.claim.reply, begun.name))
+            kept = _decode(self._keyring.open(principal.tenant, begun.claim.reply, begun.name))
         except (UnknownKeyError, msgspec.DecodeError) as error:
             log.error("kept reply unreadable", claim=begun.name, error=str(error))
             raise ApiError("internal_error", "the kept answer cannot be opened; the gateway's log says why") from error

@@ -23,6 +23,7 @@ from collegium_gateway.application import Tasks
 from collegium_gateway.claimbook import Begun, ClaimBook
 from collegium_gateway.errors import ApiError, from_bus
 from collegium_gateway.following import Following
+from collegium_gateway.holding import OnRates
 from collegium_gateway.idempotency import FOR_TASKS, checked_key, fingerprint
 from collegium_gateway.livetext import LiveText, Piece
 from collegium_gateway.principal import Principal
@@ -32,7 +33,16 @@ from collegium_gateway.waiting import GRACE_MS
 Result = TypeVar("Result")
 
 # Refusals after which certainly nothing was stored: the key is free again at once.
-_NOTHING_STORED = frozenset({"tenant_queue_full", "too_many_waiting"})
+_NOTHING_STORED = frozenset(
+    {
+        "tenant_queue_full",
+        "too_many_waiting",
+        "insufficient_quota",
+        "rate_limited",
+        "quota_exceeded",
+        "billing_unavailable",
+    }
+)
 
 
 class Asking(msgspec.Struct, frozen=True):
@@ -82,14 +92,14 @@ class KeyedTask:
         self.replayed = not begun.held
         self.trace_id = begun.claim.trace_id
 
-    async def complete(self, hop: Hop) -> SettledMessage:
+    async def complete(self, hop: Hop, on_rates: OnRates | None = None) -> SettledMessage:
         """Returns the task's terminal message."""
         if self._is_first:
-            return await self._releasing(self._keyed.tasks.complete(self.submitted, hop, self._stored))
+            return await self._releasing(self._keyed.tasks.complete(self.submitted, hop, self._stored, on_rates))
         await self._ensure_submitted(hop, announce=False)
         return await self._settled(self._until_ms)
 
-    async def submit(self, hop: Hop, *, wait_seconds: float) -> TaskView:
+    async def submit(self, hop: Hop, *, wait_seconds: float, on_rates: OnRates | None = None) -> TaskView:
         """Returns the task as it was accepted; with ``wait_seconds``, waits that long for it to settle."""
         if self._is_first:
             submitting = self._keyed.tasks.submit(
@@ -98,6 +108,7 @@ class KeyedTask:
                 wait_seconds=wait_seconds,
                 stored=self._stored,
                 callback_url=self._callback_url,
+                on_rates=on_rates,
             )
             return await self._releasing(submitting)
         await self._ensure_submitted(hop, announce=True)
@@ -111,10 +122,10 @@ class KeyedTask:
                     raise
         return await self._keyed.tasks.placed(open_view(task, "submitted"), task.tenant)
 
-    async def stream(self, hop: Hop) -> AsyncGenerator[Piece, None]:
+    async def stream(self, hop: Hop, on_rates: OnRates | None = None) -> AsyncGenerator[Piece, None]:
         """Yields the task's text as it comes, then its terminal message; a client that goes away ends nothing."""
         if self._is_first:
-            pieces = self._keyed.tasks.stream(self.submitted, hop, self._stored)
+            pieces = self._keyed.tasks.stream(self.submitted, hop, self._stored, on_rates=on_rates)
             try:
                 async for piece in pieces:
                     yield piece

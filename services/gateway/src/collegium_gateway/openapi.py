@@ -5,16 +5,27 @@ One rule: schemas of bodies come from the structs that decode them, so that the 
 
 from __future__ import annotations
 
+import re
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from collegium_contracts.errors import ERRORS
+from collegium_contracts.parts import CacheResult
 
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
+from collegium_gateway.identity_requests import (
+    BudgetRequest,
+    KeyRequest,
+    LimitsRequest,
+    ProjectRequest,
+    RotateKeyRequest,
+    TenantPatch,
+)
+from collegium_gateway.privacy_door import ErasureRequest, RewrapRequest
 from collegium_gateway.reports import InvoiceBody
-from collegium_gateway.requests import ChatRequest, KeyRequest, ScheduleRequest, TaskRequest, TenantRequest
+from collegium_gateway.requests import ChatRequest, ScheduleRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
 from collegium_gateway.webhook_door import RotateRequest, WebhookView
 
@@ -42,17 +53,53 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/invoices/{id}", "usage", "Shows one invoice as JSON or HTML.", None),
     ("post", "/v1/admin/invoices", "admin", "Makes a month's invoice; asked again, the same.", InvoiceBody),
     ("get", "/v1/admin/tenants/{id}/storage", "admin", "Counts what is stored of a tenant.", None),
-    ("get", "/v1/admin/models", "admin", "Lists the roster with its scoreboard.", None),
+    (
+        "get",
+        "/v1/admin/models",
+        "admin",
+        "Lists the roster with its scoreboard, limits and what is used of them.",
+        None,
+    ),
     ("get", "/v1/admin/possible-spend", "admin", "Lists calls that started and of whose end nothing is booked.", None),
     ("get", "/v1/admin/tenants", "admin", "Lists tenants.", None),
     ("post", "/v1/admin/tenants", "admin", "Creates a tenant.", TenantRequest),
+    ("get", "/v1/admin/tenants/{id}", "admin", "Shows a tenant with its tier's quotas and features.", None),
+    ("patch", "/v1/admin/tenants/{id}", "admin", "Changes a tenant's tier.", TenantPatch),
+    ("delete", "/v1/admin/tenants/{id}", "admin", "Marks a tenant as deleted and revokes its keys.", None),
+    ("post", "/v1/admin/tenants/{id}/suspend", "admin", "Suspends a tenant: its keys are refused.", None),
+    ("post", "/v1/admin/tenants/{id}/resume", "admin", "Resumes a suspended tenant.", None),
+    ("get", "/v1/admin/tenants/{id}/limits", "admin", "Shows a tenant's rate limits.", None),
+    ("put", "/v1/admin/tenants/{id}/limits", "admin", "Sets a tenant's rate limits.", LimitsRequest),
+    ("delete", "/v1/admin/tenants/{id}/limits", "admin", "Removes a tenant's rate limits.", None),
+    ("get", "/v1/admin/projects", "admin", "Lists projects.", None),
+    ("post", "/v1/admin/projects", "admin", "Creates a project.", ProjectRequest),
+    ("post", "/v1/admin/projects/{tenant}/{id}/archive", "admin", "Archives a project: it takes no new keys.", None),
+    ("post", "/v1/admin/projects/{tenant}/{id}/restore", "admin", "Takes an archived project up again.", None),
+    ("get", "/v1/admin/budgets", "admin", "Lists budgets.", None),
+    ("get", "/v1/admin/budgets/{tenant}/{id}", "admin", "Shows a budget.", None),
+    ("put", "/v1/admin/budgets/{tenant}/{id}", "admin", "Sets a budget, new or standing.", BudgetRequest),
+    ("delete", "/v1/admin/budgets/{tenant}/{id}", "admin", "Deletes a budget.", None),
     ("get", "/v1/admin/keys", "admin", "Lists keys, without their secrets.", None),
     ("post", "/v1/admin/keys", "admin", "Creates a key; the answer shows it once.", KeyRequest),
+    ("get", "/v1/admin/keys/{id}", "admin", "Shows a key, without its secret.", None),
     ("post", "/v1/admin/keys/{id}/revoke", "admin", "Revokes a key.", None),
+    ("post", "/v1/admin/keys/{id}/rotate", "admin", "Makes a key's successor, shown once.", RotateKeyRequest),
+    ("get", "/v1/admin/keys/{id}/limits", "admin", "Shows a key's rate limits.", None),
+    ("put", "/v1/admin/keys/{id}/limits", "admin", "Sets a key's rate limits.", LimitsRequest),
+    ("delete", "/v1/admin/keys/{id}/limits", "admin", "Removes a key's rate limits.", None),
     ("get", "/v1/admin/dead-letters", "admin", "Lists dead letters, oldest first.", None),
     ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
     ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),
     ("post", "/v1/admin/dead-letters/discard", "admin", "Discards letters, by id or filter.", LettersRequest),
+    ("get", "/v1/admin/audit", "admin", "Lists audit records, newest first.", None),
+    ("get", "/v1/admin/audit/verify", "admin", "Checks audit chains; says where to go on.", None),
+    ("get", "/v1/admin/audit/export", "admin", "Exports a tenant's chain with what proves it.", None),
+    ("get", "/v1/admin/tenants/{id}/erasure", "admin", "Shows how far a tenant's erasure is.", None),
+    ("post", "/v1/admin/tenants/{id}/erasure", "admin", "Erases a tenant's data for good.", ErasureRequest),
+    ("get", "/v1/admin/tenants/{id}/data-keys", "admin", "Lists a tenant's data keys, without the keys.", None),
+    ("post", "/v1/admin/tenants/{id}/data-keys/rotate", "admin", "Makes a new data key for a tenant.", None),
+    ("get", "/v1/admin/encryption", "admin", "Shows under which envelope keys the data keys stand.", None),
+    ("post", "/v1/admin/encryption/rewrap", "admin", "Wraps all data keys under the newest one.", RewrapRequest),
     ("get", "/health/live", "health", "Whether the process answers.", None),
     ("get", "/health/ready", "health", "Whether the gateway can do its work.", None),
     ("get", "/metrics", "health", "Prometheus metrics.", None),
@@ -65,6 +112,10 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/admin/tenants"): ("201",),
     ("post", "/v1/admin/keys"): ("201",),
     ("post", "/v1/admin/invoices"): ("201",),
+    ("post", "/v1/admin/keys/{id}/rotate"): ("201",),
+    ("post", "/v1/admin/projects"): ("201",),
+    ("post", "/v1/admin/tenants/{id}/erasure"): ("200", "202"),
+    ("post", "/v1/admin/tenants/{id}/data-keys/rotate"): ("201",),
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
@@ -74,6 +125,11 @@ _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/invoices/{id}": ("format",),
     "/v1/admin/possible-spend": ("from", "to", "tenant"),
     "/v1/admin/keys": ("tenant",),
+    "/v1/admin/projects": ("tenant",),
+    "/v1/admin/budgets": ("tenant",),
+    "/v1/admin/audit": ("tenant", "from", "to", "action", "actor", "outcome", "cursor", "limit"),
+    "/v1/admin/audit/verify": ("tenant", "cursor"),
+    "/v1/admin/audit/export": ("tenant", "from", "to", "format"),
     "/v1/admin/dead-letters": ("service", "tenant", "cause", "task", "since", "cursor", "limit"),
 }
 _IDEMPOTENCY_KEY: dict[str, Any] = {
@@ -87,6 +143,18 @@ _IDEMPOTENCY_KEY: dict[str, Any] = {
 _RAW_SCHEMAS: dict[str, Any] = {
     "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
     "input": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+}
+
+
+_CACHE_HEADERS: dict[str, Any] = {
+    "x-collegium-cache": {
+        "description": "Whether the answer is one of before; off: the cache had no part in it.",
+        "schema": {"type": "string", "enum": list(get_args(CacheResult))},
+    },
+    "x-collegium-cache-stale": {
+        "description": "Only on an answer that is too old otherwise, shown because no model could be asked: its age.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
 }
 
 
@@ -158,6 +226,8 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
         shown = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/TaskView"}}}}
         for status in _STATUSES.get((method, path), ("200",)):
             operation["responses"][status].update(shown)
+    if tag == "chat" and method == "post":
+        operation["responses"]["200"]["headers"] = _CACHE_HEADERS
     if path == "/v1/tasks/{id}/webhook":
         shown = {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookView"}}}
         operation["responses"]["200"]["content"] = shown
@@ -167,8 +237,8 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
         {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
         for name in (_QUERY.get(path, ()) if method == "get" else ())
     ]
-    if "{id}" in path:
-        parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+    for name in re.findall(r"{(\w+)}", path):
+        parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
     if method == "post":
         parameters.append(_IDEMPOTENCY_KEY)
     if parameters:
@@ -176,7 +246,7 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
     if body is not None:
         schema = {"$ref": f"#/components/schemas/{body.__name__}"}
         operation["requestBody"] = {
-            "required": body is not RotateRequest,
+            "required": body not in (RotateRequest, RotateKeyRequest, RewrapRequest),
             "content": {"application/json": {"schema": schema}},
         }
     return operation

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 from collegium_contracts.codec import encode
 from collegium_contracts.messages import (
+    AnswersReused,
     Message,
     Settled,
     TaskAccepted,
@@ -60,14 +61,19 @@ def state_of(message: Message) -> State | None:
 def fold(events: Iterable[tuple[Message, bytes]]) -> list[TaskRow]:
     """Folds events (message, payload) into one row a task: the one furthest on."""
     rows: dict[str, TaskRow] = {}
-    for message, payload in events:
-        row = row_of(message, payload)
-        if row is None:
-            continue
+    for row in (row for message, payload in events for row in rows_of(message, payload)):
         known = rows.get(row.task_id)
         if known is None or ORDER[row.state] > ORDER[known.state]:
             rows[row.task_id] = row
     return list(rows.values())
+
+
+def rows_of(message: Message, payload: bytes) -> Iterable[TaskRow]:
+    """Returns the rows that one event makes: one, none, or one for each reused answer."""
+    if isinstance(message, AnswersReused):
+        return [row for answer in message.answers if (row := row_of(answer, encode(answer))) is not None]
+    row = row_of(message, payload)
+    return () if row is None else (row,)
 
 
 def row_of(message: Message, payload: bytes) -> TaskRow | None:

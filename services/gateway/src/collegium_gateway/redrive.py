@@ -99,6 +99,7 @@ def _anew(letter: Letter, original: bytes, now_ms: int) -> Redrive:
         deadline_ms=now_ms + max(1_000, task.deadline_ms - task.created_at_ms),
         reply="",
         surface="tasks",
+        cache="off",
         tags={**task.tags, RETRY_TAG: task.id},
     )
     if isinstance(message, TaskSubmitted):

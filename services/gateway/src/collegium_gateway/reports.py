@@ -137,17 +137,18 @@ class ReportDoor:
         return Response(reply.document, status_code=201, media_type="application/json")
 
     async def _stored(self, request: Request) -> Response:
-        self._authenticate(request, "admin")
+        principal = self._authenticate(request, "admin")
         tenant = request.path_params["id"]
         if TENANT_ID.fullmatch(tenant) is None:
             raise ApiError("invalid_value", "a tenant's id has 1 to 40 characters of a-z, 0-9 and -", param="id")
+        principal.within(tenant)
         stored = await self._storage.of_tenant(tenant)
         return json_reply({"tenant": tenant, "tasks": stored.tasks, "stored_bytes": stored.stored_bytes})
 
 
 def tenant_of(principal: Principal, asked: str | None) -> str | None:
     """Returns whose figures may be shown: an operator's choice (none: all tenants'), or the key's own tenant."""
-    if "admin" in principal.scopes:
+    if principal.reaches_all:
         return asked or None
     if asked and asked != principal.tenant:
         raise ApiError("insufficient_scope", f"key {principal.key_id} may not see other tenants", param="tenant")

@@ -102,22 +102,12 @@ class TenantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tier: str = "free"
 
 
-class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/admin/keys``."""
-
-    tenant: str
-    project: str = "default"
-    name: str = ""
-    scopes: list[str] = msgspec.field(default_factory=lambda: ["chat", "tasks", "usage"])
-
-
 T = TypeVar("T")
 
 decode_chat = msgspec.json.Decoder(ChatRequest)
 decode_task = msgspec.json.Decoder(TaskRequest)
 decode_schedule = msgspec.json.Decoder(ScheduleRequest)
 decode_tenant = msgspec.json.Decoder(TenantRequest)
-decode_key = msgspec.json.Decoder(KeyRequest)
 
 
 def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

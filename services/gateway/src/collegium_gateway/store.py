@@ -1,6 +1,6 @@
 """The read model's rows in PostgreSQL, schema ``gateway``. The callbacks' rows are webhook_store.py's.
 
-One rule: every read names its tenant.
+One rule: every read has the scope of one tenant.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
+from collegium_contracts.scope import Scope, one_tenant
 
 from collegium_gateway.readmodel import ORDER, State, TaskRow
 from collegium_gateway.webhook_store import apply_changes
@@ -59,17 +60,26 @@ class TaskStore:
             [row.settled for row in rows],
         )
 
-    async def get(self, tenant: str, task_id: str) -> TaskRow | None:
+    async def get(self, scope: Scope, task_id: str) -> TaskRow | None:
         """Returns a tenant's task, or none."""
         record = await self._pool.fetchrow(
             f"SELECT {_COLUMNS} FROM gateway.tasks WHERE tenant = $1 AND task_id = $2",  # noqa: S608 - constant
-            tenant,
+            one_tenant(scope),
             task_id,
         )
         return _row(record) if record is not None else None
 
+    async def get_all(self, tenant: str, task_ids: Sequence[str]) -> list[TaskRow]:
+        """Returns those of a tenant's tasks that there are."""
+        records = await self._pool.fetch(
+            f"SELECT {_COLUMNS} FROM gateway.tasks WHERE tenant = $1 AND task_id = ANY($2::text[])",  # noqa: S608
+            tenant,
+            list(task_ids),
+        )
+        return [_row(record) for record in records]
+
     async def page(
-        self, tenant: str, *, state: State | None, since_ms: int, before: tuple[int, str] | None, limit: int
+        self, scope: Scope, *, state: State | None, since_ms: int, before: tuple[int, str] | None, limit: int
     ) -> list[TaskRow]:
         """Returns a tenant's tasks, newest first, created at or after ``since_ms`` and listed after ``before``."""
         created, task_id = before if before is not None else (2**62, "")
@@ -78,7 +88,7 @@ class TaskStore:
             " WHERE tenant = $1 AND created_at_ms >= $2 AND (created_at_ms, task_id) < ($3, $4)"
             " AND ($5::text IS NULL OR state = $5)"
             " ORDER BY created_at_ms DESC, task_id DESC LIMIT $6",
-            tenant,
+            one_tenant(scope),
             since_ms,
             created,
             task_id,

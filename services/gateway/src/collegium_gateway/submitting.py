@@ -14,7 +14,7 @@ from collegium_gateway import asgi
 from collegium_gateway.admission import asked_by_task
 from collegium_gateway.application import Tasks
 from collegium_gateway.asgi import Headers, Receive, Scope, Send
-from collegium_gateway.chat import describe
+from collegium_gateway.chat import adding, describe
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import HEADER
@@ -76,9 +76,11 @@ class SubmitDoor:
         if hop.sampled:
             describe(hop, submitted)
         if keyed is None:
-            view = await self._tasks.submit(submitted, hop, wait_seconds=wait_seconds, callback_url=asked.callback_url)
+            view = await self._tasks.submit(
+                submitted, hop, wait_seconds=wait_seconds, callback_url=asked.callback_url, on_rates=adding(common)
+            )
         else:
-            view = await keyed.submit(hop, wait_seconds=wait_seconds)
+            view = await keyed.submit(hop, wait_seconds=wait_seconds, on_rates=adding(common))
         task_id = view.id.encode()
         common += [(b"x-collegium-task-id", task_id), (b"location", b"/v1/tasks/" + task_id)]
         common += [(name.encode(), value.encode()) for name, value in queue_headers(view).items()]

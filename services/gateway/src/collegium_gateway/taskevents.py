@@ -54,6 +54,8 @@ class TaskEvents:
         self._view = view
         self._queue: asyncio.Queue[TaskEvent | None] = asyncio.Queue()
         self._working = False
+        # Whoever resumes was told of a state before, and none is told backwards.
+        self._resumes = after > 0
         # Tokens that come while stored events are still being told.
         self._held: list[TaskEvent] | None = []
         task_id = view.id
@@ -141,7 +143,8 @@ class TaskEvents:
         match message:
             case TaskAccepted():
                 # A quick worker's AttemptStarted may be stored first; a state is never told backwards.
-                return None if self._working else TaskEvent("state", {"state": "submitted"}, sequence)
+                is_past = self._working or self._resumes
+                return None if is_past else TaskEvent("state", {"state": "submitted"}, sequence)
             case TaskDispatched():
                 self._working = True
                 return TaskEvent("state", {"state": "working", "models": message.models}, sequence)

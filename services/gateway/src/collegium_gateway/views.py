@@ -29,6 +29,8 @@ def rfc3339(unix_ms: int) -> str:
 
 def collegium_of(settled: SettledMessage, trace_id: str) -> dict[str, Any]:
     """Returns the response extension ``collegium`` of a settled task."""
+    reused = settled.task.reused
+    stale = {"stale": True, "age_seconds": reused.age_seconds} if reused is not None and reused.is_stale else {}
     return {
         "task_id": settled.task.id,
         "plan": settled.plan,
@@ -37,9 +39,10 @@ def collegium_of(settled: SettledMessage, trace_id: str) -> dict[str, Any]:
         "attempts": len(settled.attempts),
         "confidence": settled.confidence,
         "cost_usd": picos_to_usd(settled.usage.cost_usd_picos),
-        "cache": "off",
+        "cache": settled.task.cache,
         "stop_reason": settled.stop_reason,
         "trace_id": trace_id,
+        **stale,
     }
 
 
@@ -103,9 +106,17 @@ def result_headers(settled: SettledMessage) -> list[tuple[bytes, bytes]]:
         (b"x-collegium-model", settled.model.encode("latin-1", "replace")),
         (b"x-collegium-rank", settled.rank.encode()),
         (b"x-collegium-plan", settled.plan.encode()),
-        (b"x-collegium-cache", b"off"),
+        *cache_headers(settled.task),
         (b"x-collegium-cost-usd", picos_to_usd(settled.usage.cost_usd_picos).encode()),
     ]
+
+
+def cache_headers(task: TaskRef) -> list[tuple[bytes, bytes]]:
+    """Returns the headers that say whether an answer is a kept one, and how old it is where it is too old."""
+    headers = [(b"x-collegium-cache", task.cache.encode())]
+    if task.reused is not None and task.reused.is_stale:
+        headers.append((b"x-collegium-cache-stale", b"%d" % task.reused.age_seconds))
+    return headers
 
 
 class TaskView(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +190,10 @@ def settled_view(settled: SettledMessage, keyring: Keyring) -> TaskView:
     """Returns the view of a settled task."""
     task = settled.task
     completed = isinstance(settled, TaskCompleted)
-    answer = answer_of(keyring, task.tenant, settled.output if completed else settled.partial)
+    output = settled.output if completed else settled.partial
+    # A reused answer whose original is gone has no output left.
+    gone = output is not None and not output.key_id
+    answer = None if gone else answer_of(keyring, task.tenant, output)
     return TaskView(
         id=task.id,
         state=state_of(settled) or "failed",

@@ -13,6 +13,7 @@ import random
 from collections import Counter
 
 import structlog
+from collegium_contracts.scope import Scope
 from collegium_contracts.webhooks import outcome_of, retry_after_ms
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
@@ -138,7 +139,7 @@ class WebhookSender:
                 log.warning("webhook's try not written", task=claim.task_id, error=str(second))
 
     async def _attempt(self, claim: Claim) -> None:
-        row = await self._tasks.get(claim.tenant, claim.task_id)
+        row = await self._tasks.get(Scope(claim.tenant), claim.task_id)
         if row is None or row.settled is None:
             # Erased meanwhile: there is nothing left to tell.
             self._count["failed"].inc()

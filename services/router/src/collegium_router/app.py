@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from collegium_bus.cancels import Cancellations
@@ -14,7 +15,8 @@ from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
 from collegium_contracts.messages import CancelRequested, WorkerCapacity
-from collegium_contracts.state import Roster
+from collegium_contracts.state import ModelRecord, Roster
+from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
 from collegium_telemetry import names
@@ -22,7 +24,9 @@ from collegium_telemetry import names
 from collegium_router.answers import QueueAnswers
 from collegium_router.configured import records
 from collegium_router.dispatch import Dispatcher
+from collegium_router.erasing import erase
 from collegium_router.permits import Permits
+from collegium_router.quota_windows import QuotaKeeper
 from collegium_router.resources import Resources
 from collegium_router.roster import merge
 from collegium_router.schedules import Schedules
@@ -31,7 +35,7 @@ from collegium_router.shares import Need, SliceHolder
 
 log = structlog.get_logger(__name__)
 
-ENDS = (s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_RETRIED_ALL)
+ENDS = (s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_RETRIED_ALL, s.ATTEMPT_DISCARDED_ALL)
 
 
 class RouterApp:
@@ -41,7 +45,7 @@ class RouterApp:
         self._platform = platform
         connection = platform.connection
         self._permits = Permits()
-        self._schedules = Schedules(platform)
+        self._schedules = Schedules(platform, self._roster_models)
         self._slices = SliceHolder(
             Bucket(connection, s.KV_PERMITS),
             platform.instance,
@@ -51,6 +55,7 @@ class RouterApp:
         )
         self._resources = Resources(self._permits, self._slices.permits, platform.now_ms)
         self._dispatcher = Dispatcher(platform, self._permits, self._resources)
+        self._quotas = QuotaKeeper(platform, self._resources.quotas, ENDS, changed=self._pump)
         self._answers = QueueAnswers(platform, self._dispatcher)
         self._shards = Shards(platform, self._dispatcher, self._permits, on_change=self._answers.answer_for)
         self._models = Bucket(connection, s.KV_MODELS)
@@ -64,6 +69,7 @@ class RouterApp:
         self._ends = OrderedReader(
             connection, s.EVENTS, ENDS, self._on_end, start_time=now, headers_only=True, label="ends"
         )
+        self._erasing = Erasing(platform, {"router": partial(erase, connection)})
         platform.on_settings.append(self._use_settings)
         self._hearing: int | None = None
         self._started = False
@@ -76,20 +82,26 @@ class RouterApp:
         await self._cancels.start()
         self._ends.start()
         await self._ends.caught_up.wait()
+        self._quotas.start()
         self._hearing = self._platform.connection.client.subscribe_raw(s.CAPACITY_ALL, self._on_capacity)
         await self._slices.start()
         self._dispatcher.start()
         await self._shards.start()
         await self._schedules.start()
+        await self._erasing.start()
         metrics = self._platform.metrics
         metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._dispatcher.queued)
         metrics.watch_gauge(names.METRIC_PERMITS_IN_USE, lambda: self._permits.in_use)
         metrics.watch_gauge(names.METRIC_LOW_THROTTLED, self._low_is_throttled)
         self._started = True
 
+    def _roster_models(self) -> list[ModelRecord]:
+        return list(self._resources.models.values())
+
     async def stop(self) -> None:
         """Gives shards and slices back and stops; what is queued stays in INGRESS for the next owner."""
         self._started = False
+        await self._erasing.stop()
         await self._schedules.stop()
         await self._shards.stop()
         await self._dispatcher.stop()
@@ -97,6 +109,7 @@ class RouterApp:
         self._answers.stop()
         if self._hearing is not None:
             self._platform.connection.client.unsubscribe_raw(self._hearing)
+        await self._quotas.stop()
         await self._ends.stop()
         await self._cancels.stop()
         for watch in self._watches:
@@ -135,6 +148,7 @@ class RouterApp:
     def _on_roster(self, entry: Entry) -> None:
         if self._resources.use_roster(entry.value):
             self._slices.renew_soon()
+            self._quotas.look_soon()
 
     def _on_breaker(self, entry: Entry) -> None:
         self._resources.use_breaker(entry.value)
@@ -153,8 +167,9 @@ class RouterApp:
         self._schedules.cancel(message)
 
     def _on_end(self, delivery: Delivery) -> None:
+        self._quotas.hear(delivery)
         about = s.parse_event(delivery.subject)
-        if about is not None:
+        if about is not None and about.kind != "discarded":
             self._dispatcher.release(about.task, about.attempt, about.last)
 
     def _low_is_throttled(self) -> float:

@@ -35,4 +35,7 @@ def record(model: ModelSettings) -> ModelRecord:
         fallbacks=list(model.fallbacks),
         labels=dict(model.labels),
         concurrency=model.limits.concurrency,
+        requests_per_minute=model.limits.requests_per_minute,
+        tokens_per_window=model.limits.tokens.max if model.limits.tokens is not None else None,
+        token_window_seconds=model.limits.tokens.window_seconds if model.limits.tokens is not None else 0,
     )

@@ -18,7 +18,7 @@ import structlog
 from collegium_bus.errors import BusError, QueueFullError
 from collegium_contracts.errors import TaskError
 from collegium_contracts.journey import template
-from collegium_contracts.messages import AttemptRequested, StopReason, TaskSubmitted
+from collegium_contracts.messages import AttemptRequested, StopReason, TaskRef, TaskSubmitted
 from collegium_contracts.requests import TurnsReply
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
@@ -107,6 +107,10 @@ class Dispatcher:
         """Queues one message of INGRESS."""
         task, now = queued.task, self._platform.now_ms()
         weight = self._tiers.get(task.tier, UNKNOWN_TIER)[1]
+        route = (task.model, task.domain)
+        if self._resources.quotas.limited and _listens(task):
+            # Who waits for a quota to renew must not hold up those who are told of it.
+            route = (*route, "listens")
         entry = Entry(
             queued.key,
             task.tenant,
@@ -115,7 +119,7 @@ class Dispatcher:
             deadline_ms=task.deadline_ms,
             weight=weight,
             priority=task.priority,
-            route=(task.model, task.domain),
+            route=route,
         )
         if not self._queue.push(entry, now):
             # The same message again: its first copy is in hand, or waits for its turn.
@@ -161,7 +165,7 @@ class Dispatcher:
     def wanted(self) -> dict[str, int]:
         """Counts what waits for each resource: a named model for itself, and every entry for the pools."""
         found = Counter[str]()
-        for (model, _), count in self._queue.ready_by_route().items():
+        for (model, *_), count in self._queue.ready_by_route().items():
             record = self._resources.models.get(model)
             if record is not None:
                 found[model_resource(model)] += count
@@ -190,6 +194,7 @@ class Dispatcher:
             self._resources.open_until_ms,
             self._resources.has_room,
             now,
+            self._resources.quotas.gate,
         )
         while self._free_slots > 0:
             taken = self._queue.take(now, lambda entry: self._judge(entry, fleet))
@@ -205,7 +210,7 @@ class Dispatcher:
                 self._jobs.put_nowait(Job(entry, end=failed(queued.message, verdict, now)))
                 continue
             for key, attempt in zip(_keys(queued, verdict), verdict.attempts, strict=True):
-                self._permits.take(Permit(key, entry.tenant, attempt.model, attempt.pool, now))
+                self._permits.take(Permit(key, entry.tenant, attempt.model, attempt.pool, now, 0, verdict.tokens))
             self._jobs.put_nowait(Job(entry, plan=verdict))
 
     def _judge(self, entry: Entry, fleet: Fleet) -> Verdict | None:
@@ -218,6 +223,9 @@ class Dispatcher:
         verdict = make_plan(message, fleet) if isinstance(message, TaskSubmitted) else plan_again(message, fleet)
         if isinstance(verdict, Busy):
             return None
+        if isinstance(verdict, Wait) and verdict.is_full and not _ends_waiting(entry, verdict, fleet.now_ms):
+            # It keeps its place: a quota frees bit by bit, and whoever came first is to have it.
+            return None
         if isinstance(verdict, Planned) and entry.priority == "low" and fleet.now_ms - entry.arrived_ms < LOW_WAITS_MS:
             return None if self._resources.throttles_low(verdict.attempts[0].pool) else verdict
         return verdict
@@ -225,23 +233,15 @@ class Dispatcher:
     def _put_back(self, entry: Entry, wait: Wait, now_ms: int) -> None:
         """Keeps an entry until its time, or ends it where its deadline comes first."""
         queued: Queued = entry.item
-        task = queued.task
-        listens = bool(task.reply) and task.surface != "tasks"
-        in_vain = wait.is_open and listens and wait.until_ms - now_ms > LISTENERS_WAIT_MS
         # A breaker may close before its time, so what waits for it looks again.
         again_ms = min(wait.until_ms, now_ms + LOOK_AGAIN_MS) if wait.is_open else wait.until_ms
-        if wait.until_ms < entry.deadline_ms and not in_vain:
+        if not _ends_waiting(entry, wait, now_ms):
             self._queue.push(entry.held_until(again_ms), now_ms)
             return
         if isinstance(queued.message, AttemptRequested):
             error = queued.message.error
         else:
-            error = TaskError(
-                code="circuit_open",
-                message=f"task {task.id}: every endpoint that could answer failed of late and is left alone for"
-                f" {(wait.until_ms - now_ms) / 1000:.0f} s; try again then, or submit it to /v1/tasks, where it waits",
-                retry_after_seconds=(wait.until_ms - now_ms) / 1000,
-            )
+            error = _unavailable(queued.task.id, wait, (wait.until_ms - now_ms) / 1000)
         self._free_slots -= 1
         self._jobs.put_nowait(Job(entry, end=failed(queued.message, error, now_ms)))
 
@@ -361,6 +361,29 @@ class Dispatcher:
                 self.pump()
             for second in [second for second in self._dispatched if second < now // 1000 - 10]:
                 del self._dispatched[second]
+
+
+def _listens(task: TaskRef) -> bool:
+    return bool(task.reply) and task.surface != "tasks"
+
+
+def _ends_waiting(entry: Entry, wait: Wait, now_ms: int) -> bool:
+    """Whether a wait is in vain: the deadline comes first, or a client listens who is told at once and asks again."""
+    if wait.until_ms >= entry.deadline_ms:
+        return True
+    queued: Queued = entry.item
+    is_long = wait.until_ms - now_ms > LISTENERS_WAIT_MS
+    return (wait.is_open or wait.is_full) and is_long and _listens(queued.task)
+
+
+def _unavailable(task_id: str, wait: Wait, seconds: float) -> TaskError:
+    why = "has used up its upstream quota" if wait.is_full else "failed of late and is left alone"
+    return TaskError(
+        code="model_quota_exceeded" if wait.is_full else "circuit_open",
+        message=f"task {task_id}: every endpoint that could answer {why} for"
+        f" {seconds:.0f} s; try again then, or submit it to /v1/tasks, where it waits",
+        retry_after_seconds=seconds,
+    )
 
 
 def _keys(queued: Queued, planned: Planned) -> list[AttemptKey]:

@@ -33,8 +33,8 @@ MAX_VISITS: Final = 512
 MAX_PAUSES: Final = 1_024
 
 D = TypeVar("D")
-# What an entry can be answered by: the model that was asked for, and the domain.
-Route = tuple[str, str]
+# What an entry can be answered by: the model that was asked for, the domain, and what else tells lines apart.
+Route = tuple[str, ...]
 
 
 class Entry:
@@ -168,6 +168,7 @@ class FairQueue(Generic[D]):
         # Keys by the step in which their deadline falls, and a heap of the steps.
         self._deadlines: dict[int, set[str]] = {}
         self._steps: list[int] = []
+        self._stepped: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -197,7 +198,9 @@ class FairQueue(Generic[D]):
         step = entry.deadline_ms // DEADLINE_STEP_MS + 1
         if step not in self._deadlines:
             self._deadlines[step] = set()
-            heapq.heappush(self._steps, step)
+            if step not in self._stepped:
+                self._stepped.add(step)
+                heapq.heappush(self._steps, step)
         self._deadlines[step].add(entry.key)
         self._place(entry, now_ms)
         return True
@@ -260,10 +263,11 @@ class FairQueue(Generic[D]):
         """Takes out and returns everything whose deadline has passed, at most DEADLINE_STEP_MS late."""
         found: list[Entry] = []
         while self._steps and self._steps[0] * DEADLINE_STEP_MS <= now_ms:
-            for key in list(self._deadlines[self._steps[0]]):
+            number = heapq.heappop(self._steps)
+            self._stepped.discard(number)
+            for key in list(self._deadlines.get(number, ())):
                 if (entry := self.remove(key)) is not None:
                     found.append(entry)
-            del self._deadlines[heapq.heappop(self._steps)]
         return found
 
     def all_of(self, wanted: Callable[[Entry], bool]) -> list[Entry]:
@@ -330,9 +334,13 @@ class FairQueue(Generic[D]):
     def _forget(self, key: str) -> Entry | None:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            step = self._deadlines.get(entry.deadline_ms // DEADLINE_STEP_MS + 1)
+            number = entry.deadline_ms // DEADLINE_STEP_MS + 1
+            step = self._deadlines.get(number)
             if step is not None:
                 step.discard(key)
+                if not step:
+                    # A set keeps the size that it once had, and an hour's deadlines are thousands of steps.
+                    del self._deadlines[number]
         return entry
 
     def _leave_line(self, entry: Entry) -> None:

@@ -29,7 +29,7 @@ class Permit(NamedTuple):
     """One dispatched attempt: whose it is and what it uses.
 
     ``taken_ms`` and ``sent_ms`` (Unix ms) are when the permit was taken and when its message was stored, 0 where that
-    is not known.
+    is not known. ``tokens`` is what it may use of its model's quota, 0 where the model has none.
     """
 
     key: AttemptKey
@@ -38,6 +38,7 @@ class Permit(NamedTuple):
     pool: str
     taken_ms: int
     sent_ms: int = 0
+    tokens: int = 0
 
     def should_stand(self, listed_ms: int) -> bool:
         """Whether the attempt's message must have been seen by a listing of WORK, if it was not ended."""
@@ -55,6 +56,7 @@ class Permits:
         self.by_tenant: Counter[str] = Counter()
         self.by_model: Counter[str] = Counter()
         self.by_pool: Counter[str] = Counter()
+        self.tokens_by_model: Counter[str] = Counter()
 
     def take(self, permit: Permit) -> None:
         """Takes a permit; one that is taken already stays as it is."""
@@ -125,6 +127,8 @@ class Permits:
 
     def _count(self, permit: Permit, step: int) -> None:
         self.in_use += step
+        if permit.tokens:
+            self.tokens_by_model[permit.model] += step * permit.tokens
         for counter, name in (
             (self.by_tenant, permit.tenant),
             (self.by_model, permit.model),

@@ -2,7 +2,8 @@
 
 ``auto`` without a policy: the highest rank that is enabled, healthy and allowed for the domain, ties by price, then by
 least outstanding work, then by name. A named model is never swapped, except for its own fallbacks, in their order,
-while its circuit breaker is open or after it failed. One rule: a plan is a value; making it changes nothing.
+while its circuit breaker is open, its quota is used up, or after it failed. One rule: a plan is a value; making it
+changes nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import msgspec
 from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import AttemptRef, AttemptRequested, Plan, TaskRef, TaskSubmitted
 from collegium_contracts.state import ModelRecord
+
+from collegium_router.quota import Quotas, Size, tokens_of
 
 AUTO = "auto"
 # Calls of one attempt, the first included: three more chances are what a passing fault needs.
@@ -30,18 +33,26 @@ _BYTES_PER_TOKEN_AT_MOST = 6
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """The plan of a task: its kind and its attempts, in order; ``alternatives`` says that other models could answer."""
+    """The plan of a task: its kind and its attempts, in order; ``alternatives`` says that other models could answer.
+
+    ``tokens`` is what each attempt may use of its model's quota, 0 where the model has none.
+    """
 
     plan: Plan
     attempts: tuple[AttemptRef, ...]
     alternatives: bool = False
+    tokens: int = 0
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Nothing can answer before this time (Unix ms): a try has to wait, or every breaker concerned is open."""
+    """Nothing can answer before this time (Unix ms): a try has to wait, or no model concerned may be asked.
+
+    ``is_open``: a breaker is what ends first; ``is_full``: a quota is.
+    """
 
     until_ms: int
     is_open: bool = False
+    is_full: bool = False
 
 
 class Busy(msgspec.Struct, frozen=True):
@@ -49,13 +60,17 @@ class Busy(msgspec.Struct, frozen=True):
 
 
 class Fleet(NamedTuple):
-    """The models as they are now: the roster, attempts dispatched and not ended, open breakers, and who has room."""
+    """The models as they are now: the roster, attempts dispatched and not ended, open breakers, and who has room.
+
+    ``quotas`` is none where no model is limited.
+    """
 
     models: Mapping[str, ModelRecord]
     outstanding: Mapping[str, int]
     open_until_ms: Mapping[str, int]
     has_room: Callable[[ModelRecord], bool]
     now_ms: int
+    quotas: Quotas | None = None
 
 
 def make_plan(submitted: TaskSubmitted, fleet: Fleet) -> Planned | Wait | Busy | TaskError:
@@ -63,13 +78,17 @@ def make_plan(submitted: TaskSubmitted, fleet: Fleet) -> Planned | Wait | Busy |
     candidates = eligible(submitted.task, submitted.prompt_bytes, fleet.models)
     if isinstance(candidates, TaskError):
         return candidates
-    chosen = _choose(submitted.task.model, candidates, fleet)
+    count = submitted.panel_size if submitted.task.plan == "panel" else 1
+    size: Size | None = None
+    if fleet.quotas is not None:
+        sampling = submitted.sampling
+        size = Size(submitted.prompt_bytes, sampling.max_tokens, sampling.n, count)
+    chosen = _choose(submitted.task.model, candidates, fleet, size)
     if not isinstance(chosen, ModelRecord):
         return chosen
-    count = submitted.panel_size if submitted.task.plan == "panel" else 1
     plan: Plan = "panel" if submitted.task.plan == "panel" else "single"
     attempts = tuple(attempt_of(chosen, number, count, plan) for number in range(1, count + 1))
-    return Planned(plan, attempts, alternatives=len(candidates) > 1)
+    return Planned(plan, attempts, alternatives=len(candidates) > 1, tokens=_bound(chosen, size))
 
 
 def plan_again(more: AttemptRequested, fleet: Fleet) -> Planned | Wait | Busy | TaskError:
@@ -84,32 +103,37 @@ def plan_again(more: AttemptRequested, fleet: Fleet) -> Planned | Wait | Busy | 
         return candidates
     failures = Counter(call.model for call in run.earlier)
     same = run.attempt.model
+    size: Size | None = None
+    if fleet.quotas is not None:
+        size = Size(run.prompt_bytes, run.sampling.max_tokens, run.sampling.n)
     is_open = fleet.open_until_ms.get(same, 0) > fleet.now_ms
-    if more.error.code in GIVES_WAY or is_open or failures[same] >= FAILURES_BEFORE_ANOTHER:
+    is_full = same in fleet.models and _blocked_until_ms(fleet.models[same], fleet, size) > fleet.now_ms
+    if more.error.code in GIVES_WAY or is_open or is_full or failures[same] >= FAILURES_BEFORE_ANOTHER:
         others = [model for model in candidates if model.name != same]
         fresh = [model for model in others if failures[model.name] < FAILURES_BEFORE_ANOTHER]
-        chosen = _choose(run.task.model, fresh, fleet) if fresh else None
+        chosen = _choose(run.task.model, fresh, fleet, size) if fresh else None
         if isinstance(chosen, ModelRecord | Busy):
-            return _another(more, chosen)
+            return _another(more, chosen, size)
     if more.error.code in ELSEWHERE:
         return more.error
     if fleet.now_ms < more.not_before_ms:
         return Wait(more.not_before_ms)
     own = [model for model in candidates if model.name == same] or candidates
-    chosen = _choose(run.task.model, own, fleet)
-    return _another(more, chosen) if isinstance(chosen, ModelRecord) else chosen
+    chosen = _choose(run.task.model, own, fleet, size)
+    return _another(more, chosen, size) if isinstance(chosen, ModelRecord) else chosen
 
 
-def _another(more: AttemptRequested, chosen: ModelRecord | Busy) -> Planned | Busy:
+def _another(more: AttemptRequested, chosen: ModelRecord | Busy, size: Size | None) -> Planned | Busy:
     if isinstance(chosen, Busy):
         return chosen
     attempt = more.run.attempt
     again = attempt_of(chosen, attempt.number, attempt.of, attempt.plan)
-    return Planned(attempt.plan, (again,), alternatives=more.run.alternatives)
+    return Planned(attempt.plan, (again,), alternatives=more.run.alternatives, tokens=_bound(chosen, size))
 
 
 def eligible(task: TaskRef, prompt_bytes: int, models: Mapping[str, ModelRecord]) -> list[ModelRecord] | TaskError:
-    """Returns the models that may answer, best first for ``auto``, the named one and its fallbacks otherwise."""
+    """Returns the models that may answer and that the key may ask: best first for ``auto``, the named one and its
+    fallbacks otherwise."""
     if task.model != AUTO:
         named = models.get(task.model)
         if named is None or not named.enabled:
@@ -127,6 +151,11 @@ def eligible(task: TaskRef, prompt_bytes: int, models: Mapping[str, ModelRecord]
         if not candidates:
             return TaskError(code="no_eligible_model", message=f"no enabled model serves domain {task.domain!r}")
         candidates.sort(key=_merit)
+    if task.models:
+        candidates = [model for model in candidates if model.name in task.models]
+        if not candidates:
+            message = f"key {task.key_id} may not ask model {task.model!r}; it may ask: {', '.join(task.models)}"
+            return TaskError(code="model_not_allowed", message=message, param="model")
     fitting = [model for model in candidates if fits(prompt_bytes, model)]
     if not fitting:
         return TaskError(
@@ -137,17 +166,48 @@ def eligible(task: TaskRef, prompt_bytes: int, models: Mapping[str, ModelRecord]
     return fitting
 
 
-def _choose(asked: str, candidates: Sequence[ModelRecord], fleet: Fleet) -> ModelRecord | Wait | Busy:
-    """Chooses among candidates in their order: the first healthy one, or for ``auto`` the freest of equal merit."""
+def _choose(
+    asked: str, candidates: Sequence[ModelRecord], fleet: Fleet, size: Size | None
+) -> ModelRecord | Wait | Busy:
+    """Chooses among candidates in their order: the first that may be asked, or for ``auto`` the freest of equal merit.
+
+    ``size`` is none where no model is limited.
+    """
     healthy = [model for model in candidates if fleet.open_until_ms.get(model.name, 0) <= fleet.now_ms]
+    if size is not None:
+        healthy = [model for model in healthy if not (model.is_limited and _is_full(model, fleet, size))]
     if not healthy:
-        return Wait(min(fleet.open_until_ms[model.name] for model in candidates), is_open=True)
+        until_ms, first = min((_blocked_until_ms(model, fleet, size), model.name) for model in candidates)
+        is_open = fleet.open_until_ms.get(first, 0) >= until_ms
+        return Wait(until_ms, is_open=is_open, is_full=not is_open)
     best = healthy[0]
     equals = [model for model in healthy if _merit(model)[:2] == _merit(best)[:2]] if asked == AUTO else [best]
     roomy = [model for model in equals if fleet.has_room(model)]
+    if size is not None:
+        roomy = [model for model in roomy if not model.is_limited or _has_quota(model, fleet, size)]
     if not roomy:
         return Busy()
     return min(roomy, key=lambda model: (fleet.outstanding.get(model.name, 0), model.name))
+
+
+def _blocked_until_ms(model: ModelRecord, fleet: Fleet, size: Size | None) -> int:
+    """When a model may be asked (Unix ms; at most now: now): its breaker lets calls through and its quota has place."""
+    open_ms = fleet.open_until_ms.get(model.name, 0)
+    if size is None or fleet.quotas is None:
+        return open_ms
+    return max(open_ms, fleet.quotas.full_until_ms(model, size, fleet.now_ms))
+
+
+def _is_full(model: ModelRecord, fleet: Fleet, size: Size) -> bool:
+    return fleet.quotas is not None and fleet.quotas.full_until_ms(model, size, fleet.now_ms) > fleet.now_ms
+
+
+def _has_quota(model: ModelRecord, fleet: Fleet, size: Size) -> bool:
+    return fleet.quotas is None or fleet.quotas.has_room(model, size, fleet.now_ms)
+
+
+def _bound(model: ModelRecord, size: Size | None) -> int:
+    return tokens_of(model, size) if size is not None and model.is_limited else 0
 
 
 def _merit(model: ModelRecord) -> tuple[int, int, str]:

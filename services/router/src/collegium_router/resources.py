@@ -17,6 +17,7 @@ from collegium_contracts.messages import WorkerCapacity
 from collegium_contracts.state import Breaker, ModelRecord, Roster
 
 from collegium_router.permits import Permits
+from collegium_router.quota import Quotas
 from collegium_router.shares import Need
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,7 @@ class Resources:
         self.models: dict[str, ModelRecord] = {}
         self._pools: tuple[str, ...] = ()
         self.open_until_ms: dict[str, int] = {}
+        self.quotas = Quotas(permits, permits_of)
         self._permits = permits
         self._permits_of = permits_of
         self._now_ms = now_ms
@@ -55,6 +57,7 @@ class Resources:
             return False
         self.models = {model.name: model for model in roster.models}
         self._pools = tuple({model.pool for model in roster.models})
+        self.quotas.use_roster(self.models)
         return True
 
     def use_breaker(self, value: bytes) -> None:
@@ -97,6 +100,8 @@ class Resources:
             if model.concurrency is not None and model.enabled:
                 name, used = model_resource(model.name), self._permits.by_model[model.name]
                 found[name] = Need(model.concurrency, used + wanted.get(name, 0), used)
+        if self.quotas.limited:
+            found |= self.quotas.needs(lambda model: wanted.get(model_resource(model), 0), self._now_ms())
         return found
 
     def any_room(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -23,7 +23,7 @@ from collegium_bus.settle import settle
 from collegium_calendar.errors import CalendarError
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
-from collegium_contracts.errors import ContractError
+from collegium_contracts.errors import ContractError, TaskError
 from collegium_contracts.journey import HOPS, consumer
 from collegium_contracts.messages import (
     AttemptFailed,
@@ -35,13 +35,14 @@ from collegium_contracts.messages import (
     TaskRef,
     TaskSubmitted,
 )
-from collegium_contracts.state import CronSchedule
+from collegium_contracts.state import CronSchedule, ModelRecord
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
 
+from collegium_router.held import ReleaseHolds
 from collegium_router.releases import decide, fired, released, task_of
-from collegium_router.settlement import canceled
+from collegium_router.settlement import End, canceled, failed
 
 log = structlog.get_logger(__name__)
 
@@ -58,8 +59,9 @@ RETRY_SECONDS = (0.2, 2.0)
 class Schedules:
     """Releases, cron schedules and their cancellations, on every replica."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, models: Callable[[], Iterable[ModelRecord]]) -> None:
         self._platform = platform
+        self._holds = ReleaseHolds(platform.connection, models)
         self._stream = ScheduleStream(platform.connection, platform.publisher)
         self._definitions = Bucket(platform.connection, s.KV_SCHEDULES)
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -146,14 +148,22 @@ class Schedules:
         now_ms = self._platform.now_ms()
         headers = {s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant}
         shard = ids.shard_of(task.tenant)
+        held = await self._holds.hold(released(waiting, now_ms))
+        if isinstance(held, TaskError):
+            await self._store_end(failed(waiting, held, now_ms), hop.traceparent)
+            return
         try:
+            if held is None:
+                raise QueueFullError(f"tenant {task.tenant} has reached a limit", 0)
             await self._platform.publisher.publish(
                 s.task_submitted(task.priority, shard, task.tenant),
-                codec.encode(released(waiting, now_ms)),
+                codec.encode(held),
                 message_id=task.id,
                 headers=headers,
             )
         except QueueFullError:
+            if held is not None:
+                self._holds.give_back(held)
             later_ms = now_ms + int(random.uniform(*POSTPONED_SECONDS) * 1000)  # noqa: S311 - jitter
             log.info("queue full, released later", task=task.id, tenant=task.tenant)
             await self._stream.put(
@@ -210,7 +220,9 @@ class Schedules:
             )
 
     async def _settle(self, submitted: TaskSubmitted, traceparent: str) -> None:
-        settled = canceled(submitted, self._platform.now_ms())
+        await self._store_end(canceled(submitted, self._platform.now_ms()), traceparent)
+
+    async def _store_end(self, settled: End, traceparent: str) -> None:
         assert not isinstance(settled, AttemptFailed), "a task that was not dispatched has no attempts"
         settler = f"schedules-{self._platform.instance}"
         await settle(self._platform.publisher, settled, settler=settler, traceparent=traceparent)

@@ -59,7 +59,7 @@ class Sender:
                 max_calls=MAX_CALLS,
                 alternatives=planned.alternatives,
             )
-            await self._send_attempt(run, hop)
+            await self._send_attempt(run, planned, hop)
         if planned.plan != "single":
             # Not one message in WORK has a panel's input for whoever runs it again.
             changed = self._dispatched(submitted, planned, submitted)
@@ -73,8 +73,9 @@ class Sender:
             # Whoever is told again to release it must see that it went on.
             self._tell_dispatched(submitted, planned, hop)
 
-    async def _send_attempt(self, run: RunAttempt, hop: Hop) -> None:
+    async def _send_attempt(self, run: RunAttempt, planned: Planned, hop: Hop) -> None:
         task, attempt = run.task, run.attempt
+        bound = {s.H_BOUND: str(planned.tokens)} if planned.tokens else {}
         await self._platform.publisher.publish(
             s.work(attempt.pool, task.priority),
             encode(run),
@@ -87,6 +88,7 @@ class Sender:
                 s.H_TRY: str(run.try_number),
                 s.H_MODEL: attempt.model,
                 s.H_POOL: attempt.pool,
+                **bound,
             },
         )
 
@@ -101,7 +103,7 @@ class Sender:
             try_number=run.try_number + 1,
             alternatives=planned.alternatives,
         )
-        await self._send_attempt(again, hop)
+        await self._send_attempt(again, planned, hop)
 
     def _tell_dispatched(self, submitted: TaskSubmitted, planned: Planned, hop: Hop) -> None:
         """Says that a task is being worked on. Not waited for: a task's state is told again by what follows."""

@@ -20,5 +20,7 @@ async def standing_work(direct: DirectReader, now_ms: int) -> list[Permit]:
         if task and number.isdigit() and try_number.isdigit():
             key = AttemptKey(task, int(number), int(try_number))
             tenant, model = headers.get(s.H_TENANT, ""), headers.get(s.H_MODEL, "")
-            found.append(Permit(key, tenant, model, headers.get(s.H_POOL, ""), now_ms, now_ms))
+            bound = headers.get(s.H_BOUND, "")
+            tokens = int(bound) if bound.isascii() and bound.isdigit() else 0
+            found.append(Permit(key, tenant, model, headers.get(s.H_POOL, ""), now_ms, now_ms, tokens))
     return found

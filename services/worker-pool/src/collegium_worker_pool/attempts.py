@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 
 import msgspec
@@ -19,6 +20,7 @@ from collegium_bus.errors import AlreadyStandsError, QueueFullError
 from collegium_bus.settle import settle, standing_failure
 from collegium_bus.work import WorkLoop
 from collegium_contracts import subjects as s
+from collegium_contracts.callnote import write_note
 from collegium_contracts.codec import encode, journey
 from collegium_contracts.errors import ContractError, TaskError, UndecodableMessageError
 from collegium_contracts.ids import shard_of
@@ -42,6 +44,7 @@ from collegium_worker_pool import failures
 from collegium_worker_pool.breakers import Breakers
 from collegium_worker_pool.calling import Caller
 from collegium_worker_pool.cancels import Cancels
+from collegium_worker_pool.lost import LostCall, ended_by, given_up, lost_calls
 from collegium_worker_pool.outcome import CallEnd, call_usage, ended, requested, retried, settled
 from collegium_worker_pool.retrying import is_heard, next_try_ms
 
@@ -62,6 +65,9 @@ class AttemptRunner:
         self._cancels = cancels
         self._breakers = breakers
         self._worker = platform.connection.instance
+        # What runs here now, by task, attempt and try; a copy of it that arrives meanwhile waits for its end.
+        self._running: dict[tuple[str, int, int], asyncio.Future[None]] = {}
+        self._begun = itertools.count(1)
         self.loops: dict[str, WorkLoop] = {}
 
     async def handle(self, delivery: Delivery) -> None:
@@ -83,7 +89,7 @@ class AttemptRunner:
         )
         try:
             with hop:
-                await self._run(run, delivery, hop)
+                await self._run_alone(run, delivery, hop)
         except QueueFullError as error:
             # The tenant's queue has no place for another try now; what ended the try stands.
             log.info("attempt not handed back yet", task=run.task.id, error=str(error))
@@ -109,16 +115,37 @@ class AttemptRunner:
             end = CallEnd(usage=Usage(), duration_ms=0, error=failed, stop_reason="failed", called=False)
             hop = self._platform.tracing.hop("worker-pool give up", "consumer", delivery.header(s.TRACEPARENT))
             with hop:
-                await self._conclude(run, delivery, delivery.delivered, end, hop)
+                lost = await lost_calls(self._platform, run)
+                number = lost[-1].delivery if lost else delivery.delivered
+                if await self._conclude(run, delivery, number, given_up(end, lost), hop):
+                    await self._book_lost(run, lost, number, hop)
         except ContractError as failure:
             log.error("attempt could not be ended", subject=delivery.subject, error=str(failure))
 
-    async def _run(self, run: RunAttempt, delivery: Delivery, hop: Hop) -> None:
-        if delivery.delivered > 1 and await self._has_ended(run, delivery, hop):
+    async def _run_alone(self, run: RunAttempt, delivery: Delivery, hop: Hop) -> None:
+        """Runs an attempt once at a time: a broker that was killed may hand it over again while it still runs."""
+        key = (run.task.id, run.attempt.number, run.try_number)
+        is_copy = delivery.delivered > 1
+        while (running := self._running.get(key)) is not None:
+            is_copy = True
+            await asyncio.wait([running])
+        if is_copy and await self._has_ended(run, delivery, hop):
             return
+        done = self._running[key] = asyncio.get_running_loop().create_future()
+        try:
+            await self._run(run, delivery, hop)
+        finally:
+            del self._running[key]
+            done.set_result(None)
+
+    async def _run(self, run: RunAttempt, delivery: Delivery, hop: Hop) -> None:
+        lost = await lost_calls(self._platform, run) if delivery.delivered > 1 and run.sampling.stream else []
         early = await self._refusal(run)
         if early is not None:
-            await self._finish(run, delivery, delivery.delivered, early, hop)
+            end = ended_by(early, lost)
+            number = lost[-1].delivery if end.called else delivery.delivered
+            if await self._finish(run, delivery, number, end, hop):
+                await self._book_lost(run, lost, number if end.called else 0, hop)
             return
         number = await self._begin(run, delivery, hop)
         if number is None:
@@ -131,7 +158,8 @@ class AttemptRunner:
             if telling is not None:
                 telling.cancel()
         failpoint("worker-pool.after-result")
-        await self._finish(run, delivery, number, end, hop)
+        if await self._finish(run, delivery, number, end, hop):
+            await self._book_lost(run, lost, number, hop)
 
     def _tell_later(self, run: RunAttempt, hop: Hop) -> asyncio.TimerHandle | None:
         """Tells that a task is being worked on, once it has been for a moment: what ends sooner tells its end."""
@@ -158,6 +186,8 @@ class AttemptRunner:
                 code="deadline_exceeded", message=f"task {task.id} reached its deadline before a worker was free"
             )
             return _uncalled(error, "deadline")
+        if 0 < task.hold_expires_ms <= now:
+            return _uncalled(failures.hold_expired(task.id), "failed")
         endpoint = self._caller.endpoints.get(model)
         if endpoint is None:
             return _uncalled(failures.not_configured(model), "failed")
@@ -173,6 +203,8 @@ class AttemptRunner:
         """
         task, attempt = run.task, run.attempt
         first = (run.earlier[-1].delivery if run.earlier else 0) + delivery.delivered
+        # Of this run alone: another run's start, even by this worker, must never pass for this one's.
+        begun = f"{self._worker}.{next(self._begun)}"
         for number in range(first, first + MAX_COPIES):
             started = AttemptStarted(
                 task=task, attempt=attempt, delivery=number, worker=self._worker, at_ms=self._platform.now_ms()
@@ -181,7 +213,7 @@ class AttemptRunner:
                 await self._platform.publisher.publish(
                     s.attempt_started(task.tenant, task.id, attempt.number, number),
                     encode(started),
-                    message_id=f"{task.id}.{attempt.number}.{number}.started.{self._worker}",
+                    message_id=f"{task.id}.{attempt.number}.{number}.started.{begun}",
                     headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
                     create_once=True,
                 )
@@ -213,15 +245,17 @@ class AttemptRunner:
             await self._hand_back(run, message, hop)
         return True
 
-    async def _finish(self, run: RunAttempt, delivery: Delivery, number: int, end: CallEnd, hop: Hop) -> None:
-        """Says how a call ended: again where it may be tried again, for good otherwise, as waste where it is late."""
+    async def _finish(self, run: RunAttempt, delivery: Delivery, number: int, end: CallEnd, hop: Hop) -> bool:
+        """Says how a call ended: again where it may be tried again, for good otherwise, as waste where it is late.
+
+        False where another's word stands.
+        """
         if await self._was_overtaken(run, delivery, number):
             await self._discard(run, number, end, hop)
-            return
+            return False
         not_before_ms = self._next_try_ms(run, end)
         if not_before_ms is None:
-            await self._conclude(run, delivery, number, end, hop)
-            return
+            return await self._conclude(run, delivery, number, end, hop)
         now = self._platform.now_ms()
         standing = retried(run, number, end, not_before_ms, now)
         task = run.task
@@ -231,12 +265,14 @@ class AttemptRunner:
             f"{task.id}.{run.attempt.number}.{run.try_number}.retried.{number}.{self._worker}",
             run,
             hop,
+            write_note(call_usage(run, number, end)),
         )
         if not stored:
             await self._discard(run, number, end, hop)
-            return
+            return False
         log.info("attempt is made again", task=task.id, attempt=run.attempt.number, error=standing.error.code)
         await self._hand_back(run, standing, hop)
+        return True
 
     async def _was_overtaken(self, run: RunAttempt, delivery: Delivery, number: int) -> bool:
         """Whether somebody else began this attempt while this process stood still or was cut off."""
@@ -270,8 +306,8 @@ class AttemptRunner:
             headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
         )
 
-    async def _conclude(self, run: RunAttempt, delivery: Delivery, number: int, end: CallEnd, hop: Hop) -> None:
-        """Stores the result: settles a plan of one, ends a member of a larger one; what is refused is waste."""
+    async def _conclude(self, run: RunAttempt, delivery: Delivery, number: int, end: CallEnd, hop: Hop) -> bool:
+        """Stores the result: settles a plan of one, ends a member of a larger one; what is refused (false) is waste."""
         now = self._platform.now_ms()
         task, attempt = run.task, run.attempt
         if attempt.of == 1:
@@ -281,6 +317,7 @@ class AttemptRunner:
                 terminal,
                 settler=f"{attempt.number}.{run.try_number}.{number}.{self._worker}",
                 traceparent=hop.traceparent,
+                note=write_note(call_usage(run, number, end)),
             )
             if stored and isinstance(terminal, TaskFailed):
                 await self._platform.dead_letters.keep_failed(terminal, delivery)
@@ -291,23 +328,36 @@ class AttemptRunner:
                 f"{task.id}.{attempt.number}.{run.try_number}.{number}.ended.{self._worker}",
                 run,
                 hop,
+                write_note(call_usage(run, number, end)),
             )
         if not stored:
             await self._discard(run, number, end, hop)
+        return stored
 
-    async def _store_end(self, subject: str, payload: bytes, message_id: str, run: RunAttempt, hop: Hop) -> bool:
+    async def _store_end(
+        self, subject: str, payload: bytes, message_id: str, run: RunAttempt, hop: Hop, note: str
+    ) -> bool:
         """Stores an end create-once; false where another stands."""
+        headers = {s.TRACEPARENT: hop.traceparent, s.H_TENANT: run.task.tenant}
+        if note:
+            headers[s.H_CALL] = note
         try:
             await self._platform.publisher.publish(
                 subject,
                 payload,
                 message_id=message_id,
-                headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: run.task.tenant},
+                headers=headers,
                 create_once=True,
             )
         except AlreadyStandsError:
             return False
         return True
+
+    async def _book_lost(self, run: RunAttempt, lost: list[LostCall], number: int, hop: Hop) -> None:
+        """Books the calls of killed workers that settled nothing; ``number`` is the one that did."""
+        for one in lost:
+            if one.delivery != number:
+                await self._discard(run, one.delivery, one.end, hop)
 
     async def _discard(self, run: RunAttempt, delivery: int, end: CallEnd, hop: Hop) -> None:
         """Books a finished call that settles nothing."""
@@ -322,7 +372,7 @@ class AttemptRunner:
                 s.attempt_discarded(task.tenant, task.id, attempt.number, delivery),
                 encode(AttemptDiscarded(task=task, attempt=attempt, call=call, at_ms=now_ms)),
                 message_id=f"{task.id}.{attempt.number}.{delivery}.discarded",
-                headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
+                headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant, s.H_CALL: write_note(call)},
                 create_once=True,
             )
 

@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 
+import structlog
 from collegium_contracts import subjects as s
-from collegium_contracts.content import encode_content
+from collegium_contracts.content import Answer, encode_content
+from collegium_contracts.envelope import held
 from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import RunAttempt
 from collegium_contracts.money import Usage
@@ -22,13 +24,16 @@ from collegium_telemetry.tracing import Hop
 from collegium_worker_pool import failures
 from collegium_worker_pool.breakers import Breakers
 from collegium_worker_pool.cancels import Cancels
+from collegium_worker_pool.counting import count_prompt, count_tokens
 from collegium_worker_pool.endpoints import Endpoint
 from collegium_worker_pool.failures import CallFailed
-from collegium_worker_pool.metering import meter
+from collegium_worker_pool.metering import UpstreamUsage, estimate, meter
 from collegium_worker_pool.outcome import CallEnd, stop_reason_of
 from collegium_worker_pool.tokens import TokenStream
 from collegium_worker_pool.upstream import CallResult, Upstream
-from collegium_worker_pool.wire import StreamedAnswer, request_body
+from collegium_worker_pool.wire import StreamedAnswer, output_bound, request_body
+
+log = structlog.get_logger(__name__)
 
 
 class Caller:
@@ -47,6 +52,9 @@ class Caller:
         self._cancels = cancels
         self._breakers = breakers
         self._permits: dict[str, asyncio.Semaphore] = {}
+        self._over_limit = platform.metrics.counters(
+            names.METRIC_OVER_LIMIT, "Answers longer than the max_tokens that was sent", ("model",)
+        )
         self.endpoints: Mapping[str, Endpoint] = {}
         self.use(endpoints)
 
@@ -94,6 +102,7 @@ class Caller:
         self, run: RunAttempt, delivery: int, endpoint: Endpoint, streamed: StreamedAnswer, span: Hop
     ) -> CallResult:
         task, keyring = run.task, self._platform.keyring
+        await held(keyring, task.tenant, run.prompt, run.history)
         prompt = keyring.open(task.tenant, run.prompt)
         history = keyring.open(task.tenant, run.history) if run.history is not None else None
         body = request_body(endpoint.upstream_model, prompt, history, run.sampling)
@@ -129,7 +138,8 @@ class Caller:
         tenant = run.task.tenant
         if result is not None:
             output = encode_content(result.answer)
-            usage = meter(run.attempt, result.usage, run.prompt_bytes, _text_bytes(result))
+            usage = self._usage(run, result.usage, result.answer, streamed.pieces)
+            self._note_length(run, usage)
             return CallEnd(
                 usage=usage,
                 duration_ms=duration_ms,
@@ -138,7 +148,7 @@ class Caller:
             )
         assert error is not None, "a call ends with a result or an error"
         text = streamed.text
-        usage = meter(run.attempt, streamed.usage, run.prompt_bytes, len(text.encode())) if text else Usage()
+        usage = self._usage(run, streamed.usage, streamed.answer(), streamed.pieces) if streamed.pieces else Usage()
         partial = self._platform.keyring.seal(tenant, encode_content(streamed.answer())) if text else None
         reason = "failed"
         if error.code == "canceled":
@@ -146,6 +156,25 @@ class Caller:
         elif error.code == "deadline_exceeded":
             reason = "deadline"
         return CallEnd(usage=usage, duration_ms=duration_ms, output=partial, error=error, stop_reason=reason)
+
+    def _usage(self, run: RunAttempt, reported: UpstreamUsage | None, answer: Answer, pieces: int) -> Usage:
+        """Returns the endpoint's count, or one made here."""
+        if reported is not None:
+            return meter(run.attempt, reported)
+        keyring, tenant = self._platform.keyring, run.task.tenant
+        prompt = count_prompt(keyring.open(tenant, run.prompt))
+        if run.history is not None:
+            prompt += count_prompt(keyring.open(tenant, run.history))
+        return estimate(run.attempt, prompt, _count_answer(answer), bound=output_bound(run), pieces=pieces)
+
+    def _note_length(self, run: RunAttempt, usage: Usage) -> None:
+        bound = output_bound(run)
+        if usage.output_tokens > bound and not usage.estimated:
+            model = run.attempt.model
+            self._over_limit[model].inc()
+            log.warning(
+                "endpoint ignored max_tokens", task=run.task.id, model=model, sent=bound, got=usage.output_tokens
+            )
 
     def _model_span(self, run: RunAttempt, endpoint: Endpoint, hop: Hop) -> Hop:
         if not hop.sampled:
@@ -179,5 +208,7 @@ class Caller:
         span.end()
 
 
-def _text_bytes(result: CallResult) -> int:
-    return sum(len((choice.text or "").encode()) for choice in result.answer.choices)
+def _count_answer(answer: Answer) -> int:
+    texts = (choice.text or "" for choice in answer.choices)
+    tools = (bytes(tool).decode() for choice in answer.choices for tool in choice.tool_calls or ())
+    return sum(count_tokens(text) for text in (*texts, *tools))

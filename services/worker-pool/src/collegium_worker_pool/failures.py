@@ -98,6 +98,13 @@ def canceled(task_id: str) -> TaskError:
     return TaskError(code="canceled", message=f"task {task_id} was canceled")
 
 
+def hold_expired(task_id: str) -> TaskError:
+    """The money held for the task was given back: no call may spend it any more."""
+    return TaskError(
+        code="hold_expired", message=f"what was held for task {task_id} has been given back; submit it again"
+    )
+
+
 def not_configured(model: str) -> TaskError:
     """This worker's configuration has no endpoint for the model."""
     return TaskError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from collegium_contracts.content import Answer, Choice
-from collegium_contracts.messages import Sampling
+from collegium_contracts.messages import RunAttempt, Sampling
 
 from collegium_worker_pool.metering import UpstreamUsage
 
@@ -111,7 +111,7 @@ def request_body(upstream_model: str, prompt: bytes, history: bytes | None, samp
         UpstreamRequest(
             model=upstream_model,
             messages=msgspec.Raw(messages),
-            max_tokens=sampling.max_tokens or 1,
+            max_tokens=_max_tokens(sampling),
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             frequency_penalty=sampling.frequency_penalty,
@@ -126,6 +126,15 @@ def request_body(upstream_model: str, prompt: bytes, history: bytes | None, samp
             stream_options=StreamOptions() if sampling.stream else None,
         )
     )
+
+
+def output_bound(run: RunAttempt) -> int:
+    """Returns how many tokens an endpoint was told to stay within, over all choices."""
+    return _max_tokens(run.sampling) * run.sampling.n
+
+
+def _max_tokens(sampling: Sampling) -> int:
+    return sampling.max_tokens or 1
 
 
 def _raw(text: bytes | None) -> msgspec.Raw | None:
@@ -153,6 +162,8 @@ class StreamedAnswer:
         self.usage: UpstreamUsage | None = None
         self.model = ""
         self.characters = 0
+        # Chunks that brought text or a part of a tool call.
+        self.pieces = 0
 
     def add(self, chunk: Chunk) -> str:
         """Takes one chunk and returns the text that it adds to the first choice."""
@@ -164,6 +175,7 @@ class StreamedAnswer:
             if choice.delta.content:
                 texts.append(choice.delta.content)
                 self.characters += len(choice.delta.content)
+                self.pieces += 1
                 if choice.index == 0:
                     added += choice.delta.content
             if choice.finish_reason:
@@ -173,6 +185,7 @@ class StreamedAnswer:
         return added
 
     def _add_tool(self, choice: int, delta: ToolCallDelta) -> None:
+        self.pieces += 1
         call = self._tools.setdefault(choice, {}).setdefault(
             delta.index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
         )

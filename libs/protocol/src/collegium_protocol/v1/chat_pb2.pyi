@@ -160,7 +160,7 @@ class ChatUsage(_message.Message):
     def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., total_tokens: _Optional[int] = ..., prompt_tokens_details: _Optional[_Union[ChatUsage.PromptTokensDetails, _Mapping]] = ..., completion_tokens_details: _Optional[_Union[ChatUsage.CompletionTokensDetails, _Mapping]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("task_id", "plan", "model", "rank", "attempts", "confidence", "cost_usd", "cache", "stop_reason", "trace_id")
+    __slots__ = ("task_id", "plan", "model", "rank", "attempts", "confidence", "cost_usd", "cache", "stop_reason", "trace_id", "stale", "age_seconds")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +171,8 @@ class Result(_message.Message):
     CACHE_FIELD_NUMBER: _ClassVar[int]
     STOP_REASON_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     plan: str
     model: str
@@ -181,7 +183,9 @@ class Result(_message.Message):
     cache: str
     stop_reason: str
     trace_id: str
-    def __init__(self, task_id: _Optional[str] = ..., plan: _Optional[str] = ..., model: _Optional[str] = ..., rank: _Optional[str] = ..., attempts: _Optional[int] = ..., confidence: _Optional[float] = ..., cost_usd: _Optional[str] = ..., cache: _Optional[str] = ..., stop_reason: _Optional[str] = ..., trace_id: _Optional[str] = ...) -> None: ...
+    stale: bool
+    age_seconds: int
+    def __init__(self, task_id: _Optional[str] = ..., plan: _Optional[str] = ..., model: _Optional[str] = ..., rank: _Optional[str] = ..., attempts: _Optional[int] = ..., confidence: _Optional[float] = ..., cost_usd: _Optional[str] = ..., cache: _Optional[str] = ..., stop_reason: _Optional[str] = ..., trace_id: _Optional[str] = ..., stale: _Optional[bool] = ..., age_seconds: _Optional[int] = ...) -> None: ...
 
 class ChatChunk(_message.Message):
     __slots__ = ("id", "created", "model", "choices", "usage", "collegium")

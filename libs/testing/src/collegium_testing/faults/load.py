@@ -100,7 +100,7 @@ class Load:
         body = {
             "model": "auto",
             "messages": [{"role": "user", "content": f"question {number}"}],
-            "collegium": {"deadline_seconds": min(60, self._deadline_seconds)},
+            "collegium": {"deadline_seconds": min(60, self._deadline_seconds), "cache": "off"},
             **fields,
         }
         return _Question("/v1/chat/completions", body, (200,), f"load-{number}")

@@ -1,7 +1,7 @@
 """Reports: sums by the hour and day, what the request log shows, invoices, budgets' alerts, the purge's horizon.
 
-Revision ID: 0002
-Revises: 0001
+Revision ID: 0005
+Revises: 0004
 
 The sums of what stands already are made here. Billing must not book while this runs: a row that an older version books
 afterwards is in no sum.
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -86,15 +86,16 @@ _BACKFILL = """
 INSERT INTO billing.usage_sums
 SELECT seconds, begins_at, sha256(convert_to(grouping::text, 'UTF8')), 0, grouping ->> 0, grouping ->> 1,
        grouping ->> 2, grouping ->> 3, grouping ->> 4, grouping ->> 5, grouping -> 6, sum(requests), sum(input_tokens),
-       sum(cached_input_tokens), sum(output_tokens), sum(cost), sum(wasted), sum(charge), 0
+       sum(cached_input_tokens), sum(output_tokens), sum(cost), sum(wasted), sum(charge), sum(saved)
 FROM (
     SELECT settled_at AS at, jsonb_build_array(tenant, project, key_id, model, rank, plan, tags) AS grouping,
            (state = 'completed' OR charge_picos > 0)::int AS requests, input_tokens, cached_input_tokens,
-           output_tokens, 0::numeric AS cost, 0::numeric AS wasted, charge_picos AS charge
+           output_tokens, 0::numeric AS cost, 0::numeric AS wasted, charge_picos AS charge,
+           saved_picos AS saved
     FROM billing.tasks
     UNION ALL
     SELECT at, jsonb_build_array(tenant, project, key_id, model, rank, plan, tags), 0, 0, 0, 0, cost_picos,
-           CASE WHEN wasted THEN cost_picos ELSE 0 END, 0
+           CASE WHEN wasted THEN cost_picos ELSE 0 END, 0, 0
     FROM billing.attempts
 ) AS booked
 CROSS JOIN LATERAL (VALUES (3600, date_trunc('hour', at, 'UTC')), (86400, date_trunc('day', at, 'UTC')))

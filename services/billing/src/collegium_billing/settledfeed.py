@@ -1,0 +1,84 @@
+"""What settled, as all shards of this replica hear it: the headers of the settled messages, in the stream's order.
+
+One reader serves every shard that is held here; one that needs older messages makes it begin again further back. One
+rule: a shard sees every settled message after its own position, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from collegium_bus.connection import Connection
+from collegium_bus.delivery import Delivery
+from collegium_bus.errors import NoAnswerError
+from collegium_bus.ordered import OrderedReader
+from collegium_contracts import subjects as s
+from collegium_contracts.holds import Billed, parse_billed
+from collegium_contracts.ids import shard_of
+
+OnSettled = Callable[[str, str, Billed, int, int], None]
+
+
+class SettledFeed:
+    """Reads EVENTS for the shards that were added."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._reader: OrderedReader | None = None
+        self._shards: dict[int, OnSettled] = {}
+        self._read_to = 0
+
+    async def newest(self) -> int:
+        """Returns the sequence of the newest event; raises NoAnswerError in time."""
+        reply = msgspec.json.decode(await self._connection.api(f"STREAM.INFO.{s.EVENTS}"))
+        if error := reply.get("error"):
+            raise NoAnswerError(str(error.get("description")))
+        return int(reply["state"]["last_seq"])
+
+    async def add(self, shard: int, after: int, on_settled: OnSettled) -> None:
+        """Calls ``on_settled(task, tenant, billed, at_ms, sequence)`` for what settled in a shard after a sequence.
+
+        Returns once everything that stood was told.
+        """
+        self._shards[shard] = on_settled
+        if self._reader is None or after < self._read_to:
+            await self._read_from(after + 1)
+        assert self._reader is not None, "it was made just now"
+        await self._reader.caught_up.wait()
+
+    async def remove(self, shard: int) -> None:
+        """Tells a shard nothing more."""
+        self._shards.pop(shard, None)
+        if not self._shards:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Stops reading."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.stop()
+
+    async def _read_from(self, sequence: int) -> None:
+        await self.stop()
+        self._read_to = sequence - 1
+        self._reader = OrderedReader(
+            self._connection,
+            s.EVENTS,
+            [s.TASK_SETTLED_ALL],
+            self._on_settled,
+            start_sequence=sequence,
+            headers_only=True,
+            label="settled",
+        )
+        self._reader.start()
+
+    def _on_settled(self, delivery: Delivery) -> None:
+        self._read_to = delivery.sequence
+        about = s.parse_event(delivery.subject)
+        on_settled = self._shards.get(shard_of(about.tenant)) if about is not None else None
+        if about is None or on_settled is None:
+            return
+        billed = parse_billed(delivery.header(s.H_BILLED))
+        if billed is not None:
+            on_settled(about.task, about.tenant, billed, delivery.timestamp_ns // 1_000_000, delivery.sequence)

@@ -1,0 +1,251 @@
+"""What a shard's owner knows of one tenant: its budgets, rates and open tasks, and what it decides from them. Pure.
+
+One rule: a task is let in by all bounds at once or refused by the first, and then nothing was counted.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from collegium_contracts.holds import HoldEnded, HoldPlaced, RateState, WindowState
+from collegium_contracts.money import picos_to_usd
+from collegium_contracts.requests import HoldAnswer, HoldAsk, OpenHold, Rates
+from collegium_contracts.state import RateLimits, TenantRecord
+
+from collegium_billing.budgetbook import Budget
+from collegium_billing.rates import RateBook, TooFast, tightest
+from collegium_billing.windows import Amounts
+
+OF_TENANT = ""
+
+
+class OpenTask:
+    """A task that was let in: its hold (none where no budget covers it), and what it was counted with."""
+
+    __slots__ = ("expires_at_ms", "hold", "key_id", "tokens")
+
+    def __init__(self, key_id: str, tokens: int, expires_at_ms: int, hold: HoldPlaced | None) -> None:
+        self.key_id = key_id
+        self.tokens = tokens
+        self.expires_at_ms = expires_at_ms
+        self.hold = hold
+
+
+class TenantBook:
+    """One tenant's bounds and what is counted against them."""
+
+    __slots__ = ("_rates", "budgets", "over_hold", "record", "tasks")
+
+    def __init__(self, record: TenantRecord, tier_day: int | None) -> None:
+        self.record = record
+        self.budgets: dict[str, Budget] = {}
+        self.tasks: dict[str, OpenTask] = {}
+        self.over_hold = 0
+        self._rates: dict[str, RateBook] = {}
+        self.learn(record, tier_day)
+
+    def learn(self, record: TenantRecord, tier_day: int | None) -> None:
+        """Takes a new definition; budgets that are new, or cover something else now, are in :meth:`unopened`."""
+        self.record = record
+        limits = record.limits or RateLimits()
+        if limits.requests_per_day is None:
+            limits = RateLimits(
+                requests_per_minute=limits.requests_per_minute,
+                tokens_per_minute=limits.tokens_per_minute,
+                requests_per_day=tier_day,
+                tokens_per_window=limits.tokens_per_window,
+                token_window_seconds=limits.token_window_seconds,
+                concurrency=limits.concurrency,
+            )
+        wanted = {OF_TENANT: limits} | {key.id: key.limits for key in record.keys if key.limits is not None}
+        for gone in set(self._rates) - set(wanted):
+            del self._rates[gone]
+        for name, bounds in wanted.items():
+            if (book := self._rates.get(name)) is not None:
+                book.use(bounds)
+            else:
+                self._rates[name] = RateBook(bounds)
+        definitions = {one.id: one for one in record.budgets}
+        for name, budget in list(self.budgets.items()):
+            definition = definitions.get(name)
+            if definition is None or not budget.is_as(definition):
+                del self.budgets[name]
+            else:
+                budget.record = definition
+
+    def unopened(self) -> list[str]:
+        """Names the budgets of which it is not known yet what was spent."""
+        return [one.id for one in self.record.budgets if one.id not in self.budgets]
+
+    def open(self, budget_id: str, spent: Amounts, now_ms: int, carried: int = 0) -> None:
+        """Begins to keep a budget, with what was spent before."""
+        record = next((one for one in self.record.budgets if one.id == budget_id), None)
+        if record is None:
+            return
+        budget = self.budgets[budget_id] = Budget(self.record.id, record, now_ms, amounts=spent, carried=carried)
+        for task in self.tasks.values():
+            if task.hold is not None and budget_id in task.hold.budgets:
+                budget.held += task.hold.picos
+
+    def ask(self, ask: HoldAsk, now_ms: int) -> tuple[HoldAnswer, HoldPlaced | None]:
+        """Decides on one task; what it grants against a budget is the second part, to be journaled before it is told.
+
+        Asking again for a task that is open is granted again and changes nothing.
+        """
+        books = self._books(ask.key_id)
+        standing = self.tasks.get(ask.task)
+        if standing is not None:
+            return HoldAnswer(rates=_rates(books, now_ms)), standing.hold
+        for book in books:
+            if (too_fast := book.refusal(ask.tokens, now_ms)) is not None:
+                return _slow_down(ask, too_fast, now_ms, _rates(books, now_ms)), None
+        covering = [one for one in self.budgets.values() if one.covers(ask.project, ask.key_id)]
+        for budget in covering:
+            if ask.picos > max(0, budget.left(now_ms)):
+                return _no_money(ask, budget, now_ms, _rates(books, now_ms)), None
+        hold = None
+        if covering:
+            for budget in covering:
+                budget.held += ask.picos
+            hold = HoldPlaced(
+                task=ask.task,
+                tenant=ask.tenant,
+                picos=ask.picos,
+                expires_at_ms=ask.expires_at_ms,
+                budgets=[budget.record.id for budget in covering],
+                at_ms=now_ms,
+            )
+        for book in books:
+            book.begin(ask.tokens, now_ms)
+        self.tasks[ask.task] = OpenTask(ask.key_id, ask.tokens, ask.expires_at_ms, hold)
+        return HoldAnswer(rates=_rates(books, now_ms)), hold
+
+    def place(self, hold: HoldPlaced) -> None:
+        """Takes over a hold that the journal tells of."""
+        if hold.task in self.tasks:
+            return
+        self.tasks[hold.task] = OpenTask("", 0, hold.expires_at_ms, hold)
+        for budget_id in hold.budgets:
+            if (budget := self.budgets.get(budget_id)) is not None:
+                budget.held += hold.picos
+
+    def end(self, ended: HoldEnded, tokens: int = 0) -> bool:
+        """Ends a task: gives its hold back and captures what was charged; true where the journal must tell of it."""
+        task = self.tasks.pop(ended.task, None)
+        hold = task.hold if task is not None else None
+        if hold is not None:
+            self._give_back(hold)
+            if ended.picos > hold.picos:
+                self.over_hold += 1
+        key_id = ended.key_id or (task.key_id if task is not None else "")
+        for book in self._books(key_id):
+            if task is None:
+                book.used(tokens, ended.at_ms)
+            else:
+                book.end(task.tokens, tokens, ended.at_ms)
+        if ended.why == "released":
+            return hold is not None
+        for budget in self.budgets.values():
+            if budget.covers(ended.project, ended.key_id):
+                budget.window.add(ended.at_ms, ended.picos)
+        return hold is not None or bool(self.budgets)
+
+    def expire(self, now_ms: int) -> list[str]:
+        """Forgets the tasks whose time is over, and returns them."""
+        over = [name for name, task in self.tasks.items() if task.expires_at_ms < now_ms]
+        for name in over:
+            task = self.tasks.pop(name)
+            if task.hold is not None:
+                self._give_back(task.hold)
+            for book in self._books(task.key_id):
+                book.end(task.tokens, 0, now_ms)
+        return over
+
+    def holds(self) -> list[OpenHold]:
+        """Returns the holds that stand."""
+        return [
+            OpenHold(task=name, tenant=self.record.id, picos=task.hold.picos, expires_at_ms=task.expires_at_ms)
+            for name, task in self.tasks.items()
+            if task.hold is not None
+        ]
+
+    def windows(self) -> list[WindowState]:
+        """Returns what each budget's window holds."""
+        return [
+            WindowState(
+                tenant=self.record.id,
+                budget=name,
+                spent=budget.window.amounts(),
+                carried_picos=getattr(budget.window, "carried", 0),
+            )
+            for name, budget in self.budgets.items()
+        ]
+
+    def rate_states(self) -> list[RateState]:
+        """Returns what the slow rate windows hold, where they hold anything."""
+        found: list[RateState] = []
+        for name, book in self._rates.items():
+            day, tokens = book.slow()
+            if day or tokens:
+                found.append(RateState(tenant=self.record.id, key_id=name, day_requests=day, window_tokens=tokens))
+        return found
+
+    def take_rates(self, state: RateState) -> None:
+        """Takes over what the slow windows of a former owner held."""
+        if (book := self._rates.get(state.key_id)) is not None:
+            self._rates[state.key_id] = RateBook(
+                book.limits, day_requests=state.day_requests, window_tokens=state.window_tokens
+            )
+
+    def _books(self, key_id: str) -> list[RateBook]:
+        tenant = self._rates[OF_TENANT]
+        own = self._rates.get(key_id) if key_id else None
+        return [tenant] if own is None else [tenant, own]
+
+    def _give_back(self, hold: HoldPlaced) -> None:
+        for budget_id in hold.budgets:
+            if (budget := self.budgets.get(budget_id)) is not None:
+                budget.held = max(0, budget.held - hold.picos)
+
+
+def _rates(books: list[RateBook], now_ms: int) -> Rates:
+    requests = tightest([bound for book in books for bound in book.requests(now_ms)])
+    tokens = tightest([bound for book in books for bound in book.tokens(now_ms)])
+    return Rates(
+        limit_requests=requests.limit if requests else 0,
+        remaining_requests=requests.remaining if requests else 0,
+        reset_requests_ms=max(0, requests.resets_at_ms - now_ms) if requests else 0,
+        limit_tokens=tokens.limit if tokens else 0,
+        remaining_tokens=tokens.remaining if tokens else 0,
+        reset_tokens_ms=max(0, tokens.resets_at_ms - now_ms) if tokens else 0,
+    )
+
+
+def _slow_down(ask: HoldAsk, too_fast: TooFast, now_ms: int, rates: Rates) -> HoldAnswer:
+    bound = too_fast.bound
+    wait_ms = max(1, too_fast.again_at_ms - now_ms)
+    code = "quota_exceeded" if bound.name == "requests a day" else "rate_limited"
+    whose = f"tenant {ask.tenant}" + (f" or its key {ask.key_id}" if ask.key_id else "")
+    return HoldAnswer(
+        code=code,
+        message=f"{whose} has reached its limit of {bound.limit} {bound.name}; try again in {wait_ms / 1000:.1f} s",
+        retry_after_ms=wait_ms,
+        rates=rates,
+    )
+
+
+def _no_money(ask: HoldAsk, budget: Budget, now_ms: int, rates: Rates) -> HoldAnswer:
+    renews = budget.renews_at(ask.picos, now_ms)
+    when = f"it renews at {datetime.fromtimestamp(renews / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    if renews == 0:
+        when = "it never holds that much at once: ask for fewer tokens, or have it raised"
+    elif renews <= now_ms:
+        when = "more of it is free when running requests end"
+    left = picos_to_usd(max(0, budget.left(now_ms)))
+    return HoldAnswer(
+        code="insufficient_quota",
+        message=f"{budget.describe()} has {left} USD left, and this request may cost up to"
+        f" {picos_to_usd(ask.picos)} USD; {when}",
+        retry_after_ms=max(0, renews - now_ms) if renews else 0,
+        rates=rates,
+    )

@@ -1,0 +1,95 @@
+"""Admission: the most a task may cost is held, and its request counted, before it is submitted.
+
+One rule: a task that is refused here was never submitted, and one that could not be submitted gives its hold back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from collegium_bus.errors import BrokerUnavailableError, NoAnswerError
+from collegium_bus.holding import Holds
+from collegium_contracts.messages import TaskSubmitted
+from collegium_contracts.requests import HoldAsk, Rates
+from collegium_contracts.worstcase import GRACE_MS, counted_tokens, worst_picos
+from collegium_runtime.platform import Platform
+
+from collegium_gateway.directory import Directory
+from collegium_gateway.errors import ApiError
+
+OnRates = Callable[[Rates], None]
+
+_RATE_LIMITS = ("rate_limited", "quota_exceeded")
+
+
+class Admission:
+    """Holds for one gateway."""
+
+    def __init__(self, platform: Platform, directory: Directory) -> None:
+        self._platform = platform
+        self._directory = directory
+        self._holds = Holds(platform.connection)
+
+    async def admit(self, submitted: TaskSubmitted, on_rates: OnRates | None = None) -> TaskSubmitted:
+        """Returns the task with its hold; raises ApiError ``insufficient_quota``, ``rate_limited``,
+        ``quota_exceeded``, or ``billing_unavailable`` where nobody could decide in time.
+        """
+        task, models = submitted.task, self._directory.models
+        expires_ms = task.deadline_ms + GRACE_MS
+        ask = HoldAsk(
+            task=task.id,
+            tenant=task.tenant,
+            project=task.project,
+            key_id=task.key_id,
+            tier=task.tier,
+            picos=worst_picos(submitted, models),
+            tokens=counted_tokens(submitted, models),
+            expires_at_ms=expires_ms,
+        )
+        try:
+            answer = await self._holds.ask(ask)
+        except NoAnswerError as error:
+            raise ApiError(
+                "billing_unavailable", f"task {task.id} was not submitted: billing gave no answer; try again"
+            ) from error
+        if on_rates is not None:
+            on_rates(answer.rates)
+        if answer.code:
+            retry = answer.retry_after_ms / 1000 if answer.code in _RATE_LIMITS else None
+            raise ApiError(answer.code, answer.message, retry_after_seconds=retry, task_id=task.id)
+        return msgspec.structs.replace(submitted, task=msgspec.structs.replace(task, hold_expires_ms=expires_ms))
+
+    def give_back(self, submitted: TaskSubmitted, error: BaseException) -> None:
+        """Gives a hold back where the task was surely not submitted; else it stands until it expires."""
+        if not isinstance(error, BrokerUnavailableError):
+            self._holds.release(submitted.task.tenant, submitted.task.id)
+
+
+def rate_headers(rates: Rates) -> list[tuple[bytes, bytes]]:
+    """Returns the ``x-ratelimit-…`` headers of what there is a limit on."""
+    found: list[tuple[bytes, bytes]] = []
+    bounds = (
+        (b"requests", rates.limit_requests, rates.remaining_requests, rates.reset_requests_ms),
+        (b"tokens", rates.limit_tokens, rates.remaining_tokens, rates.reset_tokens_ms),
+    )
+    for name, limit, remaining, reset_ms in bounds:
+        if limit:
+            found += [
+                (b"x-ratelimit-limit-" + name, b"%d" % limit),
+                (b"x-ratelimit-remaining-" + name, b"%d" % remaining),
+                (b"x-ratelimit-reset-" + name, duration(reset_ms)),
+            ]
+    return found
+
+
+def duration(milliseconds: int) -> bytes:
+    """Writes a time as OpenAI's headers do: ``250ms``, ``58s``, ``6m0s``, ``23h59m0s``."""
+    if milliseconds < 1_000:
+        return b"%dms" % milliseconds
+    seconds = -(-milliseconds // 1_000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return b"%dh%dm%ds" % (hours, minutes, seconds)
+    return b"%dm%ds" % (minutes, seconds) if minutes else b"%ds" % seconds

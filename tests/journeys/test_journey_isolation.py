@@ -1,0 +1,215 @@
+"""Every read path, walked by a tenant that looks for another's data; a route or method without a case fails."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import aiohttp
+import grpc
+import grpc.aio
+import pytest
+from collegium_gateway import openapi
+from collegium_protocol.v1 import chat_pb2, tasks_pb2
+from collegium_protocol.v1.chat_pb2_grpc import ChatStub
+from collegium_protocol.v1.tasks_pb2_grpc import TasksStub
+from collegium_testing import Behaviour, Rule, eventually
+
+from tests.conftest import Stage
+
+pytestmark = pytest.mark.timeout(180)
+CANARY = "isolation-canary-7f3a"
+
+
+class Theirs(NamedTuple):
+    """What the other tenant has: ids that may be guessed, and texts that may be seen nowhere."""
+
+    task: str
+    schedule: str
+    secret: str
+    key_id: str
+
+
+# For each GET route: what is asked, and what may be answered. None: nothing of any tenant stands there.
+GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
+    "/v1/models": (("",), {200}),
+    "/v1/tasks": (("", "?limit=200", "?state=completed", "?cursor={cursor}"), {200, 400}),
+    "/v1/tasks/{id}": (("{task}",), {404}),
+    "/v1/tasks/{id}/events": (("{task}",), {404}),
+    "/v1/tasks/{id}/webhook": (("{task}",), {404}),
+    "/v1/webhooks/secret": (("",), {200}),
+    "/v1/schedules": (("",), {200}),
+    "/v1/schedules/{id}": (("{schedule}",), {404}),
+    "/v1/usage": (("?group_by=tenant,key,tag", "?group_by=tenant&tenant=acme", "?group_by=tag&format=csv"), {200, 403}),
+    "/v1/requests": (("", "?limit=1000&format=csv", "?key=acmekey00001", "?tenant=acme"), {200, 403}),
+    "/v1/invoices": (("", "?tenant=acme"), {200, 403}),
+    "/v1/invoices/{id}": (("inv-acme-2024-02", "inv-acme-2024-02?format=html"), {404}),
+    "/v1/admin/models": (("",), {403}),
+    "/v1/admin/possible-spend": (("", "?tenant=acme"), {403}),
+    "/v1/admin/tenants": (("",), {403}),
+    "/v1/admin/tenants/{id}/erasure": (("acme",), {403}),
+    "/v1/admin/tenants/{id}/data-keys": (("acme",), {403}),
+    "/v1/admin/encryption": (("",), {403}),
+    "/v1/admin/tenants/{id}": (("acme",), {403}),
+    "/v1/admin/tenants/{id}/storage": (("acme",), {403}),
+    "/v1/admin/tenants/{id}/limits": (("acme",), {403}),
+    "/v1/admin/projects": (("", "?tenant=acme"), {403}),
+    "/v1/admin/keys": (("", "?tenant=acme"), {403}),
+    "/v1/admin/keys/{id}": (("acmekey00001",), {403}),
+    "/v1/admin/keys/{id}/limits": (("acmekey00001",), {403}),
+    "/v1/admin/budgets": (("", "?tenant=acme"), {403}),
+    "/v1/admin/budgets/{tenant}/{id}": (("any",), {403}),
+    "/v1/admin/audit": (("", "?tenant=acme"), {403}),
+    "/v1/admin/audit/verify": (("", "?tenant=acme"), {403}),
+    "/v1/admin/audit/export": (("?tenant=acme",), {403}),
+    "/v1/admin/dead-letters": (("", "?tenant=acme"), {403}),
+    "/v1/admin/dead-letters/{id}": (("1",), {403}),
+    "/health/live": (("",), {200}),
+    "/health/ready": (("",), {200}),
+    "/metrics": (("",), {200}),
+}
+# What changes by id, asked for another's id: all of it meets nothing.
+CHANGES = (
+    ("POST", "/v1/tasks/{task}/cancel"),
+    ("POST", "/v1/tasks/{task}/retry"),
+    ("POST", "/v1/schedules/{schedule}/pause"),
+    ("POST", "/v1/schedules/{schedule}/resume"),
+    ("DELETE", "/v1/schedules/{schedule}"),
+)
+GRPC_CASES = {"Tasks.Submit", "Tasks.Get", "Tasks.List", "Tasks.Cancel", "Tasks.Watch", "Chat.Complete", "Chat.Stream"}
+
+
+@pytest.fixture
+async def theirs(stage: Stage) -> Theirs:
+    """What acme has; its prompts and answers, its tags and its schedule hold the canary."""
+    stage.simulator.script(Rule(Behaviour(answer=f"answer {CANARY}")))
+    async with stage.session() as http:
+        chat = {
+            "model": "sim",
+            "messages": [{"role": "user", "content": f"hello {CANARY}"}],
+            "collegium": {"conversation": "shared-name", "tags": {"who": CANARY}, "cache": "off"},
+        }
+        async with http.post("/v1/chat/completions", json=chat) as response:
+            assert response.status == 200, await response.text()
+            assert CANARY in await response.text()
+        body = {"model": "sim", "input": f"task {CANARY}"}
+        async with http.post("/v1/tasks", json=body, headers={"Prefer": "wait=20"}) as response:
+            task = (await response.json())["id"]
+        schedule = {"cron": "0 3 1 1 *", "name": CANARY, "task": {"model": "sim", "input": CANARY}}
+        async with http.post("/v1/schedules", json=schedule) as response:
+            assert response.status == 201, await response.text()
+            schedule_id = (await response.json())["id"]
+        async with http.get("/v1/webhooks/secret") as response:
+            secret = (await response.json())["secret"]
+
+        async def listed() -> bool:
+            async with http.get("/v1/tasks") as response:
+                return task in await response.text()
+
+        async def booked() -> bool:
+            async with http.get("/v1/usage?group_by=tag") as response:
+                return CANARY in await response.text()
+
+        await eventually(listed)
+        await eventually(booked)
+    return Theirs(task, schedule_id, secret, stage.key.split("-")[2])
+
+
+def leaks(text: str, theirs: Theirs) -> list[str]:
+    return [one for one in (CANARY, *theirs) if one in text]
+
+
+def test_every_get_route_has_a_case():
+    paths = {path for path, operations in openapi.document()["paths"].items() if "get" in operations}
+    assert set(GET_CASES) == paths, "say in GET_CASES what another tenant is answered on a new route"
+
+
+def test_every_grpc_method_has_a_case():
+    methods = {
+        f"{service.name}.{method.name}"
+        for file in (tasks_pb2.DESCRIPTOR, chat_pb2.DESCRIPTOR)
+        for service in file.services_by_name.values()
+        for method in service.methods
+    }
+    assert methods == GRPC_CASES, "try a new method as another tenant"
+
+
+async def test_no_get_route_shows_anything_of_another_tenant(stage: Stage, theirs: Theirs):
+    cursor = await _cursor(stage)
+    async with stage.session(stage.other_key) as http:
+        for path, (wanted, allowed) in GET_CASES.items():
+            for one in wanted:
+                filled = one.format(task=theirs.task, schedule=theirs.schedule, cursor=cursor)
+                own = path.replace("{tenant}", "acme")
+                url = own.replace("{id}", filled) if "{id}" in own else f"{own}{filled}"
+                async with http.get(url) as response:
+                    text = await response.text()
+                    assert response.status in allowed, f"{url}: {response.status} {text}"
+                    # The id that was asked for may stand in the refusal.
+                    asked = theirs.task if "{task}" in one else theirs.schedule
+                    assert not leaks(text.replace(asked, "") if response.status == 404 else text, theirs), url
+
+
+async def _cursor(stage: Stage) -> str:
+    """A place in acme's own list, for the other tenant to try."""
+    async with stage.session() as http, http.get("/v1/tasks?limit=1") as response:
+        return (await response.json()).get("next_cursor") or ""
+
+
+async def test_nothing_of_another_tenant_is_changed_by_its_id(stage: Stage, theirs: Theirs):
+    async with stage.session(stage.other_key) as http:
+        for method, path in CHANGES:
+            url = path.format(task=theirs.task, schedule=theirs.schedule)
+            async with http.request(method, url) as response:
+                assert response.status == 404, f"{method} {url}: {response.status} {await response.text()}"
+    async with stage.session() as http, http.get(f"/v1/schedules/{theirs.schedule}") as response:
+        shown = await response.json()
+        assert (response.status, shown["state"]) == (200, "active")
+
+
+async def test_a_conversation_of_the_same_name_is_another_one(stage: Stage, theirs: Theirs):
+    stage.simulator.script()
+    stage.simulator.reset()
+    body = {"model": "sim", "messages": [{"role": "user", "content": "and now?"}]}
+    body["collegium"] = {"conversation": "shared-name", "cache": "off"}  # pyright: ignore[reportArgumentType]
+    async with stage.session(stage.other_key) as http, http.post("/v1/chat/completions", json=body) as response:
+        assert response.status == 200
+        assert not leaks(await response.text(), theirs)
+        usage: dict[str, Any] = (await response.json())["usage"]
+    assert usage["prompt_tokens"] < 8, "no turn of another tenant was put before the question"
+
+
+async def test_no_grpc_method_shows_anything_of_another_tenant(stage: Stage, theirs: Theirs):
+    metadata = (("authorization", f"Bearer {stage.other_key}"),)
+    stage.simulator.script()
+    asked = chat_pb2.ChatRequest(model="sim", messages=[chat_pb2.ChatMessage(role="user", content="hello")])
+    async with grpc.aio.insecure_channel(stage.platform.ready["grpc"]) as channel:
+        tasks, chats = TasksStub(channel), ChatStub(channel)
+        for ask in (
+            lambda: tasks.Get(tasks_pb2.GetRequest(id=theirs.task), metadata=metadata),
+            lambda: tasks.Cancel(tasks_pb2.CancelRequest(id=theirs.task), metadata=metadata),
+            lambda: tasks.Watch(tasks_pb2.WatchRequest(id=theirs.task), metadata=metadata).read(),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await ask()
+            assert error.value.code() == grpc.StatusCode.NOT_FOUND
+            assert not leaks(str(error.value).replace(theirs.task, ""), theirs)
+        shown = [
+            await tasks.List(tasks_pb2.ListRequest(limit=200), metadata=metadata),
+            await tasks.Submit(tasks_pb2.SubmitRequest(model="sim", input="hi", wait_seconds=10), metadata=metadata),
+            await chats.Complete(asked, metadata=metadata),
+        ]
+        shown += [chunk async for chunk in chats.Stream(asked, metadata=metadata)]
+    for message in shown:
+        assert not leaks(str(message), theirs)
+
+
+async def test_the_canary_is_found_where_it_belongs(stage: Stage, theirs: Theirs):
+    """Without this, a walk that sees nothing anywhere would pass."""
+    async with stage.session() as http:
+        for url in (f"/v1/tasks/{theirs.task}", "/v1/tasks", "/v1/schedules", "/v1/usage?group_by=tag", "/v1/requests"):
+            assert CANARY in await _text(http, url), url
+
+
+async def _text(http: aiohttp.ClientSession, url: str) -> str:
+    async with http.get(url) as response:
+        return await response.text()
