@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 from collegium_gateway.errors import ApiError
-from collegium_gateway.requests import decode_chat, decode_key, decode_task, decode_tenant, options_of, parse
+from collegium_gateway.identity_requests import decode_key
+from collegium_gateway.requests import decode_chat, decode_task, decode_tenant, options_of, parse
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -48,11 +48,13 @@ def platform(clean_nats_url: str, tmp_path: Path) -> Platforms:
     return make
 
 
-def waiting(running: RunningPlatform, text: str, in_ms: int, *, deadline_seconds: float = 20) -> TaskSubmitted:
+def waiting(
+    running: RunningPlatform, text: str, in_ms: int, *, deadline_seconds: float = 20, **task: Any
+) -> TaskSubmitted:
     at_ms = unix_ms() + in_ms
-    submitted = running.submission(text, surface="tasks", not_before_ms=at_ms)
-    task = msgspec.structs.replace(submitted.task, deadline_ms=at_ms + int(deadline_seconds * 1000))
-    return msgspec.structs.replace(submitted, task=task)
+    submitted = running.submission(text, surface="tasks", not_before_ms=at_ms, **task)
+    ref = msgspec.structs.replace(submitted.task, deadline_ms=at_ms + int(deadline_seconds * 1000))
+    return msgspec.structs.replace(submitted, task=ref)
 
 
 async def schedule(running: RunningPlatform, submitted: TaskSubmitted, *, at_ms: int | None = None) -> TaskRef:
@@ -157,9 +159,7 @@ async def test_two_routers_release_every_task_once(platform: Platforms):
         await running.start("router")
         tasks = []
         for number in range(40):
-            submitted = waiting(running, f"question {number}", 300)
-            tenant = "abcd"[number % 4]
-            submitted = msgspec.structs.replace(submitted, task=msgspec.structs.replace(submitted.task, tenant=tenant))
+            submitted = waiting(running, f"question {number}", 300, tenant="abcd"[number % 4])
             tasks.append(await schedule(running, submitted))
         for task in tasks:
             assert isinstance(await running.settled(task), TaskCompleted)

@@ -49,7 +49,7 @@ class LettingIn:
         """Takes a tenant's record as it stands now."""
         if tenant.id in self._shut or (self._data_keys is not None and self._data_keys.is_erased(tenant.id)):
             self._book.learn(msgspec.structs.replace(tenant, keys=[]))
-        elif self._data_keys is None or self._data_keys.ring.holds(tenant.id) or not tenant.keys:
+        elif self._data_keys is None or self._data_keys.ring.holds(tenant.id) or tenant.state == "deleted":
             self._waiting.pop(tenant.id, None)
             self._book.learn(tenant)
         else:
