@@ -39,7 +39,10 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/webhooks/secret": (("",), {200}),
     "/v1/schedules": (("",), {200}),
     "/v1/schedules/{id}": (("{schedule}",), {404}),
-    "/v1/usage": (("?group_by=tenant,key,tag", "?group_by=tenant&tenant=acme"), {200}),
+    "/v1/usage": (("?group_by=tenant,key,tag", "?group_by=tenant&tenant=acme", "?group_by=tag&format=csv"), {200, 403}),
+    "/v1/requests": (("", "?limit=1000&format=csv", "?key=acmekey00001", "?tenant=acme"), {200, 403}),
+    "/v1/invoices": (("", "?tenant=acme"), {200, 403}),
+    "/v1/invoices/{id}": (("inv-acme-2024-02", "inv-acme-2024-02?format=html"), {404}),
     "/v1/admin/models": (("",), {403}),
     "/v1/admin/possible-spend": (("", "?tenant=acme"), {403}),
     "/v1/admin/tenants": (("",), {403}),
@@ -47,6 +50,7 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/admin/tenants/{id}/data-keys": (("acme",), {403}),
     "/v1/admin/encryption": (("",), {403}),
     "/v1/admin/tenants/{id}": (("acme",), {403}),
+    "/v1/admin/tenants/{id}/storage": (("acme",), {403}),
     "/v1/admin/tenants/{id}/limits": (("acme",), {403}),
     "/v1/admin/projects": (("", "?tenant=acme"), {403}),
     "/v1/admin/keys": (("", "?tenant=acme"), {403}),
@@ -205,7 +209,7 @@ async def test_no_grpc_method_shows_anything_of_another_tenant(stage: Stage, the
 async def test_the_canary_is_found_where_it_belongs(stage: Stage, theirs: Theirs):
     """Without this, a walk that sees nothing anywhere would pass."""
     async with stage.session() as http:
-        for url in (f"/v1/tasks/{theirs.task}", "/v1/tasks", "/v1/schedules", "/v1/usage?group_by=tag"):
+        for url in (f"/v1/tasks/{theirs.task}", "/v1/tasks", "/v1/schedules", "/v1/usage?group_by=tag", "/v1/requests"):
             assert CANARY in await _text(http, url), url
 
 

@@ -124,6 +124,28 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     spend.add_argument("--group-by", default="tenant,model")
     spend.add_argument("--from", dest="since")
     spend.add_argument("--to", dest="until")
+    spend.add_argument("--csv", type=Path, help="write a CSV file instead")
+    _reports(verbs)
+
+
+def _reports(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
+    log = _add(verbs, "requests", "Lists and exports settled requests, without their content.", _requests)
+    log.add_argument("action", choices=["ls", "export"])
+    log.add_argument("--from", dest="since", help="a time in RFC 3339 or a date (default: 30 days ago)")
+    log.add_argument("--to", dest="until")
+    log.add_argument("--tenant", help="of this tenant, for operators (default: the key's own)")
+    log.add_argument("--state", choices=["completed", "failed", "canceled"])
+    log.add_argument("--model")
+    log.add_argument("--key", help="public id of a key")
+    log.add_argument("--limit", type=int, default=20)
+    log.add_argument("--csv", type=Path, help="export to a CSV file")
+    log.add_argument("--parquet", type=Path, help="export to a Parquet file")
+    invoice = _add(verbs, "invoice", "Makes, lists and shows invoices.", _invoice)
+    invoice.add_argument("action", choices=["create", "ls", "show"])
+    invoice.add_argument("id", nargs="?")
+    invoice.add_argument("--tenant")
+    invoice.add_argument("--month", help="a month of UTC that is over, for instance 2026-01")
+    invoice.add_argument("--html", type=Path, help="for show: write the invoice as an HTML page")
 
 
 def _audit_verb(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
@@ -275,3 +297,15 @@ def _spend(options: argparse.Namespace) -> int:
     from collegium_cli.operator_verbs import spend
 
     return spend(settings_of(options.config, options.data), options)
+
+
+def _requests(options: argparse.Namespace) -> int:
+    from collegium_cli.reports import requests
+
+    return requests(settings_of(options.config, options.data), options)
+
+
+def _invoice(options: argparse.Namespace) -> int:
+    from collegium_cli.reports import invoices
+
+    return invoices(settings_of(options.config, options.data), options)

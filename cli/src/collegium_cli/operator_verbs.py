@@ -14,9 +14,8 @@ from collegium_settings import Settings
 from collegium_cli.billing import prices
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
-from collegium_cli.printing import print_json as _json
-from collegium_cli.printing import print_table as _table
-from collegium_cli.printing import row_of as _row
+from collegium_cli.files import save
+from collegium_cli.printing import print_json, print_table, row_of
 from collegium_cli.quotas import quota_text
 
 MODEL_COLUMNS = (
@@ -32,11 +31,11 @@ def models(settings: Settings, options: argparse.Namespace) -> int:
             return prices(client, options)
         data = client.call("GET", "/v1/admin/models")["data"]
         if options.json:
-            return _json(data)
+            return print_json(data)
         rows = [_model_row(model) for model in data]
-        return _table(MODEL_COLUMNS, rows)
+        return print_table(MODEL_COLUMNS, rows)
 
-    return _run(settings, "model", act)
+    return run_with(settings, "model", act)
 
 
 def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
@@ -68,21 +67,25 @@ def spend(settings: Settings, options: argparse.Namespace) -> int:
     def act(client: Client) -> int:
         query = {"group_by": options.group_by}
         query.update({name: value for name, value in (("from", options.since), ("to", options.until)) if value})
+        if options.csv is not None:
+            return save(options.csv, client.download(f"/v1/usage?{urlencode({**query, 'format': 'csv'})}"))
         report = client.call("GET", f"/v1/usage?{urlencode(query)}")
         if options.json:
-            return _json(report)
+            return print_json(report)
         groups = tuple(name for name in options.group_by.split(",") if name)
-        columns = (*groups, "requests", "input_tokens", "output_tokens", "cost_usd", "charged_usd", "wasted_usd")
-        rows = [_row(one, columns) for one in report["data"]]
+        columns = (*groups, "requests", "input_tokens", "output_tokens", "cost_usd", "charged_usd", "margin_usd")
+        columns += ("wasted_usd", "saved_usd")
+        rows = [row_of(one, columns) for one in report["data"]]
         rows.append(
-            _row({**dict.fromkeys(groups, ""), **report["totals"], groups[0] if groups else "": "total"}, columns)
+            row_of({**dict.fromkeys(groups, ""), **report["totals"], groups[0] if groups else "": "total"}, columns)
         )
-        return _table(columns, rows)
+        return print_table(columns, rows)
 
-    return _run(settings, "spend", act)
+    return run_with(settings, "spend", act)
 
 
-def _run(settings: Settings, verb: str, act: Callable[[Client], int]) -> int:
+def run_with(settings: Settings, verb: str, act: Callable[[Client], int]) -> int:
+    """Runs a verb with a client of the running platform; an error is one line, and 1."""
     try:
         return act(connect(runtime_of(settings)))
     except ClientError as error:

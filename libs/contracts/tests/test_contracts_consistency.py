@@ -19,6 +19,7 @@ from collegium_contracts import (
     ledger,
     messages,
     permissions,
+    reports,
     requests,
     state,
 )
@@ -207,7 +208,7 @@ def test_every_message_class_travels_or_is_a_base():
 
 def test_every_question_and_state_value_is_in_its_union():
     questions = (requests.ServiceRequest, requests.ServiceReply)
-    asked = (requests, identity, audit_requests, ledger)
+    asked = (requests, identity, audit_requests, ledger, reports)
     for modules, unions in ((asked, questions), ((state,), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {

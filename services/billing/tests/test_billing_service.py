@@ -157,7 +157,10 @@ def event_loop(platform: Platform, handle: Callable[[Sequence[Event]], Awaitable
 
 async def books_of(pool: asyncpg.Pool) -> dict[str, list[tuple[Any, ...]]]:
     return {
-        table: [tuple(row) for row in await pool.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3")]
+        table: [
+            tuple(value for name, value in row.items() if not name.startswith("earlier_"))
+            for row in await pool.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3")
+        ]
         for table in ("billing.starts", "billing.attempts", "billing.tasks")
     }
 

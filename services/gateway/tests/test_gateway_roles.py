@@ -33,6 +33,8 @@ EXPECTED = {
     ("GET", "/v1/admin/audit/verify"): {"operator", "auditor", "member"},
     ("GET", "/v1/admin/audit/export"): {"operator", "auditor", "member"},
     ("GET", "/v1/admin/possible-spend"): {"operator", "auditor", "member"},
+    ("POST", "/v1/admin/invoices"): {"operator"},
+    ("GET", "/v1/admin/tenants/{id}/storage"): {"operator", "auditor", "member"},
     ("GET", "/v1/admin/tenants"): {"operator", "auditor", "member"},
     ("POST", "/v1/admin/tenants"): {"operator"},
     ("GET", "/v1/admin/tenants/{id}"): {"operator", "auditor", "member"},

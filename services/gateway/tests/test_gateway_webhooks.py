@@ -6,6 +6,7 @@ from collections import Counter
 import msgspec
 import pytest
 from collegium_contracts import codec
+from collegium_contracts import webhooks as standard
 from collegium_contracts.envelope import Envelope, IdentityKeyring
 from collegium_contracts.messages import TaskAccepted, TaskDispatched
 from collegium_gateway import webhooks as w
@@ -23,7 +24,7 @@ KEYRING = IdentityKeyring()
 def test_a_signature_is_the_standards():
     """The example that the standard's reference libraries are tested with."""
     key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    signed = w.signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    signed = standard.signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
@@ -81,7 +82,7 @@ def test_keys_stay_few_and_the_newest_is_always_in_force(rotations):
 
 def test_tries_come_later_and_later_for_a_day():
     waits: list[int] = []
-    while (wait := w.retry_after_ms(len(waits) + 1, sum(waits), 0.5)) is not None:
+    while (wait := standard.retry_after_ms(len(waits) + 1, sum(waits), 0.5)) is not None:
         waits.append(wait)
     assert waits[:7] == [5_000, 30_000, 120_000, 600_000, 1_800_000, 3_600_000, 7_200_000]
     assert set(waits[7:]) == {7_200_000}
@@ -90,9 +91,9 @@ def test_tries_come_later_and_later_for_a_day():
 
 @given(st.integers(1, 40), st.integers(0, DAY_MS), st.floats(0, 1), st.integers(0, 10**6))
 def test_a_wait_is_near_its_step_never_less_than_asked_and_ends_within_the_day(tries, tried_for, jitter, asked):
-    wait = w.retry_after_ms(tries, tried_for, jitter, asked_seconds=asked)
-    step = w.DELAYS_SECONDS[min(tries, len(w.DELAYS_SECONDS)) - 1] * 1000
-    floor = min(asked, w.MAX_ASKED_SECONDS) * 1000
+    wait = standard.retry_after_ms(tries, tried_for, jitter, asked_seconds=asked)
+    step = standard.DELAYS_SECONDS[min(tries, len(standard.DELAYS_SECONDS)) - 1] * 1000
+    floor = min(asked, standard.MAX_ASKED_SECONDS) * 1000
     if wait is None:
         assert tried_for + max(step * 1.25, floor) > DAY_MS
     else:
@@ -101,8 +102,8 @@ def test_a_wait_is_near_its_step_never_less_than_asked_and_ends_within_the_day(t
 
 
 def test_jitter_spreads_those_that_failed_together():
-    assert w.retry_after_ms(1, 0, 0.0) == 3_750
-    assert w.retry_after_ms(1, 0, 1.0) == 6_250
+    assert standard.retry_after_ms(1, 0, 0.0) == 3_750
+    assert standard.retry_after_ms(1, 0, 1.0) == 6_250
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_jitter_spreads_those_that_failed_together():
      (400, "refused"), (404, "refused"), (410, "gone"), (429, "refused"), (500, "refused")],
 )  # fmt: skip
 def test_what_a_status_means(status, outcome):
-    assert w.outcome_of(status) == outcome
+    assert standard.outcome_of(status) == outcome
 
 
 def candidates(tenant: str, receiver: str, count: int) -> list[w.Candidate]:

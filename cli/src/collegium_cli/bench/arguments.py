@@ -24,6 +24,7 @@ def add_benchmarks(verbs: argparse._SubParsersAction, add: Add) -> None:  # pyri
     )
     _holds(add(kinds, "holds", "Holds and captures a second, with budgets that cover them.", _runs("holds")))
     _failover(add(kinds, "failover", "How long a killed process is felt, and what is lost.", _runs("failover")))
+    _usage(add(kinds, "usage", "How long usage reports take over many booked rows.", _runs("usage")))
 
 
 def _runs(kind: str) -> Callable[[argparse.Namespace], int]:
@@ -85,6 +86,11 @@ def _failover(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--model-ms", type=float, default=200.0, help="how long the model takes")
     verb.add_argument("--before-seconds", type=float, default=4.0, help="load before the kill")
     verb.add_argument("--after-seconds", type=float, default=30.0, help="load after the kill")
+
+
+def _usage(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--rows", type=_count, default=200_000, help="tasks in the books")
+    verb.add_argument("--questions", type=_count, default=200, help="questions of each kind")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -263,7 +263,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
 
 BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_TENANTS, writers=("billing",), readers=("gateway",)),
-    Bucket(name=s.KV_MODELS, writers=("router",), readers=("gateway", "worker-pool", "evolution")),
+    Bucket(name=s.KV_MODELS, writers=("router",), readers=("gateway", "worker-pool", "evolution", "billing")),
     Bucket(name=s.KV_POLICY, writers=("evolution",), readers=("router", "gateway")),
     Bucket(name=s.KV_OWNERS, writers=("router",), readers=("router",)),
     Bucket(name=s.KV_HOLDERS, writers=("billing",), readers=("billing",)),

@@ -12,6 +12,7 @@ from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
 from collegium_contracts.ledger import LedgerReply, LedgerRequest
 from collegium_contracts.messages import Message
+from collegium_contracts.reports import ReportReply, ReportRequest
 from collegium_contracts.state import RateLimits
 
 
@@ -59,6 +60,7 @@ class UsageFigures(msgspec.Struct, frozen=True, kw_only=True):
     wasted_usd: str
     charged_usd: str
     saved_usd: str
+    margin_usd: str = "0"
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,6 +317,7 @@ ServiceRequest = (
     | IdentityRequest
     | AuditQuestion
     | LedgerRequest
+    | ReportRequest
 )
 ServiceReply = (
     Refused
@@ -329,4 +332,5 @@ ServiceReply = (
     | IdentityReply
     | AuditAnswer
     | LedgerReply
+    | ReportReply
 )

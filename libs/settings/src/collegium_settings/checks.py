@@ -27,6 +27,7 @@ def check(settings: Settings) -> list[Problem]:
         *_tenants(settings),
         *_shares(settings),
         *_credentials(settings),
+        *_alerts(settings),
         *_issuers(settings),
     ]
 
@@ -35,6 +36,11 @@ def _doors(settings: Settings) -> Iterable[Problem]:
     http, grpc = settings.http, settings.grpc
     if http.port == grpc.port != 0 and http.host == grpc.host:
         yield Problem("grpc.port", str(grpc.port), "a port other than http.port")
+
+
+def _alerts(settings: Settings) -> Iterable[Problem]:
+    if settings.alerts.webhook_url is not None and settings.alerts.webhook_secret is None:
+        yield Problem("alerts.webhook_secret", "nothing", "a key, by which the receiver knows who calls")
 
 
 def _models(settings: Settings) -> Iterable[Problem]:

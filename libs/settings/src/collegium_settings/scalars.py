@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from collegium_contracts.ids import API_KEY, TENANT_ID
+from collegium_contracts.webhooks import key_of
 
 from collegium_settings.money import parse_usd
 from collegium_settings.secret import Secret
@@ -205,6 +206,13 @@ def _secret(raw: Any) -> Secret:
     return Secret(_text(raw))
 
 
+def _webhook_secret(raw: Any) -> Secret:
+    value = _text(raw)
+    if not 24 <= len(key_of(value)) <= 64:
+        raise ValueError
+    return Secret(value)
+
+
 def _tenant_key(raw: Any) -> Secret:
     value = _text(raw)
     if API_KEY.fullmatch(value) is None:
@@ -238,4 +246,7 @@ HiddenText = Annotated[Secret, Scalar(_secret, "text that is not empty", secret=
 TenantKey = Annotated[
     Secret,
     Scalar(_tenant_key, "sk-clg-<8 to 16 of a-z 0-9>-<48 of a-z 0-9>", secret=True),
+]
+WebhookSecret = Annotated[
+    Secret, Scalar(_webhook_secret, "whsec_ and the base64 of 24 to 64 random bytes", secret=True)
 ]

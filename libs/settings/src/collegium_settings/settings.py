@@ -33,6 +33,7 @@ from collegium_settings.scalars import (
     TenantKey,
     Text,
     Usd,
+    WebhookSecret,
     Zone,
     matching,
     whole,
@@ -147,6 +148,19 @@ class WebhookSettings(Section, frozen=True, kw_only=True):
     """Where callbacks may go."""
 
     allow_private_addresses: Flag = False
+
+
+class AlertSettings(Section, frozen=True, kw_only=True):
+    """Where the operator is told of budgets that pass a threshold; no URL: by log and metric alone."""
+
+    webhook_url: HttpUrl | None = None
+    webhook_secret: WebhookSecret | None = None
+
+
+class RequestLogSettings(Section, frozen=True, kw_only=True):
+    """How long the request log is kept; sums and invoices stay."""
+
+    retention_days: Annotated[int, whole(7, 3650)] = 30
 
 
 class JwtIssuerSettings(Section, frozen=True, kw_only=True):
@@ -310,6 +324,8 @@ class Settings(Section, frozen=True, kw_only=True):
     evolution: EvolutionSettings = EvolutionSettings()
     off_peak: OffPeakSettings = OffPeakSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    alerts: AlertSettings = AlertSettings()
+    requests: RequestLogSettings = RequestLogSettings()
     jwt: JwtSettings = JwtSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     audit: AuditSettings = AuditSettings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 from collegium_bus.events import EventLoop
 from collegium_bus.kv import Bucket
 from collegium_bus.shell import Answering
@@ -16,6 +17,8 @@ from collegium_settings import Settings
 from collegium_store import open_pool
 from collegium_telemetry import names
 
+from collegium_billing.alert_store import AlertStore
+from collegium_billing.alerting import Alerting
 from collegium_billing.audit_trail import AuditTrail
 from collegium_billing.auditing import Auditor, LawWatch, subjects_of
 from collegium_billing.changes import Changes
@@ -26,12 +29,20 @@ from collegium_billing.handlers import Questions
 from collegium_billing.holdowner import HoldOwner
 from collegium_billing.identity_handlers import IdentityQuestions
 from collegium_billing.identity_store import IdentityStore
+from collegium_billing.invoice_store import InvoiceStore
 from collegium_billing.ledger_handlers import LedgerQuestions
 from collegium_billing.ledger_store import LedgerStore
+from collegium_billing.purging import Purging
+from collegium_billing.report_handlers import ReportQuestions
+from collegium_billing.requestlog import RequestLog
 from collegium_billing.spending import Spending
 from collegium_billing.store import Store
+from collegium_billing.teachers import Teachers
+from collegium_billing.usage_store import UsageStore
 
 MAX_BATCH = 1_000
+# Booking, answers, and two jobs of two connections each.
+MAX_CONNECTIONS = 8
 # The journal of holds is archived at leisure: nobody waits for its rows.
 ARCHIVE_LINGER_SECONDS = 0.5
 
@@ -50,7 +61,7 @@ class BillingApp:
     async def start(self) -> None:
         """Publishes tenants and keys, then answers questions and books events."""
         platform = self._platform
-        pool = await open_pool(platform.database_url, application_name="collegium-billing")
+        pool = await open_pool(platform.database_url, application_name="collegium-billing", max_size=MAX_CONNECTIONS)
         self._open.push_async_callback(pool.close)
         store = Store(pool)
 
@@ -72,10 +83,18 @@ class BillingApp:
         changes = Changes(identity, self._directory.publish_soon, platform.now_ms)
         identities = IdentityQuestions(identity, self._directory, changes, lambda: platform.settings.tiers)
         self.audit = audit = AuditTrail(platform, pool)
+        questions = Questions(store, UsageStore(pool), platform.now_ms)
+        reports = ReportQuestions(identity, RequestLog(pool), InvoiceStore(pool), platform.now_ms)
         ledger = LedgerStore(pool)
         auditor = Auditor(ledger, subjects_of(platform.connection))
         money = LedgerQuestions(identity, ledger, auditor, platform.now_ms)
-        handlers = {**Questions(store).handlers(), **identities.handlers(), **audit.handlers(), **money.handlers()}
+        handlers = {
+            **questions.handlers(),
+            **reports.handlers(),
+            **identities.handlers(),
+            **audit.handlers(),
+            **money.handlers(),
+        }
         answering = Answering(platform.connection, handlers)
         self._open.push_async_callback(answering.stop)
         await answering.start()
@@ -104,17 +123,30 @@ class BillingApp:
         self._open.push_async_callback(watch.stop)
         watch.start()
 
+        teachers = Teachers(platform.connection)
+        self._open.push_async_callback(teachers.stop)
+        await teachers.start()
         self._events = EventLoop(
             platform.connection,
             journey.consumer("billing"),
             codec.journey,
-            Fold(store, platform.dead_letters, platform.tracing, platform.metrics).handle,
+            Fold(store, platform.dead_letters, platform.tracing, platform.metrics, teachers).handle,
             platform.dead_letters,
             max_batch=MAX_BATCH,
         )
         self._open.push_async_callback(self._events.stop)
         self._events.start()
         platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, self._lag)
+        await self._start_jobs(pool)
+
+    async def _start_jobs(self, pool: asyncpg.Pool) -> None:
+        platform, kept = self._platform, AlertStore(pool)
+        alerting = Alerting(platform, UsageStore(pool), kept)
+        self._open.push_async_callback(alerting.stop)
+        await alerting.start()
+        purging = Purging(pool, kept, platform.now_ms, lambda: platform.settings.requests.retention_days)
+        self._open.push_async_callback(purging.stop)
+        purging.start()
 
     async def _use_settings(self, settings: Settings) -> None:
         if self._directory is not None:

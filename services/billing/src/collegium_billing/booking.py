@@ -11,7 +11,7 @@ told, and ``wasted`` is true once anybody said so. The statements in ``store`` m
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from collegium_contracts.messages import (
@@ -29,11 +29,14 @@ from collegium_contracts.messages import (
     TaskFailed,
     TaskRef,
 )
+from collegium_contracts.money import Price, cost_usd_picos
 
 from collegium_billing.pricing import PriceRow, price_row
 
 _STATES: dict[type, str] = {TaskCompleted: "completed", TaskFailed: "failed", TaskCanceled: "canceled"}
 _NO_TAGS = "{}"
+AUTO: Final = "auto"
+TEACHER: Final = "teacher"
 _encode_tags = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -91,6 +94,8 @@ class TaskRow(NamedTuple):
     """A settled task. Fields are the columns of ``billing.tasks``, in order; ``tags`` and money as in AttemptRow.
 
     ``cache`` says whether its answer is a reused one, and ``saved_picos`` what the original was charged.
+    ``reference_model`` is the teacher that the task was not sent to (empty: routing chose nothing cheaper), and
+    ``reference_picos`` what it would have been charged for the tokens of the answer.
     """
 
     task_id: str
@@ -112,6 +117,17 @@ class TaskRow(NamedTuple):
     charge_picos: str
     cache: str
     saved_picos: str
+    created_at_ms: int
+    error_code: str
+    reference_model: str
+    reference_picos: str
+
+
+class Teacher(NamedTuple):
+    """A model of the highest rank, and what tenants are charged for it."""
+
+    name: str
+    charge: Price
 
 
 class Books(NamedTuple):
@@ -123,9 +139,10 @@ class Books(NamedTuple):
     prices: Sequence[PriceRow] = ()
 
 
-def book(messages: Iterable[JourneyMessage]) -> Books:
+def book(messages: Iterable[JourneyMessage], teachers: Sequence[Teacher] = ()) -> Books:
     """Returns the rows that a batch adds, sorted by key; messages that no book speaks of add none.
 
+    ``teachers`` are those of the roster now: what a cheaper answer is compared with is pinned when it is booked.
     Sorted, because two replicas that write the same redelivered rows in different orders would deadlock.
     """
     starts: dict[CallKey, StartRow] = {}
@@ -149,12 +166,12 @@ def book(messages: Iterable[JourneyMessage]) -> Books:
                 call = _attempt(message.task, message.attempt.plan, message.call, message.at_ms)
                 _add(attempts, call._replace(wasted=True))
             case TaskCompleted() | TaskFailed() | TaskCanceled():
-                tasks[message.task.id] = _task(message)
+                tasks[message.task.id] = _task(message, teachers)
                 for call in message.attempts:
                     _add(attempts, _attempt(message.task, message.plan, call, message.settled_at_ms))
             case AnswersReused():
                 for answer in message.answers:
-                    tasks[answer.task.id] = _task(answer)
+                    tasks[answer.task.id] = _task(answer, ())
             case _:
                 pass
     return Books(
@@ -219,8 +236,9 @@ def _attempt(task: TaskRef, plan: str, call: AttemptUsage, at_ms: int) -> Attemp
     )
 
 
-def _task(settled: TaskCompleted | TaskFailed | TaskCanceled) -> TaskRow:
+def _task(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Sequence[Teacher]) -> TaskRow:
     task, usage = settled.task, settled.usage
+    reference = _reference(settled, teachers)
     return TaskRow(
         task.id,
         task.tenant,
@@ -241,7 +259,23 @@ def _task(settled: TaskCompleted | TaskFailed | TaskCanceled) -> TaskRow:
         str(usage.charge_usd_picos),
         task.cache,
         str(task.reused.saved_usd_picos if task.reused is not None else 0),
+        task.created_at_ms,
+        _text(settled.error.code) if isinstance(settled, TaskFailed) else "",
+        _text(reference[0]),
+        str(reference[1]),
     )
+
+
+def _reference(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Sequence[Teacher]) -> tuple[str, int]:
+    """Returns the cheapest teacher for the tokens of the answer and its charge; none but for a routed, cheaper one."""
+    if not teachers or settled.task.reused is not None or settled.task.model != AUTO or settled.rank in ("", TEACHER):
+        return "", 0
+    if not isinstance(settled, TaskCompleted):
+        return "", 0
+    answers = [call for call in settled.attempts if call.model == settled.model and call.succeeded and not call.wasted]
+    usage = answers[-1].usage if answers else settled.usage
+    picos, name = min((cost_usd_picos(teacher.charge, usage), teacher.name) for teacher in teachers)
+    return name, picos
 
 
 def _text(value: str) -> str:

@@ -6,7 +6,7 @@ that comes again after a crash between commit and acknowledgement is harmless.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -22,7 +22,7 @@ from collegium_store.archive import ArchivedEvent
 from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing
 
-from collegium_billing.booking import book
+from collegium_billing.booking import Teacher, book
 from collegium_billing.errors import BuryError
 from collegium_billing.store import Store
 
@@ -36,11 +36,19 @@ Event = EventOf[JourneyMessage]
 class Fold:
     """Books batches of events."""
 
-    def __init__(self, store: Store, dead_letters: DeadLetters, tracing: Tracing, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        store: Store,
+        dead_letters: DeadLetters,
+        tracing: Tracing,
+        metrics: Metrics,
+        teachers: Callable[[], Sequence[Teacher]] = tuple,
+    ) -> None:
         self._store = store
         self._dead_letters = dead_letters
         self._tracing = tracing
         self._metrics = metrics
+        self._teachers = teachers
 
     async def handle(self, batch: Sequence[Event]) -> None:
         """Books and archives a batch; when it returns, all of it is committed or a dead letter."""
@@ -53,7 +61,8 @@ class Fold:
 
     async def _book(self, batch: Sequence[Event]) -> None:
         try:
-            costs = await self._store.book(book(event.message for event in batch), [archived(event) for event in batch])
+            books = book((event.message for event in batch), self._teachers())
+            costs = await self._store.book(books, [archived(event) for event in batch])
         except Exception as error:
             if not is_poison(error):
                 raise

@@ -27,6 +27,7 @@ from collegium_store import is_transient
 from collegium_billing import usage
 from collegium_billing.errors import QuestionError
 from collegium_billing.store import Store
+from collegium_billing.usage_store import UsageStore
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +40,10 @@ POSSIBLE_SPEND_ROWS_MAX = 4_000  # what one PossibleSpendReply holds
 class Questions:
     """Answers what other services ask about the books."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, reports: UsageStore, now_ms: Callable[[], int]) -> None:
         self._store = store
+        self._reports = reports
+        self._now_ms = now_ms
 
     def handlers(self) -> Mapping[str, Handler]:
         """Returns the answering function of each subject."""
@@ -52,7 +55,7 @@ class Questions:
     async def usage(self, asked: UsageRequest) -> UsageReply:
         """Answers a usage report."""
         query = usage.query(asked)
-        reply = usage.reply(query, *await self._store.usage(query))
+        reply = usage.reply(query, *await self._reports.usage(query, self._now_ms()))
         usage.check_size(len(codec.encode(reply)))
         return reply
 

@@ -18,12 +18,22 @@ from collegium_billing.fold import archived
 from collegium_billing.windows import STEPS, Amounts
 
 MONTH_SECONDS = 31 * 86_400
+HOUR_MS = 3_600_000
 
+# Before the horizon, which is a full hour, rows are purged; an hour's sum counts as of its last moment, so that no
+# window forgets it early. Where nothing was purged, rows alone are read.
 _SPENT = """
-SELECT (floor(extract(epoch FROM settled_at) * 1000 / $3) * $3)::int8 AS at_ms, sum(charge_picos)::text
-FROM billing.tasks
-WHERE settled_at >= timestamptz 'epoch' + $4::int8 * interval '1 millisecond'
-  AND settled_at < timestamptz 'epoch' + $5::int8 * interval '1 millisecond'
+WITH kept AS (SELECT coalesce((SELECT horizon FROM billing.purges), '-infinity') AS horizon)
+SELECT (floor(extract(epoch FROM at) * 1000 / $3) * $3)::int8 AS at_ms, sum(charge_picos)::text
+FROM (
+    SELECT settled_at AS at, tenant, project, key_id, charge_picos FROM billing.tasks, kept
+    WHERE settled_at >= horizon
+    UNION ALL
+    SELECT begins_at + interval '3599.999 seconds', tenant, project, key_id, charge_picos FROM billing.usage_sums, kept
+    WHERE seconds = 3600 AND begins_at < horizon
+) AS charged
+WHERE at >= timestamptz 'epoch' + $4::int8 * interval '1 millisecond'
+  AND at < timestamptz 'epoch' + $5::int8 * interval '1 millisecond'
   AND tenant = $1 AND ($2 = '' OR ($2 = 'project' AND project = $6) OR ($2 = 'key' AND key_id = $6))
 GROUP BY 1 HAVING sum(charge_picos) > 0 ORDER BY 1
 """
@@ -38,7 +48,8 @@ class Spending:
     async def spent(self, tenant: str, budget: BudgetRecord, now_ms: int, until_ms: int) -> Amounts:
         """Sums what settled in a budget's window before ``until_ms``, by steps of time."""
         seconds = budget.window_seconds if budget.window == "rolling" else MONTH_SECONDS
-        step_ms = max(1_000, seconds * 1000 // STEPS)
+        # Hours divide a calendar's days; other steps would put its first charges into the period before.
+        step_ms = max(1_000, seconds * 1000 // STEPS) if budget.window == "rolling" else HOUR_MS
         scope = "" if budget.scope == "tenant" else budget.scope
         rows = await self._pool.fetch(
             _SPENT, tenant, scope, step_ms, now_ms - seconds * 1000 - step_ms, until_ms, budget.of

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import Any
 
 from collegium_contracts import requests as q
 from collegium_contracts import subjects as s
-from collegium_contracts.messages import Message
 from collegium_contracts.money import picos_to_usd
 from collegium_runtime.platform import Platform
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collegium_gateway.asking import ask_billing
+from collegium_gateway import csvtext
+from collegium_gateway.askingdoor import AskingDoor
 from collegium_gateway.directory import Directory
-from collegium_gateway.errors import ApiError
 from collegium_gateway.identity_door import IdentityDoor
-from collegium_gateway.principal import Principal
 from collegium_gateway.quota_views import limits_view
 from collegium_gateway.replies import json_reply
+from collegium_gateway.reports import FORMATS, ReportDoor, csv_reply, format_of, tenant_of
+from collegium_gateway.storage import StorageStore
 from collegium_gateway.views import breaker_view, rfc3339
 
-R = TypeVar("R", bound=Message)
-
 USAGE_DAYS = 30
-ASK_SECONDS = 5.0
 
 
-class AdminDoor:
+class AdminDoor(AskingDoor):
     """Usage and administration over HTTP."""
 
-    def __init__(self, platform: Platform, directory: Directory) -> None:
-        self._platform = platform
-        self._directory = directory
+    def __init__(self, platform: Platform, directory: Directory, storage: StorageStore) -> None:
+        super().__init__(platform, directory)
+        self._reports = ReportDoor(self._ask, self._time_of, self._principal, storage)
 
     def routes(self) -> list[Route]:
         """The routes of this door."""
@@ -43,30 +40,25 @@ class AdminDoor:
             Route("/v1/admin/models", self._models, methods=["GET"]),
             Route("/v1/admin/possible-spend", self._possible_spend, methods=["GET"]),
             *IdentityDoor(self._platform, self._directory).routes(),
+            *self._reports.routes(),
         ]
-
-    def _principal(self, request: Request, scope: str) -> Principal:
-        principal = self._directory.keys.authenticate(request.headers.get("authorization"))
-        principal.need(scope)
-        return principal
-
-    async def _ask(
-        self, subject: str, question: Message, expected: type[R], *, timeout_seconds: float = ASK_SECONDS
-    ) -> R:
-        return await ask_billing(self._platform, subject, question, expected, timeout_seconds=timeout_seconds)
 
     async def _usage(self, request: Request) -> Response:
         principal = self._principal(request, "usage")
         query = request.query_params
+        as_csv = format_of(query.get("format"), FORMATS) == "csv"
         group_by = [name for name in query.get("group_by", "").split(",") if name]
         question = q.UsageRequest(
-            tenant=None if principal.reaches_all else principal.tenant,
+            tenant=tenant_of(principal, query.get("tenant")),
             from_ms=self._time_of(request, "from", -timedelta(days=USAGE_DAYS)),
             to_ms=self._time_of(request, "to", timedelta(seconds=1)),
             group_by=group_by,
         )
         reply = await self._ask(s.SVC_BILLING_USAGE, question, q.UsageReply)
         data = [{**row.group, **_figures(row.figures)} for row in reply.rows]
+        if as_csv:
+            columns = (*dict.fromkeys(group_by), *q.UsageFigures.__struct_fields__)
+            return csv_reply(csvtext.header(columns) + csvtext.lines(columns, data), "usage.csv")
         return json_reply({"data": data, "totals": _figures(reply.totals)})
 
     async def _possible_spend(self, request: Request) -> Response:
@@ -78,11 +70,6 @@ class AdminDoor:
         )
         reply = await self._ask(s.SVC_BILLING_POSSIBLE_SPEND, question, q.PossibleSpendReply)
         return json_reply({"data": [_possible(row) for row in reply.rows], "is_cut": reply.is_cut})
-
-    def _time_of(self, request: Request, name: str, default: timedelta) -> int:
-        """Reads a time of the query in Unix ms; without one, now and the default."""
-        now = datetime.fromtimestamp(self._platform.now_ms() / 1000, UTC)
-        return _time_of(request.query_params.get(name), now + default, name)
 
     async def _models(self, request: Request) -> Response:
         self._principal(request, "admin")
@@ -137,15 +124,3 @@ def _possible(row: q.PossibleSpendRow) -> dict[str, Any]:
         "model": row.model,
         "started_at": rfc3339(row.started_at_ms),
     }
-
-
-def _time_of(text: str | None, default: datetime, name: str) -> int:
-    if not text:
-        return int(default.timestamp() * 1000)
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        raise ApiError("invalid_value", f"{name} must be a time in RFC 3339 or a date", param=name) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)

@@ -39,6 +39,7 @@ from collegium_gateway.keyed_tasks import KeyedTasks
 from collegium_gateway.keywatch import KeyWatch, WatchedKeys
 from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.projection import Projection
+from collegium_gateway.storage import StorageStore
 from collegium_gateway.store import TaskStore
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -132,7 +133,7 @@ class GatewayApp:
             ChatDoor(platform, self._directory, self._chats, keyed),
             SubmitDoor(platform, self._directory, self.tasks, keyed),
             TaskDoor(platform, self._directory, self.tasks),
-            AdminDoor(platform, self._directory),
+            AdminDoor(platform, self._directory, StorageStore(self._pool)),
             WebhookDoor(platform, self._directory, webhooks),
             self.readiness,
             replies,

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from collegium_gateway import asgi
-from collegium_gateway.admin import AdminDoor
+from collegium_gateway.askingdoor import AskingDoor
 from collegium_gateway.errors import ApiError
 from collegium_gateway.identity_door import MAX_BODY_BYTES
 from collegium_gateway.replies import json_reply
@@ -71,7 +71,7 @@ _decode_correction = msgspec.json.Decoder(CorrectionRequest)
 _decode_price = msgspec.json.Decoder(PriceRequest)
 
 
-class LedgerDoor(AdminDoor):
+class LedgerDoor(AskingDoor):
     """The ledger and prices over HTTP."""
 
     def routes(self) -> list[Route]:

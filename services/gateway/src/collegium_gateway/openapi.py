@@ -25,6 +25,7 @@ from collegium_gateway.identity_requests import (
 )
 from collegium_gateway.ledger_door import CorrectionRequest, PriceRequest
 from collegium_gateway.privacy_door import ErasureRequest, RewrapRequest
+from collegium_gateway.reports import InvoiceBody
 from collegium_gateway.requests import ChatRequest, ScheduleRequest, TaskRequest, TenantRequest
 from collegium_gateway.views import TaskView
 from collegium_gateway.webhook_door import RotateRequest, WebhookView
@@ -47,7 +48,12 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("delete", "/v1/schedules/{id}", "schedules", "Deletes a schedule.", None),
     ("post", "/v1/schedules/{id}/pause", "schedules", "Pauses a schedule.", None),
     ("post", "/v1/schedules/{id}/resume", "schedules", "Resumes a schedule, from now on.", None),
-    ("get", "/v1/usage", "usage", "Reports usage, grouped.", None),
+    ("get", "/v1/usage", "usage", "Reports usage, grouped, as JSON or CSV.", None),
+    ("get", "/v1/requests", "usage", "Lists settled requests without their content, newest first.", None),
+    ("get", "/v1/invoices", "usage", "Lists invoices.", None),
+    ("get", "/v1/invoices/{id}", "usage", "Shows one invoice as JSON or HTML.", None),
+    ("post", "/v1/admin/invoices", "admin", "Makes a month's invoice; asked again, the same.", InvoiceBody),
+    ("get", "/v1/admin/tenants/{id}/storage", "admin", "Counts what is stored of a tenant.", None),
     (
         "get",
         "/v1/admin/models",
@@ -111,6 +117,7 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/schedules"): ("201",),
     ("post", "/v1/admin/tenants"): ("201",),
     ("post", "/v1/admin/keys"): ("201",),
+    ("post", "/v1/admin/invoices"): ("201",),
     ("post", "/v1/admin/keys/{id}/rotate"): ("201",),
     ("post", "/v1/admin/projects"): ("201",),
     ("post", "/v1/admin/tenants/{id}/erasure"): ("200", "202"),
@@ -120,7 +127,10 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
-    "/v1/usage": ("from", "to", "group_by"),
+    "/v1/usage": ("from", "to", "group_by", "tenant", "format"),
+    "/v1/requests": ("from", "to", "state", "model", "key", "tenant", "cursor", "limit", "format"),
+    "/v1/invoices": ("tenant",),
+    "/v1/invoices/{id}": ("format",),
     "/v1/admin/possible-spend": ("from", "to", "tenant"),
     "/v1/admin/keys": ("tenant",),
     "/v1/admin/projects": ("tenant",),

@@ -15,7 +15,7 @@ from collegium_contracts.identity import PLATFORM_ROLES, Role
 Permission = Literal[
     "models.read", "spend.read", "tenants.read", "tenants.write", "tenants.delete", "projects.read", "projects.write",
     "keys.read", "keys.write", "limits.read", "limits.write", "key-limits.write", "budgets.read", "budgets.write",
-    "dead-letters.read", "dead-letters.write", "audit.read",
+    "dead-letters.read", "dead-letters.write", "audit.read", "invoices.write",
     "encryption.read", "encryption.write", "ledger.read", "ledger.write", "prices.read", "prices.write",
 ]  # fmt: skip
 
@@ -26,7 +26,7 @@ _READS: Final[frozenset[Permission]] = frozenset({
 })  # fmt: skip
 _WRITES: Final[frozenset[Permission]] = frozenset({
     "tenants.write", "projects.write", "keys.write", "limits.write", "key-limits.write", "budgets.write",
-    "dead-letters.write", "encryption.write", "ledger.write", "prices.write",
+    "dead-letters.write", "encryption.write", "ledger.write", "prices.write", "invoices.write",
 })  # fmt: skip
 _DELETES: Final[frozenset[Permission]] = frozenset({"tenants.delete"})
 # What a tenant pays for is its operator's to bound, so a member reads budgets and limits and sets those of keys alone.
@@ -46,6 +46,7 @@ ADMIN_PREFIX: Final = "/v1/admin/"
 ADMIN_ROUTES: Final[Mapping[tuple[str, str], Permission]] = {
     ("GET", "/v1/admin/models"): "models.read",
     ("GET", "/v1/admin/possible-spend"): "spend.read",
+    ("POST", "/v1/admin/invoices"): "invoices.write",
     ("GET", "/v1/admin/tenants"): "tenants.read",
     ("POST", "/v1/admin/tenants"): "tenants.write",
     ("GET", "/v1/admin/tenants/{id}"): "tenants.read",
@@ -53,6 +54,7 @@ ADMIN_ROUTES: Final[Mapping[tuple[str, str], Permission]] = {
     ("DELETE", "/v1/admin/tenants/{id}"): "tenants.delete",
     ("POST", "/v1/admin/tenants/{id}/suspend"): "tenants.write",
     ("POST", "/v1/admin/tenants/{id}/resume"): "tenants.write",
+    ("GET", "/v1/admin/tenants/{id}/storage"): "tenants.read",
     ("GET", "/v1/admin/tenants/{id}/limits"): "limits.read",
     ("PUT", "/v1/admin/tenants/{id}/limits"): "limits.write",
     ("DELETE", "/v1/admin/tenants/{id}/limits"): "limits.write",

@@ -14,6 +14,7 @@ from collections import Counter
 
 import structlog
 from collegium_contracts.scope import Scope
+from collegium_contracts.webhooks import outcome_of, retry_after_ms
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 from yarl import URL
@@ -177,13 +178,13 @@ class WebhookSender:
     async def _write(self, claim: Claim, answer: Answer | None, error: str | None) -> str:
         """Writes how a try ended, and returns its name in the metrics: delivered, gone, retried or failed."""
         status = answer.status if answer is not None else None
-        outcome = webhooks.outcome_of(status) if status is not None else "refused"
+        outcome = outcome_of(status) if status is not None else "refused"
         if outcome != "refused":
             await self._store.finish(claim, outcome, status=status)
             return outcome
         asked = answer.retry_after_seconds if answer is not None else 0
         jitter = random.random()  # noqa: S311 - jitter
-        wait_ms = webhooks.retry_after_ms(claim.attempts, claim.tried_for_ms, jitter, asked_seconds=asked)
+        wait_ms = retry_after_ms(claim.attempts, claim.tried_for_ms, jitter, asked_seconds=asked)
         state: webhooks.WebhookState = "due" if wait_ms is not None else "failed"
         await self._store.finish(claim, state, status=status, error=error or "status", retry_after_ms=wait_ms)
         return "retried" if wait_ms is not None else "failed"

@@ -1,4 +1,4 @@
-"""Webhooks as values: what is sent, how it is signed, when it is tried again, and who comes next. Pure.
+"""Webhooks as values: what is sent, by which keys it is signed, and who comes next. Pure.
 
 A callback waits until its task settles; then it is due, is tried until a receiver takes it (delivered) or wants no more
 (gone), and is given up after a day (failed). Requests follow Standard Webhooks (standardwebhooks.com): the id is the
@@ -9,8 +9,6 @@ it by its id; it never gets two that differ.
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -19,26 +17,18 @@ import msgspec
 from collegium_contracts.codec import encode
 from collegium_contracts.envelope import Keyring
 from collegium_contracts.messages import Message, Settled, TaskAccepted
+from collegium_contracts.webhooks import SECRET_PREFIX, signature
 
 from collegium_gateway.readmodel import TaskRow
 from collegium_gateway.views import task_view
 
 WebhookState = Literal["waiting", "due", "delivered", "failed", "gone"]
-Outcome = Literal["delivered", "gone", "refused"]
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - what secrets begin with
 SECRET_BYTES = 32
 # Those that are still accepted beside the newest; each adds a signature to every request.
 MAX_EARLIER_SECRETS = 3
 DEFAULT_GRACE_SECONDS = 86_400
 MAX_GRACE_SECONDS = 7 * 86_400
-
-# A restart is over in seconds, a bad deployment in an hour, an outage in a day; the last step repeats.
-DELAYS_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200)
-GIVE_UP_SECONDS = 86_400
-# A receiver may ask for more time, but not for so much that the day is over.
-MAX_ASKED_SECONDS = 3600
-_JITTER = 0.5
 
 # Requests of one gateway at a time: in all, to one tenant's receivers, and to one receiver. A receiver that does not
 # answer holds its own places for the length of a request, and no others.
@@ -124,12 +114,6 @@ def headers_of(secrets: Secrets, message: str, body: bytes, now_ms: int) -> dict
     }
 
 
-def signature(key: bytes, message: str, timestamp_seconds: int, body: bytes) -> str:
-    """Signs one message: HMAC-SHA256 of ``id.timestamp.body``, version 1 of the standard."""
-    digest = hmac.new(key, b"%b.%d.%b" % (message.encode(), timestamp_seconds, body), hashlib.sha256).digest()
-    return "v1," + base64.b64encode(digest).decode()
-
-
 def shown(secret: Secret) -> str:
     """Writes a key as receivers are given it."""
     return SECRET_PREFIX + base64.b64encode(secret.key).decode()
@@ -149,25 +133,6 @@ def rotate(secrets: Secrets, key: bytes, now_ms: int, grace_seconds: int) -> Sec
     ]
     kept = [one for one in earlier if one.expires_at_ms is not None and one.expires_at_ms > now_ms]
     return Secrets([Secret(key, now_ms), *kept])
-
-
-def outcome_of(status: int) -> Outcome:
-    """Returns what a receiver's status means: any 2xx takes the message, 410 wants no more of it."""
-    if 200 <= status < 300:
-        return "delivered"
-    return "gone" if status == 410 else "refused"
-
-
-def retry_after_ms(tries: int, tried_for_ms: int, jitter: float, *, asked_seconds: int = 0) -> int | None:
-    """Returns how long to wait after the ``tries``-th try (from 1); none when the message is given up.
-
-    ``tried_for_ms`` is the time since the first try, ``jitter`` is from 0 to 1, and ``asked_seconds`` what the receiver
-    asked for.
-    """
-    step = DELAYS_SECONDS[min(max(tries, 1), len(DELAYS_SECONDS)) - 1]
-    wait_seconds = max(step * (1 + _JITTER * (jitter - 0.5)), min(asked_seconds, MAX_ASKED_SECONDS))
-    wait_ms = int(wait_seconds * 1000)
-    return wait_ms if tried_for_ms + wait_ms <= GIVE_UP_SECONDS * 1000 else None
 
 
 def choose(
