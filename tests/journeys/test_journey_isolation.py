@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -82,7 +83,7 @@ GRPC_CASES = {"Tasks.Submit", "Tasks.Get", "Tasks.List", "Tasks.Cancel", "Tasks.
 
 
 @pytest.fixture
-async def theirs(stage: Stage) -> Theirs:
+async def theirs(stage: Stage) -> AsyncIterator[Theirs]:
     """What acme has; its prompts and answers, its tags and its schedule hold the canary."""
     stage.simulator.script(Rule(Behaviour(answer=f"answer {CANARY}")))
     async with stage.session() as http:
@@ -114,7 +115,9 @@ async def theirs(stage: Stage) -> Theirs:
 
         await eventually(listed)
         await eventually(booked)
-    return Theirs(task, schedule_id, secret, stage.key.split("-")[2])
+    yield Theirs(task, schedule_id, secret, stage.key.split("-")[2])
+    async with stage.session() as http, http.delete(f"/v1/schedules/{schedule_id}") as response:
+        assert response.status in (200, 204), await response.text()
 
 
 def leaks(text: str, theirs: Theirs) -> list[str]:
