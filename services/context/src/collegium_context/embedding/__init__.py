@@ -1,0 +1,1 @@
+"""Texts to vectors: the bundled embedder, or any OpenAI-compatible endpoint."""

@@ -1,0 +1,1 @@
+"""The vector store of context: one protocol, an embedded engine and a server behind it."""
