@@ -96,6 +96,8 @@ ERRORS: dict[str, ErrorKind] = {
     "insufficient_role": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
     "tenant_suspended": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
     "model_not_allowed": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
+    # No 429: clients try that again by themselves, and time alone frees nothing here.
+    "storage_full": ErrorKind(403, "insufficient_quota", "RESOURCE_EXHAUSTED"),
     "not_found": ErrorKind(404, "not_found_error", "NOT_FOUND"),
     "method_not_allowed": ErrorKind(405, "invalid_request_error", "UNIMPLEMENTED"),
     "task_terminal": ErrorKind(409, "conflict_error", "FAILED_PRECONDITION"),

@@ -292,6 +292,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         history=8,
         is_erasable=True,
     ),
+    Bucket(name=s.KV_STORAGE, writers=("gateway", "context"), readers=("billing",)),
     Bucket(name=s.KV_ERASURES, writers=("gateway", "router", "context", "billing"), readers=()),
 )
 

@@ -209,7 +209,8 @@ class QueueReply(Message, frozen=True, kw_only=True):
 class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One task at the door: the most it may be charged, the tokens it is counted with, and until when it is held.
 
-    ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it.
+    ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it. ``stores``
+    says that it leaves more behind than a plain chat does.
     """
 
     task: str
@@ -220,6 +221,7 @@ class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     picos: int = 0
     tokens: int = 0
     expires_at_ms: int = 0
+    stores: bool = False
 
 
 class HoldsRequest(Message, frozen=True, kw_only=True):

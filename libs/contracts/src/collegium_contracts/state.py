@@ -4,7 +4,7 @@ Billing writes ``tenants`` (one value per tenant), the router writes ``models`` 
 atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
 cron schedule), the gateway the tenants' wrapped ``datakeys``. Readers watch. ``erasures`` holds what is to be erased.
 Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on it by compare-and-set; and they
-share answers in ``cache``. One rule: no secret stands here in the open, only hashes and sealed envelopes.
+share answers in ``cache``. Whoever stores tells of it in ``storage``. One rule: no secret stands here in the open, only hashes and sealed envelopes.
 """
 
 from __future__ import annotations
@@ -304,6 +304,18 @@ class DataKeysRecord(Message, frozen=True, kw_only=True):
     erased_at_ms: int = 0
 
 
+class StorageUse(Message, frozen=True, kw_only=True):
+    """What one service (``part``) stores of a tenant; the value under ``<tenant>.<part>`` in the bucket ``storage``.
+
+    ``items`` counts rows, ``bytes`` their content before compression.
+    """
+
+    tenant: str
+    part: str
+    items: int
+    bytes: int
+
+
 ErasurePart = Literal["data_keys", "gateway", "router", "context", "billing"]
 ERASURE_PARTS: tuple[ErasurePart, ...] = ("data_keys", "gateway", "router", "context", "billing")
 
@@ -333,4 +345,5 @@ StateValue = (
     | DataKeysRecord
     | Erasure
     | QuotaWindows
+    | StorageUse
 )

@@ -16,6 +16,7 @@ from collegium_contracts.errors import ContractError
 from collegium_contracts.ids import SHARDS, shard_of
 from collegium_contracts.state import TenantRecord
 from collegium_runtime.platform import Platform
+from collegium_runtime.storage import StorageBook
 
 from collegium_billing.holdshard import HoldShard, Spent
 from collegium_billing.settledfeed import SettledFeed
@@ -35,6 +36,7 @@ class HoldOwner:
         self._records: dict[str, TenantRecord] = {}
         self._shards: dict[int, HoldShard] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._storage = StorageBook(platform)
         self._watch = Bucket(platform.connection, s.KV_TENANTS).watch(self._learn)
         self._leases = LeaseHolder(
             Bucket(platform.connection, s.KV_HOLDERS),
@@ -46,6 +48,7 @@ class HoldOwner:
 
     async def start(self) -> None:
         """Reads the tenants, then takes what is free."""
+        await self._storage.start()
         await self._watch.start()
         await self._leases.start()
         # What is held from the start is answered for when the service says that it has started.
@@ -56,6 +59,7 @@ class HoldOwner:
         await self._leases.stop()
         await asyncio.gather(*self._closing, return_exceptions=True)
         await self._watch.stop()
+        await self._storage.stop()
         await self._feed.stop()
 
     @property
@@ -92,6 +96,7 @@ class HoldOwner:
             number,
             self._feed,
             self._spent,
+            storage=self._storage,
             tenants=self._tenants_of,
             holds=lambda: self._leases.holds(name),
         )

@@ -19,6 +19,8 @@ from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
 from collegium_contracts.holds import Billed, BudgetOpened, HoldEnded, HoldPlaced, HoldsJournaled, HoldsSnapshot
 from collegium_contracts.requests import (
+    HoldAnswer,
+    HoldAsk,
     HoldsListReply,
     HoldsListRequest,
     HoldsRelease,
@@ -28,6 +30,7 @@ from collegium_contracts.requests import (
 from collegium_contracts.state import BudgetRecord, TenantRecord
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
+from collegium_runtime.storage import StorageBook
 
 from collegium_billing.settledfeed import SettledFeed
 from collegium_billing.shardbook import NOT_YET, RECENT_MS, ShardBook
@@ -63,6 +66,7 @@ class HoldShard:
         feed: SettledFeed,
         spent: Spent,
         *,
+        storage: StorageBook,
         tenants: Callable[[int], list[TenantRecord]],
         holds: Callable[[], bool],
     ) -> None:
@@ -70,6 +74,7 @@ class HoldShard:
         self._shard = shard
         self._feed = feed
         self._spent = spent
+        self._storage = storage
         self._tenants = tenants
         self._holds_lease = holds
         self._book = self._new_book()
@@ -247,6 +252,9 @@ class HoldShard:
         answers = []
         is_promise = False
         for ask in asked.asks:
+            if (full := self._full(ask)) is not None:
+                answers.append(full)
+                continue
             answer, hold = self._book.ask(ask, now_ms)
             answers.append(answer)
             if hold is not None:
@@ -260,6 +268,13 @@ class HoldShard:
             self._wake.set()
         else:
             self._send(reply, HoldsReply(answers=answers))
+
+    def _full(self, ask: HoldAsk) -> HoldAnswer | None:
+        """Refuses what a tenant has no storage for; a task that was let in before stays so."""
+        if not ask.stores or self._book.is_open(ask):
+            return None
+        reason = self._storage.refusal(ask.tenant, ask.tier)
+        return None if reason is None else HoldAnswer(code="storage_full", message=reason)
 
     def _listing(self, asked: HoldsListRequest, now_ms: int) -> HoldsListReply:
         book = self._book

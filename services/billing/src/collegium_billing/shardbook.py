@@ -91,6 +91,11 @@ class ShardBook:
             return NOT_YET, None
         return book.ask(ask, now_ms)
 
+    def is_open(self, ask: HoldAsk) -> bool:
+        """Whether a task was let in and has not ended."""
+        book = self.tenants.get(ask.tenant)
+        return book is not None and ask.task in book.tasks
+
     def settled(self, task: str, tenant: str, billed: Billed, at_ms: int, sequence: int) -> HoldEnded | None:
         """Takes a settled message; returns what the journal must tell of it, if anything."""
         if sequence <= self.events_sequence:

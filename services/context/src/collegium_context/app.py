@@ -12,6 +12,7 @@ from collegium_contracts import subjects as s
 from collegium_contracts.messages import SettledMessage
 from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
+from collegium_runtime.storage_count import StorageCount
 from collegium_store import open_pool
 from collegium_telemetry import names
 
@@ -34,6 +35,7 @@ class ContextApp:
         self._loop: EventLoop[SettledMessage] | None = None
         self._answering: Answering | None = None
         self._erasing: Erasing | None = None
+        self._storage_count: StorageCount | None = None
 
     async def start(self) -> None:
         """Folds settled tasks, then answers questions."""
@@ -57,6 +59,8 @@ class ContextApp:
         await self._answering.start()
         self._erasing = Erasing(platform, {"context": partial(erase, self._pool)})
         await self._erasing.start()
+        self._storage_count = StorageCount(platform, self._pool)
+        self._storage_count.start()
         platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag if self._loop is not None else 0)
 
     async def stop(self) -> None:
@@ -64,6 +68,9 @@ class ContextApp:
         if self._answering is not None:
             await self._answering.stop()
             self._answering = None
+        if self._storage_count is not None:
+            await self._storage_count.stop()
+            self._storage_count = None
         if self._erasing is not None:
             await self._erasing.stop()
             self._erasing = None

@@ -159,7 +159,7 @@ class Tasks:
         wait_until = self._platform.now_ms() + int(wait_seconds * 1000)
         future = self._waiting.begin(task, wait_until_ms=wait_until) if task.reply else None
         try:
-            await self._store_submitted(submitted, hop, on_rates)
+            await self._store_submitted(submitted, hop, on_rates, stores=True)
             await self.announce(task, hop, callback_url)
             if stored is not None:
                 await stored()
@@ -173,9 +173,9 @@ class Tasks:
         finally:
             self._waiting.end(task.id)
 
-    async def accept(self, submitted: TaskSubmitted, hop: Hop) -> None:
-        """Stores a task: from now on it is accepted."""
-        await self._store_submitted(submitted, hop)
+    async def accept(self, submitted: TaskSubmitted, hop: Hop, *, stores: bool) -> None:
+        """Stores a task: from now on it is accepted. ``stores`` as :meth:`submit` does, and a chat does not."""
+        await self._store_submitted(submitted, hop, stores=stores)
 
     async def announce(self, task: TaskRef, hop: Hop, callback_url: str | None) -> None:
         """Tells that a task was accepted, so that it is found before it has begun, and where its callback goes."""
@@ -210,13 +210,16 @@ class Tasks:
             return view
         return queued_view(view, reply.position, self.queue.age_ms(reply), reply.wait_seconds)
 
-    async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop, on_rates: OnRates | None = None) -> None:
+    async def _store_submitted(
+        self, submitted: TaskSubmitted, hop: Hop, on_rates: OnRates | None = None, *, stores: bool = False
+    ) -> None:
         task = submitted.task
         if task.not_before_ms:
+            self._directory.need_storage(task.tenant, task.tier)
             # What it may cost is held when it is released.
             await self._scheduling.store(submitted, hop)
             return
-        held = await self._admission.admit(submitted, on_rates)
+        held = await self._admission.admit(submitted, on_rates, stores=stores)
         subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
         failpoint("gateway.before-submit")
         try:

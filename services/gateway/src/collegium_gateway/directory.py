@@ -13,7 +13,9 @@ from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
 from collegium_contracts.state import Breaker, ModelRecord, QuotaWindow, QuotaWindows, Roster, Scoreboard, TenantRecord
 from collegium_runtime.datakeys import DataKeys
+from collegium_runtime.storage import StorageBook
 
+from collegium_gateway.errors import ApiError
 from collegium_gateway.letting_in import LettingIn
 from collegium_gateway.principal import KeyBook
 from collegium_gateway.tokens import Tokens
@@ -24,8 +26,15 @@ log = structlog.get_logger(__name__)
 class Directory:
     """Keys and roster, followed by watches; the scoreboard, read when asked."""
 
-    def __init__(self, connection: Connection, keys: KeyBook | None = None, data_keys: DataKeys | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        keys: KeyBook | None = None,
+        data_keys: DataKeys | None = None,
+        storage: StorageBook | None = None,
+    ) -> None:
         self.keys = keys or KeyBook()
+        self.storage = storage
         self.letting_in = LettingIn(self.keys, data_keys)
         # None where no issuer is configured, so that requests with keys pay nothing for tokens.
         self.tokens: Tokens | None = None
@@ -43,18 +52,28 @@ class Directory:
         """Reads what stands, then follows."""
         for watch in self._watches:
             await watch.start()
+        if self.storage is not None:
+            await self.storage.start()
         await self.letting_in.start()
 
     async def stop(self) -> None:
         """Stops following."""
         for watch in self._watches:
             await watch.stop()
+        if self.storage is not None:
+            await self.storage.stop()
         await self.letting_in.stop()
 
     @property
     def ready(self) -> bool:
         """Whether there is a key to be let in with and a model to answer."""
         return bool(self.models) and any(True for _ in self.keys.tenants())
+
+    def need_storage(self, tenant: str, tier: str, more_bytes: int = 1) -> None:
+        """Raises ApiError ``storage_full`` where a tenant may not store so much more; what is counted is seconds old."""
+        reason = self.storage.refusal(tenant, tier, more_bytes) if self.storage is not None else None
+        if reason is not None:
+            raise ApiError("storage_full", reason)
 
     def take_tokens(self, tokens: Tokens) -> None:
         """Lets tokens of other issuers in beside keys."""

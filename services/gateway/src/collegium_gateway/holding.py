@@ -31,9 +31,13 @@ class Admission:
         self._directory = directory
         self._holds = Holds(platform.connection)
 
-    async def admit(self, submitted: TaskSubmitted, on_rates: OnRates | None = None) -> TaskSubmitted:
+    async def admit(
+        self, submitted: TaskSubmitted, on_rates: OnRates | None = None, *, stores: bool = False
+    ) -> TaskSubmitted:
         """Returns the task with its hold; raises ApiError ``insufficient_quota``, ``rate_limited``,
-        ``quota_exceeded``, or ``billing_unavailable`` where nobody could decide in time.
+        ``quota_exceeded``, ``storage_full``, or ``billing_unavailable`` where nobody could decide in time.
+
+        ``stores``: it leaves more behind than a plain chat; so does every turn of a conversation.
         """
         task, models = submitted.task, self._directory.models
         expires_ms = task.deadline_ms + GRACE_MS
@@ -46,6 +50,7 @@ class Admission:
             picos=worst_picos(submitted, models),
             tokens=counted_tokens(submitted, models),
             expires_at_ms=expires_ms,
+            stores=stores or bool(task.conversation),
         )
         try:
             answer = await self._holds.ask(ask)
