@@ -150,9 +150,8 @@ async def test_a_larger_tier_and_a_repeated_request_are_let_in(platform: Platfor
 
 async def test_turns_count_beside_tasks(platform: PlatformProcess, simulator: ModelSimulator):
     simulator.script(Rule(Behaviour(answer="word " * 40)))
-    async with session(platform, OTHER) as other:
-        async with other.post(CHAT, json=chat(conversation="talk")) as response:
-            assert response.status == 200
+    async with session(platform, OTHER) as other, other.post(CHAT, json=chat(conversation="talk")) as response:
+        assert response.status == 200
 
     async def both() -> bool:
         now = await stored(platform, "large")

@@ -33,7 +33,7 @@ def served() -> set[tuple[str, str]]:
         ChatDoor(platform, nobody, nobody, nobody),
         SubmitDoor(platform, nobody, nobody, nobody),
         TaskDoor(platform, nobody, nobody),
-        AdminDoor(platform, nobody, nobody),
+        AdminDoor(platform, nobody),
         WebhookDoor(platform, nobody, nobody),
         dict,
         nobody,

@@ -19,8 +19,6 @@ from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
 from collegium_contracts.holds import Billed, BudgetOpened, HoldEnded, HoldPlaced, HoldsJournaled, HoldsSnapshot
 from collegium_contracts.requests import (
-    HoldAnswer,
-    HoldAsk,
     HoldsListReply,
     HoldsListRequest,
     HoldsRelease,
@@ -32,6 +30,7 @@ from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_runtime.storage import StorageBook
 
+from collegium_billing import storagebound
 from collegium_billing.settledfeed import SettledFeed
 from collegium_billing.shardbook import NOT_YET, RECENT_MS, ShardBook
 from collegium_billing.windows import Amounts
@@ -252,10 +251,8 @@ class HoldShard:
         answers = []
         is_promise = False
         for ask in asked.asks:
-            if (full := self._full(ask)) is not None:
-                answers.append(full)
-                continue
-            answer, hold = self._book.ask(ask, now_ms)
+            full = storagebound.refusal(ask, self._book, self._storage)
+            answer, hold = (full, None) if full is not None else self._book.ask(ask, now_ms)
             answers.append(answer)
             if hold is not None:
                 is_promise = True
@@ -268,13 +265,6 @@ class HoldShard:
             self._wake.set()
         else:
             self._send(reply, HoldsReply(answers=answers))
-
-    def _full(self, ask: HoldAsk) -> HoldAnswer | None:
-        """Refuses what a tenant has no storage for; a task that was let in before stays so."""
-        if not ask.stores or self._book.is_open(ask):
-            return None
-        reason = self._storage.refusal(ask.tenant, ask.tier)
-        return None if reason is None else HoldAnswer(code="storage_full", message=reason)
 
     def _listing(self, asked: HoldsListRequest, now_ms: int) -> HoldsListReply:
         book = self._book

@@ -23,11 +23,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from collegium_gateway import asgi, csvtext
+from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 from collegium_gateway.replies import json_reply
 from collegium_gateway.requests import parse
-from collegium_gateway.directory import Directory
 from collegium_gateway.views import rfc3339
 
 R = TypeVar("R", bound=Message)

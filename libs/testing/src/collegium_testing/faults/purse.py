@@ -293,7 +293,10 @@ def broken_laws(result: PurseResult, answered: Sequence[Told]) -> list[str]:
         (result.completed >= result.least, f"{result.completed} completed, at least {result.least} must"),
         (not others, f"refused otherwise than for want of money: {others}"),
         (result.captured <= result.budget, f"{result.captured} captured of {result.budget}"),
-        (result.captured == result.charged == told, f"captured {result.captured}, charged {result.charged}, told {told}"),
+        (
+            result.captured == result.charged == told,
+            f"captured {result.captured}, charged {result.charged}, told {told}",
+        ),
         (result.held_after == 0, f"{result.held_after} still held"),
         (len({one.task_id for one in answered}) == result.completed, "an answer was counted twice"),
         (all(int(one.charged * _PICOS) == result.cost for one in answered), "requests cost differently"),
@@ -320,12 +323,14 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--targets", default=",".join(TARGETS), help="whom to kill, by comma")
+    parser.add_argument("--most-pause-seconds", type=float, default=2.0, help="between two kills")
     parser.add_argument("--delay-ms", type=float, default=100.0, help="how long a call takes")
     options = parser.parse_args()
     plan = Plan(
         requests=options.requests,
         fits=options.fits,
         kills=options.kills,
+        pause_seconds=(min(0.3, options.most_pause_seconds / 2), options.most_pause_seconds),
         targets=tuple(options.targets.split(",")),
         delay_ms=options.delay_ms,
         seed=options.seed,

@@ -113,9 +113,7 @@ async def standings(folder: Path, tenant: str) -> tuple[list[BudgetStanding], li
     """
     runtime = runtime_file.read(folder) or Runtime()
     seed = Path(runtime.credentials["gateway"]).read_text().strip()  # noqa: ASYNC240 - a small file
-    connection = await connect(
-        runtime.nats, "spending", inbox_prefix=inbox_prefix("gateway"), nkey_seed=seed
-    )
+    connection = await connect(runtime.nats, "spending", inbox_prefix=inbox_prefix("gateway"), nkey_seed=seed)
     try:
         asked = HoldsListRequest(tenant=tenant)
         reply = await question(connection, s.holds_of_shard(shard_of(tenant)), asked, HoldsListReply)
