@@ -43,10 +43,10 @@ def chat(**options: Any) -> dict[str, Any]:
 
 
 async def stored(platform: PlatformProcess, tenant: str = "small") -> dict[str, Any]:
-    async with session(platform, platform.admin_key) as operator:
-        async with operator.get(f"/v1/admin/tenants/{tenant}/storage") as response:
-            assert response.status == 200
-            return await response.json()
+    path = f"/v1/admin/tenants/{tenant}/storage"
+    async with session(platform, platform.admin_key) as operator, operator.get(path) as response:
+        assert response.status == 200
+        return await response.json()
 
 
 async def fill(platform: PlatformProcess) -> tuple[dict[str, Any], int]:

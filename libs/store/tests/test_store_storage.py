@@ -52,7 +52,7 @@ async def change(pool: asyncpg.Pool, chance: random.Random) -> None:
             await pool.execute("UPDATE shelf.things SET tenant = $2 WHERE id = $1", keys[0], tenants[0])
         case _:
             await pool.execute(
-                "INSERT INTO shelf.things SELECT * FROM unnest($1::int[], $2::text[], $3::bytea[]) AS new (id, tenant, body)"
+                "INSERT INTO shelf.things SELECT * FROM unnest($1::int[], $2::text[], $3::bytea[]) AS new (a, b, c)"
                 " ORDER BY 1 ON CONFLICT (id) DO UPDATE SET body = excluded.body",
                 keys,
                 tenants,

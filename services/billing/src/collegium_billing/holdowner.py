@@ -18,8 +18,9 @@ from collegium_contracts.state import TenantRecord
 from collegium_runtime.platform import Platform
 from collegium_runtime.storage import StorageBook
 
-from collegium_billing.holdshard import HoldShard, Spent
+from collegium_billing.holdshard import HoldShard
 from collegium_billing.settledfeed import SettledFeed
+from collegium_billing.spending import Spent
 
 START_SECONDS = 5.0
 

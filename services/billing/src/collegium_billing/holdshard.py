@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Protocol
 
+import msgspec
 import structlog
 from collegium_bus.errors import AlreadyStandsError, BusError, NoAnswerError
 from collegium_bus.ordered import OrderedReader
@@ -25,7 +25,7 @@ from collegium_contracts.requests import (
     HoldsReply,
     HoldsRequest,
 )
-from collegium_contracts.state import BudgetRecord, TenantRecord
+from collegium_contracts.state import TenantRecord
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_runtime.storage import StorageBook
@@ -33,7 +33,7 @@ from collegium_runtime.storage import StorageBook
 from collegium_billing import storagebound
 from collegium_billing.settledfeed import SettledFeed
 from collegium_billing.shardbook import NOT_YET, RECENT_MS, ShardBook
-from collegium_billing.windows import Amounts
+from collegium_billing.spending import Spent
 
 log = structlog.get_logger(__name__)
 
@@ -45,14 +45,6 @@ TICK_SECONDS = 1.0
 # The books are at most so far behind; what settled since is remembered here.
 BOOKS_BEHIND_MS = RECENT_MS - 10_000
 LISTED_HOLDS_MAX = 1_000
-
-
-class Spent(Protocol):
-    """The books' answer to what a budget had spent: [time (Unix ms), pico-dollars]."""
-
-    async def __call__(self, tenant: str, budget: BudgetRecord, now_ms: int, until_ms: int) -> Amounts:
-        """Sums what settled in the budget's window before ``until_ms``."""
-        ...
 
 
 class HoldShard:
@@ -80,6 +72,7 @@ class HoldShard:
         self._journal_sequence = 0
         self._records = 0
         self._changed = False
+        self._snapshot_due = False
         self._placed: list[HoldPlaced] = []
         self._ended: list[HoldEnded] = []
         self._opened: list[BudgetOpened] = []
@@ -156,7 +149,7 @@ class HoldShard:
                 book.restore(snapshot, now)
                 after = snapshot.journal_sequence
         self._journal_sequence = await self._replay(book, after, now)
-        self._records = 0
+        self._records, self._snapshot_due = 0, False
         if stored is None and not self._journal_sequence:
             # Nothing was ever promised here, so what settled before ends nothing.
             book.events_sequence = await self._feed.newest()
@@ -304,10 +297,11 @@ class HoldShard:
                 except TimeoutError:
                     pass
                 self._wake.clear()
+            snapshot = self._due_snapshot()
             if self._placed or self._ended or self._opened or self._replies:
                 await self._store_record()
-            if self._records >= SNAPSHOT_RECORDS:
-                await self._store_snapshot()
+            if snapshot is not None:
+                await self._store_snapshot(snapshot)
 
     async def _store_record(self) -> None:
         placed, self._placed = self._placed, []
@@ -349,10 +343,19 @@ class HoldShard:
         self._journal_sequence = sequence
         self._records += 1
 
-    async def _store_snapshot(self) -> None:
-        self._records = 0
-        self._changed = False
-        snapshot = self._book.snapshot(self._journal_sequence, self._platform.now_ms())
+    def _due_snapshot(self) -> HoldsSnapshot | None:
+        """Takes the state, where that is due, as the record that is stored next leaves it.
+
+        Not a moment later: what the books learn while that record is being stored is told by the record after it, and
+        would count twice.
+        """
+        if self._records < SNAPSHOT_RECORDS and not self._snapshot_due:
+            return None
+        self._records, self._snapshot_due, self._changed = 0, False, False
+        return self._book.snapshot(0, self._platform.now_ms())
+
+    async def _store_snapshot(self, taken: HoldsSnapshot) -> None:
+        snapshot = msgspec.structs.replace(taken, journal_sequence=self._journal_sequence)
         await self._platform.publisher.publish(
             s.ledger_snapshot(self._shard),
             codec.encode(snapshot),
@@ -370,8 +373,8 @@ class HoldShard:
                     log.info("holds expired", shard=self._shard, tasks=len(over), first=over[0])
                 if loop.time() >= snapshot_at:
                     snapshot_at = loop.time() + SNAPSHOT_SECONDS
-                    if (self._changed or self._records) and self._holds_lease():
-                        await self._store_snapshot()
+                    self._snapshot_due = bool(self._changed or self._records) and self._holds_lease()
+                    self._wake.set()
             except BusError as error:
                 log.info("upkeep of holds failed, trying again", shard=self._shard, error=str(error))
             await asyncio.sleep(TICK_SECONDS if not self._book.unopened() else 0.05)

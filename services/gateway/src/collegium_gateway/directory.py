@@ -70,7 +70,7 @@ class Directory:
         return bool(self.models) and any(True for _ in self.keys.tenants())
 
     def need_storage(self, tenant: str, tier: str, more_bytes: int = 1) -> None:
-        """Raises ApiError ``storage_full`` where a tenant may not store so much more; what is counted is seconds old."""
+        """Raises ApiError ``storage_full`` where a tenant may not store so much more; counted some seconds ago."""
         reason = self.storage.refusal(tenant, tier, more_bytes) if self.storage is not None else None
         if reason is not None:
             raise ApiError("storage_full", reason)

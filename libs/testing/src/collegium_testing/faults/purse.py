@@ -47,7 +47,7 @@ _MAY_COST = re.compile(r"this request may cost up to ([0-9.]+) USD")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How many ask, for how many the budget is, how often and how far apart somebody is killed, how long a call takes."""
+    """How many ask, for how many the budget is, how often somebody is killed, how long a call takes."""
 
     requests: int = 1000
     fits: int = 300
@@ -207,7 +207,7 @@ class Purse:
         return [self._platform.http, f"http://127.0.0.1:{self._second_port}"]
 
     async def _kill(self) -> None:
-        """Kills somebody every now and then; the supervisor starts its own again, the second replicas are started here."""
+        """Kills somebody every now and then; what the supervisor does not start again is started here."""
         assert self._platform is not None
         while sum(self._killed.values()) < self._plan.kills:
             await asyncio.sleep(self._chance.uniform(*self._plan.pause_seconds))
