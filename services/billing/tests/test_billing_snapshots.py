@@ -53,10 +53,10 @@ async def test_what_settles_while_a_record_is_stored_is_captured_once_by_the_nex
     monkeypatch.setattr(app._platform.publisher, "publish", taking_its_time)
     slow.set()
     assert not (await door.ask(asking(2))).code
-    before = shard._journal_sequence
+    before = shard._journal.sequence
 
     # The end of the first task comes after the snapshot; nothing more happens to the shard then.
-    await eventually(lambda: shard._journal_sequence > before)
+    await eventually(lambda: shard._journal.sequence > before)
     await kill(app)
     await world.billing()
 
