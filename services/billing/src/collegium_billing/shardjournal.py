@@ -22,7 +22,7 @@ REPLAY_SECONDS = 30.0
 
 
 class ShardJournal:
-    """Reads and writes one shard's. ``sequence`` is the newest record's, ``records`` counts since a snapshot was due."""
+    """Reads and writes one shard's. ``sequence`` is the newest record's, ``records`` those since a snapshot was due."""
 
     def __init__(self, platform: Platform, shard: int) -> None:
         self._platform = platform
