@@ -96,12 +96,21 @@ class PricePair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     charge: Price
 
 
+class PriceVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Prices that apply from ``version`` (Unix ms) on, until the next version begins."""
+
+    version: int
+    prices: PricePair
+
+
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model as the roster knows it: everything but where it is and the key to it, which workers read from their own
     configuration.
 
     ``price_version`` (Unix ms, from when on they apply) names these prices for good. ``configured`` stands where an
     operator set them over the configuration's: what the configuration said then, and until it says something else.
+    ``upcoming`` are the versions that begin later, the earliest first; of one that has begun meanwhile, whoever reads
+    the record takes the prices (see priceversions.py).
     """
 
     name: str
@@ -119,6 +128,7 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     concurrency: int | None = None
     price_version: int = 0
     configured: PricePair | None = None
+    upcoming: list[PriceVersion] = []
     requests_per_minute: int | None = None
     tokens_per_window: int | None = None
     token_window_seconds: int = 0

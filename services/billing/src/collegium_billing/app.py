@@ -123,7 +123,7 @@ class BillingApp:
         self._open.push_async_callback(watch.stop)
         watch.start()
 
-        teachers = Teachers(platform.connection)
+        teachers = Teachers(platform.connection, platform.now_ms)
         self._open.push_async_callback(teachers.stop)
         await teachers.start()
         self._events = EventLoop(

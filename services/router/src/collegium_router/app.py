@@ -99,6 +99,7 @@ class RouterApp:
         self._started = True
 
     def _roster_models(self) -> list[ModelRecord]:
+        self._resources.turn_prices(self._platform.now_ms())
         return list(self._resources.models.values())
 
     async def stop(self) -> None:

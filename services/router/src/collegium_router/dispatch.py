@@ -188,6 +188,7 @@ class Dispatcher:
         if not self._queue or not self._resources.any_room():
             return
         now = self._platform.now_ms()
+        self._resources.turn_prices(now)
         fleet = Fleet(
             self._resources.models,
             self._permits.by_model,

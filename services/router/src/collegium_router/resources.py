@@ -14,6 +14,7 @@ import structlog
 from collegium_contracts import codec
 from collegium_contracts.errors import ContractError
 from collegium_contracts.messages import WorkerCapacity
+from collegium_contracts.priceversions import PriceClock
 from collegium_contracts.state import Breaker, ModelRecord, Roster
 
 from collegium_router.permits import Permits
@@ -38,6 +39,7 @@ class Resources:
 
     def __init__(self, permits: Permits, permits_of: Callable[[str], int], now_ms: Callable[[], int]) -> None:
         self.models: dict[str, ModelRecord] = {}
+        self._prices = PriceClock()
         self._pools: tuple[str, ...] = ()
         self.open_until_ms: dict[str, int] = {}
         self.quotas = Quotas(permits, permits_of)
@@ -55,10 +57,16 @@ class Resources:
             return False
         if not isinstance(roster, Roster):
             return False
-        self.models = {model.name: model for model in roster.models}
+        self._prices = PriceClock(roster.models)
+        self.models = {model.name: model for model in self._prices.models(self._now_ms())}
         self._pools = tuple({model.pool for model in roster.models})
         self.quotas.use_roster(self.models)
         return True
+
+    def turn_prices(self, now_ms: int) -> None:
+        """Takes the prices of now; called before every decision, it costs a comparison."""
+        if self._prices.turns(now_ms):
+            self.models = {model.name: model for model in self._prices.models(now_ms)}
 
     def use_breaker(self, value: bytes) -> None:
         """Learns the state of one model's breaker."""
