@@ -76,7 +76,10 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a model is asked, as OpenAI's parameters of the same names; no ``max_tokens`` means the model's own limit."""
+    """How a model is asked, as OpenAI's parameters of the same names; no ``max_tokens`` means the model's own limit.
+
+    ``words`` seals those of them that hold a tenant's words (wording.py), of ``words_bytes``; they are none then.
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -90,6 +93,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_choice: bytes | None = None
     response_format: bytes | None = None
     stream: bool = False
+    words: Envelope | None = None
+    words_bytes: int = 0
 
 
 class TaskSubmitted(Message, frozen=True, kw_only=True):

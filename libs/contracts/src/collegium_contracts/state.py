@@ -314,8 +314,8 @@ class DataKeysRecord(Message, frozen=True, kw_only=True):
     erased_at_ms: int = 0
 
 
-ErasurePart = Literal["data_keys", "gateway", "router", "context", "billing"]
-ERASURE_PARTS: tuple[ErasurePart, ...] = ("data_keys", "gateway", "router", "context", "billing")
+ErasurePart = Literal["data_keys", "gateway", "router", "context", "billing", "events"]
+ERASURE_PARTS: tuple[ErasurePart, ...] = ("data_keys", "gateway", "router", "context", "billing", "events")
 
 
 class Erasure(Message, frozen=True, kw_only=True):

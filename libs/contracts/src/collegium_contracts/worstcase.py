@@ -13,6 +13,7 @@ from collegium_contracts.messages import TaskSubmitted
 from collegium_contracts.money import Price
 from collegium_contracts.priceversions import charges_until
 from collegium_contracts.state import ModelRecord
+from collegium_contracts.wording import words_bytes
 
 # What a chat template adds to a prompt: role marks and separators, of at most some hundred messages.
 TEMPLATE_TOKENS = 512
@@ -51,9 +52,7 @@ def counted_tokens(submitted: TaskSubmitted, models: Iterable[ModelRecord]) -> i
 
 def _attempt_picos(submitted: TaskSubmitted, model: ModelRecord) -> int:
     sampling = submitted.sampling
-    prompt = (
-        submitted.prompt_bytes + len(sampling.tools or b"") + len(sampling.response_format or b"") + TEMPLATE_TOKENS
-    )
+    prompt = submitted.prompt_bytes + words_bytes(sampling) + TEMPLATE_TOKENS
     if submitted.task.conversation:
         # What a conversation adds is not known at the door.
         prompt = model.context_tokens

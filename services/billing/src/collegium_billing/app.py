@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from functools import partial
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 from collegium_bus.events import EventLoop
@@ -24,6 +25,7 @@ from collegium_billing.auditing import Auditor, LawWatch, subjects_of
 from collegium_billing.changes import Changes
 from collegium_billing.directory import Directory
 from collegium_billing.erasure_store import revoke_all
+from collegium_billing.event_erasure import erase_events
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
 from collegium_billing.holdowner import HoldOwner
@@ -75,7 +77,10 @@ class BillingApp:
             await directory.publish(tenant)
             return revoked
 
-        directory, erasing = self._directory, Erasing(platform, {"billing": erase})
+        directory, erasing = (
+            self._directory,
+            Erasing(platform, {"billing": erase, "events": partial(erase_events, platform.connection)}),
+        )
         self._open.push_async_callback(erasing.stop)
         await erasing.start()
 
