@@ -85,6 +85,8 @@ def _audit(client: Client, options: argparse.Namespace) -> int:
     until = _time(options.until) if options.until else datetime.now(UTC)
     first = client.call("GET", f"/v1/admin/ledger/audit?{_range(until - timedelta(seconds=1), until)}")["first_at"]
     since = _time(options.since) if options.since else _time(first) if first else until - timedelta(days=1)
+    # Sums are by the hour, so that an hour must not be cut.
+    since = since.replace(minute=0, second=0, microsecond=0)
     laws: dict[str, dict[str, Any]] = {}
     while since < until:
         upper = min(since + timedelta(days=1), until)

@@ -98,6 +98,7 @@ def _schema() -> Any:
         "task_id": text, "project": text, "key_id": text, "created_at": moment, "settled_at": moment, "state": text,
         "stop_reason": text, "error_code": text, "model": text, "rank": text, "plan": text, "calls": number,
         "input_tokens": number, "cached_input_tokens": number, "output_tokens": number, "reasoning_tokens": number,
+        "cache_write_tokens": number,
         "estimated": DataType.bool(), "cost_usd": money, "charged_usd": money, "reference_model": text,
         "reference_usd": money, "tags": text,
     }  # fmt: skip

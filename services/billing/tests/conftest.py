@@ -131,6 +131,8 @@ class Events:
             input_tokens=sum(call.usage.input_tokens for call in calls),
             output_tokens=sum(call.usage.output_tokens for call in calls),
             cached_input_tokens=sum(call.usage.cached_input_tokens for call in calls),
+            cache_write_tokens=sum(call.usage.cache_write_tokens for call in calls),
+            reasoning_tokens=sum(call.usage.reasoning_tokens for call in calls),
             cost_usd_picos=sum(call.usage.cost_usd_picos for call in calls),
             charge_usd_picos=charge,
         )

@@ -49,7 +49,7 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     may begin (0: at once); until it is released its deadline counts from there. ``hold_expires_ms`` is when the money
     held for it is given back (0: nothing is held yet); no call may begin after it.
     ``cache`` says what came of looking for the answer among earlier ones, and ``reused`` which one was taken.
-    ``models`` (empty: all) are those that its key may ask.
+    ``models`` (empty: all) are those that its key may ask; ``pool`` (empty: its model's) is its tenant's own.
     """
 
     id: str
@@ -73,6 +73,7 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache: CacheResult = "off"
     reused: Reuse | None = None
     models: list[str] = []
+    pool: str = ""
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -60,6 +60,9 @@ class BillingApp:
         self._events: EventLoop[JourneyMessage] | None = None
         self._holds: HoldOwner | None = None
 
+    def _pools(self) -> tuple[str, ...]:
+        return self._platform.settings.workers.dedicated_pools
+
     async def start(self) -> None:
         """Publishes tenants and keys, then answers questions and books events."""
         platform = self._platform
@@ -86,7 +89,13 @@ class BillingApp:
 
         platform.on_settings.append(self._use_settings)
         changes = Changes(identity, self._directory.publish_soon, platform.now_ms)
-        identities = IdentityQuestions(identity, self._directory, changes, lambda: platform.settings.tiers)
+        identities = IdentityQuestions(
+            identity,
+            self._directory,
+            changes,
+            lambda: platform.settings.tiers,
+            lambda: platform.settings.workers.dedicated_pools,
+        )
         self.audit = audit = AuditTrail(platform, pool)
         questions = Questions(store, UsageStore(pool), platform.now_ms)
         reports = ReportQuestions(identity, RequestLog(pool), InvoiceStore(pool), platform.now_ms)

@@ -152,6 +152,7 @@ def submission(
         callback=asked.callback_url is not None,
         not_before_ms=not_before_ms,
         models=list(principal.models),
+        pool=principal.pool,
     )
     return TaskSubmitted(
         task=task,
