@@ -102,8 +102,8 @@ async def test_the_operator_sees_a_pool_without_workers(platform: PlatformProces
 
     async def seen() -> bool:
         async with aiohttp.ClientSession() as http:
-            for address in runtime["metrics"].values():
-                async with http.get(address) as reply:
+            for port in set(runtime["admin_ports"].values()):
+                async with http.get(f"http://127.0.0.1:{port}/metrics") as reply:
                     for line in (await reply.text()).splitlines():
                         if line.startswith("collegium_pool_workers{"):
                             found[line.split('"')[1]] = float(line.rpartition(" ")[2])

@@ -457,7 +457,7 @@ async def test_a_schedule_whose_key_has_ended_fires_no_more_and_says_why(platfor
         await eventually(was_stopped)
         stopped = await standing_definition(bucket)
         assert (stopped.paused, stopped.last_task) == (True, firing(at_ms).id)
-        events = [event for event in await running.events() if isinstance(event, TaskFailed)]
+        events = [event for event in await running.events(firing(at_ms)) if isinstance(event, TaskFailed)]
         assert [(event.task.id, event.error.code) for event in events] == [(firing(at_ms).id, "revoked_api_key")]
         assert await running.standing(s.INGRESS) == 0
         waited = await schedule(running, waiting(running, "by another key", 100, key_id="lives001"))

@@ -47,7 +47,7 @@ def _alerts(settings: Settings) -> Iterable[Problem]:
 
 def _workers(settings: Settings) -> Iterable[Problem]:
     workers = settings.workers
-    yield from _duplicates("workers.dedicated_pools[{}]", workers.dedicated_pools)
+    yield from _duplicates("workers.dedicated_pools[{}]", list(workers.dedicated_pools))
     of_models = {model.pool for model in settings.models} | {GENERAL}
     for number, pool in enumerate(workers.dedicated_pools):
         if pool in of_models:

@@ -192,8 +192,8 @@ def page(made: Invoice) -> bytes:
 
 
 def _added(first: Entry, second: Entry) -> Entry:
-    numbers = (mine + more for mine, more in zip(first[2:-1], second[2:-1], strict=True))
-    return Entry(first.project, first.model, *numbers, first.price_version)
+    numbers = [mine + more for mine, more in zip(first[2:-1], second[2:-1], strict=True)]
+    return Entry._make((first.project, first.model, *numbers, first.price_version))
 
 
 def _line(entry: Entry, prices: Mapping[tuple[str, int], Mapping[str, int]]) -> Line:

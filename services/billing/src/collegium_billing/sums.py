@@ -130,7 +130,7 @@ class Changes:
     def moved(self) -> list[Moved]:
         """Returns by how much hours' sums are more than the ledger from now on."""
         return [
-            Moved(begins_at_ms, *group[:4], str(cost), str(wasted))
+            Moved._make((begins_at_ms, *group, str(cost), str(wasted)))
             for (begins_at_ms, group), (cost, wasted) in self._moved.items()
             if cost or wasted
         ]
