@@ -84,8 +84,8 @@ def _pages(client: Client, query: dict[str, Any]) -> Iterator[list[dict[str, Any
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Writes tags as JSON text: names that clients choose are no columns."""
-    return row | {"tags": msgspec.json.encode(row["tags"], order="sorted").decode()}
+    """Writes tags as JSON text: names that clients choose are no columns. An earlier gateway tells no written tokens."""
+    return {"cache_write_tokens": 0} | row | {"tags": msgspec.json.encode(row["tags"], order="sorted").decode()}
 
 
 def _schema() -> Any:
