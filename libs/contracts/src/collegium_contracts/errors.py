@@ -95,6 +95,7 @@ ERRORS: dict[str, ErrorKind] = {
     "insufficient_scope": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
     "insufficient_role": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
     "tenant_suspended": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
+    "feature_not_in_tier": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
     "model_not_allowed": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
     # No 429: clients try that again by themselves, and time alone frees nothing here.
     "storage_full": ErrorKind(403, "insufficient_quota", "RESOURCE_EXHAUSTED"),
