@@ -214,8 +214,8 @@ class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One task at the door: the most it may be charged, the tokens it is counted with, and until when it is held.
 
     ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it. Of one that
-    ``waited`` for its time the key is looked at again: where it has ended, the answer is ``revoked_api_key``. ``stores``
-    says that it leaves more behind than a plain chat does.
+    ``waited`` for its time the key is looked at again: where it has ended, the answer is ``revoked_api_key``. With
+    ``stores`` it leaves more behind than a plain chat does.
     """
 
     task: str
