@@ -31,6 +31,7 @@ KV_IDEMPOTENCY: Final = "idempotency"
 KV_SCHEDULES: Final = "schedules"
 KV_QUOTAS: Final = "quotas"
 KV_CACHE: Final = "cache"
+KV_EMBEDDINGS: Final = "embeddings"
 KV_DATAKEYS: Final = "datakeys"
 KV_ERASURES: Final = "erasures"
 ROSTER_KEY: Final = "roster"
@@ -84,6 +85,7 @@ LEDGER_SNAPSHOT_ALL: Final = "ledger.snapshot.*"
 
 # Request–reply
 SVC_CONTEXT_TURNS: Final = "svc.context.turns"
+SVC_CONTEXT_EMBED: Final = "svc.context.embed"
 SVC_BILLING_USAGE: Final = "svc.billing.usage"
 SVC_BILLING_POSSIBLE_SPEND: Final = "svc.billing.possible-spend"
 SVC_BILLING_REQUESTS: Final = "svc.billing.requests"
@@ -230,6 +232,11 @@ def reused(replica: str) -> str:
 
 def cache_key(tenant: str, digest: bytes) -> str:
     """Key of an answer in the bucket of answers; its last token is ``digest`` in hex."""
+    return f"{tenant}.{digest.hex()}"
+
+
+def embedding_key(tenant: str, digest: bytes) -> str:
+    """Key of a text's vector in the bucket of vectors; its last token is ``digest`` in hex."""
     return f"{tenant}.{digest.hex()}"
 
 
