@@ -65,7 +65,8 @@ class EmbeddingCaller:
         texts = decode_texts(prompt)
         model = run.attempt.model
         if endpoint.url:
-            body = _encode(_Request(endpoint.upstream_model, texts, "base64", run.sampling.dimensions))
+            dimensions = run.sampling.dimensions or endpoint.dimensions
+            body = _encode(_Request(endpoint.upstream_model, texts, "base64", dimensions))
             content = await self._upstream.post(model, endpoint, body, headers)
             return read_reply(model, content, len(texts))
         embedded = await self._ask(run, texts)
