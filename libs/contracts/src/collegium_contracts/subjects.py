@@ -85,7 +85,7 @@ LEDGER_SNAPSHOT_ALL: Final = "ledger.snapshot.*"
 
 # Request–reply
 SVC_CONTEXT_TURNS: Final = "svc.context.turns"
-SVC_CONTEXT_EMBED: Final = "svc.context.embed"
+SVC_EMBED_TEXTS: Final = "svc.embed.texts"
 SVC_BILLING_USAGE: Final = "svc.billing.usage"
 SVC_BILLING_POSSIBLE_SPEND: Final = "svc.billing.possible-spend"
 SVC_BILLING_REQUESTS: Final = "svc.billing.requests"
@@ -116,6 +116,7 @@ SVC_BILLING_PRICES: Final = "svc.billing.prices"
 SVC_ROUTER_PRICE: Final = "svc.router.price"
 SVC_ROUTER_ALL: Final = "svc.router.>"
 SVC_CONTEXT_ALL: Final = "svc.context.>"
+SVC_EMBED_ALL: Final = "svc.embed.*"
 SVC_BILLING_ALL: Final = "svc.billing.>"
 SVC_HOLDS_ALL: Final = "svc.holds.*"
 

@@ -62,7 +62,7 @@ class ContextApp:
         self._embedder = await open_embedder(platform.settings.embeddings, shelf=shelf, metrics=platform.metrics)
         embedding = EmbedAnswers(self._embedder, platform.keyring, platform.tracing)
         self._answering = Answering(
-            platform.connection, {s.SVC_CONTEXT_TURNS: questions.turns, s.SVC_CONTEXT_EMBED: embedding.embed}
+            platform.connection, {s.SVC_CONTEXT_TURNS: questions.turns, s.SVC_EMBED_TEXTS: embedding.embed}
         )
         await self._answering.start()
         self._erasing = Erasing(platform, {"context": partial(self._erase, self._pool, shelf)})
