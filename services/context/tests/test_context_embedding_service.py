@@ -39,7 +39,7 @@ async def test_other_services_ask_for_any_number_of_texts(platforms: Any) -> Non
             # 12 kB a vector: an answer holds 64 of them.
             texts = [f"text {number}" for number in range(200)]
             found = await client.embed("acme", texts)
-            assert (found.model, found.dimensions, found.tokens) == ("embed", 3_072, [2] * 200)
+            assert (found.model, found.dimensions, len(found.tokens), sum(found.tokens)) == ("embed", 3_072, 200, 400)
             vectors = np.frombuffer(found.vectors, dtype="<f4").reshape(200, 3_072)
             alone = np.frombuffer((await client.embed("acme", ["text 150"], model="embed")).vectors, dtype="<f4")
             assert np.array_equal(vectors[150], alone)
