@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from collegium_contracts.audit_requests import AuditAnswer, AuditQuestion
+from collegium_contracts.embedding import EmbedReply, EmbedRequest
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
 from collegium_contracts.ledger import LedgerReply, LedgerRequest
@@ -324,6 +325,7 @@ ServiceRequest = (
     | AuditQuestion
     | LedgerRequest
     | ReportRequest
+    | EmbedRequest
 )
 ServiceReply = (
     Refused
@@ -339,4 +341,5 @@ ServiceReply = (
     | AuditAnswer
     | LedgerReply
     | ReportReply
+    | EmbedReply
 )

@@ -31,6 +31,7 @@ KV_IDEMPOTENCY: Final = "idempotency"
 KV_SCHEDULES: Final = "schedules"
 KV_QUOTAS: Final = "quotas"
 KV_CACHE: Final = "cache"
+KV_EMBEDDINGS: Final = "embeddings"
 KV_DATAKEYS: Final = "datakeys"
 KV_ERASURES: Final = "erasures"
 ROSTER_KEY: Final = "roster"
@@ -84,6 +85,7 @@ LEDGER_SNAPSHOT_ALL: Final = "ledger.snapshot.*"
 
 # Request–reply
 SVC_CONTEXT_TURNS: Final = "svc.context.turns"
+SVC_EMBED_TEXTS: Final = "svc.embed.texts"
 SVC_BILLING_USAGE: Final = "svc.billing.usage"
 SVC_BILLING_POSSIBLE_SPEND: Final = "svc.billing.possible-spend"
 SVC_BILLING_REQUESTS: Final = "svc.billing.requests"
@@ -114,6 +116,7 @@ SVC_BILLING_PRICES: Final = "svc.billing.prices"
 SVC_ROUTER_PRICE: Final = "svc.router.price"
 SVC_ROUTER_ALL: Final = "svc.router.>"
 SVC_CONTEXT_ALL: Final = "svc.context.>"
+SVC_EMBED_ALL: Final = "svc.embed.*"
 SVC_BILLING_ALL: Final = "svc.billing.>"
 SVC_HOLDS_ALL: Final = "svc.holds.*"
 
@@ -230,6 +233,11 @@ def reused(replica: str) -> str:
 
 def cache_key(tenant: str, digest: bytes) -> str:
     """Key of an answer in the bucket of answers; its last token is ``digest`` in hex."""
+    return f"{tenant}.{digest.hex()}"
+
+
+def embedding_key(tenant: str, digest: bytes) -> str:
+    """Key of a text's vector in the bucket of vectors; its last token is ``digest`` in hex."""
     return f"{tenant}.{digest.hex()}"
 
 

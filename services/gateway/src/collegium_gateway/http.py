@@ -6,7 +6,7 @@ tenth of a plain call and a fifth of a task. One rule: whatever fails, the clien
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -59,17 +59,17 @@ class HttpDoor:
         replies: KeyedReplies,
         more_routes: Sequence[Route] = (),
         around: Callable[[Asgi], Asgi] | None = None,
+        more_hot: Mapping[str, Asgi] = {},
     ) -> None:
         self._platform = platform
         self._directory = directory
         # The key of such a request belongs to the task that it submits, not to its reply.
-        self._hot: dict[str, Asgi] = {CHAT_PATH: chat, TASKS_PATH: submit}
+        self._hot: dict[str, Asgi] = {CHAT_PATH: chat, TASKS_PATH: submit, **more_hot}
         self._readiness = readiness
         self._routes = Starlette(
             routes=guarded(
                 [
-                    Route(CHAT_PATH, chat, methods=["POST"]),
-                    Route(TASKS_PATH, submit, methods=["POST"]),
+                    *(Route(path, hot, methods=["POST"]) for path, hot in self._hot.items()),
                     Route("/v1/models", self._models),
                     *tasks.routes(),
                     *ScheduleDoor(platform, directory).routes(),
@@ -125,6 +125,7 @@ class HttpDoor:
                 "created": 0,
                 "owned_by": "collegium",
                 "collegium": {
+                    "kind": model.kind,
                     "rank": model.rank,
                     "domains": model.domains,
                     "capabilities": model.capabilities,
