@@ -17,6 +17,7 @@ from collegium_contracts import (
     identity,
     ids,
     ledger,
+    memory_requests,
     messages,
     permissions,
     reports,
@@ -208,7 +209,7 @@ def test_every_message_class_travels_or_is_a_base():
 
 def test_every_question_and_state_value_is_in_its_union():
     questions = (requests.ServiceRequest, requests.ServiceReply)
-    asked = (requests, identity, audit_requests, ledger, reports)
+    asked = (requests, identity, audit_requests, ledger, reports, memory_requests)
     for modules, unions in ((asked, questions), ((state,), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {
@@ -293,6 +294,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("dead.billing.acme", {"billing"}),
         ("dead.gateway.acme", {"gateway"}),
         ("svc.context.turns", {"router"}),
+        ("svc.memory.add", {"gateway"}),
         ("svc.billing.usage", {"gateway"}),
         ("$KV.tenants.acme", {"billing"}),
         ("$KV.models.roster", {"router"}),

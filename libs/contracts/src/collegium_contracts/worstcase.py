@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from collegium_contracts.memory_requests import NOTE_BYTES_MAX
 from collegium_contracts.messages import TaskSubmitted
 from collegium_contracts.money import Price
 from collegium_contracts.state import ModelRecord
@@ -53,6 +54,8 @@ def _attempt_picos(submitted: TaskSubmitted, model: ModelRecord) -> int:
     prompt = (
         submitted.prompt_bytes + len(sampling.tools or b"") + len(sampling.response_format or b"") + TEMPLATE_TOKENS
     )
+    if submitted.task.memory:
+        prompt += NOTE_BYTES_MAX
     if submitted.task.conversation:
         # What a conversation adds is not known at the door.
         prompt = model.context_tokens
