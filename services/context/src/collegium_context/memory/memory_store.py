@@ -45,7 +45,10 @@ _LINE = f"""
 SELECT {_COLUMNS} FROM context.memories WHERE tenant = $1 AND line = $2 ORDER BY recorded_from, valid_from, id
 """  # noqa: S608 - constants
 # What was replaced is pending, because what is searched must learn that it is not the newest.
-_CLOSE = "UPDATE context.memories SET recorded_to = greatest($3, recorded_from), is_pending = true WHERE tenant = $1 AND id = ANY($2)"
+_CLOSE = """
+UPDATE context.memories SET recorded_to = greatest($3, recorded_from), is_pending = true
+WHERE tenant = $1 AND id = ANY($2)
+"""
 _SEEN = f"""
 SELECT {_COLUMNS} FROM context.memories
 WHERE tenant = $1 AND forgotten_at IS NULL AND valid_from <= $2 AND valid_to > $2
@@ -71,7 +74,8 @@ SET key_id = NULL, nonce = NULL, body = NULL, digest = NULL, bytes = 0, forgotte
     recorded_to = least(recorded_to, greatest($3, recorded_from))
 WHERE tenant = $1 AND forgotten_at IS NULL
 """
-_DESTROY_LINE = f"{_DESTROY} AND line = (SELECT line FROM context.memories WHERE tenant = $1 AND id = $2)"
+_OF_LINE = "line = (SELECT line FROM context.memories WHERE tenant = $1 AND id = $2)"
+_DESTROY_LINE = f"{_DESTROY} AND {_OF_LINE}"
 _DESTROY_BELOW = f"{_DESTROY} AND ($2 = '/' OR path = $2 OR (path >= $2 || '/' AND path < $2 || '0'))"
 _PENDING = f"""
 SELECT tenant, {_COLUMNS} FROM context.memories WHERE is_pending AND ($2::text IS NULL OR tenant = $2)

@@ -1,6 +1,6 @@
 """Which paths a reader at a path sees. Pure.
 
-A path sees itself and what lies above it, up to the first that is set not to inherit; and whatever was granted to one of
+A path sees itself and what lies above it, up to the first that is set not to inherit, and what was granted to one of
 these, with all below it. Views are for reading: nothing is ever written at another path than the one that was named.
 One rule: what is switched off is seen by nobody, from wherever.
 """
