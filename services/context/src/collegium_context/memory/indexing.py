@@ -1,7 +1,7 @@
 """What the search knows of memories: a point for each version, kept up with the table.
 
-PostgreSQL is the truth; a version is pending until the search was told of it as it stands. It is told at once where that
-takes no longer than a moment, and else by a loop that goes on until nothing is pending, over restarts. Points hold a
+PostgreSQL is the truth; a version is pending until the search was told of it as it stands. It is told at once where
+that takes a moment, and else by a loop that goes on until nothing is pending, over restarts. Points hold a
 vector, the words' sparse vector and marks of paths, no text. One rule: what is pending is searched by words from the
 table, so that nothing is missed while it waits.
 """
@@ -46,7 +46,10 @@ TELL_SECONDS = 1.0
 EMBED_SECONDS = 0.5
 LOOK_SECONDS = 0.7
 AGAIN_SECONDS = 3.0
-_FIELDS = ("paths", "line")
+_FIELDS = ("paths", "line", "newest")
+# Words that a memory has, for BM25.
+_WORDS = 24
+_YES, _NO = "yes", "no"
 
 
 class NoVectorsError(ContextError):
@@ -106,7 +109,11 @@ class Index:
         similar = None
         if memory.is_newest:
             similar = await self._similar(scope, collection, memory, vector)
-        payload = {"paths": marks_of(tenant, memory.path), "line": memory.line, "newest": memory.is_newest}
+        payload = {
+            "paths": marks_of(tenant, memory.path),
+            "line": memory.line,
+            "newest": _YES if memory.is_newest else _NO,
+        }
         point = Point(point_id(memory.id), vector, text, payload)  # pyright: ignore[reportArgumentType] - values of payloads
         await self._vectors.upsert(scope, collection, [point])
         if memory.embedded_by not in (None, self.model):
@@ -115,7 +122,7 @@ class Index:
 
     async def _similar(self, scope: Scope, collection: str, memory: Memory, vector: Vector) -> tuple[str, float] | None:
         own_path = Equals("paths", (mark(one_tenant(scope), memory.path, below=False),))
-        where = Where(must=(own_path, Equals("newest", (True,))), must_not=(Equals("line", (memory.line,)),))
+        where = Where(must=(own_path, Equals("newest", (_YES,))), must_not=(Equals("line", (memory.line,)),))
         found = await self._vectors.look(scope, collection, vector=vector, where=where, limit=1)
         for hit in found.dense:
             if hit.score >= SIMILAR_MIN:
@@ -141,7 +148,7 @@ class Index:
         """
         must: list[Equals] = [Equals("paths", seen_marks(one_tenant(scope), view))]
         if newest_only:
-            must.append(Equals("newest", (True,)))
+            must.append(Equals("newest", (_YES,)))
         vector: Vector | None = None
         try:
             async with asyncio.timeout(EMBED_SECONDS):
@@ -161,7 +168,7 @@ class Index:
     async def _collection(self) -> str:
         name = _name(self.model)
         if name not in self._made:
-            spec = CollectionSpec(name, self._embedder.dimensions, keyword_fields=_FIELDS)
+            spec = CollectionSpec(name, self._embedder.dimensions, keyword_fields=_FIELDS, average_words=_WORDS)
             await self._vectors.ensure(spec)
             self._made.add(name)
         return name
@@ -226,21 +233,23 @@ class Indexing:
     async def catch_up(self) -> int:
         """Tells of some that are pending; returns how many."""
         pending = await self._store.pending(AT_ONCE, None)
-        unreadable = 0
-        for scope, memory in pending:
-            if memory.body is None:
-                await self._index.remove(scope, [memory])
-                await self._store.indexed(scope, memory, None)
-                continue
-            try:
-                content = await self._sealing.content(one_tenant(scope), memory)
-            except RequestRefusedError:
-                # Its tenant is being erased, or its key is not known here yet.
-                unreadable += 1
-                continue
-            assert content is not None, "it has a body"
-            similar = await self._index.tell(scope, memory, content.text)
-            await self._store.indexed(scope, memory, self._index.model, similar)
-        if unreadable:
-            raise NoVectorsError(f"{unreadable} memories cannot be read now")
+        # Together, so that they share the embedder's batches.
+        read = await asyncio.gather(*(self._tell(scope, memory) for scope, memory in pending))
+        if not all(read):
+            raise NoVectorsError("some memories cannot be read now")
         return len(pending)
+
+    async def _tell(self, scope: Scope, memory: Memory) -> bool:
+        if memory.body is None:
+            await self._index.remove(scope, [memory])
+            await self._store.indexed(scope, memory, None)
+            return True
+        try:
+            content = await self._sealing.content(one_tenant(scope), memory)
+        except RequestRefusedError:
+            # Its tenant is being erased, or its key is not known here yet.
+            return False
+        assert content is not None, "it has a body"
+        similar = await self._index.tell(scope, memory, content.text)
+        await self._store.indexed(scope, memory, self._index.model, similar)
+        return True

@@ -1,6 +1,6 @@
 """Opening what was asked and sealing what is answered, for one tenant at a time.
 
-One rule: content that cannot be read now is asked for again, and content that can never be read is an error that says so.
+One rule: what cannot be read is a refusal that says so, never an empty answer.
 """
 
 from __future__ import annotations
