@@ -1,7 +1,7 @@
 """Where memory is kept within a tenant: a path of names, by convention ``project/user/agent/conversation``.
 
-The tenant itself is ``/``. A name that does not apply is left out or written ``-``. One rule: a path that was parsed here
-has one spelling, and names nothing outside its tenant.
+The tenant itself is ``/``. A name that does not apply is left out or written ``-``. One rule: a path that was parsed
+here has one spelling, and names nothing outside its tenant.
 """
 
 from __future__ import annotations

@@ -15,11 +15,15 @@ from collegium_runtime.platform import Platform
 from collegium_store import open_pool
 from collegium_telemetry import names
 
+from collegium_context.embedding.interface import Embedder
+from collegium_context.embedding.opening import open_embedder
 from collegium_context.erasure_store import erase
 from collegium_context.fold import Fold
 from collegium_context.freshness import Freshness
 from collegium_context.handlers import Questions
+from collegium_context.memory.parts import MemoryParts
 from collegium_context.store import Store
+from collegium_context.vectors.opening import OpenStore, open_store
 
 # The next turn of a conversation waits for the fold of this one, so events are not collected for long.
 LINGER_SECONDS = 0.005
@@ -34,6 +38,10 @@ class ContextApp:
         self._loop: EventLoop[SettledMessage] | None = None
         self._answering: Answering | None = None
         self._erasing: Erasing | None = None
+        self._vectors: OpenStore | None = None
+        self._embedder: Embedder | None = None
+        self._memory_pool: asyncpg.Pool | None = None
+        self._memory: MemoryParts | None = None
 
     async def start(self) -> None:
         """Folds settled tasks, then answers questions."""
@@ -52,10 +60,17 @@ class ContextApp:
         )
         self._loop.start()
         freshness = Freshness(platform.connection, platform.direct, consumer)
-        questions = Questions(store, platform.keyring, freshness, platform.tracing)
-        self._answering = Answering(platform.connection, {s.SVC_CONTEXT_TURNS: questions.turns})
+        self._vectors = await open_store(platform)
+        self._embedder = await open_embedder(platform.settings.embeddings)
+        # A pool of its own, so that the next turn of a chat never waits for what reads memory.
+        self._memory_pool = await open_pool(platform.database_url, application_name="collegium-memory")
+        self._memory = MemoryParts(platform, self._memory_pool, self._vectors, self._embedder, freshness)
+        await self._memory.start()
+        questions = Questions(store, platform.keyring, freshness, platform.tracing, self._memory.summaries)
+        handlers = {s.SVC_CONTEXT_TURNS: questions.turns, **self._memory.handlers()}
+        self._answering = Answering(platform.connection, handlers)
         await self._answering.start()
-        self._erasing = Erasing(platform, {"context": partial(erase, self._pool)})
+        self._erasing = Erasing(platform, {"context": partial(erase, self._pool, self._vectors)})
         await self._erasing.start()
         platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag if self._loop is not None else 0)
 
@@ -70,8 +85,15 @@ class ContextApp:
         if self._loop is not None:
             await self._loop.stop()
             self._loop = None
-        if self._pool is not None:
-            await self._pool.close()
+        if self._memory is not None:
+            await self._memory.stop()
+        if self._embedder is not None:
+            await self._embedder.close()
+        if self._vectors is not None:
+            await self._vectors.close()
+        for pool in (self._pool, self._memory_pool):
+            if pool is not None:
+                await pool.close()
 
     def readiness(self) -> dict[str, bool]:
         """Whether turns are being folded and questions answered."""

@@ -102,10 +102,11 @@ class Caller:
         self, run: RunAttempt, delivery: int, endpoint: Endpoint, streamed: StreamedAnswer, span: Hop
     ) -> CallResult:
         task, keyring = run.task, self._platform.keyring
-        await held(keyring, task.tenant, run.prompt, run.history)
+        await held(keyring, task.tenant, run.prompt, run.history, *run.notes)
         prompt = keyring.open(task.tenant, run.prompt)
         history = keyring.open(task.tenant, run.history) if run.history is not None else None
-        body = request_body(endpoint.upstream_model, prompt, history, run.sampling)
+        notes = [keyring.open(task.tenant, note).decode() for note in run.notes]
+        body = request_body(endpoint.upstream_model, prompt, history, run.sampling, notes)
         headers = {"x-request-id": task.id, "x-collegium-attempt": f"{task.id}.{run.attempt.number}.{delivery}"}
         if span.sampled:
             headers[s.TRACEPARENT] = span.traceparent
@@ -165,6 +166,7 @@ class Caller:
         prompt = count_prompt(keyring.open(tenant, run.prompt))
         if run.history is not None:
             prompt += count_prompt(keyring.open(tenant, run.history))
+        prompt += sum(count_tokens(keyring.open(tenant, note).decode()) for note in run.notes)
         return estimate(run.attempt, prompt, _count_answer(answer), bound=output_bound(run), pieces=pieces)
 
     def _note_length(self, run: RunAttempt, usage: Usage) -> None:

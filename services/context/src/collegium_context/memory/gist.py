@@ -47,7 +47,7 @@ def gist_of(messages: Sequence[ChatMessage]) -> Gist:
         (message.role, sentence)
         for message in messages
         if message.role in _SPOKEN
-        for sentence in _sentences(_text_of(message))
+        for sentence in _sentences(text_of(message))
     ]
     frequent = Counter(word for _, sentence in spoken for word in set(words_of(sentence)))
     weighed = [Sentence(role, sentence, _weight(role, sentence, frequent)) for role, sentence in spoken]
@@ -95,7 +95,8 @@ def _line(sentence: Sentence) -> str:
     return f"- {sentence.role}: {sentence.text}"
 
 
-def _text_of(message: ChatMessage) -> str:
+def text_of(message: ChatMessage) -> str:
+    """Returns the text of a message; parts that are no text are left out."""
     if isinstance(message.content, str):
         return message.content
     texts: list[str] = []

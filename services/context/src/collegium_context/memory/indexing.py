@@ -29,6 +29,7 @@ from collegium_context.vectors.interface import (
     CollectionSpec,
     Equals,
     Looked,
+    PayloadValue,
     Point,
     UnknownCollectionError,
     Vector,
@@ -109,12 +110,12 @@ class Index:
         similar = None
         if memory.is_newest:
             similar = await self._similar(scope, collection, memory, vector)
-        payload = {
+        payload: dict[str, PayloadValue] = {
             "paths": marks_of(tenant, memory.path),
             "line": memory.line,
             "newest": _YES if memory.is_newest else _NO,
         }
-        point = Point(point_id(memory.id), vector, text, payload)  # pyright: ignore[reportArgumentType] - values of payloads
+        point = Point(point_id(memory.id), vector, text, payload)
         await self._vectors.upsert(scope, collection, [point])
         if memory.embedded_by not in (None, self.model):
             await self._remove(scope, memory.embedded_by, [memory.id])

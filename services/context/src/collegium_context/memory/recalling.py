@@ -1,7 +1,7 @@
 """Recalling: from a question and a view to the memories that answer it, by meaning and by words.
 
-Vectors that cannot be had leave words; a vector store that cannot be asked leaves the words of the newest memories in
-the table; each says so. One rule: what is given back was read from the table under the reader's scope and view, whatever
+Without a vector it goes by words; without the vector store, by the words of the newest memories of the table; and it
+says so. One rule: what is given back was read from the table under the reader's scope and view, whatever
 the search named.
 """
 

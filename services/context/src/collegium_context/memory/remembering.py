@@ -45,8 +45,8 @@ LIMIT_MAX = 50
 TOKENS_MAX = 16_000
 QUESTION_BYTES_MAX = 16 * 1024
 PAGE_MAX = 200
-# More versions than a line ever keeps beside a correction: one on each side of what it closes.
-_KEPT_IDS = 64
+# Versions of a line do not overlap, so a correction leaves at most one before it and one after it.
+_KEPT_IDS = 2
 _decode_content = msgspec.json.Decoder(q.MemoryContent).decode
 
 

@@ -14,11 +14,12 @@ K1 = 1.2
 B = 0.75
 _WORD = re.compile(r"\w+")
 # Words that most English sentences share; sharing only these is sharing nothing.
-STOP_WORDS = frozenset(
-    "a an and are as at be been but by can could did do does for from had has have he her his how i if in is it its "
-    "me my no not of on or our she should so than that the their them then there they this to us was we were what "
-    "when where which who whom why will with would you your".split()  # noqa: SIM905 - one word a line is no list to read
-)
+_STOP_WORDS = """
+a an and are as at be been but by can could did do does for from had has have he her his how i if in is it its me my no
+not of on or our she should so than that the their them then there they this to us was we were what when where which who
+whom why will with would you your
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 
 def words_of(text: str) -> list[str]:
