@@ -333,7 +333,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$JS.ACK.WORK.pool-general.1.1.1.1.0", {"worker-pool"}),
         ("$JS.ACK.EVENTS.billing.1.1.1.1.0", {"billing"}),
         ("$JS.API.CONSUMER.INFO.EVENTS.verdicts", {"consensus"}),
-        ("_INBOX.gateway.x.r.1", {"billing", "router"}),
+        ("_INBOX.gateway.x.r.1", {"billing", "context", "router"}),
         ("_INBOX.router.x.r.1", {"billing", "context"}),
         ("_INBOX.worker-pool.x.r.1", set()),
         ("$SYS.REQ.SERVER.PING", set()),

@@ -1,7 +1,7 @@
 """Memory over HTTP: memories, paths and grants, shared contexts, conversations.
 
-What is asked and answered passes sealed: context shows what its client is to see. One rule: the tenant is the key's, and
-no request can name another.
+What is asked and answered passes sealed: context shows what its client is to see. One rule: the tenant is the key's,
+and no request can name another.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Summaries of what does not fit: gists made of each turn after the fact, put together when a window is short.
 
-A loop reduces new turns to gists, with nobody waiting for it and no model asked; reading puts together those of the turns
-that were left out, which takes a moment. A turn that is forgotten takes its gist with it, so no summary outlives what it
-was made of. The same loop lets go of turns that are older than they may be. One rule: without a gist a turn is left out,
-never waited for.
+A loop reduces new turns to gists, with nobody waiting for it and no model asked; reading puts together those of turns
+that were left out, which takes a moment. A turn that is forgotten takes its gist with it, so no summary outlives what
+it was made of. The same loop lets go of turns that are older than they may be. One rule: without a gist a turn is left
+out, never waited for.
 """
 
 from __future__ import annotations
