@@ -102,6 +102,20 @@ class Jobs:
             if not part.is_built
         )
 
+    @property
+    def is_due(self) -> bool:
+        """Whether something is to be built."""
+        return any(
+            due(shelf)
+            for collection in self._engine.collections.values()
+            for generation in collection.generations.values()
+            for shelf in generation.shelves
+        ) or any(
+            self._growing(generation) is not None
+            for collection in self._engine.collections.values()
+            for generation in collection.generations.values()
+        )
+
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
@@ -133,9 +147,9 @@ class Jobs:
             for tenant, counted in part.frequencies.tenants.items():
                 points[tenant] = points.get(tenant, 0) + counted.points
         for tenant, count in points.items():
-            if count > self._own_points and tenant not in generation.state.tenants:
-                if generation.shared.count(tenant, None) > self._own_points:
-                    return tenant
+            is_large = count > self._own_points and tenant not in generation.state.tenants
+            if is_large and generation.shared.count(tenant, None) > self._own_points:
+                return tenant
         return None
 
     async def _build(self, shelf: Shelf, parts: Sequence[Part], *, one_tenant: bool) -> None:
@@ -202,8 +216,10 @@ class Jobs:
     async def forget(self, tenant: str) -> None:
         """Removes a tenant from every generation and snapshot, its bytes on disk included."""
         for collection in self._engine.collections.values():
-            while collection.drop_page(tenant, None):
-                await asyncio.sleep(0)
+            more = collection.drop_page(tenant, None)
+            while more:
+                await asyncio.sleep(0)  # others are answered between two pages
+                more = collection.drop_page(tenant, None)
         async with self._one:
             for collection in list(self._engine.collections.values()):
                 for name, generation in list(collection.generations.items()):
@@ -254,8 +270,10 @@ class Jobs:
         await self.run(job)
         draft.rename(folder)
         made = Part(folder, shelf.spec)
-        while await _catch_up(made, parts, places):
+        late = _catch_up(made, parts, places)
+        while late:
             await asyncio.sleep(0)
+            late = _catch_up(made, parts, places)
         self.done += 1
         log.info("part built", folder=str(folder), points=made.points, seconds=round(time.monotonic() - began, 1))
         return made
@@ -316,7 +334,7 @@ def _up_to(parts: Sequence[Part]) -> list[Part]:
     return chosen
 
 
-async def _catch_up(made: Part, parts: Sequence[Source], places: dict[Path, int]) -> bool:
+def _catch_up(made: Part, parts: Sequence[Source], places: dict[Path, int]) -> bool:
     """Takes out of a new part what left the old ones since; true where something did."""
     late = False
     for part in parts:

@@ -66,6 +66,7 @@ class Operator:
             "indexing": {
                 "waiting_points": jobs.waiting_points,
                 "running": jobs.running,
+                "is_due": jobs.is_due,
                 "done": jobs.done,
                 "failed": jobs.failed,
             },
