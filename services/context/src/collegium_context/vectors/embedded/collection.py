@@ -21,7 +21,7 @@ from qdrant_edge import ScoredPoint
 from collegium_context.vectors import wire
 from collegium_context.vectors.embedded import shelf as shelves
 from collegium_context.vectors.embedded.filters import key_of
-from collegium_context.vectors.embedded.shards import keys_of
+from collegium_context.vectors.embedded.shards import Prepared
 from collegium_context.vectors.embedded.shelf import Shelf
 from collegium_context.vectors.interface import CollectionSpec, InvalidQuestionError, Where, WrongDimensionError
 
@@ -72,13 +72,13 @@ class Generation:
             return [self.shared]
         return [self.own[tenant]] if place == "own" else [self.shared, self.own[tenant]]
 
-    def add(self, tenant: str, rows: Sequence[wire.Rows]) -> None:
+    def add(self, tenant: str, made: Sequence[Prepared]) -> None:
         """Adds or replaces a batch."""
         *older, home = self.asked(tenant)
-        home.add(tenant, rows)
+        home.add(tenant, made)
         for shelf in older:
-            for some in rows:
-                shelf.drop(keys_of(tenant, some))
+            for one in made:
+                shelf.drop(one.keys)
 
     def drop(self, tenant: str, keys: Sequence[bytes]) -> None:
         """Removes points."""
@@ -163,10 +163,10 @@ class Collection:
         if len(vectors) != 4 * self.spec.dimensions * count:
             raise WrongDimensionError(f"collection {self.spec.name} has {self.spec.dimensions} dimensions")
 
-    def add(self, tenant: str, rows: Sequence[wire.Rows]) -> None:
+    def add(self, tenant: str, made: Sequence[Prepared]) -> None:
         """Adds or replaces a batch in every generation, the one that answers last."""
         for generation in self._in_order():
-            generation.add(tenant, rows)
+            generation.add(tenant, made)
 
     def _in_order(self) -> list[Generation]:
         return sorted(self.generations.values(), key=lambda one: one is self.serving)

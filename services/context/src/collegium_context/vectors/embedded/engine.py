@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from qdrant_edge import ScoredPoint
 from collegium_context.vectors import wire
 from collegium_context.vectors.embedded.collection import STATE, Collection
 from collegium_context.vectors.embedded.filters import ID_FIELD, TENANT_FIELD
-from collegium_context.vectors.embedded.shards import DENSE
+from collegium_context.vectors.embedded.shards import DENSE, Prepared
 from collegium_context.vectors.interface import (
     CollectionSpec,
     InvalidQuestionError,
@@ -59,14 +60,13 @@ class Engine:
                 f"collection {spec.name} has {standing.spec.dimensions} dimensions, not {spec.dimensions}"
             )
 
-    def put(self, question: wire.Put) -> int:
-        """Takes a part of a batch; with its last part the whole batch takes effect, and its size is returned."""
+    def collect(self, question: wire.Put) -> list[wire.Rows]:
+        """Takes a part of a batch; returns the whole batch with its last part, before that nothing."""
         collection = self.collection(question.collection)
         rows = question.rows
         collection.check(rows.vectors, len(rows.vector_rows))
         if question.parts == 1:
-            collection.add(question.tenant, [rows])
-            return len(rows)
+            return [rows]
         if not 0 <= question.part < question.parts <= PARTS_MAX:
             raise InvalidQuestionError(f"part {question.part} of {question.parts}")
         batch = self._batches.setdefault(question.batch, {})
@@ -74,10 +74,13 @@ class Engine:
         if len(batch) < question.parts:
             while len(self._batches) > BATCHES_OPEN_MAX:
                 self._batches.popitem(last=False)
-            return 0
+            return []
         del self._batches[question.batch]
-        collection.add(question.tenant, [batch[part] for part in range(question.parts)])
-        return sum(len(part) for part in batch.values())
+        return [batch[part] for part in range(question.parts)]
+
+    def put(self, question: wire.Put, made: Sequence[Prepared]) -> None:
+        """Adds or replaces a batch, whole."""
+        self.collection(question.collection).add(question.tenant, made)
 
     def drop(self, question: wire.Drop) -> bool:
         """Removes points by id, or a page of those that a filter chooses; true where there may be more."""
