@@ -26,18 +26,12 @@ Priority = Literal["high", "normal", "low"]
 Plan = Literal["auto", "single", "cascade", "panel"]
 Rank = Literal["student", "ta", "teacher"]
 Surface = Literal["chat", "tasks", "grpc"]
+Kind = Literal["chat", "embedding"]
 CacheMode = Literal["off", "exact", "use", "refresh"]
 StopReason = Literal[
-    "completed",
-    "length",
-    "tool_calls",
-    "content_filter",
-    "deadline",
-    "canceled",
-    "client_disconnected",
-    "failed",
+    "completed", "length", "tool_calls", "content_filter", "deadline", "canceled", "client_disconnected", "failed",
     "no_majority",
-]
+]  # fmt: skip
 
 
 class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,7 +44,8 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     held for it is given back (0: nothing is held yet); no call may begin after it.
     ``cache`` says what came of looking for the answer among earlier ones, and ``reused`` which one was taken.
     ``models`` (empty: all) are those that its key may ask. ``memory`` is the path that is recalled for it (empty: none;
-    ``off``: none, and its turn is not kept either), and ``recalled`` what came of it.
+    ``off``: none, and its turn is not kept either), and ``recalled`` what came of it. ``kind`` says what is to be done:
+    an ``embedding`` seals texts where a chat seals messages, and is given to models of its kind alone.
     """
 
     id: str
@@ -76,10 +71,14 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     models: list[str] = []
     memory: str = ""
     recalled: MemoryUse | None = None
+    kind: Kind = "chat"
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a model is asked, as OpenAI's parameters of the same names; no ``max_tokens`` means the model's own limit."""
+    """How a model is asked, as OpenAI's parameters of the same names; no ``max_tokens`` means the model's own limit.
+
+    ``dimensions`` is for embeddings.
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -93,10 +92,11 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_choice: bytes | None = None
     response_format: bytes | None = None
     stream: bool = False
+    dimensions: int | None = None
 
 
 class TaskSubmitted(Message, frozen=True, kw_only=True):
-    """The gateway accepted a request (hop 1). ``prompt`` seals JSON: a list of chat messages."""
+    """The gateway accepted a request (hop 1). ``prompt`` seals JSON: a list of chat messages, or of texts to embed."""
 
     task: TaskRef
     prompt: Envelope

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from collegium_contracts.audit_requests import AuditAnswer, AuditQuestion
+from collegium_contracts.embedding import EmbedReply, EmbedRequest
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
 from collegium_contracts.ledger import LedgerReply, LedgerRequest
@@ -329,6 +330,7 @@ ServiceRequest = (
     | LedgerRequest
     | ReportRequest
     | MemoryQuestion
+    | EmbedRequest
 )
 ServiceReply = (
     Refused
@@ -345,4 +347,5 @@ ServiceReply = (
     | LedgerReply
     | ReportReply
     | MemoryAnswer
+    | EmbedReply
 )

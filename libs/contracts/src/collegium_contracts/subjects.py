@@ -31,6 +31,7 @@ KV_IDEMPOTENCY: Final = "idempotency"
 KV_SCHEDULES: Final = "schedules"
 KV_QUOTAS: Final = "quotas"
 KV_CACHE: Final = "cache"
+KV_EMBEDDINGS: Final = "embeddings"
 KV_DATAKEYS: Final = "datakeys"
 KV_ERASURES: Final = "erasures"
 ROSTER_KEY: Final = "roster"
@@ -103,6 +104,7 @@ SVC_MEMORY_SHARED_LIST: Final = "svc.memory.shared.list"
 SVC_MEMORY_CONVERSATION_LIST: Final = "svc.memory.conversation.list"
 SVC_MEMORY_CONVERSATION_GET: Final = "svc.memory.conversation.get"
 SVC_MEMORY_CONVERSATION_FORGET: Final = "svc.memory.conversation.forget"
+SVC_CONTEXT_EMBED: Final = "svc.context.embed"
 SVC_BILLING_USAGE: Final = "svc.billing.usage"
 SVC_BILLING_POSSIBLE_SPEND: Final = "svc.billing.possible-spend"
 SVC_BILLING_REQUESTS: Final = "svc.billing.requests"
@@ -256,6 +258,11 @@ def reused(replica: str) -> str:
 
 def cache_key(tenant: str, digest: bytes) -> str:
     """Key of an answer in the bucket of answers; its last token is ``digest`` in hex."""
+    return f"{tenant}.{digest.hex()}"
+
+
+def embedding_key(tenant: str, digest: bytes) -> str:
+    """Key of a text's vector in the bucket of vectors; its last token is ``digest`` in hex."""
     return f"{tenant}.{digest.hex()}"
 
 

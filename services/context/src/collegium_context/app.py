@@ -1,4 +1,4 @@
-"""Wiring of context: the pool, the fold of settled tasks, the answers."""
+"""Wiring of context: the pool, the fold of settled tasks, the embedder, the answers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from collegium_runtime.platform import Platform
 from collegium_store import open_pool
 from collegium_telemetry import names
 
-from collegium_context.embedding.interface import Embedder
+from collegium_context.embedding.answers import EmbedAnswers
+from collegium_context.embedding.embedder import CachedEmbedder
 from collegium_context.embedding.opening import open_embedder
+from collegium_context.embedding.shelf import VectorShelf
 from collegium_context.erasure_store import erase
 from collegium_context.fold import Fold
 from collegium_context.freshness import Freshness
 from collegium_context.handlers import Questions
 from collegium_context.memory.parts import MemoryParts
 from collegium_context.store import Store
+from collegium_context.vectors.interface import VectorStore
 from collegium_context.vectors.opening import OpenStore, open_store
 
 # The next turn of a conversation waits for the fold of this one, so events are not collected for long.
@@ -39,9 +42,9 @@ class ContextApp:
         self._answering: Answering | None = None
         self._erasing: Erasing | None = None
         self._vectors: OpenStore | None = None
-        self._embedder: Embedder | None = None
         self._memory_pool: asyncpg.Pool | None = None
         self._memory: MemoryParts | None = None
+        self._embedder: CachedEmbedder | None = None
 
     async def start(self) -> None:
         """Folds settled tasks, then answers questions."""
@@ -60,19 +63,31 @@ class ContextApp:
         )
         self._loop.start()
         freshness = Freshness(platform.connection, platform.direct, consumer)
+        shelf = VectorShelf(platform.connection, platform.keyring)
         self._vectors = await open_store(platform)
-        self._embedder = await open_embedder(platform.settings.embeddings)
+        self._embedder = await open_embedder(platform.settings.embeddings, shelf=shelf, metrics=platform.metrics)
+        embedding = EmbedAnswers(self._embedder, platform.keyring, platform.tracing)
         # A pool of its own, so that the next turn of a chat never waits for what reads memory.
         self._memory_pool = await open_pool(platform.database_url, application_name="collegium-memory")
         self._memory = MemoryParts(platform, self._memory_pool, self._vectors, self._embedder, freshness)
         await self._memory.start()
         questions = Questions(store, platform.keyring, freshness, platform.tracing, self._memory.summaries)
-        handlers = {s.SVC_CONTEXT_TURNS: questions.turns, **self._memory.handlers()}
-        self._answering = Answering(platform.connection, handlers)
+        self._answering = Answering(
+            platform.connection,
+            {
+                s.SVC_CONTEXT_TURNS: questions.turns,
+                s.SVC_CONTEXT_EMBED: embedding.embed,
+                **self._memory.handlers(),
+            },
+        )
         await self._answering.start()
-        self._erasing = Erasing(platform, {"context": partial(erase, self._pool, self._vectors)})
+        self._erasing = Erasing(platform, {"context": partial(self._erase, self._pool, self._vectors, shelf)})
         await self._erasing.start()
         platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag if self._loop is not None else 0)
+
+    async def _erase(self, pool: asyncpg.Pool, vectors: VectorStore, shelf: VectorShelf, tenant: str) -> int:
+        forgotten = self._embedder.forget(tenant) if self._embedder is not None else 0
+        return await erase(pool, vectors, tenant) + await shelf.erase(tenant) + forgotten
 
     async def stop(self) -> None:
         """Takes no more questions and events; what was not committed comes again to the next who asks."""

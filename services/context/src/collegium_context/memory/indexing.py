@@ -162,7 +162,7 @@ class Index:
                 found = await self._vectors.look(
                     scope, collection, vector=vector, words=question, where=Where(must=tuple(must)), limit=limit
                 )
-        except (VectorStoreError, TimeoutError) as error:
+        except (VectorStoreError, EmbedderUnavailableError, TimeoutError) as error:
             raise NoVectorsError("the vector store does not answer") from error
         return found, vector is not None
 
