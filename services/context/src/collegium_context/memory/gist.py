@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from collegium_contracts.content import ChatMessage
@@ -20,6 +20,12 @@ from collegium_context.memory.words import words_of
 
 SENTENCES_MAX = 6
 SENTENCE_CHARS_MAX = 300
+# Of a very long turn only the beginning is read; a summary of more sentences would not fit anyway.
+SENTENCES_READ_MAX = 400
+CHOSEN_MAX = 60
+# What a sentence loses whose words were all said before, and beyond how many uses a word weighs no more.
+_REPEATED = 0.95
+_USES_MAX = 4
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 _NUMBER = re.compile(r"\d")
 _NAME = re.compile(r"(?<!^)(?<![.!?]\s)\b[A-Z][a-zA-Z]+")
@@ -48,11 +54,10 @@ def gist_of(messages: Sequence[ChatMessage]) -> Gist:
         for message in messages
         if message.role in _SPOKEN
         for sentence in _sentences(text_of(message))
-    ]
+    ][:SENTENCES_READ_MAX]
     frequent = Counter(word for _, sentence in spoken for word in set(words_of(sentence)))
     weighed = [Sentence(role, sentence, _weight(role, sentence, frequent)) for role, sentence in spoken]
-    best = sorted(range(len(weighed)), key=lambda place: (-weighed[place].weight, place))[:SENTENCES_MAX]
-    return [weighed[place] for place in sorted(best)]
+    return _weightiest(weighed, lambda _sentence, chosen: chosen < SENTENCES_MAX)
 
 
 def encode_gist(gist: Gist) -> bytes:
@@ -70,25 +75,36 @@ def summary_of(gists: Sequence[Gist], *, max_bytes: int) -> str:
     sentences = [sentence for gist in gists for sentence in gist]
     head = _HEAD.format(turns=len(gists))
     room = max_bytes - len(head.encode())
+
+    def fits(sentence: Sentence, _chosen: int) -> bool:
+        nonlocal room
+        size = len(_line(sentence).encode()) + 1
+        if size > room:
+            return False
+        room -= size
+        return True
+
+    chosen = _weightiest(sentences, fits)
+    return "\n".join([head, *(_line(sentence) for sentence in chosen)]) if chosen else ""
+
+
+def _weightiest(sentences: Sequence[Sentence], takes: Callable[[Sentence, int], bool]) -> Gist:
+    """Chooses sentences by weight, those first that say something new, as long as ``takes`` takes them; in order."""
+    left = {place: set(words_of(sentence.text)) for place, sentence in enumerate(sentences)}
     chosen: list[int] = []
     said: set[str] = set()
-    left = {place: set(words_of(sentence.text)) for place, sentence in enumerate(sentences)}
-    while left:
+    while left and len(chosen) < CHOSEN_MAX:
         best = max(left, key=lambda place: (_gain(sentences[place], left[place], said), -place))
         words = left.pop(best)
-        size = len(_line(sentences[best]).encode()) + 1
-        if size > room or (words and words <= said):
+        if (words and words <= said) or not takes(sentences[best], len(chosen)):
             continue
-        room -= size
         said |= words
         chosen.append(best)
-    if not chosen:
-        return ""
-    return "\n".join([head, *(_line(sentences[place]) for place in sorted(chosen))])
+    return [sentences[place] for place in sorted(chosen)]
 
 
 def _gain(sentence: Sentence, words: set[str], said: set[str]) -> float:
-    return sentence.weight * (1 - 0.7 * (len(words & said) / len(words) if words else 1))
+    return sentence.weight * (1 - _REPEATED * (len(words & said) / len(words) if words else 1))
 
 
 def _line(sentence: Sentence) -> str:
@@ -118,7 +134,7 @@ def _weight(role: str, sentence: str, frequent: Counter[str]) -> float:
     words = set(words_of(sentence))
     if not words:
         return 0.0
-    shared = sum(math.log1p(frequent[word]) for word in words) / math.sqrt(len(words) + 3)
+    shared = sum(math.log1p(min(frequent[word], _USES_MAX)) for word in words) / math.sqrt(len(words) + 3)
     facts = 0.5 * bool(_NUMBER.search(sentence)) + 0.4 * bool(_NAME.search(sentence))
     own = 0.5 * bool(_FIRST_PERSON.search(sentence)) if role == "user" else 0.0
     return round(shared + facts + own + (0.3 if role == "user" else 0.0), 4)
