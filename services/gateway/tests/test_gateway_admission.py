@@ -295,5 +295,6 @@ def test_the_document_says_which_status_each_refusal_has():
         "invalid_value": 400,
         "unsupported_plan": 400,
         "unsupported_option": 400,
+        "insufficient_scope": 403,
     }
     assert (ERRORS["context_length_exceeded"].http_status, ERRORS["no_eligible_model"].http_status) == (422, 422)
