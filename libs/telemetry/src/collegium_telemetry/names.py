@@ -70,6 +70,9 @@ METRIC_LETTERS_BURIED: Final = "collegium_dead_letters_buried"
 METRIC_LETTERS_KEPT: Final = "collegium_failed_inputs_kept"
 METRIC_LAW_VIOLATIONS: Final = "collegium_ledger_law_violations"
 METRIC_LAWS_CHECKED: Final = "collegium_ledger_laws_checked_timestamp_seconds"
+METRIC_VECTOR_POINTS: Final = "collegium_vector_points"
+METRIC_VECTOR_UNINDEXED: Final = "collegium_vector_points_unindexed"
+METRIC_VECTOR_LOOK_SECONDS: Final = "collegium_vector_look_seconds"
 METRIC_LETTERS_LOST: Final = "collegium_failed_inputs_lost"
 # The GenAI conventions' metrics as Prometheus spells them.
 METRIC_TOKEN_USAGE: Final = "gen_ai_client_token_usage"  # noqa: S105 - likewise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import asyncpg
@@ -20,6 +21,7 @@ from collegium_context.fold import Fold
 from collegium_context.freshness import Freshness
 from collegium_context.handlers import Questions
 from collegium_context.store import Store
+from collegium_context.vectors.opening import OpenStore, open_store
 
 # The next turn of a conversation waits for the fold of this one, so events are not collected for long.
 LINGER_SECONDS = 0.005
@@ -34,10 +36,12 @@ class ContextApp:
         self._loop: EventLoop[SettledMessage] | None = None
         self._answering: Answering | None = None
         self._erasing: Erasing | None = None
+        self._vectors: OpenStore | None = None
 
     async def start(self) -> None:
         """Folds settled tasks, then answers questions."""
         platform = self._platform
+        opening = asyncio.create_task(open_store(platform))
         self._pool = await open_pool(platform.database_url, application_name="collegium-context")
         store = Store(self._pool)
         consumer = journey.consumer("turns")
@@ -55,7 +59,8 @@ class ContextApp:
         questions = Questions(store, platform.keyring, freshness, platform.tracing)
         self._answering = Answering(platform.connection, {s.SVC_CONTEXT_TURNS: questions.turns})
         await self._answering.start()
-        self._erasing = Erasing(platform, {"context": partial(erase, self._pool)})
+        self._vectors = await opening
+        self._erasing = Erasing(platform, {"context": partial(erase, self._pool, self._vectors)})
         await self._erasing.start()
         platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag if self._loop is not None else 0)
 
@@ -70,12 +75,19 @@ class ContextApp:
         if self._loop is not None:
             await self._loop.stop()
             self._loop = None
+        if self._vectors is not None:
+            await self._vectors.close()
+            self._vectors = None
         if self._pool is not None:
             await self._pool.close()
 
     def readiness(self) -> dict[str, bool]:
-        """Whether turns are being folded and questions answered."""
-        return {"folding": self._loop is not None, "answering": self._answering is not None}
+        """Whether turns are being folded, questions answered, and vectors searched."""
+        return {
+            "folding": self._loop is not None,
+            "answering": self._answering is not None,
+            "vectors": self._vectors is not None and self._vectors.is_ready,
+        }
 
 
 def build(platform: Platform) -> ContextApp:
