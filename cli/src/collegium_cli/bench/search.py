@@ -160,7 +160,8 @@ async def run(options: Options) -> dict[str, Any]:
                 nats=NatsSettings(url=server.url),
                 seed_file=None,
                 durability="process",
-            )
+            ),
+            _nobody_else,
         )
         try:
             await child.start()
@@ -169,6 +170,10 @@ async def run(options: Options) -> dict[str, Any]:
             await child.stop()
             await connection.close()
             await server.stop()
+
+
+async def _nobody_else() -> bool:
+    return False
 
 
 async def _measure(store: EmbeddedStore, options: Options, url: str, folder: Path) -> dict[str, Any]:

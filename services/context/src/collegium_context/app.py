@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import asyncpg
@@ -49,6 +50,7 @@ class ContextApp:
     async def start(self) -> None:
         """Folds settled tasks, then answers questions."""
         platform = self._platform
+        opening = asyncio.create_task(open_store(platform))
         self._pool = await open_pool(platform.database_url, application_name="collegium-context")
         store = Store(self._pool)
         consumer = journey.consumer("turns")
@@ -64,7 +66,7 @@ class ContextApp:
         self._loop.start()
         freshness = Freshness(platform.connection, platform.direct, consumer)
         shelf = VectorShelf(platform.connection, platform.keyring)
-        self._vectors = await open_store(platform)
+        self._vectors = await opening
         self._embedder = await open_embedder(platform.settings.embeddings, shelf=shelf, metrics=platform.metrics)
         embedding = EmbedAnswers(self._embedder, platform.keyring, platform.tracing)
         # A pool of its own, so that the next turn of a chat never waits for what reads memory.
@@ -111,8 +113,12 @@ class ContextApp:
                 await pool.close()
 
     def readiness(self) -> dict[str, bool]:
-        """Whether turns are being folded and questions answered."""
-        return {"folding": self._loop is not None, "answering": self._answering is not None}
+        """Whether turns are being folded, questions answered, and vectors searched."""
+        return {
+            "folding": self._loop is not None,
+            "answering": self._answering is not None,
+            "vectors": self._vectors is not None and self._vectors.is_ready,
+        }
 
 
 def build(platform: Platform) -> ContextApp:

@@ -16,14 +16,15 @@ from qdrant_edge import ScoredPoint
 
 from collegium_context.vectors import wire
 from collegium_context.vectors.embedded.collection import STATE, Collection
-from collegium_context.vectors.embedded.filters import ID_FIELD, TENANT_FIELD
 from collegium_context.vectors.embedded.shards import DENSE, Prepared
+from collegium_context.vectors.embedded.shelf import Sizes
 from collegium_context.vectors.interface import (
     CollectionSpec,
     InvalidQuestionError,
     UnknownCollectionError,
     WrongDimensionError,
 )
+from collegium_context.vectors.keys import ID_FIELD, TENANT_FIELD
 
 NAME = re.compile(r"[a-z0-9_-]{1,64}\Z")
 DIMENSIONS_MAX = 65_536
@@ -35,11 +36,12 @@ PARTS_MAX = 64
 class Engine:
     """Everything in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sizes: Sizes | None = None) -> None:
         self.folder = folder
+        self.sizes = sizes or Sizes()
         self._batches: OrderedDict[str, dict[int, wire.Rows]] = OrderedDict()
         found = sorted(folder.glob(f"collections/*/{STATE}"))
-        self.collections = {path.parent.name: Collection(path.parent) for path in found}
+        self.collections = {path.parent.name: Collection(path.parent, self.sizes) for path in found}
 
     def collection(self, name: str) -> Collection:
         """Returns a collection; raises UnknownCollectionError."""
@@ -54,7 +56,7 @@ class Engine:
             raise InvalidQuestionError(f"no collection is made of {spec.name!r} with {spec.dimensions} dimensions")
         standing = self.collections.get(spec.name)
         if standing is None:
-            self.collections[spec.name] = Collection(self.folder / "collections" / spec.name, spec)
+            self.collections[spec.name] = Collection(self.folder / "collections" / spec.name, self.sizes, spec)
         elif standing.spec.dimensions != spec.dimensions:
             raise WrongDimensionError(
                 f"collection {spec.name} has {standing.spec.dimensions} dimensions, not {spec.dimensions}"

@@ -26,7 +26,7 @@ from collegium_context.vectors.embedded.shelf import Added, Dropped, record_code
 from collegium_context.vectors.interface import CollectionSpec
 
 # Searching comes first on the cores that both share.
-NICENESS = 15
+NICENESS = 10
 
 
 class Input(msgspec.Struct, frozen=True):

@@ -32,9 +32,10 @@ from collegium_telemetry.logs import bind_service, configure_logging
 from collegium_context.vectors import wire
 from collegium_context.vectors.embedded import scratch
 from collegium_context.vectors.embedded.engine import Engine
-from collegium_context.vectors.embedded.jobs import OWN_POINTS, Jobs
+from collegium_context.vectors.embedded.jobs import Jobs
 from collegium_context.vectors.embedded.operating import Operator
 from collegium_context.vectors.embedded.shards import Prepared, prepare
+from collegium_context.vectors.embedded.shelf import Sizes
 from collegium_context.vectors.interface import InvalidQuestionError, StoreLockedError, VectorStoreError
 
 log = structlog.get_logger(__name__)
@@ -53,7 +54,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     nats: NatsSettings
     seed_file: str | None
     durability: str
-    own_points: int = OWN_POINTS
+    sizes: Sizes = Sizes()
 
 
 def lock(folder: Path) -> int:
@@ -68,6 +69,15 @@ def lock(folder: Path) -> int:
             f"{folder} is in use: another process owns this vector store; stop it, or use another data folder"
         ) from None
     return descriptor
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process owns the folder now."""
+    try:
+        os.close(lock(folder))
+    except StoreLockedError:
+        return True
+    return False
 
 
 class Owner:
@@ -172,10 +182,10 @@ async def _run(orders: Orders) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     scratch.clear(Path(orders.folder))
-    engine = Engine(Path(orders.folder))
+    engine = Engine(Path(orders.folder), orders.sizes)
     runtime = Runtime(credentials={"context": orders.seed_file} if orders.seed_file else {})
     connection = await connect_as("context", Settings(nats=orders.nats), runtime)
-    jobs = Jobs(engine, own_points=orders.own_points)
+    jobs = Jobs(engine)
     jobs.start()
     owner = Owner(connection, engine, jobs, sync=orders.durability == "power")
     await owner.start()

@@ -1,7 +1,7 @@
-"""Where the plain shards of open parts lie: in memory, because the engine writes them through to the disk at every step.
+"""Where the plain shards of open parts lie: in memory, because the engine waits for the disk at every step.
 
 Making one takes 300 ms on a disk and 10 ms in memory, and all of that time the interpreter stands still. Nothing is
-lost with them: they are made again from the journals. One rule: where memory is short or has no folder, the disk is used.
+lost with them: they are made again from the journals. One rule: where there is no room in memory, the disk is used.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ from qdrant_edge import (
 )
 
 from collegium_context.vectors import wire
-from collegium_context.vectors.embedded.filters import ID_FIELD, TENANT_FIELD, key_of
 from collegium_context.vectors.interface import CollectionSpec
+from collegium_context.vectors.keys import ID_FIELD, TENANT_FIELD, key_of
 
 DENSE = "dense"
 WORDS = "words"

@@ -32,8 +32,19 @@ from collegium_context.vectors.words import Sparse
 MANIFEST = "manifest.json"
 # Keys of one record, and of one page of a deletion by filter.
 KEYS_A_RECORD = 1_000
-# A plain shard of this size is scanned in 2 to 4 ms, and is filled again in 2 s when its owner was killed.
-OPEN_POINTS_MAX = 10_000
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """When something grows out of its place: the open part, a tenant on the shared shelf, what one job builds.
+
+    A plain shard of ``open_points`` is scanned in 2 to 4 ms, and filled again in 2 s when its owner was killed. Above
+    ``own_points`` a tenant gets a shelf, and so graphs, of its own. The indexer is given up to ``job_points`` at once:
+    some minutes of one core.
+    """
+
+    open_points: int = 10_000
+    own_points: int = 50_000
+    job_points: int = 250_000
 
 
 class Added(Message, frozen=True, kw_only=True):
@@ -63,8 +74,9 @@ class Manifest(msgspec.Struct, frozen=True):
 class Shelf:
     """Parts that are asked and changed as one."""
 
-    def __init__(self, folder: Path, spec: CollectionSpec) -> None:
+    def __init__(self, folder: Path, spec: CollectionSpec, sizes: Sizes) -> None:
         self.folder = folder
+        self.sizes = sizes
         self.spec = spec
         folder.mkdir(parents=True, exist_ok=True)
         saved = folder / MANIFEST
@@ -131,7 +143,7 @@ class Shelf:
         """Adds or replaces a batch of points, whole."""
         self.open.journal.append(encode(Added(tenant=tenant, rows=[one.rows for one in made])))
         self._take_in(tenant, made, self.parts)
-        if self.open.points >= OPEN_POINTS_MAX:
+        if self.open.points >= self.sizes.open_points:
             self.rotate()
 
     def drop(self, keys: Sequence[bytes]) -> None:
