@@ -27,7 +27,7 @@ async def test_the_bundled_model_knows_what_texts_mean_and_outlives_its_process(
     try:
         found = await batches.compute(["A cat sits on the mat.", "The cat is on a mat.", "Stocks fell.", "x " * 5_000])
         unit = found.vectors / np.linalg.norm(found.vectors, axis=1, keepdims=True)
-        assert unit[0] @ unit[1] > 0.9
+        assert unit[0] @ unit[1] > 0.8
         assert unit[0] @ unit[2] < 0.3
         assert found.tokens[0] == 9
         assert found.tokens[3] == 256

@@ -78,7 +78,7 @@ class ContextApp:
             platform.connection,
             {
                 s.SVC_CONTEXT_TURNS: questions.turns,
-                s.SVC_CONTEXT_EMBED: embedding.embed,
+                s.SVC_EMBED_TEXTS: embedding.embed,
                 **self._memory.handlers(),
             },
         )

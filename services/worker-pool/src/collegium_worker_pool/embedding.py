@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import struct
 import sys
 from array import array
@@ -103,6 +104,8 @@ def _bytes_of(vector: list[float] | str) -> bytes:
     if isinstance(vector, str):
         return base64.b64decode(vector, validate=True)
     numbers = array("f", vector)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("numbers that float32 does not hold")
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers.tobytes()
