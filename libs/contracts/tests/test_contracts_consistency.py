@@ -18,6 +18,7 @@ from collegium_contracts import (
     identity,
     ids,
     ledger,
+    memory_requests,
     messages,
     permissions,
     reports,
@@ -209,7 +210,7 @@ def test_every_message_class_travels_or_is_a_base():
 
 def test_every_question_and_state_value_is_in_its_union():
     questions = (requests.ServiceRequest, requests.ServiceReply)
-    asked = (requests, identity, audit_requests, ledger, reports, embedding)
+    asked = (requests, identity, audit_requests, ledger, reports, memory_requests, embedding)
     for modules, unions in ((asked, questions), ((state,), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {
@@ -294,6 +295,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("dead.billing.acme", {"billing"}),
         ("dead.gateway.acme", {"gateway"}),
         ("svc.context.turns", {"router"}),
+        ("svc.memory.add", {"gateway"}),
         ("svc.billing.usage", {"gateway"}),
         ("$KV.tenants.acme", {"billing"}),
         ("$KV.models.roster", {"router"}),
@@ -332,7 +334,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$JS.ACK.WORK.pool-general.1.1.1.1.0", {"worker-pool"}),
         ("$JS.ACK.EVENTS.billing.1.1.1.1.0", {"billing"}),
         ("$JS.API.CONSUMER.INFO.EVENTS.verdicts", {"consensus", "billing"}),
-        ("_INBOX.gateway.x.r.1", {"billing", "router"}),
+        ("_INBOX.gateway.x.r.1", {"billing", "context", "router"}),
         ("_INBOX.router.x.r.1", {"billing", "context"}),
         ("_INBOX.worker-pool.x.r.1", {"context"}),
         ("$SYS.REQ.SERVER.PING", set()),

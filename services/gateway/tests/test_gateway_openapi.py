@@ -124,6 +124,13 @@ def test_bodies_are_asked_for_where_they_are_read():
         ("post", "/v1/admin/dead-letters/discard"),
         ("post", "/v1/admin/tenants/{id}/erasure"),
         ("post", "/v1/admin/encryption/rewrap"),
+        ("post", "/v1/memories"),
+        ("post", "/v1/memories/recall"),
+        ("post", "/v1/memories/grants"),
+        ("post", "/v1/memories/{id}/correct"),
+        ("put", "/v1/memories/paths"),
+        ("put", "/v1/contexts/{id}"),
+        ("patch", "/v1/contexts/{id}"),
     }
 
 

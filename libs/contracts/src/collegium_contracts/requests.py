@@ -12,6 +12,7 @@ from collegium_contracts.embedding import EmbedReply, EmbedRequest
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
 from collegium_contracts.ledger import LedgerReply, LedgerRequest
+from collegium_contracts.memory_requests import MemoryAnswer, MemoryQuestion
 from collegium_contracts.messages import Message
 from collegium_contracts.reports import ReportReply, ReportRequest
 from collegium_contracts.state import RateLimits
@@ -26,19 +27,28 @@ class Refused(Message, frozen=True, kw_only=True):
 
 
 class TurnsRequest(Message, frozen=True, kw_only=True):
-    """Asks context for a conversation's turns, as folded up to the tenant's newest settled task."""
+    """Asks context for a conversation's turns, as folded up to the tenant's newest settled task.
+
+    ``max_bytes`` is what the model's window leaves for them (0: as much as travels in a message).
+    """
 
     tenant: str
     conversation: str
     max_messages: int = 200
+    max_bytes: int = 0
 
 
 class TurnsReply(Message, frozen=True, kw_only=True):
-    """The earlier messages of a conversation, oldest first; ``history`` seals a JSON list, or is none for a new one."""
+    """The earlier messages of a conversation, oldest first; ``history`` seals a JSON list, or is none for a new one.
+
+    ``summary`` seals text in the place of older turns that were left out.
+    """
 
     history: Envelope | None
     messages: int
     history_bytes: int = 0
+    summary: Envelope | None = None
+    summary_bytes: int = 0
 
 
 class UsageRequest(Message, frozen=True, kw_only=True):
@@ -325,6 +335,7 @@ ServiceRequest = (
     | AuditQuestion
     | LedgerRequest
     | ReportRequest
+    | MemoryQuestion
     | EmbedRequest
 )
 ServiceReply = (
@@ -341,5 +352,6 @@ ServiceReply = (
     | AuditAnswer
     | LedgerReply
     | ReportReply
+    | MemoryAnswer
     | EmbedReply
 )

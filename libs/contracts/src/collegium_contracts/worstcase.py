@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from collegium_contracts.memory_requests import NOTE_BYTES_MAX
 from collegium_contracts.messages import TaskSubmitted
 from collegium_contracts.money import Price
 from collegium_contracts.priceversions import charges_until
@@ -55,6 +56,8 @@ def counted_tokens(submitted: TaskSubmitted, models: Iterable[ModelRecord]) -> i
 def _attempt_picos(submitted: TaskSubmitted, model: ModelRecord) -> int:
     sampling = submitted.sampling
     prompt = submitted.prompt_bytes + words_bytes(sampling) + TEMPLATE_TOKENS
+    if submitted.task.memory:
+        prompt += NOTE_BYTES_MAX
     if submitted.task.conversation:
         # What a conversation adds is not known at the door.
         prompt = model.context_tokens

@@ -113,6 +113,12 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     wrong_max: Ratio = 0.01
 
 
+class MemorySettings(Section, frozen=True, kw_only=True):
+    """Conversations are kept for so many days (0: as long as their tenant), counted from each turn."""
+
+    conversation_days: Annotated[int, whole(0, 36_500)] = 0
+
+
 class RoutingSettings(Section, frozen=True, kw_only=True):
     """How models are chosen; ``shares`` are the wanted shares by rank."""
 
@@ -322,6 +328,7 @@ class Settings(Section, frozen=True, kw_only=True):
     models: tuple[ModelSettings, ...] = ()
     embeddings: EmbeddingsSettings = EmbeddingsSettings()
     cache: CacheSettings = CacheSettings()
+    memory: MemorySettings = MemorySettings()
     routing: RoutingSettings = RoutingSettings()
     evolution: EvolutionSettings = EvolutionSettings()
     off_peak: OffPeakSettings = OffPeakSettings()

@@ -29,6 +29,7 @@ from collegium_gateway.keyed_http import KeyedPosts
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.keywatch import ASKING
 from collegium_gateway.ledger_door import LedgerDoor
+from collegium_gateway.memory_door import MemoryDoor
 from collegium_gateway.replies import json_reply
 from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.submitting import SubmitDoor
@@ -75,6 +76,7 @@ class HttpDoor:
                     *ScheduleDoor(platform, directory).routes(),
                     *admin.routes(),
                     *LedgerDoor(platform, directory).routes(),
+                    *MemoryDoor(platform, directory).routes(),
                     *webhooks.routes(),
                     *more_routes,
                     Route("/health/live", self._live),

@@ -13,6 +13,7 @@ import msgspec
 from collegium_contracts.errors import ERRORS
 from collegium_contracts.parts import CacheResult
 
+from collegium_gateway import memory_bodies
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.embedding_admission import EmbeddingRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
@@ -50,6 +51,7 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("delete", "/v1/schedules/{id}", "schedules", "Deletes a schedule.", None),
     ("post", "/v1/schedules/{id}/pause", "schedules", "Pauses a schedule.", None),
     ("post", "/v1/schedules/{id}/resume", "schedules", "Resumes a schedule, from now on.", None),
+    *memory_bodies.OPERATIONS,
     ("get", "/v1/usage", "usage", "Reports usage, grouped, as JSON or CSV.", None),
     ("get", "/v1/requests", "usage", "Lists settled requests without their content, newest first.", None),
     ("get", "/v1/invoices", "usage", "Lists invoices.", None),
@@ -126,6 +128,7 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/admin/tenants/{id}/data-keys/rotate"): ("201",),
     ("post", "/v1/admin/ledger/corrections"): ("200", "201"),
     ("post", "/v1/admin/models/{name}/price"): ("200", "201"),
+    **memory_bodies.STATUSES,
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
@@ -247,7 +250,7 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
         operation["security"] = []
     parameters = [
         {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
-        for name in (_QUERY.get(path, ()) if method == "get" else ())
+        for name in (_QUERY.get(path, ()) if method == "get" else ()) or memory_bodies.QUERY.get((method, path), ())
     ]
     for name in re.findall(r"{(\w+)}", path):
         parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
