@@ -76,7 +76,9 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     """A tenant, its tier and its keys; the value under the tenant's id in the bucket ``tenants``.
 
     ``limits`` are over its tier's. A suspended tenant is known and refused; a deleted one has no keys.
-    ``stale_answers`` lets gateways show answers that are too old while no model can be asked.
+    ``stale_answers`` lets gateways show answers that are too old while no model can be asked. ``lineages`` names the
+    first key of those that follow another by rotation, also of keys that ended lately: a budget ``of`` a key, and its
+    limits, are of all keys of its lineage.
     """
 
     id: str
@@ -87,6 +89,7 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     budgets: list[BudgetRecord] = []
     limits: RateLimits | None = None
     stale_answers: bool = False
+    lineages: dict[str, str] = {}
 
 
 class PricePair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -129,7 +129,7 @@ class ShardBook:
         """Returns what settled since then and counts in a budget."""
         book = self.tenants.get(tenant)
         record = next((one for one in book.record.budgets if one.id == budget_id), None) if book is not None else None
-        if record is None:
+        if book is None or record is None:
             return []
         of = record.of
         return [
@@ -140,7 +140,7 @@ class ShardBook:
             and (
                 record.scope == "tenant"
                 or (record.scope == "project" and one.project == of)
-                or (record.scope == "key" and one.key_id == of)
+                or (record.scope == "key" and book.first(one.key_id) == of)
             )
         ]
 

@@ -57,7 +57,7 @@ class TenantBook:
                 token_window_seconds=limits.token_window_seconds,
                 concurrency=limits.concurrency,
             )
-        wanted = {OF_TENANT: limits} | {key.id: key.limits for key in record.keys if key.limits is not None}
+        wanted = {OF_TENANT: limits} | {self.first(key.id): key.limits for key in record.keys if key.limits is not None}
         for gone in set(self._rates) - set(wanted):
             del self._rates[gone]
         for name, bounds in wanted.items():
@@ -72,6 +72,11 @@ class TenantBook:
                 del self.budgets[name]
             else:
                 budget.record = definition
+
+    def covering(self, project: str, key_id: str) -> list[Budget]:
+        """Returns the budgets in which counts what is spent in the name of a project and key."""
+        first = self.first(key_id)
+        return [one for one in self.budgets.values() if one.covers(project, first)]
 
     def unopened(self) -> list[str]:
         """Names the budgets of which it is not known yet what was spent."""
@@ -99,7 +104,7 @@ class TenantBook:
         for book in books:
             if (too_fast := book.refusal(ask.tokens, now_ms)) is not None:
                 return _slow_down(ask, too_fast, now_ms, _rates(books, now_ms)), None
-        covering = [one for one in self.budgets.values() if one.covers(ask.project, ask.key_id)]
+        covering = self.covering(ask.project, ask.key_id)
         for budget in covering:
             if ask.picos > max(0, budget.left(now_ms)):
                 return _no_money(ask, budget, now_ms, _rates(books, now_ms)), None
@@ -145,9 +150,8 @@ class TenantBook:
                 book.end(task.tokens, tokens, ended.at_ms)
         if ended.why == "released":
             return hold is not None
-        for budget in self.budgets.values():
-            if budget.covers(ended.project, ended.key_id):
-                budget.window.add(ended.at_ms, ended.picos)
+        for budget in self.covering(ended.project, ended.key_id):
+            budget.window.add(ended.at_ms, ended.picos)
         return hold is not None or bool(self.budgets)
 
     def expire(self, now_ms: int) -> list[str]:
@@ -192,15 +196,20 @@ class TenantBook:
 
     def take_rates(self, state: RateState) -> None:
         """Takes over what the slow windows of a former owner held."""
-        if (book := self._rates.get(state.key_id)) is not None:
-            self._rates[state.key_id] = RateBook(
+        name = self.first(state.key_id)
+        if (book := self._rates.get(name)) is not None:
+            self._rates[name] = RateBook(
                 book.limits, day_requests=state.day_requests, window_tokens=state.window_tokens
             )
 
     def _books(self, key_id: str) -> list[RateBook]:
         tenant = self._rates[OF_TENANT]
-        own = self._rates.get(key_id) if key_id else None
+        own = self._rates.get(self.first(key_id)) if key_id else None
         return [tenant] if own is None else [tenant, own]
+
+    def first(self, key_id: str) -> str:
+        """Returns the first key of a key's lineage: what is counted for one of them is counted for all."""
+        return self.record.lineages.get(key_id, key_id)
 
     def _give_back(self, hold: HoldPlaced) -> None:
         for budget_id in hold.budgets:
