@@ -59,7 +59,8 @@ async def test_copies_of_a_budget_become_one(database_url: str, tmp_path: Path) 
         for number, key_id in enumerate((FIRST, THIRD, "alonekey0001")):
             await pool.execute(
                 "INSERT INTO billing.tasks (task_id, tenant, project, key_id, state, model, rank, plan, tags,"
-                " settled_at, input_tokens, output_tokens, cached_input_tokens, charge_picos, stop_reason, reasoning_tokens, estimated)"
+                " settled_at, input_tokens, output_tokens, cached_input_tokens, charge_picos,"
+                " stop_reason, reasoning_tokens, estimated)"
                 " VALUES ($1, 'acme', 'default', $2, 'completed', 'm', 'student', 'single', '{}', now(), 0, 0, 0,"
                 " 10, 'completed', 0, false)",
                 f"t{number}",

@@ -12,12 +12,19 @@ from collections.abc import Callable
 from typing import Protocol
 
 import structlog
-from collegium_bus.errors import AlreadyStandsError, BusError, NoAnswerError
-from collegium_bus.ordered import OrderedReader
+from collegium_bus.errors import AlreadyStandsError, BusError
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
-from collegium_contracts.holds import Billed, BudgetOpened, HoldEnded, HoldPlaced, HoldsJournaled, HoldsSnapshot
+from collegium_contracts.holds import (
+    Billed,
+    BudgetOpened,
+    HoldCaptured,
+    HoldEnded,
+    HoldPlaced,
+    HoldsJournaled,
+    HoldsSnapshot,
+)
 from collegium_contracts.requests import (
     HoldsListReply,
     HoldsListRequest,
@@ -29,6 +36,7 @@ from collegium_contracts.state import BudgetRecord, TenantRecord
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 
+from collegium_billing.holdjournal import replay
 from collegium_billing.settledfeed import SettledFeed
 from collegium_billing.shardbook import NOT_YET, RECENT_MS, ShardBook
 from collegium_billing.windows import Amounts
@@ -78,6 +86,7 @@ class HoldShard:
         self._changed = False
         self._placed: list[HoldPlaced] = []
         self._ended: list[HoldEnded] = []
+        self._captured: list[HoldCaptured] = []
         self._opened: list[BudgetOpened] = []
         self._replies: list[tuple[str, HoldsReply]] = []
         self._wake = asyncio.Event()
@@ -151,60 +160,20 @@ class HoldShard:
             if isinstance(snapshot, HoldsSnapshot):
                 book.restore(snapshot, now)
                 after = snapshot.journal_sequence
-        self._journal_sequence = await self._replay(book, after, now)
+        self._journal_sequence = await replay(
+            self._platform, self._shard, after, lambda record: book.apply(record, now)
+        )
         self._records = 0
         if stored is None and not self._journal_sequence:
             # Nothing was ever promised here, so what settled before ends nothing.
             book.events_sequence = await self._feed.newest()
-        await self._feed.add(self._shard, book.events_sequence, self._on_settled)
+        await self._feed.add(self._shard, book.events_sequence, self._on_billed)
         book.expire(now)
         client = self._platform.connection.client
         self._sid = client.subscribe_raw(s.holds_of_shard(self._shard), self._on_question)
         self._answering.set()
         self._ticking = asyncio.create_task(self._tick(), name=f"holds-tick-{self._shard}")
         log.info("shard of holds taken", shard=self._shard, holds=len(book.holds(None)), record=self._journal_sequence)
-
-    async def _replay(self, book: ShardBook, after: int, now_ms: int) -> int:
-        """Applies the records after a sequence, and returns the newest one's."""
-        subject = s.ledger_journal(self._shard)
-        last = await self._platform.direct.last(s.LEDGER, subject)
-        newest = last.sequence if last is not None else 0
-        if newest <= after:
-            return newest
-        failed: list[ContractError] = []
-        done = asyncio.Event()
-
-        def on_record(delivery: object) -> None:
-            sequence: int = delivery.sequence  # pyright: ignore[reportAttributeAccessIssue]
-            try:
-                record = codec.journey.decode(delivery.payload)  # pyright: ignore[reportAttributeAccessIssue]
-            except ContractError as error:
-                failed.append(error)
-                record = None
-            if isinstance(record, HoldsJournaled):
-                book.apply(record, now_ms)
-            if sequence >= newest:
-                done.set()
-
-        reader = OrderedReader(
-            self._platform.connection,
-            s.LEDGER,
-            [subject],
-            on_record,
-            start_sequence=after + 1,
-            label=f"journal-{self._shard}",
-        )
-        reader.start()
-        try:
-            async with asyncio.timeout(30):
-                await done.wait()
-        except TimeoutError:
-            raise NoAnswerError(f"the journal of shard {self._shard} could not be read in time") from None
-        finally:
-            await reader.stop()
-        if failed:
-            raise failed[0]
-        return newest
 
     async def _let_go(self) -> None:
         self._answering.clear()
@@ -218,13 +187,20 @@ class HoldShard:
         replies, self._replies = self._replies, []
         for reply, answer in replies:
             self._send(reply, HoldsReply(answers=[NOT_YET] * len(answer.answers)))
-        self._placed, self._ended, self._opened = [], [], []
+        self._placed, self._ended, self._captured, self._opened = [], [], [], []
 
-    def _on_settled(self, task: str, tenant: str, billed: Billed, at_ms: int, sequence: int) -> None:
-        ended = self._book.settled(task, tenant, billed, at_ms, sequence)
-        if ended is not None:
+    def _on_billed(self, about: s.EventSubject, billed: Billed, at_ms: int, sequence: int) -> None:
+        if about.kind == "ended":
+            captured = self._book.attempt_ended(about.task, about.tenant, about.attempt, billed, at_ms, sequence)
+            if captured is None:
+                return
+            self._captured.append(captured)
+        else:
+            ended = self._book.settled(about.task, about.tenant, billed, at_ms, sequence)
+            if ended is None:
+                return
             self._ended.append(ended)
-            self._wake.set()
+        self._wake.set()
 
     def _on_question(self, _subject: bytes, reply: bytes, payload: bytes, _block: bytes | None) -> None:
         if not self._holds_lease():
@@ -291,7 +267,7 @@ class HoldShard:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if not (self._placed or self._opened or self._replies) and self._ended:
+            if not (self._placed or self._opened or self._replies) and (self._ended or self._captured):
                 # A hold that comes meanwhile does not wait for it.
                 try:
                     async with asyncio.timeout(ENDS_LINGER_SECONDS):
@@ -299,19 +275,26 @@ class HoldShard:
                 except TimeoutError:
                     pass
                 self._wake.clear()
-            if self._placed or self._ended or self._opened or self._replies:
+            if self._placed or self._ended or self._captured or self._opened or self._replies:
                 await self._store_record()
             if self._records >= SNAPSHOT_RECORDS:
                 await self._store_snapshot()
 
     async def _store_record(self) -> None:
-        placed, self._placed = self._placed, []
-        ended, self._ended = self._ended, []
-        opened, self._opened = self._opened, []
+        record = HoldsJournaled(
+            shard=self._shard,
+            at_ms=self._platform.now_ms(),
+            events_sequence=self._book.events_sequence,
+            opened=self._opened,
+            placed=self._placed,
+            ended=self._ended,
+            captured=self._captured,
+        )
+        self._placed, self._ended, self._captured, self._opened = [], [], [], []
         replies, self._replies = self._replies, []
         try:
-            if placed or ended or opened:
-                await self._append(placed, ended, opened)
+            if record.placed or record.ended or record.captured or record.opened:
+                await self._append(record)
         except BaseException:
             self._replies = replies + self._replies
             raise
@@ -319,15 +302,7 @@ class HoldShard:
         for reply, answer in replies:
             self._send(reply, answer)
 
-    async def _append(self, placed: list[HoldPlaced], ended: list[HoldEnded], opened: list[BudgetOpened]) -> None:
-        record = HoldsJournaled(
-            shard=self._shard,
-            at_ms=self._platform.now_ms(),
-            events_sequence=self._book.events_sequence,
-            opened=opened,
-            placed=placed,
-            ended=ended,
-        )
+    async def _append(self, record: HoldsJournaled) -> None:
         subject = s.ledger_journal(self._shard)
         message_id = f"{self._platform.connection.instance}.{self._shard}.{self._journal_sequence}"
         try:
@@ -384,6 +359,7 @@ class HoldShard:
                 tenant=tenant,
                 budget=budget_id,
                 spent=[*spent, *self._book.recent_of(tenant, budget_id, until)],
+                after_ended=len(self._ended),
             )
             self._book.open(opened, now)
             self._opened.append(opened)

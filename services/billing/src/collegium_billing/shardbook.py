@@ -12,6 +12,7 @@ from typing import NamedTuple
 from collegium_contracts.holds import (
     Billed,
     BudgetOpened,
+    HoldCaptured,
     HoldEnded,
     HoldPlaced,
     HoldsJournaled,
@@ -68,20 +69,30 @@ class ShardBook:
         for hold in snapshot.holds:
             if (book := self.tenants.get(hold.tenant)) is not None:
                 book.place(hold)
+        for captured in snapshot.captured:
+            if (book := self.tenants.get(captured.tenant)) is not None:
+                book.recall(captured)
         for rates in snapshot.rates:
             if (book := self.tenants.get(rates.tenant)) is not None:
                 book.take_rates(rates)
 
     def apply(self, record: HoldsJournaled, now_ms: int) -> None:
         """Takes over one record."""
-        for opened in record.opened:
-            self.open(opened, now_ms)
         for hold in record.placed:
             if (book := self.tenants.get(hold.tenant)) is not None:
                 book.place(hold)
-        for ended in record.ended:
+        for captured in record.captured:
+            if (book := self.tenants.get(captured.tenant)) is not None:
+                book.capture(captured)
+        # What a budget was opened with has the ends before it.
+        opening = sorted(record.opened, key=lambda opened: opened.after_ended)
+        for index, ended in enumerate(record.ended):
+            while opening and opening[0].after_ended <= index:
+                self.open(opening.pop(0), now_ms)
             if (book := self.tenants.get(ended.tenant)) is not None:
                 book.end(ended)
+        for opened in opening:
+            self.open(opened, now_ms)
         self.events_sequence = max(self.events_sequence, record.events_sequence)
 
     def ask(self, ask: HoldAsk, now_ms: int) -> tuple[HoldAnswer, HoldPlaced | None]:
@@ -104,6 +115,25 @@ class ShardBook:
             task=task, tenant=tenant, picos=billed.picos, at_ms=at_ms, project=billed.project, key_id=billed.key_id
         )
         return ended if book.end(ended, billed.tokens) else None
+
+    def attempt_ended(
+        self, task: str, tenant: str, attempt: int, billed: Billed, at_ms: int, sequence: int
+    ) -> HoldCaptured | None:
+        """Takes the end of one of a task's attempts; returns what the journal must tell of it, if anything."""
+        if sequence <= self.events_sequence:
+            return None
+        self.events_sequence = sequence
+        book = self.tenants.get(tenant)
+        captured = HoldCaptured(
+            task=task,
+            tenant=tenant,
+            attempt=attempt,
+            picos=billed.picos,
+            at_ms=at_ms,
+            project=billed.project,
+            key_id=billed.key_id,
+        )
+        return captured if book is not None and book.capture(captured) else None
 
     def release(self, tenant: str, tasks: Iterable[str], now_ms: int) -> list[HoldEnded]:
         """Gives back holds of tasks that were not submitted; returns what the journal must tell of."""
@@ -163,6 +193,7 @@ class ShardBook:
                 task.hold for book in self.tenants.values() for task in book.tasks.values() if task.hold is not None
             ],
             rates=rates,
+            captured=[captured for book in self.tenants.values() for captured in book.captured()],
         )
 
     def standings(self, tenant: str | None, now_ms: int) -> list[BudgetStanding]:

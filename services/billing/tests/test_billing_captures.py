@@ -1,0 +1,287 @@
+"""Partial captures: what ended attempts cost is captured at once, and every settled task exactly once as a whole."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from collegium_billing.shardbook import ShardBook
+from collegium_contracts.charging import billed_of
+from collegium_contracts.holds import Billed, BudgetOpened, HoldsJournaled
+from collegium_contracts.messages import AttemptUsage
+from collegium_contracts.money import Usage
+from collegium_contracts.requests import HoldAsk
+from collegium_contracts.state import BudgetRecord, TenantRecord
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOW = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+HOUR = 3_600_000
+KEY = "panelkey0001"
+
+
+def tenant(*budgets: BudgetRecord) -> TenantRecord:
+    return TenantRecord(id="acme", tier="pro", budgets=list(budgets))
+
+
+def budget(limit: int = 100, name: str = "b", **fields: Any) -> BudgetRecord:
+    return BudgetRecord(**{"id": name, "scope": "tenant", "limit_picos": limit, "window_seconds": 3600} | fields)
+
+
+def shard(*budgets: BudgetRecord) -> ShardBook:
+    book = ShardBook(0, lambda _tier: None)
+    book.learn(tenant(*budgets))
+    opened(book)
+    return book
+
+
+def opened(book: ShardBook, **fields: Any) -> list[BudgetOpened]:
+    made = [BudgetOpened(tenant=name, budget=one, spent=[], **fields) for name, one in book.unopened()]
+    for one in made:
+        book.open(one, NOW)
+    return made
+
+
+def ask(number: int, picos: int = 30, expires_at_ms: int = NOW + HOUR) -> HoldAsk:
+    return HoldAsk(task=f"t{number}", tenant="acme", picos=picos, key_id=KEY, expires_at_ms=expires_at_ms)
+
+
+def billed(picos: int) -> Billed:
+    return Billed(picos=picos, tokens=0, project="default", key_id=KEY)
+
+
+def standing(book: ShardBook, now_ms: int = NOW) -> tuple[int, int]:
+    """What is captured and what is held."""
+    (one,) = book.standings("acme", now_ms)
+    return one.captured_picos, one.held_picos
+
+
+def test_a_hold_shrinks_by_what_ended_attempts_cost_and_settlement_captures_the_rest() -> None:
+    book = shard(budget())
+    book.ask(ask(1), NOW)
+    assert book.attempt_ended("t1", "acme", 1, billed(7), NOW, 1) is not None
+    assert standing(book) == (7, 23)
+    assert [hold.picos for hold in book.holds("acme")] == [23]
+    assert book.attempt_ended("t1", "acme", 1, billed(7), NOW, 2) is None, "told again"
+    assert book.attempt_ended("t1", "acme", 2, billed(0), NOW, 3) is None, "it failed, and costs the tenant nothing"
+    book.attempt_ended("t1", "acme", 3, billed(8), NOW, 4)
+    book.settled("t1", "acme", billed(20), NOW, 5)
+    assert standing(book) == (20, 0)
+    assert book.over_hold == 0
+
+
+def test_an_attempt_that_ends_after_its_task_has_settled_captures_nothing() -> None:
+    book = shard(budget())
+    book.ask(ask(1), NOW)
+    book.settled("t1", "acme", billed(20), NOW, 1)
+    assert book.attempt_ended("t1", "acme", 2, billed(9), NOW, 2) is None
+    assert standing(book) == (20, 0)
+
+
+def test_a_task_that_dies_keeps_what_was_captured_and_settles_late_for_the_rest_alone() -> None:
+    book = shard(budget())
+    book.ask(ask(1, expires_at_ms=NOW + 5), NOW)
+    book.attempt_ended("t1", "acme", 1, billed(7), NOW, 1)
+    assert book.expire(NOW + 6) == ["t1"]
+    assert standing(book) == (7, 0)
+    again = ShardBook(0, lambda _tier: None)
+    again.learn(tenant(budget()))
+    again.restore(book.snapshot(1, NOW), NOW)
+    for one in (book, again):
+        one.settled("t1", "acme", billed(20), NOW + 7, 2)
+        assert standing(one) == (20, 0)
+    assert book.snapshot(2, NOW).captured == []
+
+
+def test_what_is_captured_of_the_dead_is_forgotten_when_nothing_can_settle_it_any_more() -> None:
+    book = shard(budget())
+    book.ask(ask(1, expires_at_ms=NOW + 5), NOW)
+    book.attempt_ended("t1", "acme", 1, billed(7), NOW, 1)
+    book.expire(NOW + 6)
+    assert len(book.snapshot(1, NOW).captured) == 1
+    book.expire(NOW + 73 * HOUR)
+    assert book.snapshot(1, NOW).captured == []
+
+
+def test_a_settlement_below_what_was_captured_takes_the_excess_back_where_it_was_counted() -> None:
+    book = shard(budget())
+    book.ask(ask(1), NOW)
+    book.attempt_ended("t1", "acme", 1, billed(7), NOW, 1)
+    book.attempt_ended("t1", "acme", 2, billed(8), NOW + 60_000, 2)
+    book.settled("t1", "acme", billed(5), NOW + 120_000, 3)
+    assert standing(book, NOW + 120_000) == (5, 0)
+    assert standing(book, NOW + HOUR + 10_000) == (0, 0), "the step of the first capture left with what stayed of it"
+    assert standing(book, NOW + 2 * HOUR) == (0, 0)
+
+
+def test_captures_beyond_the_hold_are_counted_and_told_once() -> None:
+    book = shard(budget())
+    book.ask(ask(1, 10), NOW)
+    book.attempt_ended("t1", "acme", 1, billed(25), NOW, 1)
+    assert standing(book) == (25, 0)
+    book.settled("t1", "acme", billed(30), NOW, 2)
+    assert standing(book) == (30, 0)
+    assert book.over_hold == 1
+
+
+def test_a_budget_that_is_opened_meanwhile_counts_what_open_tasks_had_captured() -> None:
+    book = shard(budget())
+    book.ask(ask(1), NOW)
+    book.attempt_ended("t1", "acme", 1, billed(7), NOW, 1)
+    book.learn(
+        tenant(budget(), budget(50, "k", scope="key", of=KEY), budget(50, "other", scope="key", of="otherkey0001"))
+    )
+    opened(book)
+    captured = {one.budget: one.captured_picos for one in book.standings("acme", NOW)}
+    assert captured == {"b": 7, "k": 7, "other": 0}
+    book.settled("t1", "acme", billed(20), NOW, 2)
+    captured = {one.budget: one.captured_picos for one in book.standings("acme", NOW)}
+    assert captured == {"b": 20, "k": 20, "other": 0}
+
+
+def test_a_record_that_opens_a_budget_between_two_ends_counts_each_of_them_once() -> None:
+    book = shard(budget())
+    placed = [book.ask(ask(number), NOW)[1] for number in (1, 2)]
+    ends = [book.settled("t1", "acme", billed(9), NOW, 1)]
+    book.learn(tenant(budget(), budget(50, "k", scope="key", of=KEY)))
+    new = BudgetOpened(tenant="acme", budget="k", spent=book.recent_of("acme", "k", NOW), after_ended=1)
+    book.open(new, NOW)
+    ends.append(book.settled("t2", "acme", billed(4), NOW, 2))
+    record = HoldsJournaled(
+        shard=0,
+        at_ms=NOW,
+        events_sequence=2,
+        opened=[BudgetOpened(tenant="acme", budget="b", spent=[]), new],
+        placed=[one for one in placed if one is not None],
+        ended=[one for one in ends if one is not None],
+    )
+    again = ShardBook(0, lambda _tier: None)
+    again.learn(tenant(budget(), budget(50, "k", scope="key", of=KEY)))
+    again.apply(record, NOW)
+    assert {one.budget: one.captured_picos for one in book.standings("acme", NOW)} == {"b": 13, "k": 13}
+    assert again.standings("acme", NOW) == book.standings("acme", NOW)
+
+
+def test_what_an_attempt_adds_to_the_charge_is_what_its_task_is_charged_for_it(make: Any) -> None:
+    def call(charge: int, **fields: Any) -> AttemptUsage:
+        return make.call(usage=Usage(charge_usd_picos=charge), **fields)
+
+    task = make.task("1")
+    answered = make.answered(task, call(5))
+    assert billed_of(answered).picos == 5
+    assert billed_of(answered).key_id == task.key_id
+    assert billed_of(make.failed(task, call(5, succeeded=False, error_code="upstream_timeout"))).picos == 0
+    assert billed_of(make.failed(task, call(5, succeeded=False, error_code="canceled"))).picos == 5
+    assert billed_of(make.answered(task, call(5, wasted=True))).picos == 0
+
+
+# Panels of three attempts, each with its charge; anything may be told twice, in any order, over any number of owners.
+charges = st.lists(st.integers(0, 10), min_size=3, max_size=3)
+panels = st.lists(charges, min_size=1, max_size=4)
+
+
+@given(panels, st.randoms(use_true_random=False), st.booleans())
+def test_whatever_the_order_every_settled_task_is_captured_once(
+    told: list[list[int]], rng: random.Random, expires: bool
+) -> None:
+    """The owner changes at any point: the next one has a snapshot, the records after it, and the events after those."""
+    record = tenant(budget(1_000), budget(900, "day", window="calendar_day"))
+    book = ShardBook(0, lambda _tier: None)
+    book.learn(record)
+    journal = [HoldsJournaled(shard=0, at_ms=NOW, events_sequence=0, opened=opened(book))]
+    snapshot, after = None, 0
+    events = [(task, number) for task in range(len(told)) for number in (1, 2, 3)] * 2
+    events += [(task, 0) for task in range(len(told))]
+    rng.shuffle(events)
+    expires_at_ms = NOW + (100 if expires else HOUR)
+    for task in range(len(told)):
+        _, hold = book.ask(ask(task, 30, expires_at_ms), NOW)
+        assert hold is not None
+        journal.append(HoldsJournaled(shard=0, at_ms=NOW, events_sequence=0, placed=[hold]))
+    stored: list[tuple[int, int, int]] = []
+    settled: set[int] = set()
+    for sequence, (task, number) in enumerate(events, 1):
+        now = NOW + sequence * 10
+        if number == 0:
+            if task in settled:
+                continue
+            settled.add(task)
+        stored.append((sequence, task, number))
+        before = book.events_sequence
+        entry = tell(book, told, sequence, task, number)
+        if entry is not None and rng.random() < 0.7:
+            told_of = {"captured": [entry]} if number else {"ended": [entry]}
+            journal.append(
+                HoldsJournaled(shard=0, at_ms=now, events_sequence=book.events_sequence, **told_of)  # type: ignore[arg-type]
+            )
+        elif entry is not None:
+            # Its record was not stored, so that nothing after it was either: the owner is gone.
+            book = next_owner(record, snapshot, journal[after:], now)
+            assert book.events_sequence <= before
+            for one in stored:
+                tell(book, told, *one, journal=journal)
+        if rng.random() < 0.2:
+            snapshot, after = book.snapshot(len(journal), now), len(journal)
+        book.expire(now)
+    now = NOW + (len(events) + 1) * 10
+    expected = sum(sum(one) for one in told)
+    again = next_owner(record, snapshot, journal[after:], now)
+    for one in stored:
+        tell(again, told, *one)
+    for owner in (book, again):
+        owner.expire(now)
+        assert settled == set(range(len(told)))
+        assert {(one.captured_picos, one.held_picos) for one in owner.standings("acme", now)} == {(expected, 0)}
+
+
+def next_owner(record: TenantRecord, snapshot: Any, journal: list[HoldsJournaled], now_ms: int) -> ShardBook:
+    book = ShardBook(0, lambda _tier: None)
+    book.learn(record)
+    if snapshot is not None:
+        book.restore(snapshot, now_ms)
+    for one in journal:
+        book.apply(one, now_ms)
+    return book
+
+
+def tell(
+    book: ShardBook,
+    told: list[list[int]],
+    sequence: int,
+    task: int,
+    number: int,
+    journal: list[HoldsJournaled] | None = None,
+) -> Any:
+    at_ms = NOW + sequence * 10
+    if number:
+        entry: Any = book.attempt_ended(f"t{task}", "acme", number, billed(told[task][number - 1]), at_ms, sequence)
+        of: dict[str, Any] = {"captured": [entry]}
+    else:
+        entry = book.settled(f"t{task}", "acme", billed(sum(told[task])), at_ms, sequence)
+        of = {"ended": [entry]}
+    if journal is not None and entry is not None:
+        journal.append(HoldsJournaled(shard=0, at_ms=at_ms, events_sequence=sequence, **of))
+    return entry
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_captured_and_held_never_exceeds_the_budget(seed: int) -> None:
+    rng = random.Random(seed)
+    book = shard(budget(200))
+    open_tasks: dict[int, int] = {}
+    sequence = 0
+    for number in range(400):
+        if not book.ask(ask(number), NOW)[0].code:
+            open_tasks[number] = 0
+        if open_tasks and rng.random() < 0.8:
+            task = rng.choice(list(open_tasks))
+            sequence += 1
+            charge = rng.randint(0, 30 - open_tasks[task])
+            open_tasks[task] += charge
+            book.attempt_ended(f"t{task}", "acme", sequence, billed(charge), NOW, sequence)
+            if rng.random() < 0.3:
+                sequence += 1
+                book.settled(f"t{task}", "acme", billed(open_tasks.pop(task)), NOW, sequence)
+        captured, held = standing(book)
+        assert captured + held <= 200
