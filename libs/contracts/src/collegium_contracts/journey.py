@@ -174,8 +174,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 ASKS: Final[tuple[Ask, ...]] = (
     Ask(subject=s.SVC_CONTEXT_ALL, asker=("router",), answerer="context"),
     Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
-    Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router"), answerer="billing"),
-    Ask(subject=s.SVC_ROUTER_ALL, asker=("gateway",), answerer="router"),
+    Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router", "billing"), answerer="billing"),
+    Ask(subject=s.SVC_ROUTER_PRICE, asker=("gateway",), answerer="router"),
+    Ask(subject=s.SVC_ROUTER_QUEUE_ALL, asker=("gateway", "billing"), answerer="router"),
 )
 
 

@@ -265,10 +265,14 @@ class HoldsRelease(Message, frozen=True, kw_only=True):
 
 
 class HoldsListRequest(Message, frozen=True, kw_only=True):
-    """Asks a shard's owner what it holds: sums by budget, and the open holds older than ``older_than_ms``."""
+    """Asks a shard's owner what it holds: sums by budget, and open holds.
+
+    Of the holds that are older than ``older_than_ms`` the oldest are told, ``holds_max`` at most.
+    """
 
     tenant: str | None = None
     older_than_ms: int = 0
+    holds_max: int = 1_000
 
 
 class BudgetStanding(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from collegium_billing.erasure_store import revoke_all
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
 from collegium_billing.holdowner import HoldOwner
+from collegium_billing.holdwitness import HoldWitness
 from collegium_billing.identity_handlers import IdentityQuestions
 from collegium_billing.identity_store import IdentityStore
 from collegium_billing.invoice_store import InvoiceStore
@@ -86,7 +87,7 @@ class BillingApp:
         questions = Questions(store, UsageStore(pool), platform.now_ms)
         reports = ReportQuestions(identity, RequestLog(pool), InvoiceStore(pool), platform.now_ms)
         ledger = LedgerStore(pool)
-        auditor = Auditor(ledger, subjects_of(platform.connection))
+        auditor = Auditor(ledger, subjects_of(platform.connection), HoldWitness(platform, pool))
         money = LedgerQuestions(identity, ledger, auditor, platform.now_ms)
         handlers = {
             **questions.handlers(),

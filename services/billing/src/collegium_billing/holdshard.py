@@ -247,7 +247,8 @@ class HoldShard:
             for task in tenant.tasks.values()
             if task.hold is not None and task.hold.at_ms <= before
         ]
-        listed = {hold.task for hold in sorted(holds, key=lambda hold: hold.at_ms)[:LISTED_HOLDS_MAX]}
+        most = min(asked.holds_max, LISTED_HOLDS_MAX)
+        listed = {hold.task for hold in sorted(holds, key=lambda hold: hold.at_ms)[:most]}
         return HoldsListReply(
             budgets=book.standings(asked.tenant, now_ms),
             holds=[hold for hold in book.holds(asked.tenant) if hold.task in listed],

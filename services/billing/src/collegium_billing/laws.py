@@ -3,6 +3,8 @@
 They run as tests, in billing every few minutes over what is recent, and by ``collegium billing audit`` over all. Every
 statement takes a time from which ($1) and one to which ($2) things happened, and returns a row of one text for each
 violation. One rule: a law is read from what is stored alone, never from how it came there.
+
+One law is about the present alone and read from the owners of holds (holdlaw.py): what they hold is no row.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 ARCHIVE_GAPS: Final = "archive_has_no_gap"
+HOLDS_LIVE: Final = "hold_has_live_task"
 
 
 class Law(NamedTuple):
@@ -145,4 +148,8 @@ LAWS: Final[tuple[Law, ...]] = (
         ) AS pairs WHERE sequence > before + 1
         """,
     ),
+)
+
+HOLDS: Final = Law(
+    HOLDS_LIVE, "every open hold is of a task that is queued or runs, and none outlasts its task or its time", ""
 )

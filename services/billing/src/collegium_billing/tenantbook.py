@@ -177,7 +177,7 @@ class TenantBook:
         return [captured for of_task in told for captured in of_task.values()]
 
     def end(self, ended: HoldEnded, tokens: int = 0) -> bool:
-        """Ends a task: gives back what is held and captures the rest of its charge; true where the journal must say so."""
+        """Ends a task: gives its hold back and captures the rest of its charge; true where the journal must say so."""
         task = self.tasks.pop(ended.task, None)
         hold = task.hold if task is not None else None
         before = self._late.pop(ended.task, {})
