@@ -210,6 +210,9 @@ class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One task at the door: the most it may be charged, the tokens it is counted with, and until when it is held.
 
     ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it.
+
+    With ``hits`` nothing is held: so many answers that stood already are counted as requests. They were given before
+    where ``are_given``, and are counted whatever the limits; otherwise they are refused where a limit leaves no room.
     """
 
     task: str
@@ -220,6 +223,8 @@ class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     picos: int = 0
     tokens: int = 0
     expires_at_ms: int = 0
+    hits: int = 0
+    are_given: bool = False
 
 
 class HoldsRequest(Message, frozen=True, kw_only=True):

@@ -98,6 +98,8 @@ class ShardBook:
     def ask(self, ask: HoldAsk, now_ms: int) -> tuple[HoldAnswer, HoldPlaced | None]:
         """Decides on one task; what it grants against budgets must be journaled before it is told."""
         book = self.tenants.get(ask.tenant)
+        if book is not None and ask.hits:
+            return book.count(ask, now_ms), None
         if book is None or book.unopened():
             return NOT_YET, None
         return book.ask(ask, now_ms)

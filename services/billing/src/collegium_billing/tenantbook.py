@@ -141,6 +141,17 @@ class TenantBook:
         self.tasks[ask.task] = OpenTask(ask.key_id, ask.tokens, ask.expires_at_ms, hold)
         return HoldAnswer(rates=_rates(books, now_ms)), hold
 
+    def count(self, ask: HoldAsk, now_ms: int) -> HoldAnswer:
+        """Counts answers that stood already as requests: no money is held for them, and none of them is open."""
+        books = self._books(ask.key_id)
+        if not ask.are_given:
+            for book in books:
+                if (too_fast := book.full(now_ms)) is not None:
+                    return _slow_down(ask, too_fast, now_ms, _rates(books, now_ms))
+        for book in books:
+            book.count(ask.hits, now_ms)
+        return HoldAnswer(rates=_rates(books, now_ms))
+
     def place(self, hold: HoldPlaced) -> None:
         """Takes over a hold that the journal tells of."""
         if hold.task in self.tasks:
