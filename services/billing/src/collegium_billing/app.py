@@ -117,8 +117,7 @@ class BillingApp:
         self._holds = HoldOwner(platform, spending.spent)
         self._open.push_async_callback(self._holds.stop)
         await self._holds.start()
-        platform.metrics.watch_gauge(names.METRIC_HOLDS_OPEN, self._holds.open_holds)
-        platform.metrics.watch_gauge(names.METRIC_OVER_HOLD, self._holds.over_hold)
+        self._holds.watch(platform.metrics)
 
         watch = LawWatch(auditor, platform.metrics, platform.now_ms)
         self._open.push_async_callback(watch.stop)
