@@ -181,88 +181,94 @@ charges = st.lists(st.integers(0, 10), min_size=3, max_size=3)
 panels = st.lists(charges, min_size=1, max_size=4)
 
 
+class Owners:
+    """One owner after the other of a shard: what is decided waits, is journaled, or is lost with its owner."""
+
+    def __init__(self, record: TenantRecord, told: list[list[int]]) -> None:
+        self.record = record
+        self.told = told
+        self.journal: list[HoldsJournaled] = []
+        self.events: list[tuple[int, int, int]] = []
+        self.now = NOW
+        self._snapshot: tuple[Any, int] | None = None
+        self.book = ShardBook(0, lambda _tier: None)
+        self.book.learn(record)
+        self._waiting: dict[str, list[Any]] = {}
+        for name, one in self.book.unopened():
+            made = BudgetOpened(tenant=name, budget=one, spent=[], at_ms=NOW)
+            self.book.open(made, NOW)
+            self._wait("opened", made)
+
+    def place(self, number: int, expires_at_ms: int) -> None:
+        _, hold = self.book.ask(ask(number, 30, expires_at_ms), self.now)
+        assert hold is not None
+        self._wait("placed", hold)
+
+    def tell(self, task: int, number: int) -> None:
+        """An event stands: the end of an attempt, or with 0 the settlement."""
+        self.events.append((len(self.events) + 1, task, number))
+        self._hear(*self.events[-1])
+
+    def write(self) -> None:
+        if self._waiting:
+            sequence = self.book.events_sequence
+            self.journal.append(HoldsJournaled(shard=0, at_ms=self.now, events_sequence=sequence, **self._waiting))
+            self._waiting = {}
+
+    def snapshot(self) -> None:
+        self._snapshot = (self.book.snapshot(len(self.journal), self.now), len(self.journal))
+
+    def die(self) -> None:
+        """The next one has the snapshot, the records after it, and the events after those."""
+        self._waiting = {}
+        self.book = ShardBook(0, lambda _tier: None)
+        self.book.learn(self.record)
+        if self._snapshot is not None:
+            self.book.restore(self._snapshot[0], self.now)
+        for one in self.journal[self._snapshot[1] if self._snapshot is not None else 0 :]:
+            self.book.apply(one, self.now)
+        for event in self.events:
+            self._hear(*event)
+        self.book.expire(self.now)
+
+    def _hear(self, sequence: int, task: int, number: int) -> None:
+        charges, at_ms = self.told[task], NOW + sequence
+        if number:
+            amount = billed(charges[number - 1])
+            captured = self.book.attempt_ended(f"t{task}", "acme", number, amount, at_ms, sequence)
+            self._wait("captured", captured)
+        else:
+            self._wait("ended", self.book.settled(f"t{task}", "acme", billed(sum(charges)), at_ms, sequence))
+
+    def _wait(self, kind: str, what: Any) -> None:
+        if what is not None:
+            self._waiting.setdefault(kind, []).append(what)
+
+
 @given(panels, st.randoms(use_true_random=False), st.booleans())
 def test_whatever_the_order_every_settled_task_is_captured_once(
     told: list[list[int]], rng: random.Random, expires: bool
 ) -> None:
-    """The owner changes at any point: the next one has a snapshot, the records after it, and the events after those."""
-    record = tenant(budget(1_000), budget(900, "day", window="calendar_day"))
-    book = ShardBook(0, lambda _tier: None)
-    book.learn(record)
-    journal = [HoldsJournaled(shard=0, at_ms=NOW, events_sequence=0, opened=opened(book))]
-    snapshot, after = None, 0
+    owners = Owners(tenant(budget(1_000), budget(900, "day", window="calendar_day")), told)
+    for task in range(len(told)):
+        owners.place(task, NOW + (30 if expires else HOUR))
+    # What was promised is journaled before it is told.
+    owners.write()
     events = [(task, number) for task in range(len(told)) for number in (1, 2, 3)] * 2
     events += [(task, 0) for task in range(len(told))]
     rng.shuffle(events)
-    expires_at_ms = NOW + (100 if expires else HOUR)
-    for task in range(len(told)):
-        _, hold = book.ask(ask(task, 30, expires_at_ms), NOW)
-        assert hold is not None
-        journal.append(HoldsJournaled(shard=0, at_ms=NOW, events_sequence=0, placed=[hold]))
-    stored: list[tuple[int, int, int]] = []
-    settled: set[int] = set()
-    for sequence, (task, number) in enumerate(events, 1):
-        now = NOW + sequence * 10
-        if number == 0:
-            if task in settled:
-                continue
-            settled.add(task)
-        stored.append((sequence, task, number))
-        before = book.events_sequence
-        entry = tell(book, told, sequence, task, number)
-        if entry is not None and rng.random() < 0.7:
-            told_of = {"captured": [entry]} if number else {"ended": [entry]}
-            journal.append(
-                HoldsJournaled(shard=0, at_ms=now, events_sequence=book.events_sequence, **told_of)  # type: ignore[arg-type]
-            )
-        elif entry is not None:
-            # Its record was not stored, so that nothing after it was either: the owner is gone.
-            book = next_owner(record, snapshot, journal[after:], now)
-            assert book.events_sequence <= before
-            for one in stored:
-                tell(book, told, *one, journal=journal)
-        if rng.random() < 0.2:
-            snapshot, after = book.snapshot(len(journal), now), len(journal)
-        book.expire(now)
-    now = NOW + (len(events) + 1) * 10
-    expected = sum(sum(one) for one in told)
-    again = next_owner(record, snapshot, journal[after:], now)
-    for one in stored:
-        tell(again, told, *one)
-    for owner in (book, again):
-        owner.expire(now)
-        assert settled == set(range(len(told)))
-        assert {(one.captured_picos, one.held_picos) for one in owner.standings("acme", now)} == {(expected, 0)}
-
-
-def next_owner(record: TenantRecord, snapshot: Any, journal: list[HoldsJournaled], now_ms: int) -> ShardBook:
-    book = ShardBook(0, lambda _tier: None)
-    book.learn(record)
-    if snapshot is not None:
-        book.restore(snapshot, now_ms)
-    for one in journal:
-        book.apply(one, now_ms)
-    return book
-
-
-def tell(
-    book: ShardBook,
-    told: list[list[int]],
-    sequence: int,
-    task: int,
-    number: int,
-    journal: list[HoldsJournaled] | None = None,
-) -> Any:
-    at_ms = NOW + sequence * 10
-    if number:
-        entry: Any = book.attempt_ended(f"t{task}", "acme", number, billed(told[task][number - 1]), at_ms, sequence)
-        of: dict[str, Any] = {"captured": [entry]}
-    else:
-        entry = book.settled(f"t{task}", "acme", billed(sum(told[task])), at_ms, sequence)
-        of = {"ended": [entry]}
-    if journal is not None and entry is not None:
-        journal.append(HoldsJournaled(shard=0, at_ms=at_ms, events_sequence=sequence, **of))
-    return entry
+    for task, number in events:
+        owners.now += 10
+        owners.tell(task, number)
+        act = rng.choice([owners.write, owners.snapshot, owners.die, lambda: owners.book.expire(owners.now), None])
+        if act is not None:
+            act()
+    expected = sum(sum(charges) for charges in told)
+    for _ in range(2):
+        assert {(one.captured_picos, one.held_picos) for one in owners.book.standings("acme", owners.now)} == {
+            (expected, 0)
+        }
+        owners.die()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,9 +1,9 @@
 """Holding money before it is spent: the journal of a shard's owner.
 
 A gateway asks the billing replica that owns the tenant's shard; that one decides from memory, writes what it promised
-to LEDGER (one subject a shard, by expected sequence, so that a former owner's write is refused), and only then answers.
-The journal alone makes the state again: a snapshot, the records after it, and the settled messages after the last that
-a record speaks of. One rule: what is not journaled was not promised.
+to LEDGER (one subject a shard, by expected sequence, so that a former owner's write is refused), and answers behind
+that. The journal alone makes the state again: a snapshot, the records after it, and the settled messages after the last
+that a record speaks of. One rule: nothing is promised before its record is on its way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ class HoldPlaced(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class HoldEnded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A task settled, or its hold was given back (``why``): ``picos`` were captured in the name of project and key."""
+    """A task settled, or its hold was given back (``why``): ``picos`` were captured in the name of project and key.
+
+    ``sequence`` is the settled message's in EVENTS (0: none, or told by an earlier version): a snapshot that has read
+    further holds it already, though the record that tells of it came after the snapshot.
+    """
 
     task: str
     tenant: str
@@ -36,10 +40,14 @@ class HoldEnded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     project: str = "default"
     key_id: str = ""
     why: Literal["settled", "released"] = "settled"
+    sequence: int = 0
 
 
 class HoldCaptured(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One of a task's attempts ended, and its charge was captured before the task settled."""
+    """One of a task's attempts ended, and its charge was captured before the task settled.
+
+    ``sequence`` is of EVENTS, as in :class:`HoldEnded`.
+    """
 
     task: str
     tenant: str
@@ -48,18 +56,20 @@ class HoldCaptured(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     at_ms: int
     project: str = "default"
     key_id: str = ""
+    sequence: int = 0
 
 
 class BudgetOpened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A budget is kept from now on; ``spent`` is what the books knew then: [time (Unix ms), pico-dollars].
 
-    ``after_ended`` is how many of the record's ends are among it.
+    ``after_ended`` is how many of the record's ends are among it; ``at_ms`` (0: told by an earlier version) is when.
     """
 
     tenant: str
     budget: str
     spent: list[tuple[int, int]]
     after_ended: int = 0
+    at_ms: int = 0
 
 
 class HoldsJournaled(Message, frozen=True, kw_only=True):

@@ -52,6 +52,10 @@ class ShardBook:
         self.tenants: dict[str, TenantBook] = {}
         self._tier_day = tier_day
         self._recent: deque[Recent] = deque()
+        # What the snapshot holds that this state began with: events up to a sequence, and budgets open at its time.
+        self._held_to = 0
+        self._held_at_ms = 0
+        self._held_budgets: frozenset[tuple[str, str]] = frozenset()
 
     def learn(self, record: TenantRecord) -> None:
         """Takes a tenant's newest definition."""
@@ -63,7 +67,9 @@ class ShardBook:
 
     def restore(self, snapshot: HoldsSnapshot, now_ms: int) -> None:
         """Takes over a snapshot; tenants must be known."""
-        self.events_sequence = snapshot.events_sequence
+        self.events_sequence = self._held_to = snapshot.events_sequence
+        self._held_at_ms = snapshot.at_ms
+        self._held_budgets = frozenset((window.tenant, window.budget) for window in snapshot.windows)
         for window in snapshot.windows:
             self._open(window, now_ms)
         for hold in snapshot.holds:
@@ -77,20 +83,28 @@ class ShardBook:
                 book.take_rates(rates)
 
     def apply(self, record: HoldsJournaled, now_ms: int) -> None:
-        """Takes over one record."""
+        """Takes over one record; what of it the snapshot held already is not counted again."""
         for hold in record.placed:
             if (book := self.tenants.get(hold.tenant)) is not None:
                 book.place(hold)
         for captured in record.captured:
             if (book := self.tenants.get(captured.tenant)) is not None:
-                book.capture(captured)
+                if self._is_held(captured.sequence):
+                    book.recall(captured)
+                else:
+                    book.capture(captured)
         # What a budget was opened with has the ends before it.
-        opening = sorted(record.opened, key=lambda opened: opened.after_ended)
+        opening = sorted(
+            (opened for opened in record.opened if not self._was_open(opened)), key=lambda opened: opened.after_ended
+        )
         for index, ended in enumerate(record.ended):
             while opening and opening[0].after_ended <= index:
                 self.open(opening.pop(0), now_ms)
             if (book := self.tenants.get(ended.tenant)) is not None:
-                book.end(ended)
+                if self._is_held(ended.sequence):
+                    book.drop(ended.task)
+                else:
+                    book.end(ended)
         for opened in opening:
             self.open(opened, now_ms)
         self.events_sequence = max(self.events_sequence, record.events_sequence)
@@ -114,7 +128,13 @@ class ShardBook:
             return None
         self._remember(Recent(at_ms, tenant, billed.project, billed.key_id, billed.picos))
         ended = HoldEnded(
-            task=task, tenant=tenant, picos=billed.picos, at_ms=at_ms, project=billed.project, key_id=billed.key_id
+            task=task,
+            tenant=tenant,
+            picos=billed.picos,
+            at_ms=at_ms,
+            project=billed.project,
+            key_id=billed.key_id,
+            sequence=sequence,
         )
         return ended if book.end(ended, billed.tokens) else None
 
@@ -134,6 +154,7 @@ class ShardBook:
             at_ms=at_ms,
             project=billed.project,
             key_id=billed.key_id,
+            sequence=sequence,
         )
         return captured if book is not None and book.capture(captured) else None
 
@@ -217,6 +238,12 @@ class ShardBook:
     def over_hold(self) -> int:
         """How often more was captured than was held."""
         return sum(book.over_hold for book in self.tenants.values())
+
+    def _is_held(self, sequence: int) -> bool:
+        return 0 < sequence <= self._held_to
+
+    def _was_open(self, opened: BudgetOpened) -> bool:
+        return 0 < opened.at_ms <= self._held_at_ms and (opened.tenant, opened.budget) in self._held_budgets
 
     def _open(self, window: WindowState, now_ms: int) -> None:
         if (book := self.tenants.get(window.tenant)) is not None:

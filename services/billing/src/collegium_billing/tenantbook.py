@@ -212,6 +212,13 @@ class TenantBook:
                 budget.window.add(at_ms, picos)
         return hold is not None or bool(self.budgets)
 
+    def drop(self, task_id: str) -> None:
+        """Forgets a task whose end the windows hold already."""
+        task = self.tasks.pop(task_id, None)
+        if task is not None and task.hold is not None:
+            self._give_back(task.hold, task.left)
+        self._late.pop(task_id, None)
+
     def expire(self, now_ms: int) -> list[str]:
         """Forgets the tasks whose time is over, and returns them."""
         over = [name for name, task in self.tasks.items() if task.expires_at_ms < now_ms]
