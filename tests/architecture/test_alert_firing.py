@@ -94,7 +94,7 @@ def evaluate(expr: str, series: Series, seconds: int) -> Vector:
     if grown := _INCREASE.fullmatch(expr):
         return series.increase(grown[1], int(grown[2]), seconds)
     if aggregate := _AGGREGATE.fullmatch(expr):
-        return aggregated(*aggregate.groups(), series, seconds)
+        return aggregated(aggregate[1], aggregate[2], aggregate[3], series, seconds)
     assert re.fullmatch(r"\w+", expr), f"{expr!r} is more than these tests can read"
     return series.at(expr, seconds)
 

@@ -271,6 +271,20 @@ def test_whatever_the_order_every_settled_task_is_captured_once(
         owners.die()
 
 
+def test_a_budget_that_a_snapshot_has_open_is_not_opened_again_by_a_later_record() -> None:
+    owners = Owners(tenant(budget(1_000)), [[5, 6, 7], [4, 0, 0]])
+    owners.place(0, NOW + HOUR)
+    owners.place(1, NOW + HOUR)
+    owners.tell(0, 1)
+    owners.tell(1, 0)
+    owners.snapshot()
+    owners.write()
+    owners.die()
+    assert standing(owners.book) == (9, 25)
+    owners.tell(0, 0)
+    assert standing(owners.book) == (22, 0)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_captured_and_held_never_exceeds_the_budget(seed: int) -> None:
     rng = random.Random(seed)
