@@ -7,6 +7,7 @@ here is as much of Prometheus's language as the rules speak, and a rule that say
 from __future__ import annotations
 
 import itertools
+import operator
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -82,11 +83,12 @@ def values(text: str) -> Iterator[float]:
 
 def evaluate(expr: str, series: Series, seconds: int) -> Vector:
     """Returns what an expression gives at a time."""
-    if compared := re.fullmatch(r"(.+) (<|>) (\d+)", expr):
+    if compared := re.fullmatch(r"(.+) (<|>|==) (\d+)", expr):
         left, sign, bound = compared.groups()
         limit = float(bound)
         given = evaluate(left, series, seconds)
-        return {labels: one for labels, one in given.items() if (one < limit if sign == "<" else one > limit)}
+        holds = {"<": operator.lt, ">": operator.gt, "==": operator.eq}[sign]
+        return {labels: one for labels, one in given.items() if holds(one, limit)}
     if expr.startswith("time() - "):
         return {labels: seconds - one for labels, one in evaluate(expr[9:], series, seconds).items()}
     if absent := re.fullmatch(r"absent\((\w+)\)", expr):

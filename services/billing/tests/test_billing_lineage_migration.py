@@ -24,7 +24,7 @@ def database_migrations() -> None:
 
 async def test_copies_of_a_budget_become_one(database_url: str, tmp_path: Path) -> None:
     before = Migrations("billing", tmp_path)
-    for file in MIGRATIONS.location.glob("000[1-6]_*.py"):
+    for file in MIGRATIONS.location.glob("000[1-7]_*.py"):
         shutil.copy(file, tmp_path)
     await migrate(database_url, [ARCHIVE_MIGRATIONS, before])
     pool = await open_pool(database_url, application_name="test")

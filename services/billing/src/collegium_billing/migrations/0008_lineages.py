@@ -3,16 +3,16 @@
 Until now a successor had copies: of each lineage the newest key's budgets become the lineage's, and the copies that its
 former keys had are gone.
 
-Revision ID: 0007
-Revises: 0006
+Revision ID: 0008
+Revises: 0007
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
