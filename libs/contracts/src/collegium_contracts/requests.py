@@ -226,6 +226,9 @@ class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it. Of one that
     ``waited`` for its time the key is looked at again: where it has ended, the answer is ``revoked_api_key``.
+
+    With ``hits`` nothing is held: so many answers that stood already are counted as requests. They were given before
+    where ``are_given``, and are counted whatever the limits; otherwise they are refused where a limit leaves no room.
     """
 
     task: str
@@ -236,6 +239,8 @@ class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     picos: int = 0
     tokens: int = 0
     expires_at_ms: int = 0
+    hits: int = 0
+    are_given: bool = False
     waited: bool = False
 
 
@@ -282,10 +287,14 @@ class HoldsRelease(Message, frozen=True, kw_only=True):
 
 
 class HoldsListRequest(Message, frozen=True, kw_only=True):
-    """Asks a shard's owner what it holds: sums by budget, and the open holds older than ``older_than_ms``."""
+    """Asks a shard's owner what it holds: sums by budget, and open holds.
+
+    Of the holds that are older than ``older_than_ms`` the oldest are told, ``holds_max`` at most.
+    """
 
     tenant: str | None = None
     older_than_ms: int = 0
+    holds_max: int = 1_000
 
 
 class BudgetStanding(msgspec.Struct, frozen=True, kw_only=True):

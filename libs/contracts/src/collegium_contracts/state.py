@@ -79,7 +79,8 @@ class TenantRecord(Message, frozen=True, kw_only=True):
 
     ``limits`` are over its tier's. A suspended tenant is known and refused; a deleted one has no keys.
     ``stale_answers`` lets gateways show answers that are too old while no model can be asked. ``pool`` (empty: none) is
-    the worker pool of its own.
+    the worker pool of its own. ``lineages`` names the first key of those that follow another by rotation, also of keys
+    that ended lately: a budget ``of`` a key, and its limits, are of all keys of its lineage.
     """
 
     id: str
@@ -91,6 +92,7 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     limits: RateLimits | None = None
     stale_answers: bool = False
     pool: str = ""
+    lineages: dict[str, str] = {}
 
 
 class PricePair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,6 +14,7 @@ from collegium_contracts.errors import ERRORS
 from collegium_contracts.parts import CacheResult
 
 from collegium_gateway import memory_bodies
+from collegium_gateway.budget_views import BudgetView
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.embedding_admission import EmbeddingRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
@@ -80,8 +81,8 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("post", "/v1/admin/projects", "admin", "Creates a project.", ProjectRequest),
     ("post", "/v1/admin/projects/{tenant}/{id}/archive", "admin", "Archives a project: it takes no new keys.", None),
     ("post", "/v1/admin/projects/{tenant}/{id}/restore", "admin", "Takes an archived project up again.", None),
-    ("get", "/v1/admin/budgets", "admin", "Lists budgets.", None),
-    ("get", "/v1/admin/budgets/{tenant}/{id}", "admin", "Shows a budget.", None),
+    ("get", "/v1/admin/budgets", "admin", "Lists budgets and how each stands.", None),
+    ("get", "/v1/admin/budgets/{tenant}/{id}", "admin", "Shows a budget and how it stands.", None),
     ("put", "/v1/admin/budgets/{tenant}/{id}", "admin", "Sets a budget, new or standing.", BudgetRequest),
     ("delete", "/v1/admin/budgets/{tenant}/{id}", "admin", "Deletes a budget.", None),
     ("get", "/v1/admin/keys", "admin", "Lists keys, without their secrets.", None),
@@ -178,7 +179,7 @@ def document() -> dict[str, Any]:
     """Returns the OpenAPI 3.1 document."""
     bodies = [operation[4] for operation in _OPERATIONS if operation[4] is not None]
     _, schemas = msgspec.json.schema_components(
-        [*bodies, TaskView, WebhookView], schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
+        [*bodies, TaskView, WebhookView, BudgetView], schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
     )
     for schema in schemas.values():
         for name, replacement in _RAW_SCHEMAS.items():
@@ -245,6 +246,11 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
         operation["responses"]["200"]["headers"] = _CACHE_HEADERS
     if path == "/v1/tasks/{id}/webhook":
         shown = {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookView"}}}
+        operation["responses"]["200"]["content"] = shown
+    if path.startswith("/v1/admin/budgets"):
+        one = {"$ref": "#/components/schemas/BudgetView"}
+        many = {"type": "object", "properties": {"data": {"type": "array", "items": one}}, "required": ["data"]}
+        shown = {"application/json": {"schema": one if path.endswith("{id}") else many}}
         operation["responses"]["200"]["content"] = shown
     if tag == "health":
         operation["security"] = []
