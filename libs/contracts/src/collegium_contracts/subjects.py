@@ -31,6 +31,7 @@ KV_IDEMPOTENCY: Final = "idempotency"
 KV_SCHEDULES: Final = "schedules"
 KV_QUOTAS: Final = "quotas"
 KV_CACHE: Final = "cache"
+KV_EMBEDDINGS: Final = "embeddings"
 KV_DATAKEYS: Final = "datakeys"
 KV_ERASURES: Final = "erasures"
 KV_STORAGE: Final = "storage"
@@ -85,6 +86,26 @@ LEDGER_SNAPSHOT_ALL: Final = "ledger.snapshot.*"
 
 # Request–reply
 SVC_CONTEXT_TURNS: Final = "svc.context.turns"
+SVC_CONTEXT_RECALL: Final = "svc.context.recall"
+SVC_MEMORY_ADD: Final = "svc.memory.add"
+SVC_MEMORY_CORRECT: Final = "svc.memory.correct"
+SVC_MEMORY_RECALL: Final = "svc.memory.recall"
+SVC_MEMORY_FORGET: Final = "svc.memory.forget"
+SVC_MEMORY_EXPLAIN: Final = "svc.memory.explain"
+SVC_MEMORY_LIST: Final = "svc.memory.list"
+SVC_MEMORY_PATH_SET: Final = "svc.memory.path.set"
+SVC_MEMORY_PATH_LIST: Final = "svc.memory.path.list"
+SVC_MEMORY_GRANT_ADD: Final = "svc.memory.grant.add"
+SVC_MEMORY_GRANT_LIST: Final = "svc.memory.grant.list"
+SVC_MEMORY_GRANT_REVOKE: Final = "svc.memory.grant.revoke"
+SVC_MEMORY_SHARED_PUT: Final = "svc.memory.shared.put"
+SVC_MEMORY_SHARED_GET: Final = "svc.memory.shared.get"
+SVC_MEMORY_SHARED_VERSIONS: Final = "svc.memory.shared.versions"
+SVC_MEMORY_SHARED_LIST: Final = "svc.memory.shared.list"
+SVC_MEMORY_CONVERSATION_LIST: Final = "svc.memory.conversation.list"
+SVC_MEMORY_CONVERSATION_GET: Final = "svc.memory.conversation.get"
+SVC_MEMORY_CONVERSATION_FORGET: Final = "svc.memory.conversation.forget"
+SVC_EMBED_TEXTS: Final = "svc.embed.texts"
 SVC_BILLING_USAGE: Final = "svc.billing.usage"
 SVC_BILLING_POSSIBLE_SPEND: Final = "svc.billing.possible-spend"
 SVC_BILLING_REQUESTS: Final = "svc.billing.requests"
@@ -113,10 +134,18 @@ SVC_BILLING_LEDGER_CORRECT: Final = "svc.billing.ledger.correct"
 SVC_BILLING_LEDGER_CALLS: Final = "svc.billing.ledger.calls"
 SVC_BILLING_PRICES: Final = "svc.billing.prices"
 SVC_ROUTER_PRICE: Final = "svc.router.price"
-SVC_ROUTER_ALL: Final = "svc.router.>"
+SVC_ROUTER_QUEUE_ALL: Final = "svc.router.queue.*"
 SVC_CONTEXT_ALL: Final = "svc.context.>"
+SVC_MEMORY_ALL: Final = "svc.memory.>"
+SVC_EMBED_ALL: Final = "svc.embed.*"
 SVC_BILLING_ALL: Final = "svc.billing.>"
 SVC_HOLDS_ALL: Final = "svc.holds.*"
+SVC_VECTORS_ALL: Final = "svc.vectors.*"
+
+
+def svc_vectors(verb: str) -> str:
+    """Subject of a question to the process that owns the embedded vector store."""
+    return f"svc.vectors.{verb}"
 
 
 def task_submitted(priority: str, shard: int, tenant: str) -> str:
@@ -231,6 +260,11 @@ def reused(replica: str) -> str:
 
 def cache_key(tenant: str, digest: bytes) -> str:
     """Key of an answer in the bucket of answers; its last token is ``digest`` in hex."""
+    return f"{tenant}.{digest.hex()}"
+
+
+def embedding_key(tenant: str, digest: bytes) -> str:
+    """Key of a text's vector in the bucket of vectors; its last token is ``digest`` in hex."""
     return f"{tenant}.{digest.hex()}"
 
 

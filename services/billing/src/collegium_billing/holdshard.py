@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 from collegium_bus.errors import BusError
@@ -17,7 +18,7 @@ from collegium_bus.publisher import CLAIM_CHECK_BYTES
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
-from collegium_contracts.holds import Billed, BudgetOpened, HoldEnded, HoldPlaced, HoldsJournaled, HoldsSnapshot
+from collegium_contracts.holds import Billed, BudgetOpened, HoldCaptured, HoldEnded, HoldPlaced, HoldsJournaled
 from collegium_contracts.requests import (
     HoldAsk,
     HoldsListReply,
@@ -26,7 +27,7 @@ from collegium_contracts.requests import (
     HoldsReply,
     HoldsRequest,
 )
-from collegium_contracts.state import TenantRecord
+from collegium_contracts.state import BudgetRecord, TenantRecord
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_runtime.storage import StorageBook
@@ -35,7 +36,7 @@ from collegium_billing import storagebound
 from collegium_billing.settledfeed import SettledFeed
 from collegium_billing.shardbook import NOT_YET, RECENT_MS, ShardBook
 from collegium_billing.shardjournal import ShardJournal
-from collegium_billing.spending import Spent
+from collegium_billing.windows import Amounts
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +48,14 @@ TICK_SECONDS = 1.0
 # The books are at most so far behind; what settled since is remembered here.
 BOOKS_BEHIND_MS = RECENT_MS - 10_000
 LISTED_HOLDS_MAX = 1_000
+
+
+class Spent(Protocol):
+    """The books' answer to what a budget had spent: [time (Unix ms), pico-dollars]."""
+
+    async def __call__(self, tenant: str, budget: BudgetRecord, now_ms: int, until_ms: int) -> Amounts:
+        """Sums what settled in the budget's window before ``until_ms``."""
+        ...
 
 
 class HoldShard:
@@ -74,9 +83,9 @@ class HoldShard:
         self._book = self._new_book()
         self._journal = ShardJournal(platform, shard)
         self._changed = False
-        self._snapshot_due = False
         self._placed: list[HoldPlaced] = []
         self._ended: list[HoldEnded] = []
+        self._captured: list[HoldCaptured] = []
         self._opened: list[BudgetOpened] = []
         self._replies: list[tuple[str, HoldsReply]] = []
         self._granted: list[HoldAsk] = []
@@ -154,12 +163,11 @@ class HoldShard:
         for record in self._tenants(self._shard):
             book.learn(record)
         now = self._platform.now_ms()
-        self._snapshot_due = False
         is_new = await self._journal.replay(book, now)
         if is_new:
             # Nothing was ever promised here, so what settled before ends nothing.
             book.events_sequence = await self._feed.newest()
-        await self._feed.add(self._shard, book.events_sequence, self._on_settled)
+        await self._feed.add(self._shard, book.events_sequence, self._on_billed)
         book.expire(now)
         client = self._platform.connection.client
         self._sid = client.subscribe_raw(s.holds_of_shard(self._shard), self._on_question)
@@ -192,13 +200,21 @@ class HoldShard:
         replies, self._replies = self._replies, []
         for reply, answer in replies:
             self._send(reply, HoldsReply(answers=[NOT_YET] * len(answer.answers)))
-        self._placed, self._ended, self._opened, self._granted = [], [], [], []
+        self._granted = []
+        self._take_record()
 
-    def _on_settled(self, task: str, tenant: str, billed: Billed, at_ms: int, sequence: int) -> None:
-        ended = self._book.settled(task, tenant, billed, at_ms, sequence)
-        if ended is not None:
+    def _on_billed(self, about: s.EventSubject, billed: Billed, at_ms: int, sequence: int) -> None:
+        if about.kind == "ended":
+            captured = self._book.attempt_ended(about.task, about.tenant, about.attempt, billed, at_ms, sequence)
+            if captured is None:
+                return
+            self._captured.append(captured)
+        else:
+            ended = self._book.settled(about.task, about.tenant, billed, at_ms, sequence)
+            if ended is None:
+                return
             self._ended.append(ended)
-            self._wake.set()
+        self._wake.set()
 
     def _on_question(self, _subject: bytes, reply: bytes, payload: bytes, _block: bytes | None) -> None:
         if not self._holds_lease():
@@ -247,7 +263,8 @@ class HoldShard:
             for task in tenant.tasks.values()
             if task.hold is not None and task.hold.at_ms <= before
         ]
-        listed = {hold.task for hold in sorted(holds, key=lambda hold: hold.at_ms)[:LISTED_HOLDS_MAX]}
+        most = min(asked.holds_max, LISTED_HOLDS_MAX)
+        listed = {hold.task for hold in sorted(holds, key=lambda hold: hold.at_ms)[:most]}
         return HoldsListReply(
             budgets=book.standings(asked.tenant, now_ms),
             holds=[hold for hold in book.holds(asked.tenant) if hold.task in listed],
@@ -267,7 +284,7 @@ class HoldShard:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if not (self._placed or self._opened or self._replies) and self._ended:
+            if not (self._placed or self._opened or self._replies) and (self._ended or self._captured):
                 # A hold that comes meanwhile does not wait for it.
                 try:
                     async with asyncio.timeout(ENDS_LINGER_SECONDS):
@@ -275,31 +292,19 @@ class HoldShard:
                 except TimeoutError:
                     pass
                 self._wake.clear()
-            snapshot = self._due_snapshot()
-            if self._placed or self._ended or self._opened or self._replies:
+            if self._placed or self._ended or self._captured or self._opened or self._replies:
                 await self._store_record()
-            if snapshot is not None:
-                await self._journal.store_snapshot(snapshot)
+            if self._journal.records >= SNAPSHOT_RECORDS:
+                await self._store_snapshot()
 
     async def _store_record(self) -> None:
-        placed, self._placed = self._placed, []
-        ended, self._ended = self._ended, []
-        opened, self._opened = self._opened, []
+        decided = self._take_record()
         replies, self._replies = self._replies, []
         granted, self._granted = self._granted, []
-        if not (placed or ended or opened):
+        if not (decided.placed or decided.ended or decided.captured or decided.opened):
             self._answer(replies)
             return
-        record = codec.encode(
-            HoldsJournaled(
-                shard=self._shard,
-                at_ms=self._platform.now_ms(),
-                events_sequence=self._book.events_sequence,
-                opened=opened,
-                placed=placed,
-                ended=ended,
-            )
-        )
+        record = codec.encode(decided)
         is_told_behind = self._tells_behind and len(record) <= CLAIM_CHECK_BYTES
         if is_told_behind:
             # Runs when the record has been written to the connection, and in the same turn of the loop.
@@ -314,20 +319,27 @@ class HoldShard:
         failpoint("billing.after-hold")
         self._answer(replies)
 
+    def _take_record(self) -> HoldsJournaled:
+        """Returns what is to be journaled; from then on it is in hand no more."""
+        record = HoldsJournaled(
+            shard=self._shard,
+            at_ms=self._platform.now_ms(),
+            events_sequence=self._book.events_sequence,
+            opened=self._opened,
+            placed=self._placed,
+            ended=self._ended,
+            captured=self._captured,
+        )
+        self._placed, self._ended, self._captured, self._opened = [], [], [], []
+        return record
+
     def _answer(self, replies: list[tuple[str, HoldsReply]]) -> None:
         for reply, answer in replies:
             self._send(reply, answer)
 
-    def _due_snapshot(self) -> HoldsSnapshot | None:
-        """Takes the state, where that is due, as the record that is stored next leaves it.
-
-        Not a moment later: what the books learn while that record is being stored is told by the record after it, and
-        would count twice.
-        """
-        if self._journal.records < SNAPSHOT_RECORDS and not self._snapshot_due:
-            return None
-        self._journal.records, self._snapshot_due, self._changed = 0, False, False
-        return self._book.snapshot(0, self._platform.now_ms())
+    async def _store_snapshot(self) -> None:
+        self._changed = False
+        await self._journal.store_snapshot(self._book, self._platform.now_ms())
 
     async def _tick(self) -> None:
         """Ends what expired, opens budgets that are new, and keeps the snapshot young."""
@@ -340,8 +352,8 @@ class HoldShard:
                     log.info("holds expired", shard=self._shard, tasks=len(over), first=over[0])
                 if loop.time() >= snapshot_at:
                     snapshot_at = loop.time() + SNAPSHOT_SECONDS
-                    self._snapshot_due = bool(self._changed or self._journal.records) and self._holds_lease()
-                    self._wake.set()
+                    if (self._changed or self._journal.records) and self._holds_lease():
+                        await self._store_snapshot()
             except BusError as error:
                 log.info("upkeep of holds failed, trying again", shard=self._shard, error=str(error))
             await asyncio.sleep(TICK_SECONDS if not self._book.unopened() else 0.05)
@@ -359,6 +371,8 @@ class HoldShard:
                 tenant=tenant,
                 budget=budget_id,
                 spent=[*spent, *self._book.recent_of(tenant, budget_id, until)],
+                after_ended=len(self._ended),
+                at_ms=now,
             )
             self._book.open(opened, now)
             self._opened.append(opened)

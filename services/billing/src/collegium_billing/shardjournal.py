@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
 from collegium_bus.errors import AlreadyStandsError, NoAnswerError
 from collegium_bus.ordered import OrderedReader
 from collegium_contracts import codec
@@ -22,7 +21,7 @@ REPLAY_SECONDS = 30.0
 
 
 class ShardJournal:
-    """Reads and writes one shard's. ``sequence`` is the newest record's, ``records`` those since a snapshot was due."""
+    """Reads and writes one shard's; ``sequence`` is the newest record's, ``records`` are those since the snapshot."""
 
     def __init__(self, platform: Platform, shard: int) -> None:
         self._platform = platform
@@ -61,9 +60,10 @@ class ShardJournal:
         self.sequence = sequence
         self.records += 1
 
-    async def store_snapshot(self, taken: HoldsSnapshot) -> None:
-        """Stores a state as that after the newest record: it must have been taken when that record was made."""
-        snapshot = msgspec.structs.replace(taken, journal_sequence=self.sequence)
+    async def store_snapshot(self, book: ShardBook, now_ms: int) -> None:
+        """Stores the book's state as it is after the newest record."""
+        self.records = 0
+        snapshot = book.snapshot(self.sequence, now_ms)
         await self._platform.publisher.publish(
             s.ledger_snapshot(self._shard),
             codec.encode(snapshot),

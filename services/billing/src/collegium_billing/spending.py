@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 from collegium_bus.events import EventOf
@@ -34,17 +34,10 @@ FROM (
 ) AS charged
 WHERE at >= timestamptz 'epoch' + $4::int8 * interval '1 millisecond'
   AND at < timestamptz 'epoch' + $5::int8 * interval '1 millisecond'
-  AND tenant = $1 AND ($2 = '' OR ($2 = 'project' AND project = $6) OR ($2 = 'key' AND key_id = $6))
+  AND tenant = $1 AND ($2 = '' OR ($2 = 'project' AND project = $6) OR ($2 = 'key' AND key_id IN (
+      SELECT $6 UNION ALL SELECT id FROM billing.keys WHERE lineage = $6)))
 GROUP BY 1 HAVING sum(charge_picos) > 0 ORDER BY 1
 """
-
-
-class Spent(Protocol):
-    """The books' answer to what a budget had spent: [time (Unix ms), pico-dollars]."""
-
-    async def __call__(self, tenant: str, budget: BudgetRecord, now_ms: int, until_ms: int) -> Amounts:
-        """Sums what settled in the budget's window before ``until_ms``."""
-        ...
 
 
 class Spending:

@@ -1,7 +1,8 @@
-"""Wiring of context: the pool, the fold of settled tasks, the answers."""
+"""Wiring of context: the pool, the fold of settled tasks, the embedder, the answers."""
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import asyncpg
@@ -16,11 +17,18 @@ from collegium_runtime.storage_count import StorageCount
 from collegium_store import open_pool
 from collegium_telemetry import names
 
+from collegium_context.embedding.answers import EmbedAnswers
+from collegium_context.embedding.embedder import CachedEmbedder
+from collegium_context.embedding.opening import open_embedder
+from collegium_context.embedding.shelf import VectorShelf
 from collegium_context.erasure_store import erase
 from collegium_context.fold import Fold
 from collegium_context.freshness import Freshness
 from collegium_context.handlers import Questions
+from collegium_context.memory.parts import MemoryParts
 from collegium_context.store import Store
+from collegium_context.vectors.interface import VectorStore
+from collegium_context.vectors.opening import OpenStore, open_store
 
 # The next turn of a conversation waits for the fold of this one, so events are not collected for long.
 LINGER_SECONDS = 0.005
@@ -36,10 +44,15 @@ class ContextApp:
         self._answering: Answering | None = None
         self._erasing: Erasing | None = None
         self._storage_count: StorageCount | None = None
+        self._vectors: OpenStore | None = None
+        self._memory_pool: asyncpg.Pool | None = None
+        self._memory: MemoryParts | None = None
+        self._embedder: CachedEmbedder | None = None
 
     async def start(self) -> None:
         """Folds settled tasks, then answers questions."""
         platform = self._platform
+        opening = asyncio.create_task(open_store(platform))
         self._pool = await open_pool(platform.database_url, application_name="collegium-context")
         store = Store(self._pool)
         consumer = journey.consumer("turns")
@@ -54,14 +67,33 @@ class ContextApp:
         )
         self._loop.start()
         freshness = Freshness(platform.connection, platform.direct, consumer)
-        questions = Questions(store, platform.keyring, freshness, platform.tracing)
-        self._answering = Answering(platform.connection, {s.SVC_CONTEXT_TURNS: questions.turns})
+        shelf = VectorShelf(platform.connection, platform.keyring)
+        self._vectors = await opening
+        self._embedder = await open_embedder(platform.settings.embeddings, shelf=shelf, metrics=platform.metrics)
+        embedding = EmbedAnswers(self._embedder, platform.keyring, platform.tracing)
+        # A pool of its own, so that the next turn of a chat never waits for what reads memory.
+        self._memory_pool = await open_pool(platform.database_url, application_name="collegium-memory")
+        self._memory = MemoryParts(platform, self._memory_pool, self._vectors, self._embedder, freshness)
+        await self._memory.start()
+        questions = Questions(store, platform.keyring, freshness, platform.tracing, self._memory.summaries)
+        self._answering = Answering(
+            platform.connection,
+            {
+                s.SVC_CONTEXT_TURNS: questions.turns,
+                s.SVC_EMBED_TEXTS: embedding.embed,
+                **self._memory.handlers(),
+            },
+        )
         await self._answering.start()
-        self._erasing = Erasing(platform, {"context": partial(erase, self._pool)})
+        self._erasing = Erasing(platform, {"context": partial(self._erase, self._pool, self._vectors, shelf)})
         await self._erasing.start()
         self._storage_count = StorageCount(platform, self._pool)
         self._storage_count.start()
         platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag if self._loop is not None else 0)
+
+    async def _erase(self, pool: asyncpg.Pool, vectors: VectorStore, shelf: VectorShelf, tenant: str) -> int:
+        forgotten = self._embedder.forget(tenant) if self._embedder is not None else 0
+        return await erase(pool, vectors, tenant) + await shelf.erase(tenant) + forgotten
 
     async def stop(self) -> None:
         """Takes no more questions and events; what was not committed comes again to the next who asks."""
@@ -77,12 +109,23 @@ class ContextApp:
         if self._loop is not None:
             await self._loop.stop()
             self._loop = None
-        if self._pool is not None:
-            await self._pool.close()
+        if self._memory is not None:
+            await self._memory.stop()
+        if self._embedder is not None:
+            await self._embedder.close()
+        if self._vectors is not None:
+            await self._vectors.close()
+        for pool in (self._pool, self._memory_pool):
+            if pool is not None:
+                await pool.close()
 
     def readiness(self) -> dict[str, bool]:
-        """Whether turns are being folded and questions answered."""
-        return {"folding": self._loop is not None, "answering": self._answering is not None}
+        """Whether turns are being folded, questions answered, and vectors searched."""
+        return {
+            "folding": self._loop is not None,
+            "answering": self._answering is not None,
+            "vectors": self._vectors is not None and self._vectors.is_ready,
+        }
 
 
 def build(platform: Platform) -> ContextApp:

@@ -31,6 +31,8 @@ from collegium_gateway.chats import Chats
 from collegium_gateway.claimbook import ClaimBook
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
+from collegium_gateway.embeddings import PATH as EMBEDDINGS
+from collegium_gateway.embeddings import EmbeddingDoor
 from collegium_gateway.erasure_store import GatewayErasure
 from collegium_gateway.following import Following
 from collegium_gateway.http import HttpDoor
@@ -149,6 +151,7 @@ class GatewayApp:
                 *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),
             ],
             lambda routes: AuditedActs(self._audit, self._watch, self._directory, routes),
+            {EMBEDDINGS: EmbeddingDoor(platform, self._directory, self.tasks, keyed)},
         )
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it

@@ -63,11 +63,16 @@ class Tasks:
     def __init__(self, platform: Platform, directory: Directory, waiting: Waiting, store: TaskStore) -> None:
         self._platform = platform
         self._directory = directory
-        self._admission = Admission(platform, directory)
+        self.admission = Admission(platform, directory)
         self._waiting = waiting
         self._store = store
         self.queue = QueueLook(platform)
         self._scheduling = Scheduling(platform)
+
+    @property
+    def replica(self) -> str:
+        """Where the terminal message of a task that is waited for is told."""
+        return self._waiting.replica
 
     def prepare(self, principal: Principal, asked: Asked, *, waits: bool) -> TaskSubmitted:
         """Checks a request and returns the message that will be stored; raises ApiError."""
@@ -219,13 +224,13 @@ class Tasks:
             # What it may cost is held when it is released.
             await self._scheduling.store(submitted, hop)
             return
-        held = await self._admission.admit(submitted, on_rates, stores=stores)
+        held = await self.admission.admit(submitted, on_rates, stores=stores)
         subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
         failpoint("gateway.before-submit")
         try:
             await self._publish(subject, held, task.id, hop, task.tenant)
         except ApiError as error:
-            self._admission.give_back(held, error.__cause__ or error)
+            self.admission.give_back(held, error.__cause__ or error)
             raise
         failpoint("gateway.after-submit")
 
