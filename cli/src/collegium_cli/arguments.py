@@ -17,17 +17,8 @@ from collegium_cli.identity_arguments import add_identity
 Verb = Callable[[argparse.Namespace], int]
 
 
-_VECTOR_ACTIONS = [
-    "status",
-    "snapshot",
-    "snapshots",
-    "forget-snapshot",
-    "restore",
-    "reindex",
-    "switch",
-    "rollback",
-    "discard",
-]
+_VECTOR_ACTIONS = ["status", "snapshot", "snapshots", "forget-snapshot", "restore"]
+_VECTOR_ACTIONS += ["reindex", "switch", "rollback", "discard"]
 
 
 def parser() -> argparse.ArgumentParser:

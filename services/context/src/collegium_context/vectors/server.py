@@ -263,6 +263,7 @@ def _spec_id(name: str) -> str:
 
 
 def number_of(generation: str) -> int:
+    """Returns the number at the end of a generation's name."""
     digits = generation.rpartition(".g")[2]
     return int(digits) if digits.isdecimal() else 0
 
