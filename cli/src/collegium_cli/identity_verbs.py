@@ -82,10 +82,25 @@ def _tenant(options: argparse.Namespace) -> list[Request]:
             if not options.tier:
                 raise UsageError("give --tier")
             return [Request("PATCH", f"{base}/{one}", {"tier": options.tier}) for one in _paths(options)]
+        case "set":
+            return [Request("PATCH", f"{base}/{one}", _tenant_settings(options)) for one in _paths(options)]
         case "delete":
             return [Request("DELETE", f"{base}/{one}") for one in _paths(options)]
         case action:
             return [Request("POST", f"{base}/{one}/{action}") for one in _paths(options)]
+
+
+def _tenant_settings(options: argparse.Namespace) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    if options.tier:
+        body["tier"] = options.tier
+    if options.cache_stale is not None:
+        body["cache_stale"] = options.cache_stale == "on"
+    if options.pool is not None:
+        body["pool"] = options.pool
+    if not body:
+        raise UsageError("give --cache-stale, --pool or --tier")
+    return body
 
 
 def _project(options: argparse.Namespace) -> list[Request]:

@@ -291,3 +291,24 @@ def test_many_askers_never_hold_more_than_there_is(seed):
         settle(book, number, 1, sequence)
     (standing,) = book.standings("acme", NOW)
     assert (standing.held_picos, standing.captured_picos) == (0, len(granted))
+
+
+def test_what_waited_is_refused_where_its_key_has_ended_and_goes_on_where_it_was_rotated():
+    keys = [
+        KeyRecord(id="lives", secret_sha256="", follows=["rotated", "twice"]),
+        KeyRecord(id="rotated", secret_sha256="", expires_at_ms=NOW - 1),
+        KeyRecord(id="revoked", secret_sha256="", revoked=True),
+        KeyRecord(id="expired", secret_sha256="", expires_at_ms=NOW),
+    ]
+    book = shard(tenant(budget(10**6), keys=keys))
+
+    def answer(number: int, key_id: str, **fields) -> str:
+        return book.ask(ask(number, key_id=key_id, **fields), NOW)[0].code
+
+    for number, key_id in enumerate(("lives", "rotated", "twice", "", "jwt-0123456789abcdef")):
+        assert answer(number, key_id, waited=True) == "", key_id
+    for number, key_id in enumerate(("revoked", "expired", "unknown"), start=10):
+        assert answer(number, key_id, waited=True) == "revoked_api_key", key_id
+        assert answer(number + 10, key_id) == "", "at the door the gateway has looked at it"
+    held = book.standings("acme", NOW)[0].held_picos
+    assert held == 8 * 10, "a refused one holds nothing"

@@ -276,6 +276,22 @@ async def test_budgets_and_limits_go_round_and_reach_the_gateways(doors: Doors):
     assert (await doors.refused("GET", "budgets/initech/tenant"))[:2] == (404, "not_found")
 
 
+async def test_a_tenants_settings_are_set_and_reach_the_gateways(doors: Doors):
+    assert (await doors.admin("GET", "tenants/initech"))["cache"] == {"stale": False}
+    changed = await doors.admin("PATCH", "tenants/initech", {"cache_stale": True})
+    assert (changed["cache"], changed["tier"], changed["pool"]) == ({"stale": True}, "pro", None)
+
+    def published() -> bool:
+        record = doors.app(1)._directory.keys.record("initech")
+        return record is not None and record.stale_answers
+
+    await eventually(published)
+    assert (await doors.admin("PATCH", "tenants/initech", {"tier": "pro"}))["cache"] == {"stale": True}
+    assert (await doors.admin("PATCH", "tenants/initech", {"cache_stale": False}))["cache"] == {"stale": False}
+    assert await doors.refused("PATCH", "tenants/initech", {"pool": "nowhere"}) == (400, "invalid_value", "pool")
+    assert await doors.refused("PATCH", "tenants/initech", {}) == (400, "invalid_value", "tier")
+
+
 BUDGET = "budgets/initech/tenant"
 BAD = [
     ("PUT", BUDGET, {"usd": "-1"}, (400, "invalid_value", "usd")),

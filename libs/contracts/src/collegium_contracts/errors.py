@@ -95,6 +95,7 @@ ERRORS: dict[str, ErrorKind] = {
     "insufficient_scope": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
     "insufficient_role": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
     "tenant_suspended": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
+    "feature_not_in_tier": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
     "model_not_allowed": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
     "not_found": ErrorKind(404, "not_found_error", "NOT_FOUND"),
     "method_not_allowed": ErrorKind(405, "invalid_request_error", "UNIMPLEMENTED"),

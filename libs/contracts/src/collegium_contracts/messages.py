@@ -49,7 +49,7 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     may begin (0: at once); until it is released its deadline counts from there. ``hold_expires_ms`` is when the money
     held for it is given back (0: nothing is held yet); no call may begin after it.
     ``cache`` says what came of looking for the answer among earlier ones, and ``reused`` which one was taken.
-    ``models`` (empty: all) are those that its key may ask.
+    ``models`` (empty: all) are those that its key may ask; ``pool`` (empty: its model's) is its tenant's own.
     """
 
     id: str
@@ -73,10 +73,14 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache: CacheResult = "off"
     reused: Reuse | None = None
     models: list[str] = []
+    pool: str = ""
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a model is asked, as OpenAI's parameters of the same names; no ``max_tokens`` means the model's own limit."""
+    """How a model is asked, as OpenAI's parameters of the same names; no ``max_tokens`` means the model's own limit.
+
+    ``words`` seals those of them that hold a tenant's words (wording.py), of ``words_bytes``; they are none then.
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -90,6 +94,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_choice: bytes | None = None
     response_format: bytes | None = None
     stream: bool = False
+    words: Envelope | None = None
+    words_bytes: int = 0
 
 
 class TaskSubmitted(Message, frozen=True, kw_only=True):

@@ -61,6 +61,8 @@ class UsageFigures(msgspec.Struct, frozen=True, kw_only=True):
     charged_usd: str
     saved_usd: str
     margin_usd: str = "0"
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +128,8 @@ class TenantRow(msgspec.Struct, frozen=True, kw_only=True):
     state: str = "active"
     projects: int = 0
     limits: RateLimits | None = None
+    stale_answers: bool = False
+    pool: str = ""
 
 
 class TenantsReply(Message, frozen=True, kw_only=True):
@@ -209,7 +213,8 @@ class QueueReply(Message, frozen=True, kw_only=True):
 class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One task at the door: the most it may be charged, the tokens it is counted with, and until when it is held.
 
-    ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it.
+    ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it. Of one that
+    ``waited`` for its time the key is looked at again: where it has ended, the answer is ``revoked_api_key``.
     """
 
     task: str
@@ -220,6 +225,7 @@ class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     picos: int = 0
     tokens: int = 0
     expires_at_ms: int = 0
+    waited: bool = False
 
 
 class HoldsRequest(Message, frozen=True, kw_only=True):

@@ -304,6 +304,12 @@ def ingress_of_tenant(tenant: str) -> tuple[str, ...]:
     return (f"task.submitted.*.*.{tenant}", f"task.more.*.*.{tenant}")
 
 
+def events_of_tenant(tenant: str) -> tuple[str, ...]:
+    """Filters of everything in EVENTS whose subject names a tenant, what a consumer got again included."""
+    firsts = (f"attempt.{tenant}.>", f"task.settled.{tenant}.>", f"task.changed.{tenant}.>", f"ctl.cancel.{tenant}.>")
+    return (*firsts, *(f"again.*.*.{first}" for first in firsts))
+
+
 def schedule_crons_of(tenant: str) -> str:
     """Filter of one tenant's next firings."""
     return f"schedule.cron.{tenant}.>"

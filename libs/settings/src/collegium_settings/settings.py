@@ -198,6 +198,13 @@ class EncryptionSettings(Section, frozen=True, kw_only=True):
     previous: tuple[HiddenText, ...] = ()
 
 
+class WorkerSettings(Section, frozen=True, kw_only=True):
+    """Worker pools beside those of models, and which pools the workers here serve; none: all that there are."""
+
+    dedicated_pools: tuple[Identifier, ...] = ()
+    serve: tuple[Identifier, ...] | None = None
+
+
 class AuditSettings(Section, frozen=True, kw_only=True):
     """The audit trail: how long it is kept (none: for good), how often its ends are signed, with which key.
 
@@ -285,6 +292,7 @@ class TenantSettings(Section, frozen=True, kw_only=True):
     projects: tuple[ProjectSettings, ...] = ()
     keys: tuple[KeySettings, ...] = ()
     cache: TenantCacheSettings = TenantCacheSettings()
+    pool: Identifier | None = None
     gates: tuple[Text, ...] = ()
 
 
@@ -329,6 +337,7 @@ class Settings(Section, frozen=True, kw_only=True):
     jwt: JwtSettings = JwtSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     audit: AuditSettings = AuditSettings()
+    workers: WorkerSettings = WorkerSettings()
     tiers: dict[str, TierSettings] = field(default_factory=default_tiers)
     tenants: tuple[TenantSettings, ...] = ()
     gates: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])

@@ -96,6 +96,7 @@ class TaskRow(NamedTuple):
     ``cache`` says whether its answer is a reused one, and ``saved_picos`` what the original was charged.
     ``reference_model`` is the teacher that the task was not sent to (empty: routing chose nothing cheaper), and
     ``reference_picos`` what it would have been charged for the tokens of the answer.
+    ``price_version`` is that of the answer's call.
     """
 
     task_id: str
@@ -121,6 +122,8 @@ class TaskRow(NamedTuple):
     error_code: str
     reference_model: str
     reference_picos: str
+    cache_write_tokens: int = 0
+    price_version: int = 0
 
 
 class Teacher(NamedTuple):
@@ -263,7 +266,16 @@ def _task(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Sequence
         _text(settled.error.code) if isinstance(settled, TaskFailed) else "",
         _text(reference[0]),
         str(reference[1]),
+        usage.cache_write_tokens,
+        _version(settled),
     )
+
+
+def _version(settled: TaskCompleted | TaskFailed | TaskCanceled) -> int:
+    """Returns the version of prices that its answer was made with; 0 where no call of its model is told of."""
+    calls = [call for call in settled.attempts if call.model == settled.model]
+    answers = [call for call in calls if call.succeeded and not call.wasted] or calls
+    return answers[-1].price_version if answers else 0
 
 
 def _reference(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Sequence[Teacher]) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
-from collegium_contracts.identity import BudgetRow, BudgetSet, Reach, TenantState
+from collegium_contracts.identity import BudgetRow, BudgetSet, Reach, TenantChange
 from collegium_contracts.state import BudgetRecord, RateLimits
 
 from collegium_billing import budgets, keys, tenancy
@@ -37,12 +37,18 @@ class Changes:
         # here. Each may be called again for the same tenant, as deleting again repeats what did not finish.
         self.when_deleted: list[Callable[[str], Awaitable[None]]] = []
 
-    async def change_tenant(self, tenant_id: str, tier: str | None, state: TenantState | None) -> Tenant:
-        """Changes tier and state; suspending, resuming and deleting again change nothing."""
+    async def change_tenant(self, asked: TenantChange, has_own_pool: Callable[[str], bool]) -> Tenant:
+        """Changes what is asked; suspending, resuming and deleting again change nothing.
+
+        ``has_own_pool`` says whether a tier has the feature; raises QuestionError where a tenant with a pool lacks it.
+        """
+        tenant_id, state = asked.tenant, asked.state
         async with self._changing(tenant_id) as change:
             tenancy.check_state(change.before, state)
-            await change.set_tenant(tier=tier, state=state)
+            await change.set_tenant(tier=asked.tier, state=state, stale_answers=asked.stale_answers, pool=asked.pool)
             tenant = (await change.after()).tenant
+            if asked.tier is not None or asked.pool is not None:
+                tenancy.check_pool(tenant, has_own_pool(tenant.tier))
         published = await self._publish(tenant_id)
         if state == "deleted":
             for act in self.when_deleted:

@@ -35,7 +35,7 @@ def _at(parameter: str) -> str:
 
 
 _INSERT_TENANT = f"""
-INSERT INTO billing.tenants (id, tier, created_at, stale_answers) VALUES ($1, $2, {_at("$3")}, $4)
+INSERT INTO billing.tenants (id, tier, created_at, stale_answers, pool) VALUES ($1, $2, {_at("$3")}, $4, $5)
 ON CONFLICT DO NOTHING RETURNING true
 """  # noqa: S608 - constants
 _INSERT_PROJECT = f"""
@@ -58,7 +58,7 @@ SET scope = excluded.scope, of_id = excluded.of_id, limit_picos = excluded.limit
     alert_percents = excluded.alert_percents, changed_at = excluded.changed_at
 """  # noqa: S608 - constants
 _TENANT = f"""
-SELECT id, tier, {_ms("created_at")} AS created_at_ms, state, limits, stale_answers,
+SELECT id, tier, {_ms("created_at")} AS created_at_ms, state, limits, stale_answers, pool,
        (SELECT count(*) FROM billing.keys WHERE tenant = tenants.id AND revoked_at IS NULL) AS keys,
        (SELECT count(*) FROM billing.projects WHERE tenant = tenants.id AND archived_at IS NULL) AS projects
 FROM billing.tenants
@@ -96,7 +96,7 @@ class IdentityStore:
         async with self._pool.acquire() as connection:
             transaction = connection.transaction()
             await transaction.start()
-            fields = (tenant.id, tenant.tier, tenant.created_at_ms, tenant.stale_answers)
+            fields = (tenant.id, tenant.tier, tenant.created_at_ms, tenant.stale_answers, tenant.pool)
             added = await connection.fetchval(_INSERT_TENANT, *fields)
             if added:
                 await connection.execute(_INSERT_PROJECT, tenant.id, DEFAULT_PROJECT, "", tenant.created_at_ms)
@@ -192,12 +192,20 @@ class Change:
         assert standing is not None, "its row is locked"
         return standing
 
-    async def set_tenant(self, *, tier: str | None, state: TenantState | None) -> None:
-        """Sets tier and state; deleting revokes every key."""
+    async def set_tenant(
+        self,
+        *,
+        tier: str | None = None,
+        state: TenantState | None = None,
+        stale_answers: bool | None = None,
+        pool: str | None = None,
+    ) -> None:
+        """Sets what is given; deleting revokes every key."""
         await self._connection.execute(
             f"""
             UPDATE billing.tenants
             SET tier = coalesce($2, tier), state = coalesce($3, state),
+                stale_answers = coalesce($5, stale_answers), pool = coalesce($6, pool),
                 state_at = CASE WHEN coalesce($3, state) = state THEN state_at ELSE {_at("$4")} END
             WHERE id = $1
             """,  # noqa: S608 - a constant
@@ -205,6 +213,8 @@ class Change:
             tier,
             state,
             self.now_ms,
+            stale_answers,
+            pool,
         )
         if state == "deleted":
             await self._connection.execute(

@@ -62,7 +62,7 @@ class ApiKey(NamedTuple):
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     """A tenant as it is kept; ``keys`` counts those not revoked, ``projects`` those not archived.
 
-    ``stale_answers``: it may be shown answers that are too old while no model can be asked.
+    ``stale_answers``: it may be shown answers that are too old while no model can be asked. ``pool`` is its own.
     """
 
     id: str
@@ -73,6 +73,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     keys: int = 0
     projects: int = 0
     stale_answers: bool = False
+    pool: str = ""
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +146,8 @@ def tenant_row(tenant: Tenant) -> TenantRow:
         state=tenant.state,
         projects=tenant.projects,
         limits=tenant.limits,
+        stale_answers=tenant.stale_answers,
+        pool=tenant.pool,
     )
 
 

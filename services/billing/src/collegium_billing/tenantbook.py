@@ -17,6 +17,8 @@ from collegium_billing.rates import RateBook, TooFast, tightest
 from collegium_billing.windows import Amounts
 
 OF_TENANT = ""
+# What stands for a key where somebody came with a token.
+TOKEN_PREFIX = "jwt-"  # noqa: S105 - no secret
 
 
 class OpenTask:
@@ -92,6 +94,8 @@ class TenantBook:
 
         Asking again for a task that is open is granted again and changes nothing.
         """
+        if ask.waited and not self._stands(ask.key_id, now_ms):
+            return _key_ended(ask), None
         books = self._books(ask.key_id)
         standing = self.tasks.get(ask.task)
         if standing is not None:
@@ -119,6 +123,19 @@ class TenantBook:
             book.begin(ask.tokens, now_ms)
         self.tasks[ask.task] = OpenTask(ask.key_id, ask.tokens, ask.expires_at_ms, hold)
         return HoldAnswer(rates=_rates(books, now_ms)), hold
+
+    def _stands(self, key_id: str, now_ms: int) -> bool:
+        """Whether a key still lets in, or one that it was rotated to; tokens of other issuers are not known here."""
+        if not key_id or key_id.startswith(TOKEN_PREFIX):
+            return True
+        own = next((key for key in self.record.keys if key.id == key_id), None)
+        if own is not None and own.revoked:
+            return False
+        return any(
+            not key.revoked and (not key.expires_at_ms or now_ms < key.expires_at_ms)
+            for key in self.record.keys
+            if key is own or key_id in key.follows
+        )
 
     def place(self, hold: HoldPlaced) -> None:
         """Takes over a hold that the journal tells of."""
@@ -219,6 +236,11 @@ def _rates(books: list[RateBook], now_ms: int) -> Rates:
         remaining_tokens=tokens.remaining if tokens else 0,
         reset_tokens_ms=max(0, tokens.resets_at_ms - now_ms) if tokens else 0,
     )
+
+
+def _key_ended(ask: HoldAsk) -> HoldAnswer:
+    message = f"key {ask.key_id} of tenant {ask.tenant}, which it was asked with, was revoked or has expired"
+    return HoldAnswer(code="revoked_api_key", message=message)
 
 
 def _slow_down(ask: HoldAsk, too_fast: TooFast, now_ms: int, rates: Rates) -> HoldAnswer:

@@ -34,7 +34,10 @@ _GROUPS = {
     "tag": "coalesce(tag.key || '=' || tag.value, '')",
     "day": "to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
 }
-_FIGURES = ("requests", "input_tokens", "cached_input_tokens", "output_tokens", "cost", "wasted", "charge", "saved")
+_FIGURES = (
+    "requests", "input_tokens", "cached_input_tokens", "output_tokens", "cost", "wasted", "charge", "saved",
+    "cache_write_tokens", "reasoning_tokens",
+)  # fmt: skip
 # Figures of each source, in the order of _FIGURES; none is a sum that the source does not have.
 _TASKS = (
     "count(*) FILTER (WHERE state = 'completed' OR charge_picos > 0)",
@@ -45,8 +48,12 @@ _TASKS = (
     "0",
     "sum(charge_picos)",
     "coalesce(sum(reference_picos - charge_picos) FILTER (WHERE reference_model <> ''), 0) + sum(saved_picos)",
+    "sum(cache_write_tokens)",
+    "sum(reasoning_tokens)",
 )
-_CALLS = ("0", "0", "0", "0", "sum(cost_picos)", "coalesce(sum(cost_picos) FILTER (WHERE wasted), 0)", "0", "0")
+_CALLS = (
+    "0", "0", "0", "0", "sum(cost_picos)", "coalesce(sum(cost_picos) FILTER (WHERE wasted), 0)", "0", "0", "0", "0",
+)  # fmt: skip
 _SUMS = (
     "sum(requests)",
     "sum(input_tokens)",
@@ -56,6 +63,8 @@ _SUMS = (
     "sum(wasted_picos)",
     "sum(charge_picos)",
     "sum(saved_picos)",
+    "sum(cache_write_tokens)",
+    "sum(reasoning_tokens)",
 )
 
 

@@ -14,6 +14,7 @@ from collegium_contracts.envelope import Keyring
 from collegium_contracts.ids import CONVERSATION_ID
 from collegium_contracts.messages import Sampling, Surface, TaskRef, TaskSubmitted
 from collegium_contracts.state import ModelRecord
+from collegium_contracts.wording import words_sealed
 from collegium_settings.settings import OffPeakSettings
 
 from collegium_gateway.errors import ApiError
@@ -151,11 +152,12 @@ def submission(
         callback=asked.callback_url is not None,
         not_before_ms=not_before_ms,
         models=list(principal.models),
+        pool=principal.pool,
     )
     return TaskSubmitted(
         task=task,
         prompt=keyring.seal(principal.tenant, asked.messages),
-        sampling=asked.sampling,
+        sampling=words_sealed(keyring, principal.tenant, asked.sampling),
         prompt_bytes=len(asked.messages),
         panel_size=options.panel_size,
     )

@@ -64,7 +64,7 @@ class GatewayApp:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._keys = WatchedKeys()
-        self._directory = Directory(platform.connection, self._keys, platform.data_keys)
+        self._directory = Directory(platform.connection, platform.now_ms, self._keys, platform.data_keys)
         self._audit = Audit.of(platform)
         self._watch = KeyWatch(platform, self._audit)
         self._waiting = Waiting(platform)

@@ -20,6 +20,7 @@ from collegium_gateway import asgi
 from collegium_gateway import identity_requests as bodies
 from collegium_gateway.asking import ask_billing
 from collegium_gateway.directory import Directory
+from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 from collegium_gateway.replies import json_reply
 from collegium_gateway.requests import decode_tenant, parse
@@ -93,7 +94,9 @@ class IdentityDoor:
 
     async def _change_tenant(self, request: Request) -> Response:
         body = parse(bodies.decode_tenant_patch, await self._body(request))
-        return await self._change(request, tier=body.tier)
+        if body == bodies.TenantPatch():
+            raise ApiError("invalid_value", "say what is to change: tier, cache_stale or pool", param="tier")
+        return await self._change(request, tier=body.tier, stale_answers=body.cache_stale, pool=body.pool)
 
     async def _delete_tenant(self, request: Request) -> Response:
         return await self._change(request, state="deleted")
@@ -104,9 +107,9 @@ class IdentityDoor:
     async def _resume(self, request: Request) -> Response:
         return await self._change(request, state="active")
 
-    async def _change(self, request: Request, tier: str | None = None, state: i.TenantState | None = None) -> Response:
+    async def _change(self, request: Request, **changes: Any) -> Response:
         self._principal(request)
-        question = i.TenantChange(tenant=request.path_params["id"], tier=tier, state=state)
+        question = i.TenantChange(tenant=request.path_params["id"], **changes)
         reply = await ask_billing(self._platform, s.SVC_BILLING_TENANT_CHANGE, question, q.TenantsReply)
         return json_reply(self._tenant_view(reply.tenants[0]))
 
@@ -248,6 +251,8 @@ class IdentityDoor:
             "projects": row.projects,
             "limits": bodies.limits_view(row.limits),
             "quotas": quotas,
+            "cache": {"stale": row.stale_answers},
+            "pool": row.pool or None,
         }
 
 

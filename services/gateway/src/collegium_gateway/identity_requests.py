@@ -20,9 +20,11 @@ INT64_MAX = 2**63 - 1
 
 
 class TenantPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``PATCH /v1/admin/tenants/{id}``."""
+    """``PATCH /v1/admin/tenants/{id}``; what is left out stays. An empty ``pool`` takes its own pool away."""
 
-    tier: str
+    tier: str | None = None
+    cache_stale: bool | None = None
+    pool: str | None = None
 
 
 class ProjectRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -92,7 +92,7 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/admin/ledger/calls", "admin", "Sums up booked calls by model and day, as providers count.", None),
     ("post", "/v1/admin/ledger/corrections", "admin", "Corrects what a tenant owes, once an id.", CorrectionRequest),
     ("get", "/v1/admin/models/{name}/prices", "admin", "Lists the versions of a model's prices.", None),
-    ("post", "/v1/admin/models/{name}/price", "admin", "Prices a model from now on: a new version.", PriceRequest),
+    ("post", "/v1/admin/models/{name}/price", "admin", "Prices a model from now or a later time on.", PriceRequest),
     ("get", "/v1/admin/dead-letters", "admin", "Lists dead letters, oldest first.", None),
     ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
     ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),

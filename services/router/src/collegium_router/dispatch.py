@@ -45,6 +45,7 @@ LOOK_AGAIN_MS = 1_000
 STALLED_MS = 2_000
 # A tenant of a tier that the configuration does not know.
 UNKNOWN_TIER = (5, 1)
+OWN_POOL = pool_resource("")
 
 Verdict = Planned | Wait | TaskError
 
@@ -111,6 +112,8 @@ class Dispatcher:
         if self._resources.quotas.limited and _listens(task):
             # Who waits for a quota to renew must not hold up those who are told of it.
             route = (*route, "listens")
+        if task.pool:
+            route = (*route, pool_resource(task.pool))
         entry = Entry(
             queued.key,
             task.tenant,
@@ -165,13 +168,17 @@ class Dispatcher:
     def wanted(self) -> dict[str, int]:
         """Counts what waits for each resource: a named model for itself, and every entry for the pools."""
         found = Counter[str]()
-        for (model, *_), count in self._queue.ready_by_route().items():
+        for (model, *rest), count in self._queue.ready_by_route().items():
             record = self._resources.models.get(model)
+            own = rest[-1] if len(rest) > 1 and rest[-1].startswith(OWN_POOL) else ""
+            if own:
+                found[own] += count
             if record is not None:
                 found[model_resource(model)] += count
-                found[pool_resource(record.pool)] += count
+                if not own:
+                    found[pool_resource(record.pool)] += count
             else:
-                for pool in {one.pool for one in self._resources.models.values()}:
+                for pool in {one.pool for one in self._resources.models.values()} if not own else ():
                     found[pool_resource(pool)] += count
                 for name in self._resources.models:
                     found[model_resource(name)] += count
@@ -188,6 +195,7 @@ class Dispatcher:
         if not self._queue or not self._resources.any_room():
             return
         now = self._platform.now_ms()
+        self._resources.turn_prices(now)
         fleet = Fleet(
             self._resources.models,
             self._permits.by_model,

@@ -17,6 +17,7 @@ from collegium_contracts.envelope import held
 from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import RunAttempt
 from collegium_contracts.money import Usage
+from collegium_contracts.wording import words_opened
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
@@ -102,10 +103,10 @@ class Caller:
         self, run: RunAttempt, delivery: int, endpoint: Endpoint, streamed: StreamedAnswer, span: Hop
     ) -> CallResult:
         task, keyring = run.task, self._platform.keyring
-        await held(keyring, task.tenant, run.prompt, run.history)
+        await held(keyring, task.tenant, run.prompt, run.history, run.sampling.words)
         prompt = keyring.open(task.tenant, run.prompt)
         history = keyring.open(task.tenant, run.history) if run.history is not None else None
-        body = request_body(endpoint.upstream_model, prompt, history, run.sampling)
+        body = request_body(endpoint.upstream_model, prompt, history, words_opened(keyring, task.tenant, run.sampling))
         headers = {"x-request-id": task.id, "x-collegium-attempt": f"{task.id}.{run.attempt.number}.{delivery}"}
         if span.sampled:
             headers[s.TRACEPARENT] = span.traceparent
