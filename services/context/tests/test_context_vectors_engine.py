@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from collegium_context.vectors import wire
-from collegium_context.vectors.embedded import snapshots
+from collegium_context.vectors.embedded import scratch, snapshots
 from collegium_context.vectors.embedded.engine import Engine
 from collegium_context.vectors.embedded.jobs import Jobs
 from collegium_context.vectors.embedded.journal import DamagedJournalError, Journal, records
+from collegium_context.vectors.embedded.owner import lock
 from collegium_context.vectors.embedded.shards import prepared
 from collegium_context.vectors.embedded.shelf import Sizes
 from collegium_context.vectors.interface import CollectionSpec, InvalidQuestionError, Point, Where
@@ -77,6 +80,15 @@ class Store:
         return [part.is_built for part in self.collection.serving.shared.parts]
 
 
+@pytest.fixture(autouse=True)
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own in the place of the machine's memory."""
+    folder = tmp_path / "memory"
+    folder.mkdir()
+    monkeypatch.setattr(scratch, "MEMORY", folder)
+    return folder
+
+
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     store = Store(tmp_path / "store")
@@ -108,6 +120,19 @@ async def test_points_are_the_same_before_and_after_indexing_and_a_start(store: 
     assert store.versions() == want
     store.reopen()
     assert store.versions() == want
+
+
+async def test_much_at_once_is_put_together_first_and_gets_its_graphs_later(store: Store) -> None:
+    store.put(range(1, 650))
+    await store.jobs._next()
+    first = store.collection.serving.shared.parts[0]
+    assert (first.is_built, first.has_graphs, store.jobs.waiting_points) == (True, False, 600)
+    want = expected((range(1, 650), 1))
+    store.reopen()
+    assert store.versions() == want
+    await store.index()
+    first = store.collection.serving.shared.parts[0]
+    assert (first.has_graphs, store.jobs.waiting_points, store.versions()) == (True, 0, want)
 
 
 async def test_what_changes_while_a_part_is_built_is_in_what_comes_of_it(store: Store) -> None:
@@ -309,3 +334,26 @@ def test_a_record_that_was_not_finished_is_cut_off(tmp_path: Path) -> None:
     path.write_bytes(whole[:9] + b"?" + whole[10:])
     with pytest.raises(DamagedJournalError):
         list(records(path))
+
+
+def test_what_killed_owners_left_in_memory_is_swept_away(tmp_path: Path, memory: Path) -> None:
+    stores = [tmp_path / name for name in ("alive", "dead", "deleted")]
+    held = [lock(folder) for folder in stores]
+    left = [scratch.place_of(folder / "part").parent for folder in stores]
+    for descriptor in held[1:]:
+        os.close(descriptor)
+    shutil.rmtree(stores[2])
+    scratch.sweep()
+    assert [folder.exists() for folder in left] == [True, False, False]
+    assert list(memory.iterdir()) == [left[0]]
+    os.close(held[0])
+    scratch.clear(stores[0])
+    assert not left[0].exists()
+
+
+def test_without_room_in_memory_the_disk_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "MEMORY", tmp_path / "nowhere")
+    store = Store(tmp_path / "store")
+    store.put(range(1, 50))
+    assert len(store.versions()) == 49
+    store.engine.close()

@@ -60,7 +60,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
 def lock(folder: Path) -> int:
     """Takes the folder's lock and returns what holds it; raises StoreLockedError at once."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(folder / scratch.LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -182,6 +182,7 @@ async def _run(orders: Orders) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     scratch.clear(Path(orders.folder))
+    scratch.sweep()
     engine = Engine(Path(orders.folder), orders.sizes)
     runtime = Runtime(credentials={"context": orders.seed_file} if orders.seed_file else {})
     connection = await connect_as("context", Settings(nats=orders.nats), runtime)
