@@ -10,6 +10,7 @@ import msgspec
 from collegium_contracts.audit_requests import AuditAnswer, AuditQuestion
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
+from collegium_contracts.knowledge import KnowledgeReply, KnowledgeRequest
 from collegium_contracts.ledger import LedgerReply, LedgerRequest
 from collegium_contracts.messages import Message
 from collegium_contracts.reports import ReportReply, ReportRequest
@@ -318,6 +319,7 @@ ServiceRequest = (
     | AuditQuestion
     | LedgerRequest
     | ReportRequest
+    | KnowledgeRequest
 )
 ServiceReply = (
     Refused
@@ -333,4 +335,5 @@ ServiceReply = (
     | AuditAnswer
     | LedgerReply
     | ReportReply
+    | KnowledgeReply
 )

@@ -1,0 +1,132 @@
+"""Markdown and HTML to blocks, by the libraries that know them. Pure.
+
+What is not said to a reader does not come through: scripts, styles, comments, hidden elements. One rule: depth is
+bounded before anything walks it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from markdown_it import MarkdownIt
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from collegium_context.documents.blocks import Block, Extracted
+from collegium_context.documents.errors import DocumentTooDeepError
+
+DEPTH_MAX = 200
+_DROPPED = ("script", "style", "noscript", "template", "svg", "math", "iframe", "object", "embed", "head", "form")
+_HIDDEN = "[hidden], [aria-hidden='true'], [style*='display:none'], [style*='display: none']"
+_BLOCKS = frozenset({
+    "address", "article", "aside", "blockquote", "body", "dd", "details", "div", "dl", "dt", "figcaption", "figure",
+    "footer", "header", "hr", "html", "li", "main", "nav", "ol", "p", "section", "summary", "table", "tbody", "td",
+    "tfoot", "th", "thead", "tr", "ul",
+})  # fmt: skip
+_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_SPACE = re.compile(r"\s+")
+_TEXT, _ELEMENT = "-text", "-element"
+
+_markdown = MarkdownIt("commonmark", {"maxNesting": DEPTH_MAX}).enable("table")
+
+
+def markdown_blocks(text: str) -> Extracted:
+    """Reads Markdown; HTML within it is read as HTML is."""
+    blocks: list[Block] = []
+    level = 0
+    row: list[str] = []
+    in_row = False
+    for token in _markdown.parse(text):
+        if token.level >= DEPTH_MAX:
+            raise DocumentTooDeepError(f"it is nested over {DEPTH_MAX} deep")
+        if token.type == "heading_open":
+            level = int(token.tag[1])
+        elif token.type == "heading_close":
+            level = 0
+        elif token.type == "tr_open":
+            row, in_row = [], True
+        elif token.type == "tr_close":
+            blocks.append(Block(" | ".join(row)))
+            in_row = False
+        elif token.type == "inline":
+            said = _inline(token.children or [])
+            if in_row:
+                row.append(said)
+            elif said:
+                blocks.append(Block(said, level))
+        elif token.type in ("fence", "code_block") and token.content.strip():
+            blocks.append(Block(token.content.rstrip("\n"), keep=True))
+        elif token.type == "html_block":
+            blocks.extend(html_blocks(token.content).blocks)
+    title = next((block.text for block in blocks if block.level == 1), "")
+    return Extracted(blocks, title)
+
+
+def _inline(tokens: list[object]) -> str:
+    parts: list[str] = []
+    for token in tokens:
+        kind: str = token.type  # pyright: ignore[reportAttributeAccessIssue]
+        if kind in ("text", "code_inline"):
+            parts.append(token.content)  # pyright: ignore[reportAttributeAccessIssue]
+        elif kind == "image":
+            parts.append(token.content)  # pyright: ignore[reportAttributeAccessIssue]
+        elif kind in ("softbreak", "hardbreak"):
+            parts.append(" ")
+    return "".join(parts).strip()
+
+
+def html_blocks(text: str) -> Extracted:
+    """Reads HTML, whatever state it is in; raises :class:`DocumentTooDeepError`."""
+    tree = LexborHTMLParser(text)
+    title_node = tree.css_first("title")
+    title = _SPACE.sub(" ", title_node.text()).strip() if title_node is not None else ""
+    for dropped in tree.css(", ".join(_DROPPED)):
+        dropped.decompose()
+    for hidden in tree.css(_HIDDEN):
+        hidden.decompose()
+    walk = _Walk()
+    if tree.body is not None:
+        walk.through(tree.body)
+    return Extracted(walk.blocks, title)
+
+
+class _Walk:
+    """Goes through a tree without recursion, so that its depth is ours to bound."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self._said: list[str] = []
+
+    def through(self, root: LexborNode) -> None:
+        stack: list[tuple[LexborNode, int, bool]] = [(root, 0, False)]
+        while stack:
+            node, depth, is_end = stack.pop()
+            tag = node.tag or ""
+            if is_end:
+                self._flush(_HEADINGS.get(tag, 0))
+                continue
+            if depth > DEPTH_MAX:
+                raise DocumentTooDeepError(f"it is nested over {DEPTH_MAX} deep")
+            if tag == _TEXT:
+                self._said.append(node.text(deep=False) or "")
+                continue
+            if tag == "pre":
+                self._flush(0)
+                self._keep(node)
+                continue
+            if tag in _BLOCKS or tag in _HEADINGS:
+                self._flush(0)
+                stack.append((node, depth, True))
+            elif tag == "br":
+                self._said.append("\n")
+            children: list[LexborNode] = list(node.iter(include_text=True))
+            stack.extend((child, depth + 1, False) for child in reversed(children))
+
+    def _keep(self, node: LexborNode) -> None:
+        if text := (node.text() or "").strip("\n"):
+            self.blocks.append(Block(text, keep=True))
+
+    def _flush(self, level: int) -> None:
+        text = _SPACE.sub(" ", "".join(self._said)).strip()
+        self._said.clear()
+        if text:
+            self.blocks.append(Block(text, level))
