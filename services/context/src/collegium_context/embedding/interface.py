@@ -38,3 +38,7 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Returns one vector a text, in order; raises :class:`EmbedderUnavailableError`."""
         ...
+
+    async def close(self) -> None:
+        """Lets go of threads and connections; who waits is refused."""
+        ...
