@@ -114,7 +114,8 @@ SearchMode = Literal["hybrid", "dense", "words"]
 class SearchFilters(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a result must be: one of ``documents``, with all ``tags`` and none of ``not_tags``, and its fields as named.
 
-    A field's value may be a list: any of them. Times are Unix ms of the document's last change.
+    A field's value may be a list: any of them. Times are Unix ms: when the document was first
+    added.
     """
 
     documents: list[str] = []

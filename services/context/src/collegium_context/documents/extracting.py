@@ -43,9 +43,18 @@ def extracted(content: bytes, kind: Kind) -> Extracted:
     return Extracted(blocks, _clean(found.title).strip()[:500])
 
 
-def _of_kind(content: bytes, kind: Kind) -> Extracted:
+def check_begin(content: bytes, kind: Kind) -> None:
+    """Refuses what can be seen to be wrong without reading on; raises :class:`DocumentError`."""
     if not content.strip():
         raise EmptyDocumentError("it is empty")
+    if kind == "pdf" and not content.startswith(b"%PDF-"):
+        raise UndecodableDocumentError("it does not begin as a PDF does")
+    if kind != "pdf" and not content.startswith(tuple(mark for mark, _ in _BOMS)) and b"\x00" in content:
+        raise UndecodableDocumentError("it is binary, not text")
+
+
+def _of_kind(content: bytes, kind: Kind) -> Extracted:
+    check_begin(content, kind)
     if kind == "pdf":
         from collegium_context.documents.pdf import pdf_blocks  # noqa: PLC0415 - heavy, and only the child needs it
 
@@ -81,8 +90,6 @@ def _decoded(content: bytes, kind: Kind) -> str:
         pass
     if kind == "html" and (named := _META_CHARSET.search(content[:_HEAD_BYTES])) is not None:
         return _as(content, named[1].decode())
-    if b"\x00" in content[:_GUESS_BYTES]:
-        raise UndecodableDocumentError("it is binary, not text")
     best = charset_normalizer.from_bytes(content[:_GUESS_BYTES]).best()
     if best is None or best.chaos > _CHAOS_MAX:
         raise UndecodableDocumentError("its encoding is not to be told; send UTF-8")

@@ -18,12 +18,16 @@ LEASE_SECONDS = 30
 # Longer than any document takes; an ingestion that goes on renews it.
 LOOSE_SECONDS = 3_600
 
+# More bytes than these are read in a process of their own; Markdown can be made to take time out of all proportion.
+HEAVY_BYTES = 64 * 1024
+HEAVY_MARKDOWN_BYTES = 8 * 1024
+
 # Tenants take turns, so that one who brings ten thousand documents does not keep the others waiting.
 _TAKE = """
 WITH due AS (
     SELECT tenant, id, due_at, source_bytes, row_number() OVER (PARTITION BY tenant ORDER BY due_at) AS turn
     FROM context.documents
-    WHERE state = 'accepted' AND due_at <= now() AND (kind = 'pdf' OR source_bytes > $1) = $2
+    WHERE state = 'accepted' AND due_at <= now() AND (kind = 'pdf' OR source_bytes > CASE kind WHEN 'markdown' THEN $6 ELSE $1 END) = $2
 ), first AS (
     SELECT tenant, id, sum(source_bytes) OVER turns - source_bytes AS before FROM due
     WINDOW turns AS (ORDER BY turn, due_at, tenant, id) ORDER BY turn, due_at, tenant, id LIMIT $3
@@ -34,7 +38,7 @@ WITH due AS (
 UPDATE context.documents AS d SET due_at = now() + $5 * interval '1 second', tries = d.tries + 1
 FROM locked WHERE d.tenant = locked.tenant AND d.id = locked.id
 RETURNING d.tenant, d.id, d.project, d.kind, d.version, d.tries, d.meta_key_id, d.meta_nonce, d.meta,
-          d.source_key_id, d.source_nonce, d.source, d.updated_at
+          d.source_key_id, d.source_nonce, d.source, d.created_at
 """
 _RENEW = """
 UPDATE context.documents AS d SET due_at = now() + $5 * interval '1 second', done = new.done, total = new.total
@@ -118,7 +122,7 @@ class Taken(NamedTuple):
     tries: int
     meta: Envelope
     source: Envelope
-    updated_at_ms: int
+    created_at_ms: int
 
 
 class ChunkRow(NamedTuple):
@@ -151,15 +155,17 @@ class IndexingStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def take(self, *, heavy: bool, over_bytes: int, limit: int, bytes_max: int) -> list[Taken]:
-        """Takes due documents, for LEASE_SECONDS; ``heavy`` are PDFs and those over ``over_bytes``."""
-        rows = await self._pool.fetch(_TAKE, over_bytes, heavy, limit, bytes_max, LEASE_SECONDS)
+    async def take(self, *, heavy: bool, limit: int, bytes_max: int) -> list[Taken]:
+        """Takes due documents, for LEASE_SECONDS; heavy ones or the others (:func:`is_heavy`)."""
+        rows = await self._pool.fetch(
+            _TAKE, HEAVY_BYTES, heavy, limit, bytes_max, LEASE_SECONDS, HEAVY_MARKDOWN_BYTES
+        )
         return [
             Taken(
                 row["tenant"], row["id"], row["project"], row["kind"], row["version"], row["tries"],
                 Envelope(row["meta_key_id"], row["meta_nonce"], row["meta"]),
                 Envelope(row["source_key_id"], row["source_nonce"], row["source"]),
-                int(row["updated_at"].timestamp() * 1000),
+                int(row["created_at"].timestamp() * 1000),
             )
             for row in rows
         ]  # fmt: skip
@@ -234,7 +240,8 @@ class IndexingStore:
 
 async def _move(connection: Any, chosen: Sequence[Indexed], collection: str) -> None:
     """Puts the chunks of new versions in the place of those of old ones."""
-    rows = sorted((one.tenant, chunk.id, one.document, chunk) for one in chosen for chunk in one.chunks)
+    rows = [(one.tenant, chunk.id, one.document, chunk) for one in chosen for chunk in one.chunks]
+    rows.sort(key=lambda row: row[:2])
     tenants, ids = [row[0] for row in rows], [row[1] for row in rows]
     documents = [one.tenant for one in chosen], [one.document for one in chosen]
     # Searches that began before the switch may still look for what they found: the old points go a little later.
@@ -256,6 +263,11 @@ async def _move(connection: Any, chosen: Sequence[Indexed], collection: str) -> 
         if gone != len(new):
             raise PointsLostError(f"{len(new) - gone} of {len(new)} points were swept meanwhile")
     await connection.execute(_BUMP, sorted({one.tenant for one in chosen}))
+
+
+def is_heavy(kind: DocumentKind, size: int) -> bool:
+    """Tells whether a document is read in a process of its own, as the statement that takes them does."""
+    return kind == "pdf" or size > (HEAVY_MARKDOWN_BYTES if kind == "markdown" else HEAVY_BYTES)
 
 
 def _keys(taken: Sequence[Taken]) -> tuple[list[str], list[str], list[int]]:

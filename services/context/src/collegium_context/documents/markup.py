@@ -15,16 +15,25 @@ from collegium_context.documents.blocks import Block, Extracted
 from collegium_context.documents.errors import DocumentTooDeepError
 
 DEPTH_MAX = 200
-_DROPPED = ("script", "style", "noscript", "template", "svg", "math", "iframe", "object", "embed", "head", "form")
-_HIDDEN = "[hidden], [aria-hidden='true'], [style*='display:none'], [style*='display: none']"
+_DROPPED = frozenset({
+    "script", "style", "noscript", "template", "svg", "math", "iframe", "object", "embed", "title", "textarea",
+    "select", "button", "-comment",
+})  # fmt: skip
 _BLOCKS = frozenset({
     "address", "article", "aside", "blockquote", "body", "dd", "details", "div", "dl", "dt", "figcaption", "figure",
     "footer", "header", "hr", "html", "li", "main", "nav", "ol", "p", "section", "summary", "table", "tbody", "td",
     "tfoot", "th", "thead", "tr", "ul",
 })  # fmt: skip
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
+# Elements that have no content, or whose end tag may be left out.
+_UNNESTED = frozenset({
+    "area", "base", "br", "col", "colgroup", "dd", "dt", "hr", "img", "input", "li", "link", "meta", "optgroup",
+    "option", "p", "path", "source", "tbody", "td", "tfoot", "th", "thead", "tr", "track", "wbr",
+})  # fmt: skip
+RAW_DEPTH_MAX = 1_000
+_TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9-]{0,40})")
 _SPACE = re.compile(r"\s+")
-_TEXT, _ELEMENT = "-text", "-element"
+_TEXT = "-text"
 
 _markdown = MarkdownIt("commonmark", {"maxNesting": DEPTH_MAX}).enable("table")
 
@@ -76,50 +85,55 @@ def _inline(tokens: list[object]) -> str:
 
 def html_blocks(text: str) -> Extracted:
     """Reads HTML, whatever state it is in; raises :class:`DocumentTooDeepError`."""
+    _check_nesting(text)
     tree = LexborHTMLParser(text)
-    title_node = tree.css_first("title")
-    title = _SPACE.sub(" ", title_node.text()).strip() if title_node is not None else ""
-    for dropped in tree.css(", ".join(_DROPPED)):
-        dropped.decompose()
-    for hidden in tree.css(_HIDDEN):
-        hidden.decompose()
     walk = _Walk()
-    if tree.body is not None:
-        walk.through(tree.body)
-    return Extracted(walk.blocks, title)
+    if tree.root is not None:
+        walk.through(tree.root)
+    return Extracted(walk.blocks, walk.title)
 
 
 class _Walk:
-    """Goes through a tree without recursion, so that its depth is ours to bound."""
+    """Goes through a tree without recursion, so that its depth is ours to bound: selectors are slow on deep ones."""
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
+        self.title = ""
         self._said: list[str] = []
 
     def through(self, root: LexborNode) -> None:
+        """Collects the blocks below a node."""
         stack: list[tuple[LexborNode, int, bool]] = [(root, 0, False)]
         while stack:
             node, depth, is_end = stack.pop()
-            tag = node.tag or ""
             if is_end:
-                self._flush(_HEADINGS.get(tag, 0))
+                self._flush(_HEADINGS.get(node.tag or "", 0))
                 continue
             if depth > DEPTH_MAX:
                 raise DocumentTooDeepError(f"it is nested over {DEPTH_MAX} deep")
-            if tag == _TEXT:
-                self._said.append(node.text(deep=False) or "")
-                continue
-            if tag == "pre":
-                self._flush(0)
-                self._keep(node)
-                continue
-            if tag in _BLOCKS or tag in _HEADINGS:
-                self._flush(0)
-                stack.append((node, depth, True))
-            elif tag == "br":
-                self._said.append("\n")
-            children: list[LexborNode] = list(node.iter(include_text=True))
-            stack.extend((child, depth + 1, False) for child in reversed(children))
+            if self._open(node):
+                if node.tag in _BLOCKS or node.tag in _HEADINGS:
+                    stack.append((node, depth, True))
+                children: list[LexborNode] = list(node.iter(include_text=True))
+                stack.extend((child, depth + 1, False) for child in reversed(children))
+
+    def _open(self, node: LexborNode) -> bool:
+        """Takes what a node says by itself; whether its children say more."""
+        tag = node.tag or ""
+        if tag == _TEXT:
+            self._said.append(node.text(deep=False) or "")
+            return False
+        if tag == "title" and not self.title:
+            self.title = _SPACE.sub(" ", node.text() or "").strip()
+        if tag in _DROPPED or _is_hidden(node):
+            return False
+        if tag in _BLOCKS or tag in _HEADINGS or tag == "pre":
+            self._flush(0)
+        if tag == "pre":
+            self._keep(node)
+        elif tag == "br":
+            self._said.append("\n")
+        return tag != "pre"
 
     def _keep(self, node: LexborNode) -> None:
         if text := (node.text() or "").strip("\n"):
@@ -130,3 +144,20 @@ class _Walk:
         self._said.clear()
         if text:
             self.blocks.append(Block(text, level))
+
+
+def _check_nesting(text: str) -> None:
+    """Refuses what the parser itself would take too long for: its time grows with the square of the depth."""
+    depth = 0
+    for match in _TAG.finditer(text):
+        if match[2].lower() in _UNNESTED:
+            continue
+        depth = max(0, depth - 1) if match[1] else depth + 1
+        if depth > RAW_DEPTH_MAX:
+            raise DocumentTooDeepError(f"it opens over {RAW_DEPTH_MAX} elements without closing them")
+
+
+def _is_hidden(node: LexborNode) -> bool:
+    attributes = node.attributes
+    style = (attributes.get("style") or "").replace(" ", "").lower()
+    return "hidden" in attributes or attributes.get("aria-hidden") == "true" or "display:none" in style
