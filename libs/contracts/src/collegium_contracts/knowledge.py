@@ -131,8 +131,8 @@ class SearchAsked(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is searched for; sealed as JSON.
 
     ``threshold`` (0 to 1) leaves out what is scored lower; ``diversity`` (0 to 1) trades score for difference;
-    ``budget_tokens`` bounds the text of all results; ``user`` names the profile that ranks; ``rerank`` asks for the
-    second look where one is configured; ``weight`` (0 to 1) is the dense side's, none the tuned or stated one.
+    ``budget_tokens`` bounds the text of all results; ``user`` names the profile that ranks; ``weight`` (0 to 1) is
+    the dense side's, none the one that is tuned by how far both sides agree.
     """
 
     query: str
