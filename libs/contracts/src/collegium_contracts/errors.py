@@ -137,6 +137,7 @@ ERRORS: dict[str, ErrorKind] = {
     "circuit_open": ErrorKind(502, "upstream_error", "UNAVAILABLE", retryable=True),
     "no_verdict": ErrorKind(502, "upstream_error", "UNAVAILABLE", retryable=True),
     "attempts_exhausted": ErrorKind(502, "upstream_error", "UNAVAILABLE"),
+    "embedder_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
     "context_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
     "vector_store_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),
     "billing_unavailable": ErrorKind(503, "service_unavailable", "UNAVAILABLE", retryable=True),

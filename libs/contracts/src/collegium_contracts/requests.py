@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from collegium_contracts.audit_requests import AuditAnswer, AuditQuestion
+from collegium_contracts.embedding import EmbedReply, EmbedRequest
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
 from collegium_contracts.knowledge import KnowledgeReply, KnowledgeRequest
@@ -320,6 +321,7 @@ ServiceRequest = (
     | LedgerRequest
     | ReportRequest
     | KnowledgeRequest
+    | EmbedRequest
 )
 ServiceReply = (
     Refused
@@ -336,4 +338,5 @@ ServiceReply = (
     | LedgerReply
     | ReportReply
     | KnowledgeReply
+    | EmbedReply
 )

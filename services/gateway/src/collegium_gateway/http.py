@@ -23,6 +23,8 @@ from collegium_gateway.admin_guard import guarded
 from collegium_gateway.asgi import Receive, Scope, Send
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.directory import Directory
+from collegium_gateway.embeddings import PATH as EMBEDDINGS_PATH
+from collegium_gateway.embeddings import EmbeddingDoor
 from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import KeyedPosts
@@ -52,6 +54,7 @@ class HttpDoor:
         directory: Directory,
         chat: ChatDoor,
         submit: SubmitDoor,
+        embeddings: EmbeddingDoor,
         tasks: TaskDoor,
         admin: AdminDoor,
         webhooks: WebhookDoor,
@@ -63,13 +66,14 @@ class HttpDoor:
         self._platform = platform
         self._directory = directory
         # The key of such a request belongs to the task that it submits, not to its reply.
-        self._hot: dict[str, Asgi] = {CHAT_PATH: chat, TASKS_PATH: submit}
+        self._hot: dict[str, Asgi] = {CHAT_PATH: chat, TASKS_PATH: submit, EMBEDDINGS_PATH: embeddings}
         self._readiness = readiness
         self._routes = Starlette(
             routes=guarded(
                 [
                     Route(CHAT_PATH, chat, methods=["POST"]),
                     Route(TASKS_PATH, submit, methods=["POST"]),
+                    Route(EMBEDDINGS_PATH, embeddings, methods=["POST"]),
                     Route("/v1/models", self._models),
                     *tasks.routes(),
                     *ScheduleDoor(platform, directory).routes(),
@@ -125,6 +129,7 @@ class HttpDoor:
                 "created": 0,
                 "owned_by": "collegium",
                 "collegium": {
+                    "kind": model.kind,
                     "rank": model.rank,
                     "domains": model.domains,
                     "capabilities": model.capabilities,
