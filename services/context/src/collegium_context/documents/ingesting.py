@@ -33,7 +33,7 @@ from collegium_context.documents.indexing_store import (
 )
 from collegium_context.documents.naming import NamedChunk, facets_of, named_chunks
 from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
-from collegium_context.vectors.interface import Point, VectorStore, VectorStoreError
+from collegium_context.vectors.interface import CollectionSpec, Point, VectorStore, VectorStoreError
 
 log = structlog.get_logger(__name__)
 
@@ -75,13 +75,15 @@ class Ingesting:
     """Takes in what is due, in this process beside others that do the same."""
 
     def __init__(
-        self, store: IndexingStore, vectors: VectorStore, embedder: Embedder, keyring: Keyring, collection: str
+        self, store: IndexingStore, vectors: VectorStore, embedder: Embedder, keyring: Keyring, spec: CollectionSpec
     ) -> None:
         self._store = store
         self._vectors = vectors
         self._embedder = embedder
         self._keyring = keyring
-        self._collection = collection
+        self._spec = spec
+        self._collection = spec.name
+        self._is_made = False
         self._wakes = {False: asyncio.Event(), True: asyncio.Event()}
         self._sweep_wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -192,6 +194,9 @@ class Ingesting:
 
     async def _put(self, step: Sequence[tuple[_Read, NamedChunk]]) -> None:
         """Puts the points of new chunks into the vector store; nobody finds them before the switch."""
+        if not self._is_made:
+            await self._vectors.ensure(self._spec)
+            self._is_made = True
         await self._store.loosen([(one.taken.tenant, chunk.id) for one, chunk in step], self._collection)
         vectors = await self._embedder.embed([chunk.indexed for _, chunk in step])
         points: dict[str, list[Point]] = {}
