@@ -64,7 +64,7 @@ def named_chunks(
         indexed = indexed_text(title, chunk)
         digest = hashlib.sha256(f"{around}\0\0{seen[indexed]}\0{indexed}".encode("utf-8", "replace")).digest()
         seen[indexed] += 1
-        named.append(NamedChunk(str(uuid.UUID(bytes=digest[:16], version=8)), ordinal, chunk, indexed))
+        named.append(NamedChunk(str(uuid.UUID(bytes=digest[:16], version=5)), ordinal, chunk, indexed))
     return named
 
 
