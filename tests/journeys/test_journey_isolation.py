@@ -40,6 +40,10 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/webhooks/secret": (("",), {200}),
     "/v1/schedules": (("",), {200}),
     "/v1/schedules/{id}": (("{schedule}",), {404}),
+    "/v1/documents": (("", "?limit=200", "?state=indexed"), {200}),
+    "/v1/documents/{id}": (("{document}",), {404}),
+    "/v1/documents/{id}/events": (("{document}",), {404}),
+    "/v1/search/profiles/{user}": (("shared-user",), {404}),
     "/v1/usage": (("?group_by=tenant,key,tag", "?group_by=tenant&tenant=acme", "?group_by=tag&format=csv"), {200, 403}),
     "/v1/requests": (("", "?limit=1000&format=csv", "?key=acmekey00001", "?tenant=acme"), {200, 403}),
     "/v1/invoices": (("", "?tenant=acme"), {200, 403}),
@@ -78,6 +82,7 @@ CHANGES = (
     ("POST", "/v1/schedules/{schedule}/pause"),
     ("POST", "/v1/schedules/{schedule}/resume"),
     ("DELETE", "/v1/schedules/{schedule}"),
+    ("DELETE", "/v1/documents/{document}"),
 )
 GRPC_CASES = {"Tasks.Submit", "Tasks.Get", "Tasks.List", "Tasks.Cancel", "Tasks.Watch", "Chat.Complete", "Chat.Stream"}
 

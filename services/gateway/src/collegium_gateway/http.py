@@ -25,6 +25,7 @@ from collegium_gateway.chat import ChatDoor
 from collegium_gateway.directory import Directory
 from collegium_gateway.embeddings import PATH as EMBEDDINGS_PATH
 from collegium_gateway.embeddings import EmbeddingDoor
+from collegium_gateway.document_door import DocumentDoor
 from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import KeyedPosts
@@ -33,6 +34,7 @@ from collegium_gateway.keywatch import ASKING
 from collegium_gateway.ledger_door import LedgerDoor
 from collegium_gateway.replies import json_reply
 from collegium_gateway.scheduledoor import ScheduleDoor
+from collegium_gateway.search_door import SearchDoor
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.webhook_door import WebhookDoor
@@ -77,6 +79,8 @@ class HttpDoor:
                     Route("/v1/models", self._models),
                     *tasks.routes(),
                     *ScheduleDoor(platform, directory).routes(),
+                    *DocumentDoor(platform, directory).routes(),
+                    *SearchDoor(platform, directory).routes(),
                     *admin.routes(),
                     *LedgerDoor(platform, directory).routes(),
                     *webhooks.routes(),
