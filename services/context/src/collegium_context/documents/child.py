@@ -20,7 +20,6 @@ from collegium_context.documents.extracting import Kind, extracted
 
 SECONDS_MAX = 60.0
 MEMORY_BYTES_MAX = 1024 * 1024 * 1024
-_PDF_STREAM_BYTES_MAX = 64 * 1024 * 1024
 
 
 class _Refusal(msgspec.Struct, frozen=True, tag="refusal"):
@@ -72,8 +71,6 @@ def _main(kind: Kind, seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(5)
-    if kind == "pdf":
-        _bound_pdf_streams()
     try:
         answer: _Read | _Refusal = _Read(extracted(sys.stdin.buffer.read(), kind))
     except DocumentError as error:
@@ -81,13 +78,6 @@ def _main(kind: Kind, seconds: int) -> None:
     except MemoryError:
         answer = _Refusal(DocumentTooCostlyError.code, "reading it takes more memory than a document gets")
     sys.stdout.buffer.write(msgspec.msgpack.encode(answer))
-
-
-def _bound_pdf_streams() -> None:
-    from pypdf import filters  # noqa: PLC0415 - only for a PDF
-
-    for name in ("ZLIB_MAX_OUTPUT_LENGTH", "LZW_MAX_OUTPUT_LENGTH", "RUN_LENGTH_MAX_OUTPUT_LENGTH"):
-        setattr(filters, name, _PDF_STREAM_BYTES_MAX)
 
 
 if __name__ == "__main__":
