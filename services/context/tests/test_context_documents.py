@@ -16,6 +16,7 @@ from collegium_context.app import ContextApp, build
 from collegium_contracts import knowledge as k
 from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope
+from collegium_runtime import failpoints
 from collegium_testing import eventually
 
 HELICOPTER = "Helicopters hover by turning a rotor. " * 3
@@ -36,9 +37,7 @@ class Desk:
     async def add(self, content: str | bytes, document: str = "", *, tenant: str = "acme", **fields: Any) -> Any:
         meta = k.DocumentMeta(**{name: fields.pop(name) for name in ("title", "tags", "fields") if name in fields})
         content = content.encode() if isinstance(content, str) else content
-        question = k.DocumentAdd(
-            tenant=tenant, document=document, content=sealed(content), meta=sealed(meta), **fields
-        )
+        question = k.DocumentAdd(tenant=tenant, document=document, content=sealed(content), meta=sealed(meta), **fields)
         return await ask(self.connection, s.SVC_CONTEXT_DOCUMENT_ADD, question, k.DocumentReply)
 
     async def get(self, document: str, tenant: str = "acme") -> k.DocumentRow:
@@ -174,8 +173,8 @@ async def test_a_profile_moves_what_its_user_prefers(desk: Desk) -> None:
     assert (await desk.found("plain tea edition"))[0] == "plain"
     assert (await desk.found("plain tea edition", user="u1"))[0] == "liked"
     assert (await desk.found("plain tea edition", user="u2"))[0] == "plain"
+    bad = k.ProfileSet(tenant="acme", user="u1", weights=sealed(k.ProfileWeights(tags={"x": 1000.0})))
     with pytest.raises(RequestRefusedError) as refused:
-        bad = k.ProfileSet(tenant="acme", user="u1", weights=sealed(k.ProfileWeights(tags={"x": 1000.0})))
         await ask(desk.connection, s.SVC_CONTEXT_PROFILE_SET, bad, k.ProfileReply)
     assert refused.value.param == "weights"
 
@@ -249,3 +248,25 @@ async def test_many_documents_at_once_are_all_there(desk: Desk) -> None:
 
     await eventually(all_indexed, deadline_seconds=60)
     assert (await desk.found("item137", mode="words")) == [ids[137]]
+
+
+@pytest.mark.parametrize("place", ["context.after-points", "context.before-indexed", "context.before-switch"])
+async def test_what_dies_on_the_way_is_taken_up_and_never_half_found(desk: Desk, place: str) -> None:
+    await desk.indexed("Old text about harbours.\n\n" * 2, "port")
+    disarm = failpoints.arm(f"{place}=error:1")
+    try:
+        text = "\n\n".join(f"# Part {n}\n\n" + f"New text about gulls{n}. " * 30 for n in range(8))
+        await desk.add(text, "port", kind="markdown", replaces=True)
+
+        async def is_new() -> bool:
+            results, _ = await desk.search("harbours gulls0 gulls7", mode="words", limit=50)
+            whole = len([one for one in results if "gulls" in one.text])
+            assert whole in (0, len(results)), "old and new chunks are never found together"
+            return whole > 0
+
+        await eventually(is_new, deadline_seconds=60)
+    finally:
+        disarm()
+    row = await desk.settled("port")
+    assert (row.state, row.chunks, row.error) == ("indexed", 8, None)
+    assert await desk.found("harbours", mode="words") == []

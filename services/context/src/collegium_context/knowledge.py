@@ -1,4 +1,4 @@
-"""Wiring of what a tenant's agents may look up: documents and their search. The parts list of both, and nothing else."""
+"""Wiring of what a tenant's agents may look up: documents and their search. A parts list, and nothing else."""
 
 from __future__ import annotations
 

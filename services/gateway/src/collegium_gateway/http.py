@@ -23,9 +23,9 @@ from collegium_gateway.admin_guard import guarded
 from collegium_gateway.asgi import Receive, Scope, Send
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.directory import Directory
+from collegium_gateway.document_door import DocumentDoor
 from collegium_gateway.embeddings import PATH as EMBEDDINGS_PATH
 from collegium_gateway.embeddings import EmbeddingDoor
-from collegium_gateway.document_door import DocumentDoor
 from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import KeyedPosts

@@ -34,8 +34,8 @@ from collegium_store import is_transient
 
 from collegium_context.documents.errors import DocumentError
 from collegium_context.documents.extracting import check_begin, extracted
-from collegium_context.documents.ingesting import Ingesting
 from collegium_context.documents.indexing_store import is_heavy
+from collegium_context.documents.ingesting import Ingesting
 from collegium_context.documents.naming import document_id, fingerprint
 from collegium_context.documents.store import Accepting, DocumentStore, Standing
 
@@ -208,9 +208,7 @@ def _check_meta(meta: DocumentMeta) -> None:
     if len(meta.title) > TITLE_CHARS:
         raise RequestRefusedError("invalid_value", f"a title has at most {TITLE_CHARS} characters", "title")
     if len(meta.tags) > TAGS_MAX or any(not tag or len(tag) > TAG_CHARS for tag in meta.tags):
-        raise RequestRefusedError(
-            "invalid_value", f"at most {TAGS_MAX} tags of 1 to {TAG_CHARS} characters", "tags"
-        )
+        raise RequestRefusedError("invalid_value", f"at most {TAGS_MAX} tags of 1 to {TAG_CHARS} characters", "tags")
     long = any(len(name) > TAG_CHARS or len(str(value)) > VALUE_CHARS for name, value in meta.fields.items())
     if len(meta.fields) > FIELDS_MAX or long:
         raise RequestRefusedError(

@@ -27,7 +27,8 @@ _TAKE = """
 WITH due AS (
     SELECT tenant, id, due_at, source_bytes, row_number() OVER (PARTITION BY tenant ORDER BY due_at) AS turn
     FROM context.documents
-    WHERE state = 'accepted' AND due_at <= now() AND (kind = 'pdf' OR source_bytes > CASE kind WHEN 'markdown' THEN $6::int8 ELSE $1::int8 END) = $2
+    WHERE state = 'accepted' AND due_at <= now()
+        AND (kind = 'pdf' OR source_bytes > CASE kind WHEN 'markdown' THEN $6::int8 ELSE $1::int8 END) = $2
 ), first AS (
     SELECT tenant, id, sum(source_bytes) OVER turns - source_bytes AS before FROM due
     WINDOW turns AS (ORDER BY turn, due_at, tenant, id) ORDER BY turn, due_at, tenant, id LIMIT $3
@@ -157,9 +158,7 @@ class IndexingStore:
 
     async def take(self, *, heavy: bool, limit: int, bytes_max: int) -> list[Taken]:
         """Takes due documents, for LEASE_SECONDS; heavy ones or the others (:func:`is_heavy`)."""
-        rows = await self._pool.fetch(
-            _TAKE, HEAVY_BYTES, heavy, limit, bytes_max, LEASE_SECONDS, HEAVY_MARKDOWN_BYTES
-        )
+        rows = await self._pool.fetch(_TAKE, HEAVY_BYTES, heavy, limit, bytes_max, LEASE_SECONDS, HEAVY_MARKDOWN_BYTES)
         return [
             Taken(
                 row["tenant"], row["id"], row["project"], row["kind"], row["version"], row["tries"],
@@ -259,7 +258,9 @@ async def _move(connection: Any, chosen: Sequence[Indexed], collection: str) -> 
     )
     new = [(row[0], row[1]) for row in rows if row[3].is_new]
     if new:
-        gone = await connection.fetchval(_FASTEN, [tenant for tenant, _ in new], [point for _, point in new], collection)
+        gone = await connection.fetchval(
+            _FASTEN, [tenant for tenant, _ in new], [point for _, point in new], collection
+        )
         if gone != len(new):
             raise PointsLostError(f"{len(new) - gone} of {len(new)} points were swept meanwhile")
     await connection.execute(_BUMP, sorted({one.tenant for one in chosen}))

@@ -33,7 +33,8 @@ INSERT INTO context.documents AS old (
 VALUES ($1, $2, $3, $4, 'accepted', $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, now())
 ON CONFLICT (tenant, id) DO UPDATE SET
     project = EXCLUDED.project, kind = EXCLUDED.kind, state = 'accepted', fingerprint = EXCLUDED.fingerprint,
-    version = nextval('context.document_versions'), meta_key_id = EXCLUDED.meta_key_id, meta_nonce = EXCLUDED.meta_nonce,
+    version = nextval('context.document_versions'),
+    meta_key_id = EXCLUDED.meta_key_id, meta_nonce = EXCLUDED.meta_nonce,
     meta = EXCLUDED.meta, source_key_id = EXCLUDED.source_key_id, source_nonce = EXCLUDED.source_nonce,
     source = EXCLUDED.source, source_bytes = EXCLUDED.source_bytes, updated_at = EXCLUDED.updated_at,
     due_at = EXCLUDED.due_at, tries = 0, done = 0, total = 0, error_code = '', error_message = ''
@@ -91,9 +92,7 @@ class DocumentStore:
         row = await self._pool.fetchrow(_STANDING, one_tenant(scope), document)
         return _standing(row) if row is not None else None
 
-    async def page(
-        self, scope: Scope, *, after: str, state: DocumentState | None, limit: int
-    ) -> list[DocumentRow]:
+    async def page(self, scope: Scope, *, after: str, state: DocumentState | None, limit: int) -> list[DocumentRow]:
         """Returns documents by id, from the one after ``after``."""
         rows = await self._pool.fetch(_PAGE, one_tenant(scope), after, state, limit)
         return [_standing(row).row for row in rows]
