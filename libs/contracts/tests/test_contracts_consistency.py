@@ -13,6 +13,7 @@ from collegium_contracts import (
     audit_requests,
     codec,
     content,
+    embedding,
     envelope,
     identity,
     ids,
@@ -208,7 +209,7 @@ def test_every_message_class_travels_or_is_a_base():
 
 def test_every_question_and_state_value_is_in_its_union():
     questions = (requests.ServiceRequest, requests.ServiceReply)
-    asked = (requests, identity, audit_requests, ledger, reports)
+    asked = (requests, identity, audit_requests, ledger, reports, embedding)
     for modules, unions in ((asked, questions), ((state,), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {
@@ -333,7 +334,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$JS.API.CONSUMER.INFO.EVENTS.verdicts", {"consensus"}),
         ("_INBOX.gateway.x.r.1", {"billing", "router"}),
         ("_INBOX.router.x.r.1", {"billing", "context"}),
-        ("_INBOX.worker-pool.x.r.1", set()),
+        ("_INBOX.worker-pool.x.r.1", {"context"}),
         ("$SYS.REQ.SERVER.PING", set()),
     ],
 )

@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
@@ -246,6 +246,7 @@ class World:
         self.make = make
         self.database_url = database_url
         self.data_dir = data_dir
+        self.durability: Literal["process", "power"] = "process"
         self._nats_url = nats_url
         self._stack = stack
         self.gateway: Connection
@@ -268,7 +269,7 @@ class World:
 
     async def platform(self, *tenants: TenantSettings, tracing: Tracing | None = None) -> Platform:
         """What billing is given."""
-        settings = Settings(data_dir=self.data_dir, tenants=tenants)
+        settings = Settings(data_dir=self.data_dir, tenants=tenants, durability=self.durability)
         runtime = Runtime(database=self.database_url)
         connection = await self.connect("billing")
         tracing = tracing or setup("billing", otlp_endpoint=None, sample_ratio=0.0)

@@ -12,7 +12,7 @@ import pytest
 from collegium_billing.app import BillingApp
 from collegium_billing.holdshard import HoldShard
 from collegium_bus.ask import ask as question
-from collegium_bus.errors import BrokerUnavailableError
+from collegium_bus.errors import BrokerUnavailableError, NoAnswerError
 from collegium_bus.holding import Holds
 from collegium_bus.kv import Bucket
 from collegium_bus.settle import settle
@@ -68,6 +68,14 @@ async def standing(world: Any) -> tuple[int, int]:
     reply = await question(world.gateway, s.holds_of_shard(SHARD), HoldsListRequest(tenant=TENANT), HoldsListReply)
     (one,) = reply.budgets
     return one.captured_picos, one.held_picos
+
+
+async def standing_now(world: Any) -> tuple[int, int] | None:
+    """The same; none while the shard is being taken over."""
+    try:
+        return await standing(world)
+    except NoAnswerError:
+        return None
 
 
 def shard_of(app: BillingApp) -> HoldShard | None:
@@ -141,25 +149,66 @@ async def test_a_new_owner_knows_every_promise_and_every_capture(world: Any, see
     assert {answer.code for answer in answers} == {"", "insufficient_quota"}
 
 
-async def test_a_former_owner_cannot_promise_any_more(world: Any) -> None:
+async def foreign_record(world: Any, app: BillingApp, picos: int) -> None:
+    """Writes into the journal what another owner would have."""
+    shard = shard_of(app)
+    assert shard is not None
+    foreign = HoldPlaced(
+        task=task(50).id, tenant=TENANT, picos=picos, expires_at_ms=now_ms() + 60_000, budgets=["b"], at_ms=now_ms()
+    )
+    record = HoldsJournaled(shard=SHARD, at_ms=now_ms(), events_sequence=shard.book.events_sequence, placed=[foreign])
+    await world.worker.publish(s.ledger_journal(SHARD), codec.encode(record), message_id="foreign")
+
+
+async def test_where_power_may_fail_nothing_is_told_before_it_is_stored(world: Any) -> None:
     """Another owner's record stands in the journal: the replica that did not know of it takes over again."""
+    world.durability = "power"
+    await introduce(world, 100)
+    app = await world.billing()
+    door = Holds(world.gateway)
+    assert not (await door.ask(asking(1))).code
+    await foreign_record(world, app, 85)
+    answer = await door.ask(asking(2))
+    assert answer.code == "insufficient_quota", "85 + 10 + 10 is more than 100"
+    assert (await standing(world)) == (0, 95)
+
+
+async def test_an_owner_whose_lease_is_over_promises_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     await introduce(world, 100)
     app = await world.billing()
     door = Holds(world.gateway)
     assert not (await door.ask(asking(1))).code
     shard = shard_of(app)
     assert shard is not None
-    foreign = HoldPlaced(
-        task=task(50).id, tenant=TENANT, picos=85, expires_at_ms=now_ms() + 60_000, budgets=["b"], at_ms=now_ms()
-    )
-    record = HoldsJournaled(shard=SHARD, at_ms=now_ms(), events_sequence=shard.book.events_sequence, placed=[foreign])
-    await world.worker.publish(s.ledger_journal(SHARD), codec.encode(record), message_id="foreign")
-    answer = await door.ask(asking(2))
-    assert answer.code == "insufficient_quota", "85 + 10 + 10 is more than 100"
-    assert (await standing(world)) == (0, 95)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(shard, "_holds_lease", lambda: False)
+        with pytest.raises(NoAnswerError):
+            await door.ask(asking(2), budget_seconds=2.5)
+    assert (await standing(world)) == (0, 10)
 
 
-async def test_a_promise_that_is_not_stored_is_not_told(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_told_and_refused_by_the_journal_is_held_anew(world: Any) -> None:
+    await introduce(world, 100)
+    app = await world.billing()
+    door = Holds(world.gateway)
+    assert not (await door.ask(asking(1))).code
+    await foreign_record(world, app, 40)
+    assert not (await door.ask(asking(2))).code
+
+    async def all_stand() -> bool:
+        return await standing_now(world) == (0, 60)
+
+    await eventually(all_stand)
+    await kill(app)
+    await world.billing()
+    assert await standing(world) == (0, 60), "and it is in the journal"
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+async def test_a_promise_that_could_not_be_stored_at_first_stands(
+    world: Any, monkeypatch: pytest.MonkeyPatch, durability: str
+) -> None:
+    world.durability = durability
     await introduce(world, 100)
     app = await world.billing()
     door = Holds(world.gateway)
@@ -174,8 +223,11 @@ async def test_a_promise_that_is_not_stored_is_not_told(world: Any, monkeypatch:
 
     monkeypatch.setattr(publisher, "publish", away)
     assert not (await door.ask(asking(2))).code
-    assert len(refused) == 2
-    assert await standing(world) == (0, 20), "what was decided and not stored was forgotten, and decided anew"
+
+    async def stored() -> bool:
+        return len(refused) == 2 and await standing_now(world) == (0, 20)
+
+    await eventually(stored)
 
 
 async def test_a_snapshot_and_the_records_after_it_are_the_state(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ async def test_the_openai_client_gets_an_answer(platform: RunningPlatform):
         models = [model.id async for model in client.models.list()]
     counted = platform.sim.counts().totals
     assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("Paris.", "stop")
-    assert (answer.model, models) == ("sim", ["sim", "auto"])
+    assert (answer.model, models) == ("sim", ["sim", "all-minilm-l6-v2", "auto"])
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (
         counted.prompt_tokens,

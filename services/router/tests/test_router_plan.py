@@ -201,3 +201,15 @@ def test_of_a_panel_no_single_attempt_tells_that_all_were_sent(submission, again
     assert queued(submission()).is_one_attempt
     assert queued(again(of=3)).is_one_attempt, "one member's next try"
     assert not queued(submission(plan="panel")).is_one_attempt
+
+
+def test_tasks_go_to_models_of_their_kind_alone(model, submission):
+    embedder = model("embedder", rank="teacher", kind="embedding", context_tokens=10)
+    models = [model("chat", fallbacks=["embedder"]), embedder]
+    assert chosen(submission(), models) == "chat"
+    # Its context is that of one text, and a request may hold many.
+    assert chosen(submission(kind="embedding", prompt_bytes=1_000_000), models) == "embedder"
+    assert refused(submission("embedder"), models).code == "unknown_model"
+    assert refused(submission("chat", kind="embedding"), models).code == "unknown_model"
+    # A fallback of another kind is none.
+    assert isinstance(make_plan(submission("chat"), fleet(models, open_until_ms={"chat": NOW_MS + 1})), Wait)

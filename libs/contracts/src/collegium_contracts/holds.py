@@ -1,9 +1,9 @@
 """Holding money before it is spent: the journal of a shard's owner.
 
 A gateway asks the billing replica that owns the tenant's shard; that one decides from memory, writes what it promised
-to LEDGER (one subject a shard, by expected sequence, so that a former owner's write is refused), and only then answers.
+to LEDGER (one subject a shard, by expected sequence, so that a former owner's write is refused), and answers behind that.
 The journal alone makes the state again: a snapshot, the records after it, and the settled messages after the last that
-a record speaks of. One rule: what is not journaled was not promised.
+a record speaks of. One rule: nothing is promised before its record is on its way.
 """
 
 from __future__ import annotations

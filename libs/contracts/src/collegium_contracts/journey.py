@@ -173,7 +173,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 ASKS: Final[tuple[Ask, ...]] = (
     Ask(subject=s.SVC_CONTEXT_ALL, asker=("gateway", "router"), answerer="context"),
-    Ask(subject=s.SVC_CONTEXT_EMBED, asker=("worker-pool",), answerer="context"),
+    Ask(subject=s.SVC_EMBED_ALL, asker=("worker-pool",), answerer="context"),
     Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
     Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router"), answerer="billing"),
     Ask(subject=s.SVC_ROUTER_ALL, asker=("gateway",), answerer="router"),

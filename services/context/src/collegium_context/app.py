@@ -72,7 +72,7 @@ class ContextApp:
             platform.connection,
             {
                 s.SVC_CONTEXT_TURNS: questions.turns,
-                s.SVC_CONTEXT_EMBED: embedding.embed,
+                s.SVC_EMBED_TEXTS: embedding.embed,
                 **self._knowledge.handlers,
             },
         )

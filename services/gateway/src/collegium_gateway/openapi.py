@@ -16,6 +16,7 @@ from collegium_contracts.parts import CacheResult
 
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.document_bodies import DocumentRequest, SearchBody
+from collegium_gateway.embedding_admission import EmbeddingRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
 from collegium_gateway.identity_requests import (
     BudgetRequest,
@@ -34,6 +35,7 @@ from collegium_gateway.webhook_door import RotateRequest, WebhookView
 
 _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("post", "/v1/chat/completions", "chat", "Answers a chat, plain or streamed.", ChatRequest),
+    ("post", "/v1/embeddings", "chat", "Embeds texts, billed as a task.", EmbeddingRequest),
     ("get", "/v1/models", "chat", "Lists the models that may be asked.", None),
     ("post", "/v1/tasks", "tasks", "Submits a task for later.", TaskRequest),
     ("get", "/v1/tasks", "tasks", "Lists the tenant's tasks, newest first.", None),
