@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import asyncpg
@@ -47,6 +48,7 @@ class ContextApp:
     async def start(self) -> None:
         """Folds settled tasks, then answers questions."""
         platform = self._platform
+        opening = asyncio.create_task(open_store(platform))
         self._pool = await open_pool(platform.database_url, application_name="collegium-context")
         store = Store(self._pool)
         consumer = journey.consumer("turns")
@@ -65,7 +67,7 @@ class ContextApp:
         shelf = VectorShelf(platform.connection, platform.keyring)
         self._embedder = await open_embedder(platform.settings.embeddings, shelf=shelf, metrics=platform.metrics)
         embedding = EmbedAnswers(self._embedder, platform.keyring, platform.tracing)
-        self._vectors = await open_store(platform)
+        self._vectors = await opening
         self._knowledge = Knowledge(platform, self._pool, self._vectors, self._embedder)
         self._knowledge.start()
         self._answering = Answering(
@@ -84,7 +86,8 @@ class ContextApp:
     async def _erase(self, pool: asyncpg.Pool, shelf: VectorShelf, tenant: str) -> int:
         forgotten = self._embedder.forget(tenant) if self._embedder is not None else 0
         documents = await self._knowledge.erase(tenant) if self._knowledge is not None else 0
-        return await erase(pool, tenant) + await shelf.erase(tenant) + forgotten + documents
+        assert self._vectors is not None, "erasing begins when everything is open"
+        return await erase(pool, self._vectors, tenant) + await shelf.erase(tenant) + forgotten + documents
 
     async def stop(self) -> None:
         """Takes no more questions and events; what was not committed comes again to the next who asks."""
@@ -94,9 +97,6 @@ class ContextApp:
         if self._knowledge is not None:
             await self._knowledge.stop()
             self._knowledge = None
-        if self._vectors is not None:
-            await self._vectors.close()
-            self._vectors = None
         if self._embedder is not None:
             await self._embedder.close()
             self._embedder = None
@@ -106,12 +106,19 @@ class ContextApp:
         if self._loop is not None:
             await self._loop.stop()
             self._loop = None
+        if self._vectors is not None:
+            await self._vectors.close()
+            self._vectors = None
         if self._pool is not None:
             await self._pool.close()
 
     def readiness(self) -> dict[str, bool]:
-        """Whether turns are being folded and questions answered."""
-        return {"folding": self._loop is not None, "answering": self._answering is not None}
+        """Whether turns are being folded, questions answered, and vectors searched."""
+        return {
+            "folding": self._loop is not None,
+            "answering": self._answering is not None,
+            "vectors": self._vectors is not None and self._vectors.is_ready,
+        }
 
 
 def build(platform: Platform) -> ContextApp:

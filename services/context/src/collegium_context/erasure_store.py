@@ -1,8 +1,11 @@
-"""Erasing a tenant's turns, some thousands at a time, so that no lock is held for long."""
+"""Erasing a tenant: its vectors, then its turns, some thousands at a time, so that no lock is held for long."""
 
 from __future__ import annotations
 
 import asyncpg
+from collegium_contracts.scope import Scope
+
+from collegium_context.vectors.interface import VectorStore
 
 AT_ONCE = 5_000
 
@@ -15,8 +18,9 @@ SELECT count(*) FROM gone
 """
 
 
-async def erase(pool: asyncpg.Pool, tenant: str) -> int:
-    """Deletes all turns of a tenant and returns how many there were."""
+async def erase(pool: asyncpg.Pool, vectors: VectorStore, tenant: str) -> int:
+    """Deletes all vectors and turns of a tenant and returns how many turns there were."""
+    await vectors.forget(Scope(tenant))
     total = 0
     while gone := await pool.fetchval(_DELETE, tenant, AT_ONCE):
         total += gone

@@ -31,7 +31,6 @@ class Knowledge:
 
     def __init__(self, platform: Platform, pool: asyncpg.Pool, vectors: VectorStore, embedder: Embedder) -> None:
         self._pool = pool
-        self._vectors = vectors
         self.spec = collection_of(embedder)
         documents, searches = DocumentStore(pool), SearchStore(pool)
         keyring, name = platform.keyring, self.spec.name
@@ -64,9 +63,8 @@ class Knowledge:
         return await self._documents.knowledge_version(scope)
 
     async def erase(self, tenant: str) -> int:
-        """Removes everything of a tenant: rows first, so that nothing is found, then the points."""
+        """Removes every row of a tenant, so that nothing is found; the points are the vector store's to forget."""
         gone = await erase_documents(self._pool, tenant)
-        await self._vectors.forget(Scope(tenant))
         self.searching.forget(tenant)
         return gone
 

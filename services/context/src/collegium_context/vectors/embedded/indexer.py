@@ -26,7 +26,7 @@ from collegium_context.vectors.embedded.shelf import Added, Dropped, record_code
 from collegium_context.vectors.interface import CollectionSpec
 
 # Searching comes first on the cores that both share.
-NICENESS = 15
+NICENESS = 10
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -103,7 +103,7 @@ def build(job: Job) -> None:
             journal.append(encode(Added(tenant=tenant, rows=[rows])))
             frequencies.add(tenant, len(rows), len(rows.word_rows), shards.indices_of(rows))
             if shard is not None:
-                for step in shards.steps(tenant, rows):
+                for step in shards.prepared(tenant, rows).steps:
                     shard.update(step)
     os.fsync(os.open(folder / JOURNAL, os.O_RDONLY))
     journal.close()

@@ -33,14 +33,10 @@ from collegium_context.vectors.interface import CollectionSpec, StoreUnavailable
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 0.5
-# Points that one job builds: a part of this size takes the indexer some minutes on one core.
-POINTS_A_JOB = 250_000
 # More built parts than these on one shelf are built into fewer, the smallest first.
 BUILT_PARTS_MAX = 6
 # A part that lost this share of its points is built anew without them.
 GONE_SHARE_MAX = 0.3
-# Above it a tenant's points get a shelf, and so graphs, of their own.
-OWN_POINTS = 50_000
 FAILED_AGAIN_SECONDS = 30.0
 
 
@@ -72,9 +68,8 @@ class Kept(msgspec.Struct, frozen=True):
 class Jobs:
     """Runs the indexer where there is something to do."""
 
-    def __init__(self, engine: Engine, *, own_points: int = OWN_POINTS) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._own_points = own_points
         self._task: asyncio.Task[None] | None = None
         self._one = asyncio.Lock()
         self.running = ""
@@ -147,8 +142,8 @@ class Jobs:
             for tenant, counted in part.frequencies.tenants.items():
                 points[tenant] = points.get(tenant, 0) + counted.points
         for tenant, count in points.items():
-            is_large = count > self._own_points and tenant not in generation.state.tenants
-            if is_large and generation.shared.count(tenant, None) > self._own_points:
+            is_large = count > generation.sizes.own_points and tenant not in generation.state.tenants
+            if is_large and generation.shared.count(tenant, None) > generation.sizes.own_points:
                 return tenant
         return None
 
@@ -159,7 +154,7 @@ class Jobs:
     async def _move(self, collection: Collection, name: str, tenant: str) -> None:
         generation = collection.generations[name]
         if tenant not in generation.own:
-            generation.own[tenant] = Shelf(generation.folder / "tenants" / tenant, generation.state.spec)
+            generation.own[tenant] = generation.open_own(tenant)
             generation.shared.rotate()
             moving: dict[str, Place] = {**generation.state.tenants, tenant: "moving"}
             collection.change(name, tenants=moving)
@@ -300,12 +295,12 @@ def due(shelf: Shelf) -> list[Part]:
     """Returns the closed parts of a shelf that should be built into one now; none: nothing is to be done."""
     closed = shelf.parts[:-1]
     if plain := [part for part in closed if not part.is_built]:
-        return _up_to(plain)
+        return _up_to(plain, shelf.sizes.job_points)
     worn = [part for part in closed if part.gone > GONE_SHARE_MAX * max(1, part.points)]
     if worn:
         return worn[:1]
     if len(closed) > BUILT_PARTS_MAX:
-        smallest = _up_to(sorted(closed, key=lambda part: part.points))
+        smallest = _up_to(sorted(closed, key=lambda part: part.points), shelf.sizes.job_points)
         return smallest if len(smallest) > 1 else []
     return []
 
@@ -323,11 +318,11 @@ def _place(shelf: Shelf, generation: Generation) -> str:
     return str(shelf.folder.relative_to(generation.folder))
 
 
-def _up_to(parts: Sequence[Part]) -> list[Part]:
+def _up_to(parts: Sequence[Part], most: int) -> list[Part]:
     chosen: list[Part] = []
     points = 0
     for part in parts:
-        if chosen and points + part.points > POINTS_A_JOB:
+        if chosen and points + part.points > most:
             break
         chosen.append(part)
         points += part.points

@@ -26,17 +26,15 @@ from qdrant_edge import (
     UpdateOperation,
 )
 
-from collegium_context.vectors import wire
 from collegium_context.vectors.embedded import journal as journals
-from collegium_context.vectors.embedded import shards
+from collegium_context.vectors.embedded import scratch, shards
 from collegium_context.vectors.embedded.frequencies import Frequencies
 from collegium_context.vectors.embedded.journal import Journal
-from collegium_context.vectors.embedded.shards import DENSE, POINTS_A_STEP, WORDS
+from collegium_context.vectors.embedded.shards import DENSE, POINTS_A_STEP, WORDS, Prepared
 from collegium_context.vectors.interface import CollectionSpec
 
 JOURNAL = "journal"
 DEAD = "dead"
-LIVE = "live"
 BUILT = "built"
 STEMS = "stems"
 KEY_BYTES = 16
@@ -59,6 +57,7 @@ class Part:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.name = folder.name
+        self._live: Path | None = None
         self.is_built = (folder / BUILT).is_dir()
         self.journal = Journal(folder / JOURNAL)
         self.dead = Journal(folder / DEAD)
@@ -66,8 +65,8 @@ class Part:
             self.shard = EdgeShard.load(str(folder / BUILT))
             self.frequencies = Frequencies.load(folder / STEMS)
         else:
-            shutil.rmtree(folder / LIVE, ignore_errors=True)
-            self.shard = shards.create(folder / LIVE, spec)
+            self._live = scratch.place_of(folder)
+            self.shard = shards.create(self._live, spec)
             self.frequencies = Frequencies()
 
     @property
@@ -92,10 +91,11 @@ class Part:
             self._remove(keys)
         self.dead.cut(end)
 
-    def put(self, tenant: str, rows: wire.Rows) -> None:
+    def put(self, tenant: str, made: Prepared) -> None:
         """Adds or replaces points."""
-        for step in shards.steps(tenant, rows):
+        for step in made.steps:
             self.shard.update(step)
+        rows = made.rows
         self.frequencies.add(tenant, len(rows), len(rows.word_rows), shards.indices_of(rows))
 
     def drop(self, keys: Sequence[bytes], *, note: bool) -> None:
@@ -163,6 +163,8 @@ class Part:
         self.journal.close()
         self.dead.close()
         del self.shard
+        if self._live is not None:
+            shutil.rmtree(self._live, ignore_errors=True)
 
 
 def dead_keys(path: Path, start: int = 0, limit: int | None = None) -> Iterable[tuple[list[bytes], int]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 from qdrant_edge import (
     Distance,
@@ -30,13 +31,13 @@ from qdrant_edge import (
 )
 
 from collegium_context.vectors import wire
-from collegium_context.vectors.embedded.filters import ID_FIELD, TENANT_FIELD, key_of
 from collegium_context.vectors.interface import CollectionSpec
+from collegium_context.vectors.keys import ID_FIELD, TENANT_FIELD, key_of
 
 DENSE = "dense"
 WORDS = "words"
-# A step of the engine holds the interpreter for 5 to 10 ms at this many points.
-POINTS_A_STEP = 128
+# A step of the engine holds the interpreter for 2 to 5 ms at this many points.
+POINTS_A_STEP = 64
 # Edges of the graph of one tenant's points. Below 10 MB of vectors (6,500 of 384 dimensions) a scan is as fast.
 HNSW_EDGES = 16
 HNSW_CANDIDATES = 100
@@ -79,9 +80,19 @@ def create(folder: Path, spec: CollectionSpec, *, indexed: bool = False, one_ten
     return shard
 
 
-def steps(tenant: str, rows: wire.Rows) -> Iterator[UpdateOperation]:
-    """Yields the engine's operations that add rows, a bounded number of points each."""
+class Prepared(msgspec.Struct, frozen=True):
+    """Rows in the engine's words: what takes long about them is done, and nothing has changed yet."""
+
+    rows: wire.Rows
+    keys: list[bytes]
+    steps: list[UpdateOperation]
+
+
+def prepare(tenant: str, rows: wire.Rows) -> Iterator[Prepared | None]:
+    """Yields none after each bounded share of the work, and what came of it in the end."""
     vectors, words = wire.vector_lists(rows), wire.word_lists(rows)
+    keys = keys_of(tenant, rows)
+    made: list[UpdateOperation] = []
     batch: list[Point] = []
     for row, payload in enumerate(rows.payloads):
         named: dict[str, Any] = {}
@@ -91,12 +102,21 @@ def steps(tenant: str, rows: wire.Rows) -> Iterator[UpdateOperation]:
             named[WORDS] = SparseVector(sparse.indices, sparse.values)
         raw = rows.ids[row * wire.ID_BYTES : (row + 1) * wire.ID_BYTES]
         kept = {**payload, TENANT_FIELD: tenant, ID_FIELD: wire.id_text(raw)}
-        batch.append(Point(uuid.UUID(bytes=key_of(tenant, raw)), named, kept))
+        batch.append(Point(uuid.UUID(bytes=keys[row]), named, kept))
         if len(batch) == POINTS_A_STEP:
-            yield UpdateOperation.upsert_points(batch)
+            made.append(UpdateOperation.upsert_points(batch))
             batch = []
+            yield None
     if batch:
-        yield UpdateOperation.upsert_points(batch)
+        made.append(UpdateOperation.upsert_points(batch))
+    yield Prepared(rows, keys, made)
+
+
+def prepared(tenant: str, rows: wire.Rows) -> Prepared:
+    """Returns the same at once, where nobody waits."""
+    *_, made = prepare(tenant, rows)
+    assert made is not None
+    return made
 
 
 def key_in(point_id: object) -> bytes:
