@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import io
 from typing import Any
 
 import aiohttp
@@ -66,8 +66,9 @@ async def test_a_large_document_goes_through_the_object_store_and_is_followed(st
                     events.append(line.decode().split()[1])
         assert events[-1] == "done"
         assert (await search(http, "subject17", mode="words"))["data"][0]["document"] == "long"
-        large = {"id": "large", "content_base64": base64.b64encode((text + padding).encode()).decode()}
-        async with http.post("/v1/documents", json=large) as response:
+        large = io.BytesIO((text + padding).encode())
+        headers = {"Content-Type": "text/plain"}
+        async with http.post("/v1/documents?id=large", data=large, headers=headers) as response:
             made = await response.json()
             assert (response.status, made["state"], made["bytes"]) == (202, "accepted", len(text) + len(padding))
         for name in ("long", "large"):

@@ -63,7 +63,7 @@ class Desk:
 
     async def search(self, query: str, *, tenant: str = "acme", **fields: Any) -> tuple[list[k.SearchResult], Any]:
         question = k.SearchRequest(tenant=tenant, asked=sealed(k.SearchAsked(query=query, **fields)))
-        reply = await ask(self.connection, s.SVC_CONTEXT_SEARCH, question, k.SearchReply, timeout_seconds=10)
+        reply = await ask(self.connection, s.SVC_CONTEXT_SEARCH, question, k.SearchReply, timeout_seconds=30)
         return msgspec.json.decode(reply.results.body, type=list[k.SearchResult]), reply
 
     async def found(self, query: str, **fields: Any) -> list[str]:
