@@ -75,8 +75,15 @@ class Events:
     def call(
         self, number: int = 1, *, delivery: int = 1, cost: int = 5, model: str = "m", **fields: Any
     ) -> AttemptUsage:
-        """A finished call of 10 tokens in and 4 out."""
-        usage = Usage(input_tokens=10, output_tokens=4, cached_input_tokens=2, cost_usd_picos=cost)
+        """A finished call of 10 tokens in (2 cached, 3 written) and 4 out (1 of reasoning)."""
+        usage = Usage(
+            input_tokens=10,
+            output_tokens=4,
+            cached_input_tokens=2,
+            reasoning_tokens=1,
+            cost_usd_picos=cost,
+            cache_write_tokens=3,
+        )
         values: dict[str, Any] = {"rank": "student", "usage": usage, "duration_ms": 3} | fields
         return AttemptUsage(number=number, delivery=delivery, model=model, **values)
 
@@ -131,6 +138,8 @@ class Events:
             input_tokens=sum(call.usage.input_tokens for call in calls),
             output_tokens=sum(call.usage.output_tokens for call in calls),
             cached_input_tokens=sum(call.usage.cached_input_tokens for call in calls),
+            cache_write_tokens=sum(call.usage.cache_write_tokens for call in calls),
+            reasoning_tokens=sum(call.usage.reasoning_tokens for call in calls),
             cost_usd_picos=sum(call.usage.cost_usd_picos for call in calls),
             charge_usd_picos=charge,
         )

@@ -38,11 +38,11 @@ class Desk:
         meta = k.DocumentMeta(**{name: fields.pop(name) for name in ("title", "tags", "fields") if name in fields})
         content = content.encode() if isinstance(content, str) else content
         question = k.DocumentAdd(tenant=tenant, document=document, content=sealed(content), meta=sealed(meta), **fields)
-        return await ask(self.connection, s.SVC_CONTEXT_DOCUMENT_ADD, question, k.DocumentReply)
+        return await ask(self.connection, s.SVC_KNOWLEDGE_DOCUMENT_ADD, question, k.DocumentReply)
 
     async def get(self, document: str, tenant: str = "acme") -> k.DocumentRow:
         question = k.DocumentGet(tenant=tenant, document=document)
-        return (await ask(self.connection, s.SVC_CONTEXT_DOCUMENT_GET, question, k.DocumentReply)).document
+        return (await ask(self.connection, s.SVC_KNOWLEDGE_DOCUMENT_GET, question, k.DocumentReply)).document
 
     async def settled(self, document: str, tenant: str = "acme") -> k.DocumentRow:
         async def is_settled() -> bool:
@@ -59,11 +59,11 @@ class Desk:
 
     async def delete(self, document: str, tenant: str = "acme") -> None:
         question = k.DocumentDelete(tenant=tenant, document=document)
-        await ask(self.connection, s.SVC_CONTEXT_DOCUMENT_DELETE, question, k.DocumentReply)
+        await ask(self.connection, s.SVC_KNOWLEDGE_DOCUMENT_DELETE, question, k.DocumentReply)
 
     async def search(self, query: str, *, tenant: str = "acme", **fields: Any) -> tuple[list[k.SearchResult], Any]:
         question = k.SearchRequest(tenant=tenant, asked=sealed(k.SearchAsked(query=query, **fields)))
-        reply = await ask(self.connection, s.SVC_CONTEXT_SEARCH, question, k.SearchReply, timeout_seconds=30)
+        reply = await ask(self.connection, s.SVC_KNOWLEDGE_SEARCH, question, k.SearchReply, timeout_seconds=30)
         return msgspec.json.decode(reply.results.body, type=list[k.SearchResult]), reply
 
     async def found(self, query: str, **fields: Any) -> list[str]:
@@ -169,13 +169,13 @@ async def test_a_profile_moves_what_its_user_prefers(desk: Desk) -> None:
         await desk.indexed(f"Notes on tea and its leaves, {name} edition.", name, tags=[name])
     weights = sealed(k.ProfileWeights(tags={"liked": 10.0, "plain": 0.1}))
     question = k.ProfileSet(tenant="acme", user="u1", weights=weights)
-    await ask(desk.connection, s.SVC_CONTEXT_PROFILE_SET, question, k.ProfileReply)
+    await ask(desk.connection, s.SVC_KNOWLEDGE_PROFILE_SET, question, k.ProfileReply)
     assert (await desk.found("plain tea edition"))[0] == "plain"
     assert (await desk.found("plain tea edition", user="u1"))[0] == "liked"
     assert (await desk.found("plain tea edition", user="u2"))[0] == "plain"
     bad = k.ProfileSet(tenant="acme", user="u1", weights=sealed(k.ProfileWeights(tags={"x": 1000.0})))
     with pytest.raises(RequestRefusedError) as refused:
-        await ask(desk.connection, s.SVC_CONTEXT_PROFILE_SET, bad, k.ProfileReply)
+        await ask(desk.connection, s.SVC_KNOWLEDGE_PROFILE_SET, bad, k.ProfileReply)
     assert refused.value.param == "weights"
 
 
@@ -243,7 +243,7 @@ async def test_many_documents_at_once_are_all_there(desk: Desk) -> None:
 
     async def all_indexed() -> bool:
         question = k.DocumentList(tenant="acme", state="indexed", limit=200)
-        page = await ask(desk.connection, s.SVC_CONTEXT_DOCUMENT_LIST, question, k.DocumentsReply)
+        page = await ask(desk.connection, s.SVC_KNOWLEDGE_DOCUMENT_LIST, question, k.DocumentsReply)
         return len(page.documents) == 200
 
     await eventually(all_indexed, deadline_seconds=60)

@@ -136,7 +136,7 @@ async def test_errors_are_the_openai_clients_own_classes(platform: RunningPlatfo
         with pytest.raises(openai.BadRequestError) as bad:
             await client.chat.completions.create(model="auto", messages=[{"role": "boss", "content": "x"}])  # type: ignore[list-item]
         with pytest.raises(openai.NotFoundError) as missing:
-            await client.embeddings.create(model="auto", input="x")
+            await client.get("/nothing", cast_to=object)
         with pytest.raises(openai.UnprocessableEntityError) as too_long:
             await client.chat.completions.create(model="sim", messages=[{"role": "user", "content": "x" * 800_000}])
         with pytest.raises(openai.BadRequestError) as late:

@@ -26,6 +26,17 @@ class Reuse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     saved_usd_picos: int = 0
 
 
+class MemoryUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a task was told from memory: the ids, and by which signals they were found.
+
+    ``words``: without vectors, because they could not be had. ``unavailable``: nothing could be asked in time, and the
+    task went on without. ``off``: memory is switched off at the path.
+    """
+
+    state: Literal["recalled", "words", "unavailable", "off"] = "recalled"
+    ids: list[str] = []
+
+
 class LetterAbout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What could be told of a dead letter's original.
 

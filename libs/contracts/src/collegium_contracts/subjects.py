@@ -85,14 +85,33 @@ LEDGER_SNAPSHOT_ALL: Final = "ledger.snapshot.*"
 
 # Request–reply
 SVC_CONTEXT_TURNS: Final = "svc.context.turns"
-SVC_CONTEXT_DOCUMENT_ADD: Final = "svc.context.document.add"
-SVC_CONTEXT_DOCUMENT_GET: Final = "svc.context.document.get"
-SVC_CONTEXT_DOCUMENT_LIST: Final = "svc.context.document.list"
-SVC_CONTEXT_DOCUMENT_DELETE: Final = "svc.context.document.delete"
-SVC_CONTEXT_SEARCH: Final = "svc.context.search"
-SVC_CONTEXT_PROFILE_SET: Final = "svc.context.profile.set"
-SVC_CONTEXT_PROFILE_GET: Final = "svc.context.profile.get"
-SVC_CONTEXT_KNOWLEDGE_VERSION: Final = "svc.context.knowledge.version"
+SVC_KNOWLEDGE_DOCUMENT_ADD: Final = "svc.knowledge.document.add"
+SVC_KNOWLEDGE_DOCUMENT_GET: Final = "svc.knowledge.document.get"
+SVC_KNOWLEDGE_DOCUMENT_LIST: Final = "svc.knowledge.document.list"
+SVC_KNOWLEDGE_DOCUMENT_DELETE: Final = "svc.knowledge.document.delete"
+SVC_KNOWLEDGE_SEARCH: Final = "svc.knowledge.search"
+SVC_KNOWLEDGE_PROFILE_SET: Final = "svc.knowledge.profile.set"
+SVC_KNOWLEDGE_PROFILE_GET: Final = "svc.knowledge.profile.get"
+SVC_KNOWLEDGE_VERSION: Final = "svc.knowledge.version"
+SVC_CONTEXT_RECALL: Final = "svc.context.recall"
+SVC_MEMORY_ADD: Final = "svc.memory.add"
+SVC_MEMORY_CORRECT: Final = "svc.memory.correct"
+SVC_MEMORY_RECALL: Final = "svc.memory.recall"
+SVC_MEMORY_FORGET: Final = "svc.memory.forget"
+SVC_MEMORY_EXPLAIN: Final = "svc.memory.explain"
+SVC_MEMORY_LIST: Final = "svc.memory.list"
+SVC_MEMORY_PATH_SET: Final = "svc.memory.path.set"
+SVC_MEMORY_PATH_LIST: Final = "svc.memory.path.list"
+SVC_MEMORY_GRANT_ADD: Final = "svc.memory.grant.add"
+SVC_MEMORY_GRANT_LIST: Final = "svc.memory.grant.list"
+SVC_MEMORY_GRANT_REVOKE: Final = "svc.memory.grant.revoke"
+SVC_MEMORY_SHARED_PUT: Final = "svc.memory.shared.put"
+SVC_MEMORY_SHARED_GET: Final = "svc.memory.shared.get"
+SVC_MEMORY_SHARED_VERSIONS: Final = "svc.memory.shared.versions"
+SVC_MEMORY_SHARED_LIST: Final = "svc.memory.shared.list"
+SVC_MEMORY_CONVERSATION_LIST: Final = "svc.memory.conversation.list"
+SVC_MEMORY_CONVERSATION_GET: Final = "svc.memory.conversation.get"
+SVC_MEMORY_CONVERSATION_FORGET: Final = "svc.memory.conversation.forget"
 SVC_EMBED_TEXTS: Final = "svc.embed.texts"
 SVC_BILLING_USAGE: Final = "svc.billing.usage"
 SVC_BILLING_POSSIBLE_SPEND: Final = "svc.billing.possible-spend"
@@ -122,8 +141,10 @@ SVC_BILLING_LEDGER_CORRECT: Final = "svc.billing.ledger.correct"
 SVC_BILLING_LEDGER_CALLS: Final = "svc.billing.ledger.calls"
 SVC_BILLING_PRICES: Final = "svc.billing.prices"
 SVC_ROUTER_PRICE: Final = "svc.router.price"
-SVC_ROUTER_ALL: Final = "svc.router.>"
+SVC_ROUTER_QUEUE_ALL: Final = "svc.router.queue.*"
 SVC_CONTEXT_ALL: Final = "svc.context.>"
+SVC_KNOWLEDGE_ALL: Final = "svc.knowledge.>"
+SVC_MEMORY_ALL: Final = "svc.memory.>"
 SVC_EMBED_ALL: Final = "svc.embed.*"
 SVC_BILLING_ALL: Final = "svc.billing.>"
 SVC_HOLDS_ALL: Final = "svc.holds.*"
@@ -318,6 +339,12 @@ def kv_of_tenant(bucket: str, tenant: str) -> tuple[str, str]:
 def ingress_of_tenant(tenant: str) -> tuple[str, ...]:
     """Filters of what waits of one tenant in INGRESS."""
     return (f"task.submitted.*.*.{tenant}", f"task.more.*.*.{tenant}")
+
+
+def events_of_tenant(tenant: str) -> tuple[str, ...]:
+    """Filters of everything in EVENTS whose subject names a tenant, what a consumer got again included."""
+    firsts = (f"attempt.{tenant}.>", f"task.settled.{tenant}.>", f"task.changed.{tenant}.>", f"ctl.cancel.{tenant}.>")
+    return (*firsts, *(f"again.*.*.{first}" for first in firsts))
 
 
 def schedule_crons_of(tenant: str) -> str:

@@ -16,6 +16,8 @@ from collegium_contracts.errors import ContractError
 from collegium_contracts.ids import SHARDS, shard_of
 from collegium_contracts.state import TenantRecord
 from collegium_runtime.platform import Platform
+from collegium_telemetry import names
+from collegium_telemetry.metrics import Metrics
 
 from collegium_billing.holdshard import HoldShard, Spent
 from collegium_billing.settledfeed import SettledFeed
@@ -62,6 +64,16 @@ class HoldOwner:
     def is_ready(self) -> bool:
         """Whether every shard that is held here is answered for."""
         return all(shard.is_answering for shard in self._shards.values())
+
+    def watch(self, metrics: Metrics) -> None:
+        """Tells metrics of the shards held."""
+        metrics.watch_gauge(names.METRIC_HOLDS_OPEN, self.open_holds)
+        metrics.watch_gauge(names.METRIC_OVER_HOLD, self.over_hold)
+        metrics.watch_gauge(names.METRIC_SHARDS_ANSWERED, self.answered)
+
+    def answered(self) -> float:
+        """How many shards are answered for here."""
+        return sum(shard.is_answering for shard in self._shards.values())
 
     def open_holds(self) -> float:
         """How many holds stand in the shards held."""

@@ -25,7 +25,9 @@ from collegium_context.fold import Fold
 from collegium_context.freshness import Freshness
 from collegium_context.handlers import Questions
 from collegium_context.knowledge import Knowledge
+from collegium_context.memory.parts import MemoryParts
 from collegium_context.store import Store
+from collegium_context.vectors.interface import VectorStore
 from collegium_context.vectors.opening import OpenStore, open_store
 
 # The next turn of a conversation waits for the fold of this one, so events are not collected for long.
@@ -41,9 +43,11 @@ class ContextApp:
         self._loop: EventLoop[SettledMessage] | None = None
         self._answering: Answering | None = None
         self._erasing: Erasing | None = None
-        self._embedder: CachedEmbedder | None = None
         self._vectors: OpenStore | None = None
+        self._memory_pool: asyncpg.Pool | None = None
+        self._memory: MemoryParts | None = None
         self._knowledge: Knowledge | None = None
+        self._embedder: CachedEmbedder | None = None
 
     async def start(self) -> None:
         """Folds settled tasks, then answers questions."""
@@ -63,54 +67,58 @@ class ContextApp:
         )
         self._loop.start()
         freshness = Freshness(platform.connection, platform.direct, consumer)
-        questions = Questions(store, platform.keyring, freshness, platform.tracing)
         shelf = VectorShelf(platform.connection, platform.keyring)
+        self._vectors = await opening
         self._embedder = await open_embedder(platform.settings.embeddings, shelf=shelf, metrics=platform.metrics)
         embedding = EmbedAnswers(self._embedder, platform.keyring, platform.tracing)
-        self._vectors = await opening
-        self._knowledge = Knowledge(platform, self._pool, self._vectors, self._embedder)
+        # A pool of its own, so that the next turn of a chat never waits for what reads memory or documents.
+        self._memory_pool = await open_pool(platform.database_url, application_name="collegium-memory")
+        self._memory = MemoryParts(platform, self._memory_pool, self._vectors, self._embedder, freshness)
+        await self._memory.start()
+        self._knowledge = Knowledge(platform, self._memory_pool, self._vectors, self._embedder)
         self._knowledge.start()
+        questions = Questions(store, platform.keyring, freshness, platform.tracing, self._memory.summaries)
         self._answering = Answering(
             platform.connection,
             {
                 s.SVC_CONTEXT_TURNS: questions.turns,
                 s.SVC_EMBED_TEXTS: embedding.embed,
+                **self._memory.handlers(),
                 **self._knowledge.handlers,
             },
         )
         await self._answering.start()
-        self._erasing = Erasing(platform, {"context": partial(self._erase, self._pool, shelf)})
+        self._erasing = Erasing(platform, {"context": partial(self._erase, self._pool, self._vectors, shelf)})
         await self._erasing.start()
         platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag if self._loop is not None else 0)
 
-    async def _erase(self, pool: asyncpg.Pool, shelf: VectorShelf, tenant: str) -> int:
+    async def _erase(self, pool: asyncpg.Pool, vectors: VectorStore, shelf: VectorShelf, tenant: str) -> int:
         forgotten = self._embedder.forget(tenant) if self._embedder is not None else 0
         documents = await self._knowledge.erase(tenant) if self._knowledge is not None else 0
-        assert self._vectors is not None, "erasing begins when everything is open"
-        return await erase(pool, self._vectors, tenant) + await shelf.erase(tenant) + forgotten + documents
+        return await erase(pool, vectors, tenant) + await shelf.erase(tenant) + forgotten + documents
 
     async def stop(self) -> None:
         """Takes no more questions and events; what was not committed comes again to the next who asks."""
         if self._answering is not None:
             await self._answering.stop()
             self._answering = None
-        if self._knowledge is not None:
-            await self._knowledge.stop()
-            self._knowledge = None
-        if self._embedder is not None:
-            await self._embedder.close()
-            self._embedder = None
         if self._erasing is not None:
             await self._erasing.stop()
             self._erasing = None
         if self._loop is not None:
             await self._loop.stop()
             self._loop = None
+        if self._knowledge is not None:
+            await self._knowledge.stop()
+        if self._memory is not None:
+            await self._memory.stop()
+        if self._embedder is not None:
+            await self._embedder.close()
         if self._vectors is not None:
             await self._vectors.close()
-            self._vectors = None
-        if self._pool is not None:
-            await self._pool.close()
+        for pool in (self._pool, self._memory_pool):
+            if pool is not None:
+                await pool.close()
 
     def readiness(self) -> dict[str, bool]:
         """Whether turns are being folded, questions answered, and vectors searched."""

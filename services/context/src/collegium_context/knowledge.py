@@ -40,14 +40,14 @@ class Knowledge:
         asked = DocumentQuestions(documents, keyring, platform.claims, self.ingesting, name, platform.now_ms)
         looked = SearchQuestions(self.searching, searches, keyring, platform.tracing)
         self.handlers: dict[str, Handler] = {
-            s.SVC_CONTEXT_DOCUMENT_ADD: asked.add,
-            s.SVC_CONTEXT_DOCUMENT_GET: asked.get,
-            s.SVC_CONTEXT_DOCUMENT_LIST: asked.page,
-            s.SVC_CONTEXT_DOCUMENT_DELETE: asked.delete,
-            s.SVC_CONTEXT_KNOWLEDGE_VERSION: asked.version,
-            s.SVC_CONTEXT_SEARCH: looked.search,
-            s.SVC_CONTEXT_PROFILE_SET: looked.set_profile,
-            s.SVC_CONTEXT_PROFILE_GET: looked.get_profile,
+            s.SVC_KNOWLEDGE_DOCUMENT_ADD: asked.add,
+            s.SVC_KNOWLEDGE_DOCUMENT_GET: asked.get,
+            s.SVC_KNOWLEDGE_DOCUMENT_LIST: asked.page,
+            s.SVC_KNOWLEDGE_DOCUMENT_DELETE: asked.delete,
+            s.SVC_KNOWLEDGE_VERSION: asked.version,
+            s.SVC_KNOWLEDGE_SEARCH: looked.search,
+            s.SVC_KNOWLEDGE_PROFILE_SET: looked.set_profile,
+            s.SVC_KNOWLEDGE_PROFILE_GET: looked.get_profile,
         }
 
     def start(self) -> None:

@@ -92,6 +92,7 @@ class AdminDoor(AskingDoor):
         data = [
             {
                 "name": model.name,
+                "kind": model.kind,
                 "rank": model.rank,
                 "pool": model.pool,
                 "domains": model.domains,

@@ -29,6 +29,7 @@ from collegium_gateway.chats import Chats
 from collegium_gateway.claimbook import ClaimBook
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
+from collegium_gateway.embeddings import PATH as EMBEDDINGS
 from collegium_gateway.embeddings import EmbeddingDoor
 from collegium_gateway.erasure_store import GatewayErasure
 from collegium_gateway.following import Following
@@ -65,7 +66,7 @@ class GatewayApp:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._keys = WatchedKeys()
-        self._directory = Directory(platform.connection, self._keys, platform.data_keys)
+        self._directory = Directory(platform.connection, platform.now_ms, self._keys, platform.data_keys)
         self._audit = Audit.of(platform)
         self._watch = KeyWatch(platform, self._audit)
         self._waiting = Waiting(platform)
@@ -133,7 +134,6 @@ class GatewayApp:
             self._directory,
             ChatDoor(platform, self._directory, self._chats, keyed),
             SubmitDoor(platform, self._directory, self.tasks, keyed),
-            EmbeddingDoor(platform, self._directory, self.tasks, keyed),
             TaskDoor(platform, self._directory, self.tasks),
             AdminDoor(platform, self._directory, StorageStore(self._pool)),
             WebhookDoor(platform, self._directory, webhooks),
@@ -145,6 +145,7 @@ class GatewayApp:
                 *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),
             ],
             lambda routes: AuditedActs(self._audit, self._watch, self._directory, routes),
+            {EMBEDDINGS: EmbeddingDoor(platform, self._directory, self.tasks, keyed)},
         )
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it

@@ -63,7 +63,7 @@ class Tasks:
     def __init__(self, platform: Platform, directory: Directory, waiting: Waiting, store: TaskStore) -> None:
         self._platform = platform
         self._directory = directory
-        self._admission = Admission(platform, directory)
+        self.admission = Admission(platform, directory)
         self._waiting = waiting
         self._store = store
         self.queue = QueueLook(platform)
@@ -221,13 +221,13 @@ class Tasks:
             # What it may cost is held when it is released.
             await self._scheduling.store(submitted, hop)
             return
-        held = await self._admission.admit(submitted, on_rates)
+        held = await self.admission.admit(submitted, on_rates)
         subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
         failpoint("gateway.before-submit")
         try:
             await self._publish(subject, held, task.id, hop, task.tenant)
         except ApiError as error:
-            self._admission.give_back(held, error.__cause__ or error)
+            self.admission.give_back(held, error.__cause__ or error)
             raise
         failpoint("gateway.after-submit")
 

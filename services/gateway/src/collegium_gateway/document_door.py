@@ -77,7 +77,7 @@ class DocumentDoor:
             document = document._replace(id=_id_of(request))
         reply = await ask_context(
             self._platform,
-            s.SVC_CONTEXT_DOCUMENT_ADD,
+            s.SVC_KNOWLEDGE_DOCUMENT_ADD,
             await self._question(principal, document, replaces=replaces),
             k.DocumentReply,
             timeout_seconds=ADD_SECONDS,
@@ -131,7 +131,7 @@ class DocumentDoor:
         if after and not DOCUMENT_ID.match(after):
             raise ApiError("invalid_value", "cursor is a next_cursor of this list", param="cursor")
         question = k.DocumentList(tenant=principal.tenant, after=after, state=state, limit=int(limit))
-        reply = await ask_context(self._platform, s.SVC_CONTEXT_DOCUMENT_LIST, question, k.DocumentsReply)
+        reply = await ask_context(self._platform, s.SVC_KNOWLEDGE_DOCUMENT_LIST, question, k.DocumentsReply)
         data = [self._view(principal, row) for row in reply.documents]
         return json_reply({"data": data, "next_cursor": reply.next_after or None})
 
@@ -141,12 +141,12 @@ class DocumentDoor:
 
     async def _row(self, principal: Principal, document: str) -> k.DocumentRow:
         question = k.DocumentGet(tenant=principal.tenant, document=document)
-        return (await ask_context(self._platform, s.SVC_CONTEXT_DOCUMENT_GET, question, k.DocumentReply)).document
+        return (await ask_context(self._platform, s.SVC_KNOWLEDGE_DOCUMENT_GET, question, k.DocumentReply)).document
 
     async def _delete(self, request: Request) -> Response:
         principal = self._principal(request)
         question = k.DocumentDelete(tenant=principal.tenant, document=_id_of(request))
-        reply = await ask_context(self._platform, s.SVC_CONTEXT_DOCUMENT_DELETE, question, k.DocumentReply)
+        reply = await ask_context(self._platform, s.SVC_KNOWLEDGE_DOCUMENT_DELETE, question, k.DocumentReply)
         return json_reply({"id": reply.document.id, "deleted": True})
 
     async def _events(self, request: Request) -> Response:
