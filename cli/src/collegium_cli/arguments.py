@@ -20,6 +20,10 @@ from collegium_cli.memory_arguments import add_memory
 Verb = Callable[[argparse.Namespace], int]
 
 
+_SNAPSHOT_ACTIONS = ("snapshot", "snapshots", "forget-snapshot", "restore")
+_GENERATION_ACTIONS = ("reindex", "switch", "rollback", "discard")
+
+
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of all verbs; the parsed options carry the verb as ``run``."""
     about = "An LLM work platform for teams that serve many tenants."
@@ -113,6 +117,11 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     tap.add_argument("--since", help="also what passed since then, for instance 5m")
     tap.add_argument("--raw", action="store_true", help="print the bytes as they came (contents masked)")
     tap.add_argument("--content", action="store_true", help="show prompts and answers")
+    vectors = _add(verbs, "vectors", "The vector store: how it stands, its snapshots and generations.", _vectors)
+    vectors.add_argument("action", choices=("status", *_SNAPSHOT_ACTIONS, *_GENERATION_ACTIONS))
+    vectors.add_argument("collection", nargs="?", default="")
+    vectors.add_argument("name", nargs="?", default="", help="a snapshot, or a generation")
+    vectors.add_argument("--quantized", action=argparse.BooleanOptionalAction, help="for reindex")
     dlq = _add(verbs, "dlq", "Lists, shows, requeues and discards dead letters.", _dlq)
     dlq.add_argument("action", choices=["ls", "show", "requeue", "discard"])
     dlq.add_argument("id", nargs="*", type=int, help="ids of letters")
@@ -284,6 +293,12 @@ def _tap(options: argparse.Namespace) -> int:
 
 def _dlq(options: argparse.Namespace) -> int:
     from collegium_cli.dlq import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
+def _vectors(options: argparse.Namespace) -> int:
+    from collegium_cli.vectors import run
 
     return run(settings_of(options.config, options.data), options)
 

@@ -24,6 +24,7 @@ from collegium_context.vectors.interface import (
 )
 from collegium_context.vectors.opening import open_store
 from collegium_context.vectors.server import QdrantStore
+from collegium_context.vectors.server_generations import discard, reindex, switch
 from collegium_contracts.scope import Scope
 from qdrant_client import AsyncQdrantClient
 
@@ -191,18 +192,18 @@ class ServerContract(VectorStoreContract):
     async def test_generations_are_built_switched_and_rolled_back(self, store: QdrantStore) -> None:
         await store.ensure(SPEC)
         await store.upsert(ACME, "chunks", points(1, 700))
-        made = await store.reindex("chunks", quantized=True)
+        made = await reindex(store, "chunks", quantized=True)
         assert (made, await store.serving("chunks")) == ("chunks.g2", "chunks.g1")
         await store.upsert(ACME, "chunks", points(700, 710))
         await store.delete(ACME, "chunks", ids=[uid(1)])
-        assert await store.switch("chunks", made) == "chunks.g1"
+        assert await switch(store, "chunks", made) == "chunks.g1"
         assert await store.count(ACME, "chunks") == 708
         await store.upsert(ACME, "chunks", points(710, 720))
-        await store.switch("chunks", "chunks.g1")
+        await switch(store, "chunks", "chunks.g1")
         assert await store.count(ACME, "chunks") == 718
-        await store.discard("chunks", made)
+        await discard(store, "chunks", made)
         with pytest.raises(InvalidQuestionError):
-            await store.switch("chunks", made)
+            await switch(store, "chunks", made)
 
 
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")

@@ -110,6 +110,19 @@ async def test_points_are_the_same_before_and_after_indexing_and_a_start(store: 
     assert store.versions() == want
 
 
+async def test_much_at_once_is_put_together_first_and_gets_its_graphs_later(store: Store) -> None:
+    store.put(range(1, 650))
+    await store.jobs._next()
+    first = store.collection.serving.shared.parts[0]
+    assert (first.is_built, first.has_graphs, store.jobs.waiting_points) == (True, False, 600)
+    want = expected((range(1, 650), 1))
+    store.reopen()
+    assert store.versions() == want
+    await store.index()
+    first = store.collection.serving.shared.parts[0]
+    assert (first.has_graphs, store.jobs.waiting_points, store.versions()) == (True, 0, want)
+
+
 async def test_what_changes_while_a_part_is_built_is_in_what_comes_of_it(store: Store) -> None:
     store.put(range(1, 320))
     run = store.jobs.run

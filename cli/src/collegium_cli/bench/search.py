@@ -257,7 +257,12 @@ async def _recall(store: EmbeddedStore, tenant: str, sample: Path) -> float:
 
 
 async def _waiting(store: EmbeddedStore) -> int:
-    status = await store.status()
+    from collegium_context.vectors.interface import StoreUnavailableError
+
+    try:
+        status = await store.status()
+    except StoreUnavailableError:
+        return 1
     indexing = status["indexing"]
     return indexing["waiting_points"] + bool(indexing["running"]) + bool(indexing["is_due"])
 
@@ -265,14 +270,18 @@ async def _waiting(store: EmbeddedStore) -> int:
 async def _ask(
     store: EmbeddedStore, made: Made, count: int, *, pause_seconds: float = 0.0, is_whole: bool = True
 ) -> list[float]:
+    from collegium_context.vectors.interface import StoreUnavailableError
     from collegium_contracts.scope import Scope
 
     took_ms: list[float] = []
     for tenant, vector, words in made.questions(count):
         began = time.perf_counter()
-        looked = await store.look(Scope(tenant), COLLECTION, vector=vector, words=words, limit=LIMIT)
+        try:
+            looked = await store.look(Scope(tenant), COLLECTION, vector=vector, words=words, limit=LIMIT)
+        except StoreUnavailableError:
+            looked = None  # counted with the time that it took to be told
         took_ms.append(1000 * (time.perf_counter() - began))
-        if is_whole and len(looked.dense) != LIMIT:
+        if is_whole and looked is not None and len(looked.dense) != LIMIT:
             raise StageError(f"{len(looked.dense)} points were found, not {LIMIT}")
         if pause_seconds:
             await asyncio.sleep(pause_seconds)

@@ -12,7 +12,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -53,8 +53,8 @@ class QdrantStore:
     """A VectorStore on a Qdrant server, or on the client's local mode."""
 
     def __init__(self, client: AsyncQdrantClient, *, known_seconds: float = KNOWN_SECONDS) -> None:
-        self._client = client
-        self._known_seconds = known_seconds
+        self.client = client
+        self.known_seconds = known_seconds
         self._specs: dict[str, CollectionSpec] = {}
         self._generations: dict[str, tuple[float, list[str]]] = {}
         self.is_ready = True
@@ -69,9 +69,9 @@ class QdrantStore:
     async def ensure(self, spec: CollectionSpec) -> None:
         """Makes the collection where it is missing."""
         try:
-            standing = await self._spec(spec.name)
+            standing = await self.spec(spec.name)
         except UnknownCollectionError:
-            await self._make(f"{spec.name}.g1", spec)
+            await self.make(f"{spec.name}.g1", spec)
             await self._alias(spec.name, f"{spec.name}.g1")
             await self._keep(spec)
             return
@@ -80,12 +80,13 @@ class QdrantStore:
                 f"collection {spec.name} has {standing.dimensions} dimensions, not {spec.dimensions}"
             )
 
-    async def _make(self, name: str, spec: CollectionSpec) -> None:
-        if await self._call(self._client.collection_exists(name)):
+    async def make(self, name: str, spec: CollectionSpec) -> None:
+        """Makes a generation where it is missing."""
+        if await self.call(self.client.collection_exists(name)):
             return
         quantization = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
-        await self._call(
-            self._client.create_collection(
+        await self.call(
+            self.client.create_collection(
                 name,
                 vectors_config={DENSE: models.VectorParams(size=spec.dimensions, distance=models.Distance.COSINE)},
                 sparse_vectors_config={WORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)},
@@ -99,26 +100,27 @@ class QdrantStore:
         fields |= dict.fromkeys(spec.keyword_fields, models.PayloadSchemaType.KEYWORD)
         fields |= dict.fromkeys(spec.integer_fields, models.PayloadSchemaType.INTEGER)
         for field, schema in fields.items():
-            await self._call(self._client.create_payload_index(name, field, field_schema=schema))
+            await self.call(self.client.create_payload_index(name, field, field_schema=schema))
 
     async def _alias(self, name: str, generation: str) -> None:
         create = models.CreateAlias(collection_name=generation, alias_name=name)
-        await self._call(self._client.update_collection_aliases([models.CreateAliasOperation(create_alias=create)]))
+        await self.call(self.client.update_collection_aliases([models.CreateAliasOperation(create_alias=create)]))
 
     async def _keep(self, spec: CollectionSpec) -> None:
-        if not await self._call(self._client.collection_exists(_SPECS)):
-            await self._call(self._client.create_collection(_SPECS, vectors_config={}))
+        if not await self.call(self.client.collection_exists(_SPECS)):
+            await self.call(self.client.create_collection(_SPECS, vectors_config={}))
         payload = {"spec": msgspec.json.encode(spec).decode()}
         point = models.PointStruct(id=_spec_id(spec.name), vector={}, payload=payload)
-        await self._call(self._client.upsert(_SPECS, [point], wait=True))
+        await self.call(self.client.upsert(_SPECS, [point], wait=True))
         self._specs[spec.name] = spec
 
-    async def _spec(self, name: str) -> CollectionSpec:
+    async def spec(self, name: str) -> CollectionSpec:
+        """Returns how a collection was made; raises UnknownCollectionError."""
         spec = self._specs.get(name)
         if spec is None:
-            if not await self._call(self._client.collection_exists(_SPECS)):
+            if not await self.call(self.client.collection_exists(_SPECS)):
                 raise UnknownCollectionError(f"there is no collection {name!r}")
-            found = await self._call(self._client.retrieve(_SPECS, [_spec_id(name)], with_payload=True))
+            found = await self.call(self.client.retrieve(_SPECS, [_spec_id(name)], with_payload=True))
             if not found:
                 raise UnknownCollectionError(f"there is no collection {name!r}")
             text = str((found[0].payload or {})["spec"])
@@ -128,18 +130,18 @@ class QdrantStore:
     async def upsert(self, scope: Scope, collection: str, points: Sequence[Point]) -> None:
         """Adds or replaces points of the scope's tenant; durable when it returns."""
         tenant = one_tenant(scope)
-        spec = await self._spec(collection)
+        spec = await self.spec(collection)
         for start in range(0, len(points), POINTS_A_CALL):
             made = [_point(tenant, spec, one) for one in points[start : start + POINTS_A_CALL]]
             for generation in await self.generations(collection):
-                await self._call(self._client.upsert(generation, made, wait=True))
+                await self.call(self.client.upsert(generation, made, wait=True))
 
     async def delete(
         self, scope: Scope, collection: str, *, ids: Sequence[str] = (), where: Where | None = None
     ) -> None:
         """Removes points of the scope's tenant by id or by filter."""
         tenant = one_tenant(scope)
-        await self._spec(collection)
+        await self.spec(collection)
         selectors: list[Any] = []
         if ids:
             keys: list[Any] = [_key(tenant, wire.id_bytes(one)) for one in ids]
@@ -148,7 +150,7 @@ class QdrantStore:
             selectors.append(models.FilterSelector(filter=filters.of_tenant(tenant, where)))
         for generation in await self.generations(collection):
             for selector in selectors:
-                await self._call(self._client.delete(generation, selector, wait=True))
+                await self.call(self.client.delete(generation, selector, wait=True))
 
     async def look(
         self,
@@ -163,7 +165,7 @@ class QdrantStore:
     ) -> Looked:
         """Finds the nearest points by vector and by words, in one round trip."""
         tenant = one_tenant(scope)
-        spec = await self._spec(collection)
+        spec = await self.spec(collection)
         if not 1 <= limit <= LIMIT_MAX:
             raise InvalidQuestionError(f"limit: from 1 to {LIMIT_MAX}")
         asked: list[tuple[Any, str, models.SearchParams | None]] = []
@@ -191,124 +193,56 @@ class QdrantStore:
         ]
         if not requests:
             return Looked()
-        answers = await self._call(self._client.query_batch_points(collection, requests))
+        answers = await self.call(self.client.query_batch_points(collection, requests))
         hits = {using: _hits(answer.points) for (_, using, _), answer in zip(asked, answers, strict=True)}
         return Looked(dense=hits.get(DENSE, ()), words=hits.get(WORDS, ()))
 
     async def count(self, scope: Scope, collection: str, where: Where | None = None) -> int:
         """Counts the points of the scope's tenant."""
         tenant = one_tenant(scope)
-        await self._spec(collection)
-        found = await self._call(
-            self._client.count(collection, count_filter=filters.of_tenant(tenant, where), exact=True)
+        await self.spec(collection)
+        found = await self.call(
+            self.client.count(collection, count_filter=filters.of_tenant(tenant, where), exact=True)
         )
         return found.count
 
     async def forget(self, scope: Scope) -> None:
         """Removes every point of the tenant from every generation, and every snapshot that may hold some."""
         selector = models.FilterSelector(filter=filters.of_tenant(one_tenant(scope), None))
-        for described in (await self._call(self._client.get_collections())).collections:
+        for described in (await self.call(self.client.get_collections())).collections:
             if ".g" not in described.name:
                 continue
-            await self._call(self._client.delete(described.name, selector, wait=True))
-            for snapshot in await self._snapshots(described.name):
-                await self._call(self._client.delete_snapshot(described.name, snapshot, wait=True))
+            await self.call(self.client.delete(described.name, selector, wait=True))
+            for snapshot in await self.snapshots_of(described.name):
+                await self.call(self.client.delete_snapshot(described.name, snapshot, wait=True))
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._client.close()
+        await self.client.close()
 
     async def generations(self, collection: str, *, fresh: bool = False) -> list[str]:
         """Returns the generations of a collection that stand, oldest first."""
         at, known = self._generations.get(collection, (0.0, []))
-        if fresh or not known or time.monotonic() - at > self._known_seconds:
-            named = (await self._call(self._client.get_collections())).collections
-            known = sorted((one.name for one in named if one.name.startswith(f"{collection}.g")), key=_number)
+        if fresh or not known or time.monotonic() - at > self.known_seconds:
+            named = (await self.call(self.client.get_collections())).collections
+            known = sorted((one.name for one in named if one.name.startswith(f"{collection}.g")), key=number_of)
             self._generations[collection] = (time.monotonic(), known)
         return known
 
-    async def reindex(self, collection: str, *, quantized: bool | None = None) -> str:
-        """Builds a further generation while the old one answers, and returns its name; nothing is switched."""
-        spec = await self._spec(collection)
-        if quantized is not None:
-            spec = msgspec.structs.replace(spec, quantized=quantized)
-        standing = await self.generations(collection, fresh=True)
-        source = await self.serving(collection)
-        name = f"{collection}.g{_number(standing[-1]) + 1}"
-        await self._make(name, spec)
-        await self.generations(collection, fresh=True)
-        await asyncio.sleep(2 * self._known_seconds)  # until every replica writes to it too
-        offset: Any = None
-        while True:
-            records, offset = await self._call(
-                self._client.scroll(source, limit=POINTS_A_CALL, offset=offset, with_payload=True, with_vectors=True)
-            )
-            await self._copy(source, name, records)
-            if offset is None:
-                return name
-
-    async def _copy(self, source: str, target: str, records: Sequence[models.Record]) -> None:
-        """Adds what is not there yet; what was written or removed meanwhile stays so."""
-        ids = [record.id for record in records]
-        there = {record.id for record in await self._call(self._client.retrieve(target, ids, with_payload=False))}
-        missing = [
-            models.PointStruct(id=record.id, vector=cast("Any", record.vector), payload=record.payload)
-            for record in records
-            if record.id not in there
-        ]
-        if missing:
-            await self._call(self._client.upsert(target, missing, wait=True))
-        left = await self._call(self._client.retrieve(source, ids, with_payload=True, with_vectors=True))
-        if gone := set(ids) - {record.id for record in left}:
-            await self._call(self._client.delete(target, models.PointIdsList(points=list(gone)), wait=True))
-        read = {record.id: record for record in records}
-        changed = [
-            models.PointStruct(id=record.id, vector=cast("Any", record.vector), payload=record.payload)
-            for record in left
-            if (record.payload, record.vector) != (read[record.id].payload, read[record.id].vector)
-        ]
-        if changed:
-            await self._call(self._client.upsert(target, changed, wait=True))
-
     async def serving(self, collection: str) -> str:
         """Returns the generation that answers."""
-        aliases = await self._call(self._client.get_aliases())
+        aliases = await self.call(self.client.get_aliases())
         for alias in aliases.aliases:
             if alias.alias_name == collection:
                 return alias.collection_name
         raise UnknownCollectionError(f"there is no collection {collection!r}")
 
-    async def switch(self, collection: str, generation: str) -> str:
-        """Lets another generation answer, in one step, and returns which one did before."""
-        if generation not in await self.generations(collection, fresh=True):
-            raise InvalidQuestionError(f"collection {collection} has no generation {generation!r}")
-        before = await self.serving(collection)
-        drop = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=collection))
-        create = models.CreateAlias(collection_name=generation, alias_name=collection)
-        await self._call(
-            self._client.update_collection_aliases([drop, models.CreateAliasOperation(create_alias=create)])
-        )
-        return before
+    async def snapshots_of(self, generation: str) -> list[str]:
+        """Returns the names of a generation's snapshots."""
+        return [one.name for one in await self.call(self.client.list_snapshots(generation))]
 
-    async def discard(self, collection: str, generation: str) -> None:
-        """Takes a generation away, which must not be the one that answers."""
-        standing = await self.generations(collection, fresh=True)
-        if generation not in standing or generation == await self.serving(collection):
-            raise InvalidQuestionError(f"generation {generation!r} is not there, or answers")
-        await self._call(self._client.delete_collection(generation))
-        await self.generations(collection, fresh=True)
-
-    async def snapshot(self, collection: str) -> str:
-        """Has the server take a snapshot of what answers, and returns its name."""
-        made = await self._call(self._client.create_snapshot(await self.serving(collection), wait=True))
-        if made is None:
-            raise StoreUnavailableError("the server took no snapshot")
-        return made.name
-
-    async def _snapshots(self, generation: str) -> list[str]:
-        return [one.name for one in await self._call(self._client.list_snapshots(generation))]
-
-    async def _call(self, call: Awaitable[T]) -> T:
+    async def call(self, call: Awaitable[T]) -> T:
+        """Awaits the server's answer, a bounded time; whatever is wrong becomes an error of the interface."""
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 answer = await call
@@ -328,7 +262,8 @@ def _spec_id(name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
-def _number(generation: str) -> int:
+def number_of(generation: str) -> int:
+    """Returns the number at the end of a generation's name."""
     digits = generation.rpartition(".g")[2]
     return int(digits) if digits.isdecimal() else 0
 

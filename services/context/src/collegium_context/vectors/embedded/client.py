@@ -35,7 +35,7 @@ from collegium_context.vectors.interface import (
 )
 
 LOOK_SECONDS = 5.0
-WRITE_SECONDS = 30.0
+WRITE_SECONDS = 10.0
 FORGET_SECONDS = 300.0
 # Building a generation of a million points takes most of an hour.
 OPERATE_SECONDS = 7_200.0

@@ -1,9 +1,10 @@
 """One part of a shelf: a journal of points, a shard of the engine made of it, and what BM25 counts of them.
 
-The open part takes points into a plain shard; a built part has a shard with graphs, which the indexer made. What leaves
-a part later, because it was deleted or a newer part has it, is noted in ``dead``. The shard is derived: it is never
-flushed here (that would hold the interpreter for a tenth of a second), and what a kill undoes in it is done again from
-the journals. One rule: a point that is in ``dead`` never comes back to this part.
+The open part takes points into a plain shard; a built part has a shard that the indexer made, with graphs, or at first
+without them where much was added at once. What leaves a part later, because it was deleted or a newer part has it, is
+noted in ``dead``. The shard is derived: it is never flushed here (that would hold the interpreter for a tenth of a
+second), and what a kill undoes in it is done again from the journals. One rule: a point that is in ``dead`` never comes
+back to this part.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from collegium_context.vectors.interface import CollectionSpec
 JOURNAL = "journal"
 DEAD = "dead"
 BUILT = "built"
+FLAT = "flat"
 STEMS = "stems"
 KEY_BYTES = 16
 
@@ -59,6 +61,7 @@ class Part:
         self.name = folder.name
         self._live: Path | None = None
         self.is_built = (folder / BUILT).is_dir()
+        self.has_graphs = self.is_built and not (folder / FLAT).exists()
         self.journal = Journal(folder / JOURNAL)
         self.dead = Journal(folder / DEAD)
         if self.is_built:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 import numpy as np
@@ -47,16 +47,24 @@ NEVER_KB = 2**40
 SEGMENT_KB_MAX = 2**30
 
 
-def config(spec: CollectionSpec, *, indexed: bool, one_tenant: bool = False) -> EdgeConfig:
-    """Returns the engine's configuration; ``indexed`` is for the indexer, ``one_tenant`` for a tenant's own shelf."""
+Graphs = Literal["none", "by_tenant", "one"]
+
+
+def config(spec: CollectionSpec, *, indexed: bool, graphs: Graphs = "none") -> EdgeConfig:
+    """Returns the engine's configuration; ``indexed`` is for the indexer.
+
+    ``graphs``: one of each tenant's points on a shared shelf, where every question names a tenant; a single one on a
+    tenant's own; or none.
+    """
     quantization = ScalarQuantizationConfig(type=ScalarType.Int8, always_ram=True) if spec.quantized else None
-    # On a shared shelf every question names a tenant, so only the tenants' own graphs are built.
-    edges, tenant_edges = (HNSW_EDGES, 0) if one_tenant else (0, HNSW_EDGES)
     return EdgeConfig(
         vectors={DENSE: EdgeVectorParams(size=spec.dimensions, distance=Distance.Cosine)},
         sparse_vectors={WORDS: EdgeSparseVectorParams()} if spec.has_words else None,
         hnsw_config=HnswIndexConfig(
-            m=edges, payload_m=tenant_edges, ef_construct=HNSW_CANDIDATES, full_scan_threshold=FULL_SCAN_KB
+            m=HNSW_EDGES if graphs == "one" else 0,
+            payload_m=HNSW_EDGES if graphs == "by_tenant" else 0,
+            ef_construct=HNSW_CANDIDATES,
+            full_scan_threshold=FULL_SCAN_KB,
         ),
         quantization_config=quantization if indexed else None,
         optimizers=EdgeOptimizersConfig(
@@ -66,10 +74,10 @@ def config(spec: CollectionSpec, *, indexed: bool, one_tenant: bool = False) -> 
     )
 
 
-def create(folder: Path, spec: CollectionSpec, *, indexed: bool = False, one_tenant: bool = False) -> EdgeShard:
+def create(folder: Path, spec: CollectionSpec, *, indexed: bool = False, graphs: Graphs = "none") -> EdgeShard:
     """Makes an empty shard with its payload indexes."""
     folder.mkdir(parents=True)
-    shard = EdgeShard.create(str(folder), config(spec, indexed=indexed, one_tenant=one_tenant))
+    shard = EdgeShard.create(str(folder), config(spec, indexed=indexed, graphs=graphs))
     shard.update(UpdateOperation.create_field_index(TENANT_FIELD, KeywordIndexParams(is_tenant=True)))
     for field in spec.keyword_fields:
         shard.update(UpdateOperation.create_field_index(field, KeywordIndexParams(enable_hnsw=False)))
