@@ -11,7 +11,9 @@ from pathlib import Path
 
 from collegium_cli.bench.arguments import add_benchmarks
 from collegium_cli.billing_arguments import add_billing, add_prices
+from collegium_cli.document_arguments import add_documents
 from collegium_cli.environment import settings_of
+from collegium_cli.eval.arguments import add_evaluations
 from collegium_cli.identity_arguments import add_identity
 from collegium_cli.memory_arguments import add_memory
 
@@ -65,6 +67,7 @@ def _platform(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[rep
     migrate.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     _add(verbs, "check", "Validates the configuration and reaches every dependency.", _check)
     add_benchmarks(verbs, _add)
+    add_evaluations(verbs, _add)
 
 
 def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
@@ -97,6 +100,13 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     schedule.add_argument("--max-tokens", type=int)
     schedule.add_argument("--deadline-seconds", type=float)
     schedule.add_argument("--dry-run", action="store_true")
+    add_documents(_add(verbs, "doc", "Adds, lists, removes and searches documents.", _documents))
+
+
+def _documents(options: argparse.Namespace) -> int:
+    from collegium_cli.documents import run
+
+    return run(settings_of(options.config, options.data), options)
 
 
 def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]

@@ -17,6 +17,7 @@ from collegium_contracts import (
     envelope,
     identity,
     ids,
+    knowledge,
     ledger,
     memory_requests,
     messages,
@@ -210,7 +211,7 @@ def test_every_message_class_travels_or_is_a_base():
 
 def test_every_question_and_state_value_is_in_its_union():
     questions = (requests.ServiceRequest, requests.ServiceReply)
-    asked = (requests, identity, audit_requests, ledger, reports, memory_requests, embedding)
+    asked = (requests, identity, audit_requests, knowledge, ledger, reports, memory_requests, embedding)
     for modules, unions in ((asked, questions), ((state,), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {

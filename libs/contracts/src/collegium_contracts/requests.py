@@ -11,6 +11,7 @@ from collegium_contracts.audit_requests import AuditAnswer, AuditQuestion
 from collegium_contracts.embedding import EmbedReply, EmbedRequest
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
+from collegium_contracts.knowledge import KnowledgeReply, KnowledgeRequest
 from collegium_contracts.ledger import LedgerReply, LedgerRequest
 from collegium_contracts.memory_requests import MemoryAnswer, MemoryQuestion
 from collegium_contracts.messages import Message
@@ -346,6 +347,7 @@ ServiceRequest = (
     | AuditQuestion
     | LedgerRequest
     | ReportRequest
+    | KnowledgeRequest
     | MemoryQuestion
     | EmbedRequest
 )
@@ -363,6 +365,7 @@ ServiceReply = (
     | AuditAnswer
     | LedgerReply
     | ReportReply
+    | KnowledgeReply
     | MemoryAnswer
     | EmbedReply
 )

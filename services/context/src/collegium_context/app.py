@@ -25,6 +25,7 @@ from collegium_context.erasure_store import erase
 from collegium_context.fold import Fold
 from collegium_context.freshness import Freshness
 from collegium_context.handlers import Questions
+from collegium_context.knowledge import Knowledge
 from collegium_context.memory.parts import MemoryParts
 from collegium_context.store import Store
 from collegium_context.vectors.interface import VectorStore
@@ -47,6 +48,7 @@ class ContextApp:
         self._vectors: OpenStore | None = None
         self._memory_pool: asyncpg.Pool | None = None
         self._memory: MemoryParts | None = None
+        self._knowledge: Knowledge | None = None
         self._embedder: CachedEmbedder | None = None
 
     async def start(self) -> None:
@@ -71,10 +73,12 @@ class ContextApp:
         self._vectors = await opening
         self._embedder = await open_embedder(platform.settings.embeddings, shelf=shelf, metrics=platform.metrics)
         embedding = EmbedAnswers(self._embedder, platform.keyring, platform.tracing)
-        # A pool of its own, so that the next turn of a chat never waits for what reads memory.
+        # A pool of its own, so that the next turn of a chat never waits for what reads memory or documents.
         self._memory_pool = await open_pool(platform.database_url, application_name="collegium-memory")
         self._memory = MemoryParts(platform, self._memory_pool, self._vectors, self._embedder, freshness)
         await self._memory.start()
+        self._knowledge = Knowledge(platform, self._memory_pool, self._vectors, self._embedder)
+        self._knowledge.start()
         questions = Questions(store, platform.keyring, freshness, platform.tracing, self._memory.summaries)
         self._answering = Answering(
             platform.connection,
@@ -82,6 +86,7 @@ class ContextApp:
                 s.SVC_CONTEXT_TURNS: questions.turns,
                 s.SVC_EMBED_TEXTS: embedding.embed,
                 **self._memory.handlers(),
+                **self._knowledge.handlers,
             },
         )
         await self._answering.start()
@@ -93,7 +98,8 @@ class ContextApp:
 
     async def _erase(self, pool: asyncpg.Pool, vectors: VectorStore, shelf: VectorShelf, tenant: str) -> int:
         forgotten = self._embedder.forget(tenant) if self._embedder is not None else 0
-        return await erase(pool, vectors, tenant) + await shelf.erase(tenant) + forgotten
+        documents = await self._knowledge.erase(tenant) if self._knowledge is not None else 0
+        return await erase(pool, vectors, tenant) + await shelf.erase(tenant) + forgotten + documents
 
     async def stop(self) -> None:
         """Takes no more questions and events; what was not committed comes again to the next who asks."""
@@ -109,6 +115,8 @@ class ContextApp:
         if self._loop is not None:
             await self._loop.stop()
             self._loop = None
+        if self._knowledge is not None:
+            await self._knowledge.stop()
         if self._memory is not None:
             await self._memory.stop()
         if self._embedder is not None:

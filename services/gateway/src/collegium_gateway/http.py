@@ -23,6 +23,7 @@ from collegium_gateway.admin_guard import guarded
 from collegium_gateway.asgi import Receive, Scope, Send
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.directory import Directory
+from collegium_gateway.document_door import DocumentDoor
 from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import KeyedPosts
@@ -32,6 +33,7 @@ from collegium_gateway.ledger_door import LedgerDoor
 from collegium_gateway.memory_door import MemoryDoor
 from collegium_gateway.replies import json_reply
 from collegium_gateway.scheduledoor import ScheduleDoor
+from collegium_gateway.search_door import SearchDoor
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.webhook_door import WebhookDoor
@@ -74,6 +76,8 @@ class HttpDoor:
                     Route("/v1/models", self._models),
                     *tasks.routes(),
                     *ScheduleDoor(platform, directory).routes(),
+                    *DocumentDoor(platform, directory).routes(),
+                    *SearchDoor(platform, directory).routes(),
                     *admin.routes(),
                     *LedgerDoor(platform, directory).routes(),
                     *MemoryDoor(platform, directory).routes(),
