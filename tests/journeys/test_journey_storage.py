@@ -101,6 +101,14 @@ async def test_a_tenant_at_its_bound_stores_nothing_more_and_chats_on(
                 assert (await response.json())["error"]["code"] == "storage_full"
         async with tenant.post(CHAT, json=chat()) as response:
             assert response.status == 200, "a plain chat goes on"
+        for path, body in (
+            ("/v1/documents", {"content": "a sentence", "type": "text"}),
+            ("/v1/memories", {"text": "likes tea", "path": "/team"}),
+        ):
+            async with tenant.post(path, json=body) as response:
+                assert (response.status, (await response.json())["error"]["code"]) == (403, "storage_full"), path
+        async with tenant.put("/v1/contexts/plan", json={"fields": {"step": 1}}) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (403, "storage_full")
         async with tenant.get("/v1/schedules") as response:
             assert (await response.json())["data"] == []
     async with grpc.aio.insecure_channel(platform.ready["grpc"]) as channel:

@@ -227,13 +227,6 @@ async def test_a_large_document_that_cannot_be_read_fails_and_the_older_version_
     assert (await desk.found("rotor"))[0] == "fly"
 
 
-async def test_a_tenants_quota_is_kept(desk: Desk) -> None:
-    await desk.add("word " * 100, "one", storage_bytes_max=10_000)
-    with pytest.raises(RequestRefusedError) as refused:
-        await desk.add("word " * 3_000, "two", storage_bytes_max=10_000)
-    assert refused.value.code == "storage_full"
-
-
 async def test_many_documents_at_once_are_all_there(desk: Desk) -> None:
     async def one(number: int) -> str:
         return (await desk.add(f"Sentence number {number} speaks of item{number}.")).document.id

@@ -113,7 +113,6 @@ ERRORS: dict[str, ErrorKind] = {
     "document_too_large": ErrorKind(413, "invalid_request_error", "RESOURCE_EXHAUSTED"),
     "document_too_deep": ErrorKind(422, "invalid_request_error", "INVALID_ARGUMENT"),
     "document_too_costly": ErrorKind(422, "invalid_request_error", "RESOURCE_EXHAUSTED"),
-    "storage_full": ErrorKind(402, "insufficient_quota", "RESOURCE_EXHAUSTED"),
     "version_conflict": ErrorKind(409, "conflict_error", "ABORTED"),
     "memory_off": ErrorKind(409, "conflict_error", "FAILED_PRECONDITION"),
     "memory_full": ErrorKind(422, "invalid_request_error", "RESOURCE_EXHAUSTED"),

@@ -30,6 +30,8 @@ from collegium_gateway.replies import json_reply
 SCOPE = "knowledge"
 # A message takes a megabyte; what is larger goes through the object store.
 INLINE_BYTES_MAX = 256 * 1024
+# A document keeps its text, sealed, with some overlap, and a vector for every few hundred letters of it.
+KEPT_SHARE = 3
 ADD_SECONDS = 30.0
 PAGE_MAX = 200
 WAIT_SECONDS_MAX = 60.0
@@ -75,6 +77,7 @@ class DocumentDoor:
         document = sent(request.headers.get("content-type", ""), body, dict(request.query_params))
         if replaces:
             document = document._replace(id=_id_of(request))
+        self._directory.need_storage(principal.tenant, principal.tier, KEPT_SHARE * len(document.content))
         reply = await ask_context(
             self._platform,
             s.SVC_KNOWLEDGE_DOCUMENT_ADD,
@@ -95,7 +98,6 @@ class DocumentDoor:
                 claim = await self._platform.claims.put(_encode(content))
             except BusError as error:
                 raise ApiError("broker_unavailable", "the upload could not be stored; try again later") from error
-        tier = self._platform.settings.tiers.get(principal.tier)
         return k.DocumentAdd(
             tenant=tenant,
             document=document.id,
@@ -105,7 +107,6 @@ class DocumentDoor:
             claim=claim,
             meta=keyring.seal(tenant, _encode_json(document.meta)),
             replaces=replaces,
-            storage_bytes_max=tier.storage_bytes if tier is not None else 0,
         )
 
     async def _waited(self, principal: Principal, row: k.DocumentRow, seconds: float) -> k.DocumentRow:

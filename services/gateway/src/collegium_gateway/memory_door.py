@@ -99,8 +99,13 @@ class MemoryDoor:
         status = 201 if shown.outcome == "created" else 200
         return Response(plain, status_code=status, media_type="application/json")
 
+    def _writer(self, request: Request) -> Principal:
+        principal = self._principal(request)
+        self._directory.need_storage(principal.tenant, principal.tier)
+        return principal
+
     async def _add(self, request: Request) -> Response:
-        who = self._principal(request)
+        who = self._writer(request)
         body = parse(bodies.decode_memory, await self._body(request))
         question = q.MemoryAdd(
             tenant=who.tenant,
@@ -113,7 +118,7 @@ class MemoryDoor:
         return await self._ask(who.tenant, s.SVC_MEMORY_ADD, question)
 
     async def _correct(self, request: Request) -> Response:
-        who = self._principal(request)
+        who = self._writer(request)
         body = parse(bodies.decode_correction, await self._body(request))
         question = q.MemoryCorrect(
             tenant=who.tenant,
@@ -228,7 +233,7 @@ class MemoryDoor:
         return await self._ask(who.tenant, s.SVC_MEMORY_SHARED_VERSIONS, question)
 
     async def _put_shared(self, request: Request) -> Response:
-        who = self._principal(request)
+        who = self._writer(request)
         body = parse(bodies.decode_shared, await self._body(request, MAX_SHARED_BYTES))
         question = q.SharedPut(
             tenant=who.tenant,

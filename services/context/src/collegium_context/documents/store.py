@@ -55,9 +55,6 @@ WITH gone AS (
 )
 SELECT (SELECT count(*) FROM gone) AS documents, array(SELECT id::text FROM chunks) AS points
 """
-_STORED = """
-SELECT coalesce(sum(stored_bytes + coalesce(octet_length(source), 0)), 0) FROM context.documents WHERE tenant = $1
-"""
 _VERSION = "SELECT version FROM context.knowledge WHERE tenant = $1"
 
 
@@ -114,10 +111,6 @@ class DocumentStore:
         """Removes a document and returns the points that are left of it; none where there is no such document."""
         row = await self._pool.fetchrow(_DELETE, one_tenant(scope), document, collection)
         return list(row["points"]) if row["documents"] else None
-
-    async def stored_bytes(self, scope: Scope) -> int:
-        """Returns how much is kept of a tenant's documents: chunks, vectors, and sources not yet indexed."""
-        return int(await self._pool.fetchval(_STORED, one_tenant(scope)))
 
     async def knowledge_version(self, scope: Scope) -> int:
         """Returns the number that changes with everything that a tenant's searches may find."""

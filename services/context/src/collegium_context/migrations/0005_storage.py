@@ -18,11 +18,13 @@ _SIZES = {
     "turns": "octet_length(body) + coalesce(octet_length(gist), 0)",
     "memories": "octet_length(body)",
     "shared": "octet_length(body)",
+    # Chunks and their vectors are in stored_bytes.
+    "documents": "octet_length(meta) + coalesce(octet_length(source), 0) + stored_bytes",
 }
 
 
 def upgrade() -> None:
-    """Counts turns, memories and shared contexts, those that stand included."""
+    """Counts turns, memories, shared contexts and documents, those that stand included."""
     for statement in counting("context"):
         op.execute(statement)
     for table, size in _SIZES.items():
