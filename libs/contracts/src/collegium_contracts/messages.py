@@ -20,11 +20,10 @@ from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
 from collegium_contracts.holds import HoldsJournaled, HoldsSnapshot
 from collegium_contracts.money import Price, Usage
-from collegium_contracts.parts import NOTHING_KNOWN, CacheResult, LetterAbout, MemoryUse, Reuse
+from collegium_contracts.parts import NOTHING_KNOWN, AttemptUsage, CacheResult, LetterAbout, MemoryUse, Rank, Reuse
 
 Priority = Literal["high", "normal", "low"]
 Plan = Literal["auto", "single", "cascade", "panel"]
-Rank = Literal["student", "ta", "teacher"]
 Surface = Literal["chat", "tasks", "grpc"]
 Kind = Literal["chat", "embedding"]
 CacheMode = Literal["off", "exact", "use", "refresh"]
@@ -132,21 +131,6 @@ class AttemptRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     price: Price
     charge: Price
     plan: Plan = "single"
-    price_version: int = 0
-
-
-class AttemptUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One finished upstream call as it is booked; ``wasted`` marks a call whose result settled nothing."""
-
-    number: int
-    delivery: int
-    model: str
-    rank: Rank
-    usage: Usage
-    duration_ms: int
-    succeeded: bool = True
-    wasted: bool = False
-    error_code: str = ""
     price_version: int = 0
 
 
