@@ -68,6 +68,10 @@ async def write_everywhere(platform: PlatformProcess, simulator: ModelSimulator,
         cron = {"cron": "0 3 1 1 *", "task": {"model": "sim", "input": canary}}
         async with http.post("/v1/schedules", json=cron) as reply:
             assert reply.status == 201, await reply.text()
+        async with http.post("/v1/memories", json={"text": canary, "path": "web/ada"}) as reply:
+            assert reply.status == 201, await reply.text()
+        async with http.put("/v1/contexts/one", json={"fields": {"said": canary}}) as reply:
+            assert reply.status == 201, await reply.text()
         await http.post("/v1/webhooks/secret/rotate")
         task_id: str = done["id"]
 
@@ -95,7 +99,15 @@ async def rows(platform: PlatformProcess, tenant: str) -> dict[str, int]:
     runtime: dict[str, Any] = msgspec.json.decode((platform.folder / "runtime.json").read_bytes())
     database = await asyncpg.connect(runtime["database"])
     try:
-        tables = ("gateway.tasks", "gateway.webhooks", "gateway.webhook_secrets", "context.turns", "billing.tasks")
+        tables = (
+            "gateway.tasks",
+            "gateway.webhooks",
+            "gateway.webhook_secrets",
+            "context.turns",
+            "context.memories",
+            "context.shared",
+            "billing.tasks",
+        )
         return {
             table: await database.fetchval(f"SELECT count(*) FROM {table} WHERE tenant = $1", tenant)
             for table in tables

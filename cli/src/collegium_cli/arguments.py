@@ -11,8 +11,11 @@ from pathlib import Path
 
 from collegium_cli.bench.arguments import add_benchmarks
 from collegium_cli.billing_arguments import add_billing, add_prices
+from collegium_cli.document_arguments import add_documents
 from collegium_cli.environment import settings_of
+from collegium_cli.eval.arguments import add_evaluations
 from collegium_cli.identity_arguments import add_identity
+from collegium_cli.memory_arguments import add_memory
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -64,6 +67,7 @@ def _platform(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[rep
     migrate.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     _add(verbs, "check", "Validates the configuration and reaches every dependency.", _check)
     add_benchmarks(verbs, _add)
+    add_evaluations(verbs, _add)
 
 
 def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
@@ -72,6 +76,7 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     ask.add_argument("--model", default="auto")
     ask.add_argument("--plan", default="auto")
     ask.add_argument("--conversation")
+    ask.add_argument("--memory", metavar="PATH", help="tell the model what memory holds there (off: keep nothing)")
     ask.add_argument("--max-tokens", type=int)
     ask.add_argument("--stream", action="store_true")
     task = _add(verbs, "task", "Lists, shows, follows, cancels and retries tasks.", _task)
@@ -81,6 +86,7 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     task.add_argument("--limit", type=int, default=20)
     task.add_argument("--dry-run", action="store_true")
     task.add_argument("--tenant", help="tenant of the task, where the ladder is read by an operator")
+    add_memory(_add(verbs, "memory", "Remembers, recalls, corrects and forgets; says who reads what.", _memory))
     schedule = _add(verbs, "schedule", "Makes, lists, shows, pauses, resumes and removes cron schedules.", _schedule)
     schedule.add_argument("action", choices=["create", "ls", "show", "pause", "resume", "rm"])
     schedule.add_argument("what", nargs="*", metavar="CRON QUESTION | ID", help="for create, else ids of schedules")
@@ -94,6 +100,13 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     schedule.add_argument("--max-tokens", type=int)
     schedule.add_argument("--deadline-seconds", type=float)
     schedule.add_argument("--dry-run", action="store_true")
+    add_documents(_add(verbs, "doc", "Adds, lists, removes and searches documents.", _documents))
+
+
+def _documents(options: argparse.Namespace) -> int:
+    from collegium_cli.documents import run
+
+    return run(settings_of(options.config, options.data), options)
 
 
 def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
@@ -256,6 +269,12 @@ def _ask(options: argparse.Namespace) -> int:
 
 def _task(options: argparse.Namespace) -> int:
     from collegium_cli.tasks import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
+def _memory(options: argparse.Namespace) -> int:
+    from collegium_cli.memory_verbs import run
 
     return run(settings_of(options.config, options.data), options)
 

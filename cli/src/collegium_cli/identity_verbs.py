@@ -23,8 +23,11 @@ COLUMNS = {
     "project": ("id", "tenant", "name", "keys", "created_at", "archived_at"),
     "key": ("id", "tenant", "project", "name", "role", "created_at", "expires_at", "last_used_at", "revoked_at"),
     "limits": ("tenant", "key", "limits"),
-    "budget": ("id", "tenant", "scope", "of", "usd", "window", "window_seconds", "alert_percents"),
-}
+    "budget": (
+        "id", "tenant", "scope", "of", "usd", "captured_usd", "held_usd", "remaining_usd", "renews_at",
+        "window", "window_seconds", "alert_percents",
+    ),
+}  # fmt: skip
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_window", "concurrency")
 
 

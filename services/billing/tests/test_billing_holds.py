@@ -18,7 +18,7 @@ from collegium_bus.kv import Bucket
 from collegium_bus.settle import settle
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
-from collegium_contracts.holds import HoldPlaced, HoldsJournaled
+from collegium_contracts.holds import Billed, HoldPlaced, HoldsJournaled, billed_header
 from collegium_contracts.messages import TaskRef
 from collegium_contracts.requests import HoldAnswer, HoldAsk, HoldsListReply, HoldsListRequest
 from collegium_contracts.state import BudgetRecord, RateLimits, TenantRecord
@@ -283,6 +283,34 @@ async def test_a_new_budget_begins_with_what_was_charged_before(world: Any) -> N
     assert captured >= 30
     refusal = await door.ask(asking(4, 80))
     assert refusal.code == "insufficient_quota"
+
+
+async def test_an_ended_attempt_is_captured_before_its_task_settles_and_by_a_new_owner_not_again(world: Any) -> None:
+    await introduce(world, 100)
+    first = await world.billing()
+    door = Holds(world.gateway)
+    assert not (await door.ask(asking(1, 30))).code
+    told = Billed(picos=7, tokens=0, project="default", key_id="")
+
+    async def ends(number: int) -> None:
+        subject = s.attempt_ended(TENANT, task(1).id, number)
+        headers = {s.H_TENANT: TENANT, s.H_BILLED: billed_header(told)}
+        await world.worker.publish(subject, b"", message_id=f"ended.{number}", headers=headers, create_once=True)
+
+    async def stands(captured: int, held: int) -> None:
+        async def is_so() -> bool:
+            return await standing(world) == (captured, held)
+
+        await eventually(is_so)
+
+    await ends(1)
+    await stands(7, 23)
+    await kill(first)
+    await ends(2)
+    await world.billing()
+    await stands(14, 16)
+    await settled(world, 1, 20)
+    await stands(20, 0)
 
 
 async def test_a_hold_that_was_not_used_is_given_back(world: Any) -> None:

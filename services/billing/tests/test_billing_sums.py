@@ -163,7 +163,14 @@ def test_saved_is_what_the_cheapest_teacher_would_have_charged_less_the_charge(m
     assert (row.reference_model, row.reference_picos, sums.saved_picos(row)) == ("big", "2800", 2740)
     by_teacher = make.settled(make.task("b"), [make.call(rank="teacher")])
     failed = make.settled(make.task("c"), [call], state="failed")
-    for settled, teachers in ((by_teacher, TEACHERS), (failed, TEACHERS), (make.settled(make.task("d"), [call]), ())):
+    embedded = make.settled(msgspec.structs.replace(make.task("e"), kind="embedding"), [call])
+    unsaved = (
+        (by_teacher, TEACHERS),
+        (failed, TEACHERS),
+        (embedded, TEACHERS),
+        (make.settled(make.task("d"), [call]), ()),
+    )
+    for settled, teachers in unsaved:
         [row] = book([settled], teachers).tasks
         assert (row.reference_model, sums.saved_picos(row)) == ("", 0)
 

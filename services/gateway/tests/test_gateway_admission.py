@@ -222,7 +222,8 @@ EXTENSION = [
     ({"plan": "cascade"}, "unsupported_plan", "plan"),
     ({"quality_min": 0.0}, "unsupported_option", "quality_min"),
     ({"budget_usd_max": "0.01"}, "unsupported_option", "budget_usd_max"),
-    ({"memory": "notes"}, "unsupported_option", "memory"),
+    ({"memory": "a//b"}, "invalid_value", "memory"),
+    ({"memory": "notes"}, "insufficient_scope", None),
     ({"gates": ["age_21"]}, "unsupported_option", "gates"),
     ({"verified": {"age": 21}}, "unsupported_option", "verified"),
     ({"cache": "use"}, "unsupported_option", "cache"),
@@ -334,5 +335,6 @@ def test_the_document_says_which_status_each_refusal_has():
         "invalid_value": 400,
         "unsupported_plan": 400,
         "unsupported_option": 400,
+        "insufficient_scope": 403,
     }
     assert (ERRORS["context_length_exceeded"].http_status, ERRORS["no_eligible_model"].http_status) == (422, 422)

@@ -219,3 +219,15 @@ def test_a_tenants_own_pool_takes_its_attempts_and_has_its_own_room(model, submi
     run = msgspec.structs.replace(more.run, task=own.task)
     planned = plan_again(msgspec.structs.replace(more, run=run), fleet([model("m")]))
     assert planned.attempts[0].pool == "mine"
+
+
+def test_tasks_go_to_models_of_their_kind_alone(model, submission):
+    embedder = model("embedder", rank="teacher", kind="embedding", context_tokens=10)
+    models = [model("chat", fallbacks=["embedder"]), embedder]
+    assert chosen(submission(), models) == "chat"
+    # Its context is that of one text, and a request may hold many.
+    assert chosen(submission(kind="embedding", prompt_bytes=1_000_000), models) == "embedder"
+    assert refused(submission("embedder"), models).code == "unknown_model"
+    assert refused(submission("chat", kind="embedding"), models).code == "unknown_model"
+    # A fallback of another kind is none.
+    assert isinstance(make_plan(submission("chat"), fleet(models, open_until_ms={"chat": NOW_MS + 1})), Wait)

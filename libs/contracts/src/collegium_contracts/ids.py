@@ -13,9 +13,13 @@ TENANT_ID = re.compile(r"[a-z0-9-]{1,40}\Z")
 TASK_ID = re.compile(r"tsk_[0-9a-z]{26}\Z")
 SCHEDULE_ID = re.compile(r"sch_[0-9a-z]{26}\Z")
 CONVERSATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+DOCUMENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+USER_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 PROJECT_ID = re.compile(r"[a-z0-9-]{1,40}\Z")
 KEY_ID = re.compile(r"[a-z0-9]{8,16}\Z")
 BUDGET_ID = re.compile(r"[a-z0-9-]{1,64}\Z")
+MEMORY_ID = re.compile(r"mem_[0-9a-f]{32}\Z")
+GRANT_ID = re.compile(r"grt_[0-9a-f]{32}\Z")
 API_KEY = re.compile(r"sk-clg-([a-z0-9]{8,16})-([a-z0-9]{48})\Z")
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -173,9 +173,13 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 ASKS: Final[tuple[Ask, ...]] = (
     Ask(subject=s.SVC_CONTEXT_ALL, asker=("router",), answerer="context"),
+    Ask(subject=s.SVC_KNOWLEDGE_ALL, asker=("gateway",), answerer="context"),
+    Ask(subject=s.SVC_MEMORY_ALL, asker=("gateway",), answerer="context"),
+    Ask(subject=s.SVC_EMBED_ALL, asker=("worker-pool",), answerer="context"),
     Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
-    Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router"), answerer="billing"),
-    Ask(subject=s.SVC_ROUTER_ALL, asker=("gateway",), answerer="router"),
+    Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router", "billing"), answerer="billing"),
+    Ask(subject=s.SVC_ROUTER_PRICE, asker=("gateway",), answerer="router"),
+    Ask(subject=s.SVC_ROUTER_QUEUE_ALL, asker=("gateway", "billing"), answerer="router"),
     Ask(subject=s.SVC_VECTORS_ALL, asker=("context",), answerer="context"),
 )
 
@@ -285,6 +289,15 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         max_bytes=256 * MB,
         discard="old",
     ),
+    # Some two hundred thousand vectors of the bundled embedder; one that is gone is computed again.
+    Bucket(
+        name=s.KV_EMBEDDINGS,
+        writers=("context",),
+        readers=("context",),
+        ttl_seconds=7 * DAY_SECONDS,
+        max_bytes=256 * MB,
+        discard="old",
+    ),
     # Wrapped keys only. Old values are erased one by one, so that a destroyed key is on no disk.
     Bucket(
         name=s.KV_DATAKEYS,
@@ -293,6 +306,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         history=8,
         is_erasable=True,
     ),
+    Bucket(name=s.KV_STORAGE, writers=("gateway", "context"), readers=("billing",)),
     Bucket(name=s.KV_ERASURES, writers=("gateway", "router", "context", "billing"), readers=()),
 )
 

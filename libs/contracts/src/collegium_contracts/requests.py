@@ -8,9 +8,12 @@ from __future__ import annotations
 import msgspec
 
 from collegium_contracts.audit_requests import AuditAnswer, AuditQuestion
+from collegium_contracts.embedding import EmbedReply, EmbedRequest
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
+from collegium_contracts.knowledge import KnowledgeReply, KnowledgeRequest
 from collegium_contracts.ledger import LedgerReply, LedgerRequest
+from collegium_contracts.memory_requests import MemoryAnswer, MemoryQuestion
 from collegium_contracts.messages import Message
 from collegium_contracts.reports import ReportReply, ReportRequest
 from collegium_contracts.state import RateLimits
@@ -25,19 +28,28 @@ class Refused(Message, frozen=True, kw_only=True):
 
 
 class TurnsRequest(Message, frozen=True, kw_only=True):
-    """Asks context for a conversation's turns, as folded up to the tenant's newest settled task."""
+    """Asks context for a conversation's turns, as folded up to the tenant's newest settled task.
+
+    ``max_bytes`` is what the model's window leaves for them (0: as much as travels in a message).
+    """
 
     tenant: str
     conversation: str
     max_messages: int = 200
+    max_bytes: int = 0
 
 
 class TurnsReply(Message, frozen=True, kw_only=True):
-    """The earlier messages of a conversation, oldest first; ``history`` seals a JSON list, or is none for a new one."""
+    """The earlier messages of a conversation, oldest first; ``history`` seals a JSON list, or is none for a new one.
+
+    ``summary`` seals text in the place of older turns that were left out.
+    """
 
     history: Envelope | None
     messages: int
     history_bytes: int = 0
+    summary: Envelope | None = None
+    summary_bytes: int = 0
 
 
 class UsageRequest(Message, frozen=True, kw_only=True):
@@ -214,7 +226,11 @@ class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One task at the door: the most it may be charged, the tokens it is counted with, and until when it is held.
 
     ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it. Of one that
-    ``waited`` for its time the key is looked at again: where it has ended, the answer is ``revoked_api_key``.
+    ``waited`` for its time the key is looked at again: where it has ended, the answer is ``revoked_api_key``. With
+    ``stores`` it leaves more behind than a plain chat does.
+
+    With ``hits`` nothing is held: so many answers that stood already are counted as requests. They were given before
+    where ``are_given``, and are counted whatever the limits; otherwise they are refused where a limit leaves no room.
     """
 
     task: str
@@ -225,7 +241,10 @@ class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     picos: int = 0
     tokens: int = 0
     expires_at_ms: int = 0
+    hits: int = 0
+    are_given: bool = False
     waited: bool = False
+    stores: bool = False
 
 
 class HoldsRequest(Message, frozen=True, kw_only=True):
@@ -271,10 +290,14 @@ class HoldsRelease(Message, frozen=True, kw_only=True):
 
 
 class HoldsListRequest(Message, frozen=True, kw_only=True):
-    """Asks a shard's owner what it holds: sums by budget, and the open holds older than ``older_than_ms``."""
+    """Asks a shard's owner what it holds: sums by budget, and open holds.
+
+    Of the holds that are older than ``older_than_ms`` the oldest are told, ``holds_max`` at most.
+    """
 
     tenant: str | None = None
     older_than_ms: int = 0
+    holds_max: int = 1_000
 
 
 class BudgetStanding(msgspec.Struct, frozen=True, kw_only=True):
@@ -324,6 +347,9 @@ ServiceRequest = (
     | AuditQuestion
     | LedgerRequest
     | ReportRequest
+    | KnowledgeRequest
+    | MemoryQuestion
+    | EmbedRequest
 )
 ServiceReply = (
     Refused
@@ -339,4 +365,7 @@ ServiceReply = (
     | AuditAnswer
     | LedgerReply
     | ReportReply
+    | KnowledgeReply
+    | MemoryAnswer
+    | EmbedReply
 )

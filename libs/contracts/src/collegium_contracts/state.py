@@ -4,7 +4,8 @@ Billing writes ``tenants`` (one value per tenant), the router writes ``models`` 
 atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
 cron schedule), the gateway the tenants' wrapped ``datakeys``. Readers watch. ``erasures`` holds what is to be erased.
 Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on it by compare-and-set; and they
-share answers in ``cache``. One rule: no secret stands here in the open, only hashes and sealed envelopes.
+share answers in ``cache``. Whoever stores tells of it in ``storage``. One rule: no secret stands here in the
+open, only hashes and sealed envelopes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.messages import Message, Plan, Rank, StopReason, TaskSubmitted
+from collegium_contracts.messages import Kind, Message, Plan, Rank, StopReason, TaskSubmitted
 from collegium_contracts.money import Price, Usage
 
 # A budget must fit a signed 64-bit number of pico-dollars.
@@ -79,7 +80,8 @@ class TenantRecord(Message, frozen=True, kw_only=True):
 
     ``limits`` are over its tier's. A suspended tenant is known and refused; a deleted one has no keys.
     ``stale_answers`` lets gateways show answers that are too old while no model can be asked. ``pool`` (empty: none) is
-    the worker pool of its own.
+    the worker pool of its own. ``lineages`` names the first key of those that follow another by rotation, also of keys
+    that ended lately: a budget ``of`` a key, and its limits, are of all keys of its lineage.
     """
 
     id: str
@@ -91,6 +93,7 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     limits: RateLimits | None = None
     stale_answers: bool = False
     pool: str = ""
+    lineages: dict[str, str] = {}
 
 
 class PricePair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -115,6 +118,9 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     operator set them over the configuration's: what the configuration said then, and until it says something else.
     ``upcoming`` are the versions that begin later, the earliest first; of one that has begun meanwhile, whoever reads
     the record takes the prices (see priceversions.py).
+    ``kind`` says which tasks it may be given. An embedder's ``dimensions`` are the length of its vectors (0: not known
+    before it is asked), which may be asked to be another unless it ``has_fixed_dimensions``, and its
+    ``context_tokens`` are those of one text.
     """
 
     name: str
@@ -136,6 +142,9 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     requests_per_minute: int | None = None
     tokens_per_window: int | None = None
     token_window_seconds: int = 0
+    kind: Kind = "chat"
+    dimensions: int = 0
+    has_fixed_dimensions: bool = False
 
     @property
     def is_limited(self) -> bool:
@@ -320,6 +329,18 @@ class DataKeysRecord(Message, frozen=True, kw_only=True):
     erased_at_ms: int = 0
 
 
+class StorageUse(Message, frozen=True, kw_only=True):
+    """What one service (``part``) stores of a tenant; the value under ``<tenant>.<part>`` in the bucket ``storage``.
+
+    ``items`` counts rows, ``bytes`` their content before compression.
+    """
+
+    tenant: str
+    part: str
+    items: int
+    bytes: int
+
+
 ErasurePart = Literal["data_keys", "gateway", "router", "context", "billing", "events"]
 ERASURE_PARTS: tuple[ErasurePart, ...] = ("data_keys", "gateway", "router", "context", "billing", "events")
 
@@ -349,4 +370,5 @@ StateValue = (
     | DataKeysRecord
     | Erasure
     | QuotaWindows
+    | StorageUse
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from collegium_contracts.memory_requests import NOTE_BYTES_MAX
 from collegium_contracts.messages import TaskSubmitted
 from collegium_contracts.money import Price
 from collegium_contracts.priceversions import charges_until
@@ -26,7 +27,9 @@ def candidates(submitted: TaskSubmitted, models: Iterable[ModelRecord]) -> list[
     """Returns the models that may answer a task: the named one and its fallbacks, or for ``auto`` all of its domain."""
     task = submitted.task
     by_name = {
-        model.name: model for model in models if model.enabled and (not task.models or model.name in task.models)
+        model.name: model
+        for model in models
+        if model.enabled and model.kind == task.kind and (not task.models or model.name in task.models)
     }
     if task.model == "auto":
         return [one for one in by_name.values() if not one.domains or task.domain in one.domains]
@@ -53,10 +56,14 @@ def counted_tokens(submitted: TaskSubmitted, models: Iterable[ModelRecord]) -> i
 def _attempt_picos(submitted: TaskSubmitted, model: ModelRecord) -> int:
     sampling = submitted.sampling
     prompt = submitted.prompt_bytes + words_bytes(sampling) + TEMPLATE_TOKENS
+    if submitted.task.memory:
+        prompt += NOTE_BYTES_MAX
     if submitted.task.conversation:
         # What a conversation adds is not known at the door.
         prompt = model.context_tokens
-    prompt = min(prompt, max(model.context_tokens, 1))
+    if model.kind == "chat":
+        # An embedder's context is that of one text, and there may be many: JSON has more bytes than they have tokens.
+        prompt = min(prompt, max(model.context_tokens, 1))
     answer = min(sampling.max_tokens or model.max_output_tokens, model.max_output_tokens) * sampling.n
     if not model.upcoming:
         return _most(model.charge, prompt, answer)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import field
 
+from collegium_settings.embeddings import EmbeddingsSettings
 from collegium_settings.models import ModelSettings, Rank, TokenWindowSettings
 from collegium_settings.scalars import (
     ClockTime,
@@ -96,13 +97,6 @@ class TelemetrySettings(Section, frozen=True, kw_only=True):
     sample_ratio: Ratio = 1.0
 
 
-class EmbeddingsSettings(Section, frozen=True, kw_only=True):
-    """An OpenAI-compatible endpoint for embeddings; none: the bundled embedder."""
-
-    base_url: HttpUrl | None = None
-    model: Text | None = None
-
-
 class CacheSettings(Section, frozen=True, kw_only=True):
     """Answer caches; ``wrong_max`` is the share of wrong semantic hits that is tolerated.
 
@@ -117,6 +111,12 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     entries_max: Count = 20_000
     semantic: Flag = False
     wrong_max: Ratio = 0.01
+
+
+class MemorySettings(Section, frozen=True, kw_only=True):
+    """Conversations are kept for so many days (0: as long as their tenant), counted from each turn."""
+
+    conversation_days: Annotated[int, whole(0, 36_500)] = 0
 
 
 class RoutingSettings(Section, frozen=True, kw_only=True):
@@ -328,6 +328,7 @@ class Settings(Section, frozen=True, kw_only=True):
     models: tuple[ModelSettings, ...] = ()
     embeddings: EmbeddingsSettings = EmbeddingsSettings()
     cache: CacheSettings = CacheSettings()
+    memory: MemorySettings = MemorySettings()
     routing: RoutingSettings = RoutingSettings()
     evolution: EvolutionSettings = EvolutionSettings()
     off_peak: OffPeakSettings = OffPeakSettings()

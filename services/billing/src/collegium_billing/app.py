@@ -29,6 +29,7 @@ from collegium_billing.event_erasure import erase_events
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
 from collegium_billing.holdowner import HoldOwner
+from collegium_billing.holdwitness import HoldWitness
 from collegium_billing.identity_handlers import IdentityQuestions
 from collegium_billing.identity_store import IdentityStore
 from collegium_billing.invoice_store import InvoiceStore
@@ -100,7 +101,7 @@ class BillingApp:
         questions = Questions(store, UsageStore(pool), platform.now_ms)
         reports = ReportQuestions(identity, RequestLog(pool), InvoiceStore(pool), platform.now_ms)
         ledger = LedgerStore(pool)
-        auditor = Auditor(ledger, subjects_of(platform.connection))
+        auditor = Auditor(ledger, subjects_of(platform.connection), HoldWitness(platform, pool))
         money = LedgerQuestions(identity, ledger, auditor, platform.now_ms)
         handlers = {
             **questions.handlers(),
@@ -130,8 +131,7 @@ class BillingApp:
         self._holds = HoldOwner(platform, spending.spent)
         self._open.push_async_callback(self._holds.stop)
         await self._holds.start()
-        platform.metrics.watch_gauge(names.METRIC_HOLDS_OPEN, self._holds.open_holds)
-        platform.metrics.watch_gauge(names.METRIC_OVER_HOLD, self._holds.over_hold)
+        self._holds.watch(platform.metrics)
 
         watch = LawWatch(auditor, platform.metrics, platform.now_ms)
         self._open.push_async_callback(watch.stop)

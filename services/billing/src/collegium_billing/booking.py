@@ -282,7 +282,8 @@ def _reference(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Seq
     """Returns the cheapest teacher for the tokens of the answer and its charge; none but for a routed, cheaper one."""
     if not teachers or settled.task.reused is not None or settled.task.model != AUTO or settled.rank in ("", TEACHER):
         return "", 0
-    if not isinstance(settled, TaskCompleted):
+    if not isinstance(settled, TaskCompleted) or settled.task.kind != "chat":
+        # No teacher embeds.
         return "", 0
     answers = [call for call in settled.attempts if call.model == settled.model and call.succeeded and not call.wasted]
     usage = answers[-1].usage if answers else settled.usage

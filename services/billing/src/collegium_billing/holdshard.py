@@ -18,7 +18,7 @@ from collegium_bus.publisher import CLAIM_CHECK_BYTES
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
-from collegium_contracts.holds import Billed, BudgetOpened, HoldEnded, HoldPlaced, HoldsJournaled
+from collegium_contracts.holds import Billed, BudgetOpened, HoldCaptured, HoldEnded, HoldPlaced, HoldsJournaled
 from collegium_contracts.requests import (
     HoldAsk,
     HoldsListReply,
@@ -30,7 +30,9 @@ from collegium_contracts.requests import (
 from collegium_contracts.state import BudgetRecord, TenantRecord
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
+from collegium_runtime.storage import StorageBook
 
+from collegium_billing import storagebound
 from collegium_billing.settledfeed import SettledFeed
 from collegium_billing.shardbook import NOT_YET, RECENT_MS, ShardBook
 from collegium_billing.shardjournal import ShardJournal
@@ -66,6 +68,7 @@ class HoldShard:
         feed: SettledFeed,
         spent: Spent,
         *,
+        storage: StorageBook,
         tenants: Callable[[int], list[TenantRecord]],
         holds: Callable[[], bool],
     ) -> None:
@@ -73,6 +76,7 @@ class HoldShard:
         self._shard = shard
         self._feed = feed
         self._spent = spent
+        self._storage = storage
         self._tenants = tenants
         self._holds_lease = holds
         self._tells_behind = platform.settings.durability == "process"
@@ -81,6 +85,7 @@ class HoldShard:
         self._changed = False
         self._placed: list[HoldPlaced] = []
         self._ended: list[HoldEnded] = []
+        self._captured: list[HoldCaptured] = []
         self._opened: list[BudgetOpened] = []
         self._replies: list[tuple[str, HoldsReply]] = []
         self._granted: list[HoldAsk] = []
@@ -162,7 +167,7 @@ class HoldShard:
         if is_new:
             # Nothing was ever promised here, so what settled before ends nothing.
             book.events_sequence = await self._feed.newest()
-        await self._feed.add(self._shard, book.events_sequence, self._on_settled)
+        await self._feed.add(self._shard, book.events_sequence, self._on_billed)
         book.expire(now)
         client = self._platform.connection.client
         self._sid = client.subscribe_raw(s.holds_of_shard(self._shard), self._on_question)
@@ -195,13 +200,21 @@ class HoldShard:
         replies, self._replies = self._replies, []
         for reply, answer in replies:
             self._send(reply, HoldsReply(answers=[NOT_YET] * len(answer.answers)))
-        self._placed, self._ended, self._opened, self._granted = [], [], [], []
+        self._granted = []
+        self._take_record()
 
-    def _on_settled(self, task: str, tenant: str, billed: Billed, at_ms: int, sequence: int) -> None:
-        ended = self._book.settled(task, tenant, billed, at_ms, sequence)
-        if ended is not None:
+    def _on_billed(self, about: s.EventSubject, billed: Billed, at_ms: int, sequence: int) -> None:
+        if about.kind == "ended":
+            captured = self._book.attempt_ended(about.task, about.tenant, about.attempt, billed, at_ms, sequence)
+            if captured is None:
+                return
+            self._captured.append(captured)
+        else:
+            ended = self._book.settled(about.task, about.tenant, billed, at_ms, sequence)
+            if ended is None:
+                return
             self._ended.append(ended)
-            self._wake.set()
+        self._wake.set()
 
     def _on_question(self, _subject: bytes, reply: bytes, payload: bytes, _block: bytes | None) -> None:
         if not self._holds_lease():
@@ -224,7 +237,8 @@ class HoldShard:
         answers = []
         is_promise = False
         for ask in asked.asks:
-            answer, hold = self._book.ask(ask, now_ms)
+            full = storagebound.refusal(ask, self._book, self._storage)
+            answer, hold = (full, None) if full is not None else self._book.ask(ask, now_ms)
             answers.append(answer)
             if hold is not None:
                 is_promise = True
@@ -249,7 +263,8 @@ class HoldShard:
             for task in tenant.tasks.values()
             if task.hold is not None and task.hold.at_ms <= before
         ]
-        listed = {hold.task for hold in sorted(holds, key=lambda hold: hold.at_ms)[:LISTED_HOLDS_MAX]}
+        most = min(asked.holds_max, LISTED_HOLDS_MAX)
+        listed = {hold.task for hold in sorted(holds, key=lambda hold: hold.at_ms)[:most]}
         return HoldsListReply(
             budgets=book.standings(asked.tenant, now_ms),
             holds=[hold for hold in book.holds(asked.tenant) if hold.task in listed],
@@ -269,7 +284,7 @@ class HoldShard:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if not (self._placed or self._opened or self._replies) and self._ended:
+            if not (self._placed or self._opened or self._replies) and (self._ended or self._captured):
                 # A hold that comes meanwhile does not wait for it.
                 try:
                     async with asyncio.timeout(ENDS_LINGER_SECONDS):
@@ -277,30 +292,19 @@ class HoldShard:
                 except TimeoutError:
                     pass
                 self._wake.clear()
-            if self._placed or self._ended or self._opened or self._replies:
+            if self._placed or self._ended or self._captured or self._opened or self._replies:
                 await self._store_record()
             if self._journal.records >= SNAPSHOT_RECORDS:
                 await self._store_snapshot()
 
     async def _store_record(self) -> None:
-        placed, self._placed = self._placed, []
-        ended, self._ended = self._ended, []
-        opened, self._opened = self._opened, []
+        decided = self._take_record()
         replies, self._replies = self._replies, []
         granted, self._granted = self._granted, []
-        if not (placed or ended or opened):
+        if not (decided.placed or decided.ended or decided.captured or decided.opened):
             self._answer(replies)
             return
-        record = codec.encode(
-            HoldsJournaled(
-                shard=self._shard,
-                at_ms=self._platform.now_ms(),
-                events_sequence=self._book.events_sequence,
-                opened=opened,
-                placed=placed,
-                ended=ended,
-            )
-        )
+        record = codec.encode(decided)
         is_told_behind = self._tells_behind and len(record) <= CLAIM_CHECK_BYTES
         if is_told_behind:
             # Runs when the record has been written to the connection, and in the same turn of the loop.
@@ -314,6 +318,20 @@ class HoldShard:
             raise
         failpoint("billing.after-hold")
         self._answer(replies)
+
+    def _take_record(self) -> HoldsJournaled:
+        """Returns what is to be journaled; from then on it is in hand no more."""
+        record = HoldsJournaled(
+            shard=self._shard,
+            at_ms=self._platform.now_ms(),
+            events_sequence=self._book.events_sequence,
+            opened=self._opened,
+            placed=self._placed,
+            ended=self._ended,
+            captured=self._captured,
+        )
+        self._placed, self._ended, self._captured, self._opened = [], [], [], []
+        return record
 
     def _answer(self, replies: list[tuple[str, HoldsReply]]) -> None:
         for reply, answer in replies:
@@ -353,6 +371,8 @@ class HoldShard:
                 tenant=tenant,
                 budget=budget_id,
                 spent=[*spent, *self._book.recent_of(tenant, budget_id, until)],
+                after_ended=len(self._ended),
+                at_ms=now,
             )
             self._book.open(opened, now)
             self._opened.append(opened)

@@ -39,7 +39,7 @@ from collegium_contracts.requests import (
 )
 from collegium_settings.settings import TierSettings
 
-from collegium_billing import keys, tenancy, usage
+from collegium_billing import budgets, keys, tenancy, usage
 from collegium_billing.changes import Changes
 from collegium_billing.directory import TENANTS_MAX, Directory
 from collegium_billing.errors import QuestionError
@@ -229,6 +229,11 @@ class IdentityQuestions:
         if asked.budget is not None:
             _check_budget(asked.budget)
         found = await self._store.budgets(asked.tenant, asked.budget, ROWS_MAX + 1)
+        if asked.budget is not None and not found and (key_id := budgets.key_of(asked.budget)) is not None:
+            # The budget of a key that follows another stands under the first one's id.
+            key = await self._store.key(key_id)
+            if key is not None and asked.tenant in (None, key.tenant):
+                found = await self._store.budgets(key.tenant, budgets.name_of(key.first), ROWS_MAX + 1)
         _check_count(len(found), "budgets")
         if asked.budget is not None and not found:
             raise QuestionError("not_found", f"there is no budget {asked.budget}", "id")

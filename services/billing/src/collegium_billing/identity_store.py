@@ -44,8 +44,8 @@ ON CONFLICT DO NOTHING RETURNING true
 """  # noqa: S608 - constants
 _INSERT_KEY = f"""
 INSERT INTO billing.keys
-    (id, tenant, secret_sha256, project, scopes, name, created_at, role, models, limits, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, {_at("$7")}, $8, $9, $10, {_at("nullif($11::int8, 0)")})
+    (id, tenant, secret_sha256, project, scopes, name, created_at, role, models, limits, expires_at, lineage)
+VALUES ($1, $2, $3, $4, $5, $6, {_at("$7")}, $8, $9, $10, {_at("nullif($11::int8, 0)")}, $12)
 ON CONFLICT DO NOTHING RETURNING true
 """  # noqa: S608 - constants
 _SET_BUDGET = f"""
@@ -66,7 +66,8 @@ FROM billing.tenants
 _KEY = f"""
 SELECT id, tenant, secret_sha256, project, scopes, name, {_ms("created_at")} AS created_at_ms,
        {_ms("revoked_at")} AS revoked_at_ms, role, models, limits, coalesce({_ms("expires_at")}, 0) AS expires_at_ms,
-       {_ms("last_used_at")} AS last_used_at_ms, coalesce(rotated_to, '') AS rotated_to
+       {_ms("last_used_at")} AS last_used_at_ms, coalesce(rotated_to, '') AS rotated_to,
+       lineage
 FROM billing.keys
 """  # noqa: S608 - constants
 _PROJECT = f"""
@@ -223,11 +224,13 @@ class Change:
                 self.now_ms,
             )
 
-    async def set_limits(self, key_id: str, limits: RateLimits | None) -> None:
-        """Sets the limits of a key, or with an empty id of the tenant."""
+    async def set_limits(self, lineage: str, limits: RateLimits | None) -> None:
+        """Sets the limits of all keys of a lineage, or with an empty id of the tenant."""
         text = None if limits is None else _encode_limits(limits).decode()
-        if key_id:
-            await self._connection.execute("UPDATE billing.keys SET limits = $2 WHERE id = $1", key_id, text)
+        if lineage:
+            await self._connection.execute(
+                "UPDATE billing.keys SET limits = $2 WHERE id = $1 OR lineage = $1", lineage, text
+            )
         else:
             await self._connection.execute("UPDATE billing.tenants SET limits = $2 WHERE id = $1", self._tenant, text)
 
@@ -298,7 +301,7 @@ async def _standing(connection: Any, tenant_id: str) -> Standing | None:
 async def _insert_key(connection: Any, key: Key) -> bool:
     fields = (key.id, key.tenant, key.secret_sha256, key.project, list(key.scopes), key.name, key.created_at_ms)
     limits = None if key.limits is None else _encode_limits(key.limits).decode()
-    rights = (key.role, list(key.models), limits, key.expires_at_ms)
+    rights = (key.role, list(key.models), limits, key.expires_at_ms, key.lineage)
     return await connection.fetchval(_INSERT_KEY, *fields, *rights) is not None
 
 

@@ -77,7 +77,10 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as it is kept; it lives until it is revoked or ``expires_at_ms`` (0: never) has come."""
+    """A key as it is kept; it lives until it is revoked or ``expires_at_ms`` (0: never) has come.
+
+    ``lineage`` (empty: its own) is the id of the first of the keys that follow each other by rotation.
+    """
 
     id: str
     tenant: str
@@ -93,6 +96,12 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     expires_at_ms: int = 0
     last_used_at_ms: int | None = None
     rotated_to: str = ""
+    lineage: str = ""
+
+    @property
+    def first(self) -> str:
+        """The id under which budgets and limits of the key stand: that of the first key of its lineage."""
+        return self.lineage or self.id
 
     def lives(self, now_ms: int) -> bool:
         """Tells whether the key lets anybody in at a time."""

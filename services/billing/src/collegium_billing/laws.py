@@ -7,6 +7,8 @@ violation. One rule: a law is read from what is stored alone, never from how it 
 Rows of settled tasks and booked calls are purged after a time, the sums over them by the hour and the ledger are not.
 What rows say is therefore compared row by row as long as they are kept, and by the hour, from the sums, for good: for
 each full hour of the time that is asked for. A law that needs the rows says so.
+
+One law is about the present alone and read from the owners of holds (holdlaw.py): what they hold is no row.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 ARCHIVE_GAPS: Final = "archive_has_no_gap"
+HOLDS_LIVE: Final = "hold_has_live_task"
 
 
 class Law(NamedTuple):
@@ -202,4 +205,8 @@ LAWS: Final[tuple[Law, ...]] = (
         ) AS pairs WHERE sequence > before + 1
         """,
     ),
+)
+
+HOLDS: Final = Law(
+    HOLDS_LIVE, "every open hold is of a task that is queued or runs, and none outlasts its task or its time", ""
 )

@@ -25,6 +25,8 @@ PROJECTS_MAX: Final = 1_000
 RECORD_BYTES_MAX: Final = 250_000
 LIMIT_MAX: Final = 10**12  # of requests or tokens: more is a slip of the keyboard
 TOKEN_WINDOW_SECONDS: Final = (60, 31 * 86_400)
+# A task waits for its time 30 days at most.
+LINEAGE_MS: Final = 32 * 86_400_000
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +67,10 @@ def record(standing: Standing, now_ms: int) -> TenantRecord:
     shown = [_key_record(key, followed.get(key.id, ())) for key in live] + [
         KeyRecord(id=key.id, secret_sha256=key.secret_sha256, revoked=True) for key in revoked[-REVOKED_KEYS_SHOWN:]
     ]
-    alive = {key.id for key in live}
+    alive = {key.first for key in live}
+    # What an ended key asked may settle, or be released, for as long as a task may wait.
+    since_ms = now_ms - LINEAGE_MS
+    told = (key for key in standing.keys if key.lineage and (key.lives(now_ms) or _ended_ms(key) >= since_ms))
     return TenantRecord(
         id=tenant.id,
         tier=tenant.tier,
@@ -75,8 +80,13 @@ def record(standing: Standing, now_ms: int) -> TenantRecord:
         budgets=[budget for budget in standing.budgets if budget.scope != "key" or budget.of in alive],
         limits=tenant.limits,
         stale_answers=tenant.stale_answers,
+        lineages={key.id: key.lineage for key in told},
         pool=tenant.pool,
     )
+
+
+def _ended_ms(key: Key) -> int:
+    return min(at for at in (key.revoked_at_ms, key.expires_at_ms) if at)
 
 
 def _followed(keys: Sequence[Key]) -> dict[str, list[str]]:

@@ -45,7 +45,7 @@ _UNIX_MS_MAX: Final = 253_402_300_799_000  # the year 9999, where timestamps end
 
 
 class UsageQuery(msgspec.Struct, frozen=True):
-    """A checked question: usage in [from, to) of a scope, by groups; of one project or key where named."""
+    """A checked question: usage in [from, to) of a scope, by groups; of one project or lineage of keys where named."""
 
     scope: AnyScope
     from_ms: int

@@ -142,7 +142,8 @@ def _select(
     return f"""
     SELECT {lead} {columns}
     FROM {table} {tag} WHERE {bounds} AND ($1::text IS NULL OR tenant = $1)
-      AND ($2::text IS NULL OR project = $2) AND ($3::text IS NULL OR key_id = $3) {by}
+      AND ($2::text IS NULL OR project = $2) AND ($3::text IS NULL OR key_id = $3
+           OR key_id IN (SELECT id FROM billing.keys WHERE lineage = $3)) {by}
     """  # noqa: S608 - made of this module's constants alone
 
 

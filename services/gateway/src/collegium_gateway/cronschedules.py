@@ -78,6 +78,7 @@ class CronSchedules:
             raise ApiError(
                 "body_too_large", f"a schedule may have at most {MAX_DEFINITION_BYTES // 1024} KB", param="task"
             )
+        self._directory.need_storage(principal.tenant, principal.tier)
         await self._check_room(principal.tenant)
         try:
             await self._bucket.put(_key(schedule), value, expected_revision=0)

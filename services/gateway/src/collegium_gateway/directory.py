@@ -16,7 +16,9 @@ from collegium_contracts.errors import ContractError
 from collegium_contracts.priceversions import PriceClock
 from collegium_contracts.state import Breaker, ModelRecord, QuotaWindow, QuotaWindows, Roster, Scoreboard, TenantRecord
 from collegium_runtime.datakeys import DataKeys
+from collegium_runtime.storage import StorageBook
 
+from collegium_gateway.errors import ApiError
 from collegium_gateway.letting_in import LettingIn
 from collegium_gateway.principal import KeyBook
 from collegium_gateway.tokens import Tokens
@@ -33,9 +35,11 @@ class Directory:
         now_ms: Callable[[], int],
         keys: KeyBook | None = None,
         data_keys: DataKeys | None = None,
+        storage: StorageBook | None = None,
     ) -> None:
         self._now_ms = now_ms
         self.keys = keys or KeyBook()
+        self.storage = storage
         self.letting_in = LettingIn(self.keys, data_keys)
         # None where no issuer is configured, so that requests with keys pay nothing for tokens.
         self.tokens: Tokens | None = None
@@ -53,12 +57,16 @@ class Directory:
         """Reads what stands, then follows."""
         for watch in self._watches:
             await watch.start()
+        if self.storage is not None:
+            await self.storage.start()
         await self.letting_in.start()
 
     async def stop(self) -> None:
         """Stops following."""
         for watch in self._watches:
             await watch.stop()
+        if self.storage is not None:
+            await self.storage.stop()
         await self.letting_in.stop()
 
     @property
@@ -70,6 +78,12 @@ class Directory:
     def models(self) -> list[ModelRecord]:
         """The roster, with the prices of now."""
         return self._prices.models(self._now_ms())
+
+    def need_storage(self, tenant: str, tier: str, more_bytes: int = 1) -> None:
+        """Raises ApiError ``storage_full`` where a tenant may not store so much more; counted some seconds ago."""
+        reason = self.storage.refusal(tenant, tier, more_bytes) if self.storage is not None else None
+        if reason is not None:
+            raise ApiError("storage_full", reason)
 
     def take_tokens(self, tokens: Tokens) -> None:
         """Lets tokens of other issuers in beside keys."""

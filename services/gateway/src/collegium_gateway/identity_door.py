@@ -19,6 +19,7 @@ from starlette.routing import Route
 from collegium_gateway import asgi
 from collegium_gateway import identity_requests as bodies
 from collegium_gateway.asking import ask_billing
+from collegium_gateway.budget_views import BudgetView, budget_view, standings_of
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
@@ -215,26 +216,30 @@ class IdentityDoor:
         reply = await ask_billing(
             self._platform, s.SVC_BILLING_BUDGET_LIST, i.BudgetList(tenant=tenant), i.BudgetsReply
         )
-        return json_reply({"data": [_budget(row) for row in reply.budgets]})
+        return json_reply({"data": await self._shown(reply.budgets)})
 
     async def _budget(self, request: Request) -> Response:
         tenant = self._principal(request).within(request.path_params["tenant"])
         question = i.BudgetList(tenant=tenant, budget=request.path_params["id"])
         reply = await ask_billing(self._platform, s.SVC_BILLING_BUDGET_LIST, question, i.BudgetsReply)
-        return json_reply(_budget(reply.budgets[0]))
+        return json_reply((await self._shown(reply.budgets))[0])
+
+    async def _shown(self, rows: list[i.BudgetRow]) -> list[BudgetView]:
+        standings = await standings_of(self._platform, {row.tenant for row in rows})
+        return [budget_view(row, standings.get((row.tenant, row.budget.id))) for row in rows]
 
     async def _set_budget(self, request: Request) -> Response:
         tenant = self._principal(request).within(request.path_params["tenant"]) or ""
         body = parse(bodies.decode_budget, await self._body(request))
         question = bodies.budget_of(body, tenant, request.path_params["id"])
         reply = await ask_billing(self._platform, s.SVC_BILLING_BUDGET_SET, question, i.BudgetsReply)
-        return json_reply(_budget(reply.budgets[0]))
+        return json_reply(budget_view(reply.budgets[0]))
 
     async def _delete_budget(self, request: Request) -> Response:
         tenant = self._principal(request).within(request.path_params["tenant"]) or ""
         question = i.BudgetDelete(tenant=tenant, budget=request.path_params["id"])
         reply = await ask_billing(self._platform, s.SVC_BILLING_BUDGET_DELETE, question, i.BudgetsReply)
-        return json_reply(_budget(reply.budgets[0]))
+        return json_reply(budget_view(reply.budgets[0]))
 
     def _tenant_view(self, row: q.TenantRow) -> dict[str, Any]:
         tier = self._platform.settings.tiers.get(row.tier)
@@ -283,10 +288,6 @@ def _key(row: q.KeyRow) -> dict[str, Any]:
         "revoked_at": _time(row.revoked_at_ms),
         "rotated_to": row.rotated_to or None,
     }
-
-
-def _budget(row: i.BudgetRow) -> dict[str, Any]:
-    return bodies.budget_view(row.tenant, row.budget, rfc3339(row.changed_at_ms))
 
 
 def _time(at_ms: int | None) -> str | None:

@@ -19,7 +19,6 @@ from collegium_bus.errors import BusError, QueueFullError
 from collegium_contracts.errors import TaskError
 from collegium_contracts.journey import template
 from collegium_contracts.messages import AttemptRequested, StopReason, TaskRef, TaskSubmitted
-from collegium_contracts.requests import TurnsReply
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_settings.settings import TierSettings
@@ -28,6 +27,7 @@ from collegium_telemetry.tracing import Hop
 
 from collegium_router.fairness import Entry, FairQueue, Standing
 from collegium_router.intake import Queued
+from collegium_router.lookups import NOTHING, Lookups, needs
 from collegium_router.permits import AttemptKey, Permit, Permits
 from collegium_router.plan import Busy, Fleet, Planned, Wait, make_plan, plan_again
 from collegium_router.resources import LOW_WAITS_MS, Resources, model_resource, pool_resource
@@ -72,6 +72,7 @@ class Dispatcher:
         self._permits = permits
         self._resources = resources
         self._sender = Sender(platform, resources)
+        self._lookups = Lookups(platform, resources)
         self._tiers: dict[str, tuple[int, int]] = {}
         self.use_tiers(platform.settings.tiers)
         self._queue: FairQueue[Verdict] = FairQueue()
@@ -342,19 +343,19 @@ class Dispatcher:
         if isinstance(queued.message, AttemptRequested):
             await self._sender.dispatch_again(queued.message, job.plan, hop)
             return 0
-        history: TurnsReply | None = None
-        if queued.task.conversation:
-            turns = await self._sender.turns(queued.message, hop)
-            if turns is None:
+        added = NOTHING
+        if needs(queued.task):
+            found = await self._lookups.of(queued.message, job.plan, hop)
+            if found is None:
                 # Context is behind or away: the entry waits in the queue, where it can be canceled and expires.
                 return now + random.randint(CONTEXT_AGAIN_MS // 4, CONTEXT_AGAIN_MS)  # noqa: S311 - jitter
-            if isinstance(turns, TaskError):
+            if isinstance(found, TaskError):
                 self._give_back(job)
-                await self._sender.end(queued, failed(queued.message, turns, now), hop)
+                await self._sender.end(queued, failed(queued.message, found, now), hop)
                 return 0
-            history = turns
+            added = found
         failpoint("router.before-dispatch")
-        await self._sender.dispatch(queued.message, job.plan, history, hop)
+        await self._sender.dispatch(queued.message, job.plan, added, hop)
         failpoint("router.after-dispatch")
         return 0
 

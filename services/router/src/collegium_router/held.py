@@ -44,6 +44,7 @@ class ReleaseHolds:
                 tokens=counted_tokens(submitted, models),
                 expires_at_ms=expires_ms,
                 waited=True,
+                stores=True,
             )
         )
         if answer.code in LATER:
