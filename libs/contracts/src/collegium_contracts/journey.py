@@ -176,6 +176,7 @@ ASKS: Final[tuple[Ask, ...]] = (
     Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
     Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router"), answerer="billing"),
     Ask(subject=s.SVC_ROUTER_ALL, asker=("gateway",), answerer="router"),
+    Ask(subject=s.SVC_VECTORS_ALL, asker=("context",), answerer="context"),
 )
 
 

@@ -116,6 +116,12 @@ SVC_ROUTER_ALL: Final = "svc.router.>"
 SVC_CONTEXT_ALL: Final = "svc.context.>"
 SVC_BILLING_ALL: Final = "svc.billing.>"
 SVC_HOLDS_ALL: Final = "svc.holds.*"
+SVC_VECTORS_ALL: Final = "svc.vectors.*"
+
+
+def svc_vectors(verb: str) -> str:
+    """Subject of a question to the process that owns the embedded vector store."""
+    return f"svc.vectors.{verb}"
 
 
 def task_submitted(priority: str, shard: int, tenant: str) -> str:

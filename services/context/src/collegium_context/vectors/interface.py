@@ -49,8 +49,17 @@ class UnknownCollectionError(VectorStoreError):
     code = "unknown_collection"
 
 
+class InvalidQuestionError(VectorStoreError):
+    """What was asked of the store is out of its bounds; the text says which."""
+
+    code = "invalid_value"
+
+
 class CollectionSpec(msgspec.Struct, frozen=True):
-    """A collection as it is made; ``keyword_fields`` and ``integer_fields`` get payload indexes."""
+    """A collection as it is made; ``keyword_fields`` and ``integer_fields`` get payload indexes.
+
+    ``average_words`` and ``language`` (for stop words and stems) are BM25's, and belong to what is kept.
+    """
 
     name: str
     dimensions: int
@@ -59,6 +68,8 @@ class CollectionSpec(msgspec.Struct, frozen=True):
     has_words: bool = True
     """Whether a sparse BM25 vector is kept beside the dense one."""
     quantized: bool = False
+    average_words: int = 256
+    language: str = "english"
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -70,14 +81,14 @@ class Point(msgspec.Struct, frozen=True):
     payload: dict[str, PayloadValue] = {}
 
 
-class Equals(msgspec.Struct, frozen=True):
+class Equals(msgspec.Struct, frozen=True, tag=True):
     """A field equals one of the values."""
 
     field: str
     values: tuple[str | int | bool, ...]
 
 
-class Between(msgspec.Struct, frozen=True):
+class Between(msgspec.Struct, frozen=True, tag=True):
     """A number is within bounds, both included; none: open."""
 
     field: str
