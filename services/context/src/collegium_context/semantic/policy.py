@@ -1,0 +1,128 @@
+"""Whether an entry answers a question: served, explored (asked anew and compared), or simply asked. Pure.
+
+The learned risk of a candidate is raised by what its own entry got wrong before, and by what went wrong lately in its
+scope; it is served only below the limit that keeps the promised rate with an upper bound. One rule: evidence makes a
+cache more careful at once, and bolder only as far as it was calibrated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from collegium_context.semantic.features import AMONG, Compared, Neighbour, among
+from collegium_context.semantic.risk import Logistic, Mark, threshold
+
+Decision = Literal["serve", "explore", "call"]
+
+# How many errors an entry, and a scope, must make before what was calibrated is doubted: as if so many were expected.
+ENTRY_STRENGTH = 0.5
+SCOPE_STRENGTH = 6.0
+# What was seen a while ago counts less.
+SCOPE_DECAY = 0.998
+# Candidates up to so many times the limit say something about those below it.
+NEAR = 3.0
+# With fewer neighbours than this there is no crowd to go by.
+CROWD = 8
+# The share of candidates that are explored although they would be served.
+EXPLORED = 0.02
+_LONELY = AMONG.index("is_lonely")
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """What was learned of the two risks, with which embedder, and on what; and how it fared on data not fitted on.
+
+    The marks of ``among`` count answers, and those wrong; the marks of ``alone`` count different questions (adversarial
+    ones), and those that would have been answered: a bound on them holds however often questions repeat.
+    """
+
+    embedder: str
+    fitted_on: str
+    alone: Logistic
+    alone_marks: list[Mark]
+    among: Logistic
+    among_marks: list[Mark]
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The highest risks at which answers are served."""
+
+    alone: float
+    among: float
+
+    @classmethod
+    def of(cls, calibration: Calibration, wrong_max: float) -> Limits:
+        """Returns the limits that keep a rate of wrong answers."""
+        # Too few traps to be sure of a small rate: none of them may be served then.
+        clean = max((mark.risk for mark in calibration.alone_marks if mark.wrong == 0), default=0.0)
+        return cls(
+            max(clean, threshold(calibration.alone_marks, wrong_max)) if wrong_max > 0 else 0.0,
+            threshold(calibration.among_marks, wrong_max),
+        )
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What was seen of an entry, or a scope: comparisons, how many of them were wrong, how many wrong were expected."""
+
+    compared: float = 0.0
+    wrong: float = 0.0
+    expected: float = 0.0
+
+    def seen(self, risk: float, *, is_wrong: bool, decay: float = 1.0) -> Evidence:
+        """Adds one comparison of a candidate of this risk."""
+        return Evidence(self.compared * decay + 1, self.wrong * decay + is_wrong, self.expected * decay + risk)
+
+    def factor(self, strength: float) -> float:
+        """Returns how many times more often than expected it is wrong; at least 1."""
+        return max(1.0, (strength + self.wrong) / (strength + self.expected))
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """An entry that may answer: the risk as learned (``risk``), as it stands with the evidence, and its limit."""
+
+    risk: float
+    adjusted: float
+    limit: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether it may be served."""
+        return self.adjusted <= self.limit
+
+    @property
+    def is_near(self) -> bool:
+        """Whether how it turns out says something about those that are served."""
+        return self.risk <= NEAR * self.limit
+
+
+def weigh(
+    calibration: Calibration,
+    limits: Limits,
+    compared: Compared,
+    neighbours: Sequence[Neighbour],
+    entry: Evidence,
+    scope: Evidence,
+) -> Candidate | None:
+    """Returns a candidate as it stands; none where a veto speaks against it.
+
+    ``neighbours`` are all entries near, nearest first, the candidate's own answer being the first's. With a crowd that
+    agrees, that crowd is gone by; a lonely entry is taken at its words alone.
+    """
+    if compared.vetoes:
+        return None
+    doubt = entry.factor(ENTRY_STRENGTH) * scope.factor(SCOPE_STRENGTH)
+    row = among(compared.row, neighbours) if neighbours else None
+    if row is None or row[_LONELY] or len(neighbours) < CROWD:
+        risk = calibration.alone.risk(compared.row)
+        return Candidate(risk, min(1.0, risk * doubt), limits.alone)
+    risk = calibration.among.risk(row)
+    return Candidate(risk, min(1.0, risk * doubt), limits.among)
+
+
+def decide(candidate: Candidate | None, chance: float, explored: float = EXPLORED) -> Decision:
+    """Decides by a number from 0 to 1 that was drawn for the question."""
+    if candidate is None or not candidate.fits:
+        return "call"
+    return "explore" if chance < explored else "serve"
