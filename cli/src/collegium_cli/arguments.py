@@ -12,6 +12,7 @@ from pathlib import Path
 from collegium_cli.bench.arguments import add_benchmarks
 from collegium_cli.billing_arguments import add_billing, add_prices
 from collegium_cli.environment import settings_of
+from collegium_cli.eval.arguments import add_evaluations
 from collegium_cli.identity_arguments import add_identity
 
 Verb = Callable[[argparse.Namespace], int]
@@ -60,6 +61,7 @@ def _platform(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[rep
     migrate.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     _add(verbs, "check", "Validates the configuration and reaches every dependency.", _check)
     add_benchmarks(verbs, _add)
+    add_evaluations(verbs, _add)
 
 
 def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]

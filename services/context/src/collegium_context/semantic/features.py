@@ -22,7 +22,7 @@ ALONE: Final = (
     "stems", "asks_otherwise",
 )  # fmt: skip
 AMONG: Final = (
-    *ALONE, "margin", "margin_small", "second", "disagreeing", "disagreeing_top", "agreeing_mean", "crowded", "is_lonely",
+    *ALONE, "margin", "margin_small", "second", "disagreeing", "disagreeing_top", "agreeing_mean", "crowded",
 )  # fmt: skip
 # How many neighbours are looked at.
 NEIGHBOURS: Final = 20
@@ -52,8 +52,8 @@ def compare(asked: Sequence[Read], kept: Sequence[Read], cosines: Sequence[float
     both = one = slips = 0
     grams = stems = 1.0
     other_asking = 0.0
-    for mine, its in zip(asked, kept, strict=True):
-        against |= vetoes(mine, its)
+    for index, (mine, its) in enumerate(zip(asked, kept, strict=True)):
+        against |= vetoes(mine, its, in_order=index < len(asked) - 1)
         left, right, slipped = _unmatched(mine.stems, its.stems)
         slips += slipped
         both += min(left, right)
@@ -88,7 +88,6 @@ def among(alone: Row, neighbours: Sequence[Neighbour]) -> Row:
                 max(0.0, 0.4 - margin), max(0.0, 0.1 - margin), 1 - (same[1] if len(same) > 1 else farthest),
                 1 - len(same) / len(neighbours), 1 - sum(one.group == first.group for one in top) / len(top),
                 1 - sum(same) / len(same), sum(one.cosine for one in neighbours) / len(neighbours),
-                float(len(same) == 1),
             ],
         ]
     )  # fmt: skip

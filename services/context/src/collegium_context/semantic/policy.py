@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from collegium_context.semantic.features import AMONG, Compared, Neighbour, among
+from collegium_context.semantic.features import Compared, Neighbour, among
 from collegium_context.semantic.risk import Logistic, Mark, threshold
 
 Decision = Literal["serve", "explore", "call"]
@@ -28,7 +28,6 @@ NEAR = 3.0
 CROWD = 8
 # The share of candidates that are explored although they would be served.
 EXPLORED = 0.02
-_LONELY = AMONG.index("is_lonely")
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,12 +112,16 @@ def weigh(
     if compared.vetoes:
         return None
     doubt = entry.factor(ENTRY_STRENGTH) * scope.factor(SCOPE_STRENGTH)
-    row = among(compared.row, neighbours) if neighbours else None
-    if row is None or row[_LONELY] or len(neighbours) < CROWD:
+    if not is_crowd(neighbours):
         risk = calibration.alone.risk(compared.row)
         return Candidate(risk, min(1.0, risk * doubt), limits.alone)
-    risk = calibration.among.risk(row)
+    risk = calibration.among.risk(among(compared.row, neighbours))
     return Candidate(risk, min(1.0, risk * doubt), limits.among)
+
+
+def is_crowd(neighbours: Sequence[Neighbour]) -> bool:
+    """Whether there are neighbours to go by: enough of them, and another with the answer of the nearest."""
+    return len(neighbours) >= CROWD and any(one.group == neighbours[0].group for one in neighbours[1:])
 
 
 def decide(candidate: Candidate | None, chance: float, explored: float = EXPLORED) -> Decision:

@@ -32,10 +32,13 @@ _OPPOSITES: Final = frozenset(
 )
 
 
-def vetoes(a: Read, b: Read) -> frozenset[Veto]:
-    """Returns in what the texts differ that no rewording changes; empty where nothing speaks against them."""
+def vetoes(a: Read, b: Read, *, in_order: bool = False) -> frozenset[Veto]:
+    """Returns in what the texts differ that no rewording changes; empty where nothing speaks against them.
+
+    With ``in_order`` what both say must come in the same order: what is offered first may be taken by its place.
+    """
     found: set[Veto] = set()
-    if a.numbers != b.numbers:
+    if (a.numbers != b.numbers) if in_order else (sorted(a.numbers) != sorted(b.numbers)):
         found.add("number")
     if (a.negations - b.negations) % 2:
         found.add("negation")
@@ -50,6 +53,8 @@ def vetoes(a: Read, b: Read) -> frozenset[Veto]:
     if sorted(a.code) != sorted(b.code):
         found.add("code")
     found |= _of_content(a, b)
+    if in_order and swapped(a, b):
+        found.add("order")
     return frozenset(found)
 
 

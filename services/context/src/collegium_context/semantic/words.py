@@ -179,7 +179,7 @@ def read(text: str) -> Read:
     squeezed = " ".join(content)
     grams = frozenset(squeezed[i : i + 3] for i in range(max(1, len(squeezed) - 2)))
     return Read(
-        tuple(content), frozenset(content), tuple(sorted(numbers)), negations, frozenset(turns),
+        tuple(content), frozenset(content), tuple(numbers), negations, frozenset(turns),
         frozenset(linked), frozenset(dates),
         frozenset(names), quoted, code, grams, words, frozenset(asking),
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The verb ``eval``: outcomes that others recorded, replayed through what the platform decides by."""
