@@ -28,6 +28,7 @@ class Theirs(NamedTuple):
     schedule: str
     secret: str
     key_id: str
+    document: str
 
 
 # For each GET route: what is asked, and what may be answered. None: nothing of any tenant stands there.
@@ -40,6 +41,10 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/webhooks/secret": (("",), {200}),
     "/v1/schedules": (("",), {200}),
     "/v1/schedules/{id}": (("{schedule}",), {404}),
+    "/v1/documents": (("", "?limit=200", "?state=indexed"), {200}),
+    "/v1/documents/{id}": (("{document}",), {404}),
+    "/v1/documents/{id}/events": (("{document}",), {404}),
+    "/v1/search/profiles/{user}": (("shared-user",), {404}),
     "/v1/usage": (("?group_by=tenant,key,tag", "?group_by=tenant&tenant=acme", "?group_by=tag&format=csv"), {200, 403}),
     "/v1/requests": (("", "?limit=1000&format=csv", "?key=acmekey00001", "?tenant=acme"), {200, 403}),
     "/v1/invoices": (("", "?tenant=acme"), {200, 403}),
@@ -78,6 +83,7 @@ CHANGES = (
     ("POST", "/v1/schedules/{schedule}/pause"),
     ("POST", "/v1/schedules/{schedule}/resume"),
     ("DELETE", "/v1/schedules/{schedule}"),
+    ("DELETE", "/v1/documents/{document}"),
 )
 GRPC_CASES = {"Tasks.Submit", "Tasks.Get", "Tasks.List", "Tasks.Cancel", "Tasks.Watch", "Chat.Complete", "Chat.Stream"}
 
@@ -102,6 +108,12 @@ async def theirs(stage: Stage) -> AsyncIterator[Theirs]:
         async with http.post("/v1/schedules", json=schedule) as response:
             assert response.status == 201, await response.text()
             schedule_id = (await response.json())["id"]
+        document_id = "doc-of-acme-7f3a"
+        document = {"id": document_id, "content": f"Orchids bloom {CANARY}.", "title": CANARY, "tags": [CANARY]}
+        async with http.post("/v1/documents", json=document, headers={"Prefer": "wait=60"}) as response:
+            assert (await response.json())["state"] == "indexed", await response.text()
+        async with http.put("/v1/search/profiles/shared-user", json={"tags": {CANARY: 2.0}}) as response:
+            assert response.status == 200, await response.text()
         async with http.get("/v1/webhooks/secret") as response:
             secret = (await response.json())["secret"]
 
@@ -115,7 +127,7 @@ async def theirs(stage: Stage) -> AsyncIterator[Theirs]:
 
         await eventually(listed)
         await eventually(booked)
-    yield Theirs(task, schedule_id, secret, stage.key.split("-")[2])
+    yield Theirs(task, schedule_id, secret, stage.key.split("-")[2], document_id)
     async with stage.session() as http, http.delete(f"/v1/schedules/{schedule_id}") as response:
         assert response.status in (200, 204), await response.text()
 
@@ -144,14 +156,15 @@ async def test_no_get_route_shows_anything_of_another_tenant(stage: Stage, their
     async with stage.session(stage.other_key) as http:
         for path, (wanted, allowed) in GET_CASES.items():
             for one in wanted:
-                filled = one.format(task=theirs.task, schedule=theirs.schedule, cursor=cursor)
+                filled = one.format(task=theirs.task, schedule=theirs.schedule, document=theirs.document, cursor=cursor)
                 own = path.replace("{tenant}", "acme").replace("{name}", "{id}")
+                own = own.replace("{user}", "{id}")
                 url = own.replace("{id}", filled) if "{id}" in own else f"{own}{filled}"
                 async with http.get(url) as response:
                     text = await response.text()
                     assert response.status in allowed, f"{url}: {response.status} {text}"
                     # The id that was asked for may stand in the refusal.
-                    asked = theirs.task if "{task}" in one else theirs.schedule
+                    asked = {"{task}": theirs.task, "{document}": theirs.document}.get(one, theirs.schedule)
                     assert not leaks(text.replace(asked, "") if response.status == 404 else text, theirs), url
 
 
@@ -164,12 +177,29 @@ async def _cursor(stage: Stage) -> str:
 async def test_nothing_of_another_tenant_is_changed_by_its_id(stage: Stage, theirs: Theirs):
     async with stage.session(stage.other_key) as http:
         for method, path in CHANGES:
-            url = path.format(task=theirs.task, schedule=theirs.schedule)
+            url = path.format(task=theirs.task, schedule=theirs.schedule, document=theirs.document)
             async with http.request(method, url) as response:
                 assert response.status == 404, f"{method} {url}: {response.status} {await response.text()}"
     async with stage.session() as http, http.get(f"/v1/schedules/{theirs.schedule}") as response:
         shown = await response.json()
         assert (response.status, shown["state"]) == (200, "active")
+
+
+async def test_a_search_finds_nothing_of_another_tenant(stage: Stage, theirs: Theirs):
+    async with stage.session(stage.other_key) as http:
+        for more in ({}, {"mode": "words"}, {"mode": "dense"}, {"filters": {"documents": [theirs.document]}}):
+            body = {"query": f"orchids bloom {CANARY}", "user": "shared-user", "explain": True, **more}
+            async with http.post("/v1/search", json=body) as response:
+                found = await response.json()
+                assert (response.status, found["data"]) == (200, []), found
+        # The same id is another document.
+        mine = {"id": theirs.document, "content": "Tulips."}
+        async with http.post("/v1/documents", json=mine, headers={"Prefer": "wait=60"}) as response:
+            assert (await response.json())["state"] == "indexed", await response.text()
+        async with http.delete(f"/v1/documents/{theirs.document}") as response:
+            assert response.status == 200, await response.text()
+    async with stage.session() as http, http.post("/v1/search", json={"query": "orchids"}) as response:
+        assert [one["document"] for one in (await response.json())["data"]] == [theirs.document]
 
 
 async def test_a_conversation_of_the_same_name_is_another_one(stage: Stage, theirs: Theirs):
@@ -212,7 +242,7 @@ async def test_no_grpc_method_shows_anything_of_another_tenant(stage: Stage, the
 async def test_the_canary_is_found_where_it_belongs(stage: Stage, theirs: Theirs):
     """Without this, a walk that sees nothing anywhere would pass."""
     async with stage.session() as http:
-        for url in (f"/v1/tasks/{theirs.task}", "/v1/tasks", "/v1/schedules", "/v1/usage?group_by=tag", "/v1/requests"):
+        for url in (f"/v1/tasks/{theirs.task}", "/v1/tasks", "/v1/schedules", "/v1/usage?group_by=tag", "/v1/requests", "/v1/documents"):
             assert CANARY in await _text(http, url), url
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from collegium_cli.bench.arguments import add_benchmarks
 from collegium_cli.billing_arguments import add_billing, add_prices
+from collegium_cli.document_arguments import add_documents
 from collegium_cli.environment import settings_of
 from collegium_cli.eval.arguments import add_evaluations
 from collegium_cli.identity_arguments import add_identity
@@ -92,6 +93,13 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     schedule.add_argument("--max-tokens", type=int)
     schedule.add_argument("--deadline-seconds", type=float)
     schedule.add_argument("--dry-run", action="store_true")
+    add_documents(_add(verbs, "doc", "Adds, lists, removes and searches documents.", _documents))
+
+
+def _documents(options: argparse.Namespace) -> int:
+    from collegium_cli.documents import run
+
+    return run(settings_of(options.config, options.data), options)
 
 
 def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]

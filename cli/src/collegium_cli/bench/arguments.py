@@ -25,6 +25,7 @@ def add_benchmarks(verbs: argparse._SubParsersAction, add: Add) -> None:  # pyri
     _holds(add(kinds, "holds", "Holds and captures a second, with budgets that cover them.", _runs("holds")))
     _failover(add(kinds, "failover", "How long a killed process is felt, and what is lost.", _runs("failover")))
     _usage(add(kinds, "usage", "How long usage reports take over many booked rows.", _runs("usage")))
+    _search(add(kinds, "search", "How long hybrid questions to the embedded vector store take.", _runs("search")))
 
 
 def _runs(kind: str) -> Callable[[argparse.Namespace], int]:
@@ -91,6 +92,13 @@ def _failover(verb: argparse.ArgumentParser) -> None:
 def _usage(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--rows", type=_count, default=200_000, help="tasks in the books")
     verb.add_argument("--questions", type=_count, default=200, help="questions of each kind")
+
+
+def _search(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--chunks", type=_count, default=50_000, help="chunks of 384 dimensions")
+    verb.add_argument("--tenants", type=_count, default=10, help="tenants that share them")
+    verb.add_argument("--questions", type=_count, default=1_000)
+    verb.add_argument("--quantized", action="store_true", help="vectors of eight bits a number beside the whole ones")
 
 
 def _names(text: str) -> tuple[str, ...]:

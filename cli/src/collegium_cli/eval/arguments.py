@@ -18,6 +18,7 @@ def add_evaluations(verbs: argparse._SubParsersAction, add: Add) -> None:  # pyr
     evaluate = verbs.add_parser("eval", help=_ABOUT, description=_ABOUT)
     kinds = evaluate.add_subparsers(title="kinds", metavar="KIND", required=True)
     _cache(_without_data(add)(kinds, "cache", "What the semantic cache would serve, and how often wrongly.", "cache"))
+    _retrieval(_without_data(add)(kinds, "retrieval", "How well documents are found, by which signal.", "retrieval"))
 
 
 def _without_data(add: Add) -> Callable[..., argparse.ArgumentParser]:
@@ -42,6 +43,12 @@ def _runs(module: str) -> Callable[[argparse.Namespace], int]:
         return code
 
     return run
+
+
+def _retrieval(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--corpus", type=Path, required=True, help="documents to search")
+    verb.add_argument("--data", type=Path, required=True, help="questions with what is relevant to them")
+    verb.add_argument("--train", type=Path, help="other such questions, to fit the dense side's weight on")
 
 
 def _cache(verb: argparse.ArgumentParser) -> None:

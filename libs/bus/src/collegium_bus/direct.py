@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +21,8 @@ from collegium_bus.wire import decode_headers, encode_headers
 
 BATCH = 256
 BATCH_SECONDS = 5.0
+# The broker refuses a request for many more.
+NEWEST_MAX = 256
 
 
 class Stored(NamedTuple):
@@ -97,7 +100,21 @@ class DirectReader:
             sequence = batch[-1].sequence + 1
         return found
 
+    async def newest(self, stream: str, subjects: Sequence[str]) -> dict[str, Stored]:
+        """Returns the newest message of each of at most NEWEST_MAX subjects that has one, without redeeming claims.
+
+        Raises NoAnswerError in time.
+        """
+        if not subjects:
+            return {}
+        found = await self._replies(stream, {"multi_last": list(subjects)}, f"{len(subjects)} subjects")
+        return {stored.subject: stored for stored in found}
+
     async def _batch(self, stream: str, filter_subject: str, sequence: int, size: int) -> list[Stored]:
+        where = {"seq": sequence, "batch": size, "next_by_subj": filter_subject}
+        return await self._replies(stream, where, filter_subject)
+
+    async def _replies(self, stream: str, where: Mapping[str, object], what: str) -> list[Stored]:
         """One request, many replies (ADR-31 of the NATS architecture); an empty one with a status ends them."""
         found: list[Stored] = []
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -113,14 +130,14 @@ class DirectReader:
                     ended.set_exception(NoAnswerError(f"{stream}: {headers['Status']} {headers['Description']}"))
 
         inbox = f"{self._connection.inbox}.b.{secrets.token_hex(4)}"
-        body = msgspec.json.encode({"seq": sequence, "batch": size, "next_by_subj": filter_subject})
+        body = msgspec.json.encode(where)
         sid = self._connection.client.subscribe_raw(inbox, receive)
         try:
             self._connection.publish(f"$JS.API.DIRECT.GET.{stream}", body, reply=inbox)
             async with asyncio.timeout(BATCH_SECONDS):
                 await ended
         except TimeoutError:
-            raise NoAnswerError(f"{stream}: {filter_subject} was not listed in time") from None
+            raise NoAnswerError(f"{stream}: {what} not listed in time") from None
         finally:
             self._connection.client.unsubscribe_raw(sid)
         return found

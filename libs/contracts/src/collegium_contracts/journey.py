@@ -172,7 +172,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ASKS: Final[tuple[Ask, ...]] = (
-    Ask(subject=s.SVC_CONTEXT_ALL, asker=("router",), answerer="context"),
+    Ask(subject=s.SVC_CONTEXT_ALL, asker=("gateway", "router"), answerer="context"),
+    Ask(subject=s.SVC_CONTEXT_EMBED, asker=("worker-pool",), answerer="context"),
     Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
     Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router"), answerer="billing"),
     Ask(subject=s.SVC_ROUTER_ALL, asker=("gateway",), answerer="router"),
@@ -281,6 +282,15 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         name=s.KV_CACHE,
         writers=("gateway",),
         readers=("gateway",),
+        ttl_seconds=7 * DAY_SECONDS,
+        max_bytes=256 * MB,
+        discard="old",
+    ),
+    # Some two hundred thousand vectors of the bundled embedder; one that is gone is computed again.
+    Bucket(
+        name=s.KV_EMBEDDINGS,
+        writers=("context",),
+        readers=("context",),
         ttl_seconds=7 * DAY_SECONDS,
         max_bytes=256 * MB,
         discard="old",

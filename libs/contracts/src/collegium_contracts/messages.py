@@ -26,6 +26,7 @@ Priority = Literal["high", "normal", "low"]
 Plan = Literal["auto", "single", "cascade", "panel"]
 Rank = Literal["student", "ta", "teacher"]
 Surface = Literal["chat", "tasks", "grpc"]
+Kind = Literal["chat", "embedding"]
 CacheMode = Literal["off", "exact", "use", "refresh"]
 StopReason = Literal[
     "completed",
@@ -49,7 +50,8 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     may begin (0: at once); until it is released its deadline counts from there. ``hold_expires_ms`` is when the money
     held for it is given back (0: nothing is held yet); no call may begin after it.
     ``cache`` says what came of looking for the answer among earlier ones, and ``reused`` which one was taken.
-    ``models`` (empty: all) are those that its key may ask.
+    ``models`` (empty: all) are those that its key may ask. ``kind`` says what is to be done: a task of the kind
+    ``embedding`` seals texts where a chat seals messages, and is given to models of its kind alone.
     """
 
     id: str
@@ -73,10 +75,14 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache: CacheResult = "off"
     reused: Reuse | None = None
     models: list[str] = []
+    kind: Kind = "chat"
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a model is asked, as OpenAI's parameters of the same names; no ``max_tokens`` means the model's own limit."""
+    """How a model is asked, as OpenAI's parameters of the same names; no ``max_tokens`` means the model's own limit.
+
+    ``dimensions`` is for embeddings.
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -90,10 +96,11 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_choice: bytes | None = None
     response_format: bytes | None = None
     stream: bool = False
+    dimensions: int | None = None
 
 
 class TaskSubmitted(Message, frozen=True, kw_only=True):
-    """The gateway accepted a request (hop 1). ``prompt`` seals JSON: a list of chat messages."""
+    """The gateway accepted a request (hop 1). ``prompt`` seals JSON: a list of chat messages, or of texts to embed."""
 
     task: TaskRef
     prompt: Envelope

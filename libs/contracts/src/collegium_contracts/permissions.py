@@ -37,6 +37,8 @@ BILLING_PURGES = (s.AUDIT,)
 _SCHEDULERS: tuple[Service, ...] = ("gateway", "router")
 # Streams from which a gateway removes what stands of an erased tenant.
 GATEWAY_PURGES = (s.DEAD, f"KV_{s.KV_IDEMPOTENCY}", f"KV_{s.KV_CACHE}")
+# Streams from which context removes what stands of an erased tenant.
+CONTEXT_PURGES = (f"KV_{s.KV_EMBEDDINGS}",)
 _WORK_TTL_READERS: tuple[Service, ...] = ("worker-pool",)
 # Streams whose state a service reads, beside those it reads in order.
 STATE_READERS: dict[Service, tuple[str, ...]] = {
@@ -97,6 +99,8 @@ def permissions(service: Service) -> Permissions:
         publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in BILLING_PURGES)
     if service == "gateway":
         publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in GATEWAY_PURGES)
+    if service == "context":
+        publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in CONTEXT_PURGES)
     if service in _SCHEDULERS:
         publish.add(f"$JS.API.STREAM.INFO.{s.SCHEDULE}")
     for bucket in BUCKETS:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import msgspec
 
 from collegium_contracts.audit_requests import AuditAnswer, AuditQuestion
+from collegium_contracts.embedding import EmbedReply, EmbedRequest
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
+from collegium_contracts.knowledge import KnowledgeReply, KnowledgeRequest
 from collegium_contracts.ledger import LedgerReply, LedgerRequest
 from collegium_contracts.messages import Message
 from collegium_contracts.reports import ReportReply, ReportRequest
@@ -318,6 +320,8 @@ ServiceRequest = (
     | AuditQuestion
     | LedgerRequest
     | ReportRequest
+    | KnowledgeRequest
+    | EmbedRequest
 )
 ServiceReply = (
     Refused
@@ -333,4 +337,6 @@ ServiceReply = (
     | AuditAnswer
     | LedgerReply
     | ReportReply
+    | KnowledgeReply
+    | EmbedReply
 )

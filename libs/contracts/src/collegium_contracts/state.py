@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.messages import Message, Plan, Rank, StopReason, TaskSubmitted
+from collegium_contracts.messages import Kind, Message, Plan, Rank, StopReason, TaskSubmitted
 from collegium_contracts.money import Price, Usage
 
 # A budget must fit a signed 64-bit number of pico-dollars.
@@ -102,6 +102,9 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     ``price_version`` (Unix ms, from when on they apply) names these prices for good. ``configured`` stands where an
     operator set them over the configuration's: what the configuration said then, and until it says something else.
+    ``kind`` says which tasks it may be given. An embedder's ``dimensions`` are the length of its vectors (0: not known
+    before it is asked), which may be asked to be another unless it ``has_fixed_dimensions``, and its
+    ``context_tokens`` are those of one text.
     """
 
     name: str
@@ -122,6 +125,9 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     requests_per_minute: int | None = None
     tokens_per_window: int | None = None
     token_window_seconds: int = 0
+    kind: Kind = "chat"
+    dimensions: int = 0
+    has_fixed_dimensions: bool = False
 
     @property
     def is_limited(self) -> bool:

@@ -31,6 +31,7 @@ KV_IDEMPOTENCY: Final = "idempotency"
 KV_SCHEDULES: Final = "schedules"
 KV_QUOTAS: Final = "quotas"
 KV_CACHE: Final = "cache"
+KV_EMBEDDINGS: Final = "embeddings"
 KV_DATAKEYS: Final = "datakeys"
 KV_ERASURES: Final = "erasures"
 ROSTER_KEY: Final = "roster"
@@ -84,6 +85,15 @@ LEDGER_SNAPSHOT_ALL: Final = "ledger.snapshot.*"
 
 # Request–reply
 SVC_CONTEXT_TURNS: Final = "svc.context.turns"
+SVC_CONTEXT_DOCUMENT_ADD: Final = "svc.context.document.add"
+SVC_CONTEXT_DOCUMENT_GET: Final = "svc.context.document.get"
+SVC_CONTEXT_DOCUMENT_LIST: Final = "svc.context.document.list"
+SVC_CONTEXT_DOCUMENT_DELETE: Final = "svc.context.document.delete"
+SVC_CONTEXT_SEARCH: Final = "svc.context.search"
+SVC_CONTEXT_PROFILE_SET: Final = "svc.context.profile.set"
+SVC_CONTEXT_PROFILE_GET: Final = "svc.context.profile.get"
+SVC_CONTEXT_KNOWLEDGE_VERSION: Final = "svc.context.knowledge.version"
+SVC_CONTEXT_EMBED: Final = "svc.context.embed"
 SVC_BILLING_USAGE: Final = "svc.billing.usage"
 SVC_BILLING_POSSIBLE_SPEND: Final = "svc.billing.possible-spend"
 SVC_BILLING_REQUESTS: Final = "svc.billing.requests"
@@ -236,6 +246,11 @@ def reused(replica: str) -> str:
 
 def cache_key(tenant: str, digest: bytes) -> str:
     """Key of an answer in the bucket of answers; its last token is ``digest`` in hex."""
+    return f"{tenant}.{digest.hex()}"
+
+
+def embedding_key(tenant: str, digest: bytes) -> str:
+    """Key of a text's vector in the bucket of vectors; its last token is ``digest`` in hex."""
     return f"{tenant}.{digest.hex()}"
 
 

@@ -24,7 +24,9 @@ def candidates(submitted: TaskSubmitted, models: Iterable[ModelRecord]) -> list[
     """Returns the models that may answer a task: the named one and its fallbacks, or for ``auto`` all of its domain."""
     task = submitted.task
     by_name = {
-        model.name: model for model in models if model.enabled and (not task.models or model.name in task.models)
+        model.name: model
+        for model in models
+        if model.enabled and model.kind == task.kind and (not task.models or model.name in task.models)
     }
     if task.model == "auto":
         return [one for one in by_name.values() if not one.domains or task.domain in one.domains]
@@ -56,7 +58,9 @@ def _attempt_picos(submitted: TaskSubmitted, model: ModelRecord) -> int:
     if submitted.task.conversation:
         # What a conversation adds is not known at the door.
         prompt = model.context_tokens
-    prompt = min(prompt, max(model.context_tokens, 1))
+    if model.kind == "chat":
+        # An embedder's context is that of one text, and there may be many: JSON has more bytes than they have tokens.
+        prompt = min(prompt, max(model.context_tokens, 1))
     answer = min(sampling.max_tokens or model.max_output_tokens, model.max_output_tokens) * sampling.n
     return prompt * _dearest_input(charge) + answer * _dearest_output(charge) + charge.call_picos
 

@@ -46,6 +46,12 @@ NAMES: Final = (
     "billing.after-commit",
     "context.before-commit",
     "context.after-commit",
+    "context.before-accept",
+    "context.after-accept",
+    "context.after-points",
+    "context.before-indexed",
+    "context.before-switch",
+    "context.after-switch",
     "evolution.before-commit",
     "evolution.after-commit",
 )

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from collegium_contracts.identity import OPERATOR_TENANT as OPERATOR
 
+from collegium_settings.embeddings import BUNDLED_EMBEDDER
 from collegium_settings.errors import Problem, UnpricedModelError
 from collegium_settings.models import ModelSettings
 from collegium_settings.secret import Secret
@@ -24,6 +25,7 @@ def check(settings: Settings) -> list[Problem]:
     return [
         *_doors(settings),
         *_models(settings),
+        *_embeddings(settings),
         *_tenants(settings),
         *_shares(settings),
         *_credentials(settings),
@@ -64,6 +66,29 @@ def _models(settings: Settings) -> Iterable[Problem]:
                     "the name of another model: " + ", ".join(others) if others else "no fallback: no other model"
                 )
                 yield Problem(f"models[{number}].fallbacks[{place}]", repr(fallback), accepted)
+
+
+def _embeddings(settings: Settings) -> Iterable[Problem]:
+    embeddings = settings.embeddings
+    if embeddings.base_url is None:
+        for field in ("upstream_model", "api_key", "dimensions"):
+            if getattr(embeddings, field) is not None:
+                yield Problem(f"embeddings.{field}", "a value", "null while embeddings.base_url is null")
+        if embeddings.model not in (None, BUNDLED_EMBEDDER):
+            yield Problem("embeddings.model", repr(embeddings.model), f"{BUNDLED_EMBEDDER}, or a base_url beside it")
+    elif embeddings.model is None:
+        yield Problem("embeddings.model", "nothing", "the name of the endpoint's model")
+    taken = {AUTO, *(model.name for model in settings.models), *((EMBEDDED_MODEL_NAME,) * settings.embedded_model)}
+    if embeddings.name in taken:
+        yield Problem("embeddings.model", repr(embeddings.name), "a name that no other model has")
+    try:
+        embeddings.price_picos()
+    except UnpricedModelError:
+        yield Problem(
+            "embeddings.price",
+            "nothing, and none is published for its address",
+            'a price, for instance {input_usd_per_mtok: "0.02"}; {} is zero',
+        )
 
 
 def _price(model: ModelSettings, number: int) -> Iterable[Problem]:

@@ -115,10 +115,14 @@ class ModelSettings(Section, frozen=True, kw_only=True):
         """Returns what tenants pay, in pico-dollars per token: the price, its multiple, or a price of its own."""
         if isinstance(self.charge, PriceSettings):
             return self.charge.price()
-        price = self.price_picos()
-        if self.charge is None:
-            return price
-        return _times(price, self.charge.markup)
+        return charged(self.charge, self.price_picos())
+
+
+def charged(charge: MarkupSettings | PriceSettings | None, price: Price) -> Price:
+    """Returns what tenants pay where we pay ``price``: the same, its multiple, or a price of its own."""
+    if isinstance(charge, PriceSettings):
+        return charge.price()
+    return price if charge is None else _times(price, charge.markup)
 
 
 def _optional(usd: Decimal | None) -> int | None:

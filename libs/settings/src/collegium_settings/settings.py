@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import field
 
+from collegium_settings.embeddings import EmbeddingsSettings
 from collegium_settings.models import ModelSettings, Rank, TokenWindowSettings
 from collegium_settings.scalars import (
     ClockTime,
@@ -94,13 +95,6 @@ class TelemetrySettings(Section, frozen=True, kw_only=True):
     otlp_endpoint: HttpUrl | None = None
     capture_content: Flag = False
     sample_ratio: Ratio = 1.0
-
-
-class EmbeddingsSettings(Section, frozen=True, kw_only=True):
-    """An OpenAI-compatible endpoint for embeddings; none: the bundled embedder."""
-
-    base_url: HttpUrl | None = None
-    model: Text | None = None
 
 
 class CacheSettings(Section, frozen=True, kw_only=True):

@@ -72,6 +72,11 @@ METRIC_LAW_VIOLATIONS: Final = "collegium_ledger_law_violations"
 METRIC_LAWS_CHECKED: Final = "collegium_ledger_laws_checked_timestamp_seconds"
 METRIC_LETTERS_LOST: Final = "collegium_failed_inputs_lost"
 # The GenAI conventions' metrics as Prometheus spells them.
+METRIC_EMBEDDED: Final = "collegium_embedding_texts_total"
+METRIC_EMBEDDED_TOKENS: Final = "collegium_embedding_tokens_total"
+METRIC_EMBEDDING_DURATION: Final = "collegium_embedding_duration_seconds"
+METRIC_EMBEDDING_WAITING: Final = "collegium_embedding_waiting"
+METRIC_EMBEDDING_MEMORY: Final = "collegium_embedding_memory_bytes"
 METRIC_TOKEN_USAGE: Final = "gen_ai_client_token_usage"  # noqa: S105 - likewise
 METRIC_OPERATION_DURATION: Final = "gen_ai_client_operation_duration_seconds"
 METRIC_FIRST_TOKEN: Final = "gen_ai_server_time_to_first_token_seconds"  # noqa: S105 - likewise

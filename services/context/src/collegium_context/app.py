@@ -1,4 +1,4 @@
-"""Wiring of context: the pool, the fold of settled tasks, the answers."""
+"""Wiring of context: the pool, the fold of settled tasks, the embedder, the answers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from collegium_runtime.platform import Platform
 from collegium_store import open_pool
 from collegium_telemetry import names
 
+from collegium_context.embedding.answers import EmbedAnswers
+from collegium_context.embedding.embedder import CachedEmbedder
+from collegium_context.embedding.opening import open_embedder
+from collegium_context.embedding.shelf import VectorShelf
 from collegium_context.erasure_store import erase
 from collegium_context.fold import Fold
 from collegium_context.freshness import Freshness
 from collegium_context.handlers import Questions
+from collegium_context.knowledge import Knowledge
 from collegium_context.store import Store
+from collegium_context.vectors.opening import OpenStore, open_store
 
 # The next turn of a conversation waits for the fold of this one, so events are not collected for long.
 LINGER_SECONDS = 0.005
@@ -34,6 +40,9 @@ class ContextApp:
         self._loop: EventLoop[SettledMessage] | None = None
         self._answering: Answering | None = None
         self._erasing: Erasing | None = None
+        self._embedder: CachedEmbedder | None = None
+        self._vectors: OpenStore | None = None
+        self._knowledge: Knowledge | None = None
 
     async def start(self) -> None:
         """Folds settled tasks, then answers questions."""
@@ -53,17 +62,44 @@ class ContextApp:
         self._loop.start()
         freshness = Freshness(platform.connection, platform.direct, consumer)
         questions = Questions(store, platform.keyring, freshness, platform.tracing)
-        self._answering = Answering(platform.connection, {s.SVC_CONTEXT_TURNS: questions.turns})
+        shelf = VectorShelf(platform.connection, platform.keyring)
+        self._embedder = await open_embedder(platform.settings.embeddings, shelf=shelf, metrics=platform.metrics)
+        embedding = EmbedAnswers(self._embedder, platform.keyring, platform.tracing)
+        self._vectors = await open_store(platform)
+        self._knowledge = Knowledge(platform, self._pool, self._vectors, self._embedder)
+        self._knowledge.start()
+        self._answering = Answering(
+            platform.connection,
+            {
+                s.SVC_CONTEXT_TURNS: questions.turns,
+                s.SVC_CONTEXT_EMBED: embedding.embed,
+                **self._knowledge.handlers,
+            },
+        )
         await self._answering.start()
-        self._erasing = Erasing(platform, {"context": partial(erase, self._pool)})
+        self._erasing = Erasing(platform, {"context": partial(self._erase, self._pool, shelf)})
         await self._erasing.start()
         platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag if self._loop is not None else 0)
+
+    async def _erase(self, pool: asyncpg.Pool, shelf: VectorShelf, tenant: str) -> int:
+        forgotten = self._embedder.forget(tenant) if self._embedder is not None else 0
+        documents = await self._knowledge.erase(tenant) if self._knowledge is not None else 0
+        return await erase(pool, tenant) + await shelf.erase(tenant) + forgotten + documents
 
     async def stop(self) -> None:
         """Takes no more questions and events; what was not committed comes again to the next who asks."""
         if self._answering is not None:
             await self._answering.stop()
             self._answering = None
+        if self._knowledge is not None:
+            await self._knowledge.stop()
+            self._knowledge = None
+        if self._vectors is not None:
+            await self._vectors.close()
+            self._vectors = None
+        if self._embedder is not None:
+            await self._embedder.close()
+            self._embedder = None
         if self._erasing is not None:
             await self._erasing.stop()
             self._erasing = None

@@ -6,3 +6,5 @@ from typing import Final
 
 SPAN_FOLD: Final = "context fold turn"
 SPAN_TURNS: Final = "context turns"
+SPAN_SEARCH: Final = "context search"
+SPAN_EMBED: Final = "context embed"

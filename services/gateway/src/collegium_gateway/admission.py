@@ -129,7 +129,7 @@ def submission(
     _check_messages(asked.messages, asked.messages_param)
     _check_sampling(asked.sampling)
     _check_options(options)
-    _check_allowed(asked.model, principal)
+    check_allowed(asked.model, principal)
     _check_model(asked, [model for model in models if not principal.models or model.name in principal.models])
     not_before_ms = begins_at(options, off_peak, now_ms)
     task = TaskRef(
@@ -198,29 +198,39 @@ def _check_sampling(sampling: Sampling) -> None:
 
 
 def _check_options(options: Options) -> None:
-    if options.deadline_seconds <= 0:
-        raise ApiError(
-            "deadline_in_past",
-            f"deadline_seconds is {options.deadline_seconds:g}, which has passed; give a positive number of seconds",
-            param="deadline_seconds",
-        )
-    if options.deadline_seconds > MAX_DEADLINE_SECONDS:
-        raise ApiError(
-            "invalid_value", f"deadline_seconds may be at most {MAX_DEADLINE_SECONDS:g}", param="deadline_seconds"
-        )
+    check_deadline(options.deadline_seconds)
     if not 1 <= options.panel_size <= MAX_PANEL:
         raise ApiError("invalid_value", f"panel_size must be between 1 and {MAX_PANEL}", param="panel_size")
     if options.conversation is not None and CONVERSATION_ID.match(options.conversation) is None:
         raise ApiError(
             "invalid_value", "conversation must be 1 to 128 of letters, digits and . _ : -", param="conversation"
         )
-    if len(options.tags) > MAX_TAGS or any(
-        len(name) > MAX_TAG_CHARS or len(value) > MAX_TAG_CHARS for name, value in options.tags.items()
+    check_tags(options.tags)
+    _refuse_unsupported(options)
+
+
+def check_deadline(seconds: float) -> None:
+    """Raises ApiError for a deadline that has passed or is too far."""
+    if seconds <= 0:
+        raise ApiError(
+            "deadline_in_past",
+            f"deadline_seconds is {seconds:g}, which has passed; give a positive number of seconds",
+            param="deadline_seconds",
+        )
+    if seconds > MAX_DEADLINE_SECONDS:
+        raise ApiError(
+            "invalid_value", f"deadline_seconds may be at most {MAX_DEADLINE_SECONDS:g}", param="deadline_seconds"
+        )
+
+
+def check_tags(tags: dict[str, str]) -> None:
+    """Raises ApiError for tags that are too many or too long."""
+    if len(tags) > MAX_TAGS or any(
+        len(name) > MAX_TAG_CHARS or len(value) > MAX_TAG_CHARS for name, value in tags.items()
     ):
         raise ApiError(
             "invalid_value", f"tags: at most {MAX_TAGS}, of at most {MAX_TAG_CHARS} characters each", param="tags"
         )
-    _refuse_unsupported(options)
 
 
 def _refuse_unsupported(options: Options) -> None:
@@ -245,7 +255,8 @@ def _unsupported(name: str) -> ApiError:
     )
 
 
-def _check_allowed(model: str, principal: Principal) -> None:
+def check_allowed(model: str, principal: Principal) -> None:
+    """Raises ApiError where a key may not ask a model."""
     if principal.models and model != AUTO and model not in principal.models:
         raise ApiError(
             "model_not_allowed",
@@ -255,7 +266,7 @@ def _check_allowed(model: str, principal: Principal) -> None:
 
 
 def _check_model(asked: Asked, models: list[ModelRecord]) -> None:
-    enabled = [model for model in models if model.enabled]
+    enabled = [model for model in models if model.enabled and model.kind == "chat"]
     if asked.model == AUTO:
         candidates = [model for model in enabled if not model.domains or asked.options.domain in model.domains]
         if not candidates:

@@ -29,6 +29,7 @@ from collegium_gateway.chats import Chats
 from collegium_gateway.claimbook import ClaimBook
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
+from collegium_gateway.embeddings import EmbeddingDoor
 from collegium_gateway.erasure_store import GatewayErasure
 from collegium_gateway.following import Following
 from collegium_gateway.http import HttpDoor
@@ -132,6 +133,7 @@ class GatewayApp:
             self._directory,
             ChatDoor(platform, self._directory, self._chats, keyed),
             SubmitDoor(platform, self._directory, self.tasks, keyed),
+            EmbeddingDoor(platform, self._directory, self.tasks, keyed),
             TaskDoor(platform, self._directory, self.tasks),
             AdminDoor(platform, self._directory, StorageStore(self._pool)),
             WebhookDoor(platform, self._directory, webhooks),

@@ -69,6 +69,11 @@ class Tasks:
         self.queue = QueueLook(platform)
         self._scheduling = Scheduling(platform)
 
+    @property
+    def replica(self) -> str:
+        """Where the terminal message of a task that is waited for is told."""
+        return self._waiting.replica
+
     def prepare(self, principal: Principal, asked: Asked, *, waits: bool) -> TaskSubmitted:
         """Checks a request and returns the message that will be stored; raises ApiError."""
         if asked.callback_url is not None:

@@ -1,4 +1,4 @@
-"""Asking billing on behalf of a request. One rule: its refusals are the client's, and its silence is a 503."""
+"""Asking billing or context on behalf of a request. One rule: its refusals are the client's, and its silence is a 503."""
 
 from __future__ import annotations
 
@@ -28,4 +28,18 @@ async def ask_billing(
     except BusError as error:
         raise ApiError(
             "billing_unavailable", "billing does not answer; try again later", retry_after_seconds=2
+        ) from error
+
+
+async def ask_context(
+    platform: Platform, subject: str, question: Message, expected: type[R], *, timeout_seconds: float = ASK_SECONDS
+) -> R:
+    """Returns context's answer; raises ApiError with its refusal, or ``context_unavailable``."""
+    try:
+        return await ask(platform.connection, subject, question, expected, timeout_seconds=timeout_seconds)
+    except RequestRefusedError as error:
+        raise ApiError(error.code, error.message, param=error.param) from error
+    except BusError as error:
+        raise ApiError(
+            "context_unavailable", "context does not answer; try again later", retry_after_seconds=2
         ) from error

@@ -23,6 +23,9 @@ from collegium_gateway.admin_guard import guarded
 from collegium_gateway.asgi import Receive, Scope, Send
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.directory import Directory
+from collegium_gateway.embeddings import PATH as EMBEDDINGS_PATH
+from collegium_gateway.embeddings import EmbeddingDoor
+from collegium_gateway.document_door import DocumentDoor
 from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import KeyedPosts
@@ -31,6 +34,7 @@ from collegium_gateway.keywatch import ASKING
 from collegium_gateway.ledger_door import LedgerDoor
 from collegium_gateway.replies import json_reply
 from collegium_gateway.scheduledoor import ScheduleDoor
+from collegium_gateway.search_door import SearchDoor
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.webhook_door import WebhookDoor
@@ -52,6 +56,7 @@ class HttpDoor:
         directory: Directory,
         chat: ChatDoor,
         submit: SubmitDoor,
+        embeddings: EmbeddingDoor,
         tasks: TaskDoor,
         admin: AdminDoor,
         webhooks: WebhookDoor,
@@ -63,16 +68,19 @@ class HttpDoor:
         self._platform = platform
         self._directory = directory
         # The key of such a request belongs to the task that it submits, not to its reply.
-        self._hot: dict[str, Asgi] = {CHAT_PATH: chat, TASKS_PATH: submit}
+        self._hot: dict[str, Asgi] = {CHAT_PATH: chat, TASKS_PATH: submit, EMBEDDINGS_PATH: embeddings}
         self._readiness = readiness
         self._routes = Starlette(
             routes=guarded(
                 [
                     Route(CHAT_PATH, chat, methods=["POST"]),
                     Route(TASKS_PATH, submit, methods=["POST"]),
+                    Route(EMBEDDINGS_PATH, embeddings, methods=["POST"]),
                     Route("/v1/models", self._models),
                     *tasks.routes(),
                     *ScheduleDoor(platform, directory).routes(),
+                    *DocumentDoor(platform, directory).routes(),
+                    *SearchDoor(platform, directory).routes(),
                     *admin.routes(),
                     *LedgerDoor(platform, directory).routes(),
                     *webhooks.routes(),
@@ -125,6 +133,7 @@ class HttpDoor:
                 "created": 0,
                 "owned_by": "collegium",
                 "collegium": {
+                    "kind": model.kind,
                     "rank": model.rank,
                     "domains": model.domains,
                     "capabilities": model.capabilities,

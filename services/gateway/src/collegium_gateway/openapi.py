@@ -11,9 +11,11 @@ from typing import Any, get_args
 
 import msgspec
 from collegium_contracts.errors import ERRORS
+from collegium_contracts.knowledge import ProfileWeights
 from collegium_contracts.parts import CacheResult
 
 from collegium_gateway.dead_letters import LettersRequest
+from collegium_gateway.document_bodies import DocumentRequest, SearchBody
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
 from collegium_gateway.identity_requests import (
     BudgetRequest,
@@ -48,6 +50,16 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("delete", "/v1/schedules/{id}", "schedules", "Deletes a schedule.", None),
     ("post", "/v1/schedules/{id}/pause", "schedules", "Pauses a schedule.", None),
     ("post", "/v1/schedules/{id}/resume", "schedules", "Resumes a schedule, from now on.", None),
+    ("post", "/v1/documents", "documents", "Takes a document in; searches find it once it is indexed.", DocumentRequest),
+    ("get", "/v1/documents", "documents", "Lists the tenant's documents by id.", None),
+    ("get", "/v1/documents/{id}", "documents", "Returns one document, without its content.", None),
+    ("put", "/v1/documents/{id}", "documents", "Replaces a document, or takes it in.", DocumentRequest),
+    ("delete", "/v1/documents/{id}", "documents", "Removes a document; no search finds it any more.", None),
+    ("get", "/v1/documents/{id}/events", "documents", "Follows how a document is taken in, by events.", None),
+    ("post", "/v1/search", "search", "Searches the tenant's documents by words and by sense.", SearchBody),
+    ("get", "/v1/search/profiles/{user}", "search", "Shows what a user's searches prefer.", None),
+    ("put", "/v1/search/profiles/{user}", "search", "Sets what a user's searches prefer.", ProfileWeights),
+    ("delete", "/v1/search/profiles/{user}", "search", "Forgets what a user's searches prefer.", None),
     ("get", "/v1/usage", "usage", "Reports usage, grouped, as JSON or CSV.", None),
     ("get", "/v1/requests", "usage", "Lists settled requests without their content, newest first.", None),
     ("get", "/v1/invoices", "usage", "Lists invoices.", None),
@@ -115,6 +127,8 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/tasks"): ("200", "202"),
     ("post", "/v1/tasks/{id}/retry"): ("200", "202"),
     ("post", "/v1/schedules"): ("201",),
+    ("post", "/v1/documents"): ("200", "202"),
+    ("put", "/v1/documents/{id}"): ("200", "202"),
     ("post", "/v1/admin/tenants"): ("201",),
     ("post", "/v1/admin/keys"): ("201",),
     ("post", "/v1/admin/invoices"): ("201",),
@@ -127,6 +141,7 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
+    "/v1/documents": ("state", "cursor", "limit"),
     "/v1/usage": ("from", "to", "group_by", "tenant", "format"),
     "/v1/requests": ("from", "to", "state", "model", "key", "tenant", "cursor", "limit", "format"),
     "/v1/invoices": ("tenant",),

@@ -111,7 +111,7 @@ def nobody_can_answer(
 ) -> bool:
     """Whether the circuit breaker of every model that could answer is open: the named one and its fallbacks, or all
     that serve the domain."""
-    enabled = {model.name: model for model in models if model.enabled}
+    enabled = {model.name: model for model in models if model.enabled and model.kind == task.kind}
     if task.model == AUTO:
         could = [model for model in enabled.values() if not model.domains or task.domain in model.domains]
     else:

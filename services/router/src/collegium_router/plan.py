@@ -136,17 +136,22 @@ def eligible(task: TaskRef, prompt_bytes: int, models: Mapping[str, ModelRecord]
     fallbacks otherwise."""
     if task.model != AUTO:
         named = models.get(task.model)
-        if named is None or not named.enabled:
+        if named is None or not named.enabled or named.kind != task.kind:
             return TaskError(
                 code="unknown_model",
                 message=f"model {task.model!r} is not in the roster; see GET /v1/models",
                 param="model",
             )
         others = (models.get(name) for name in named.fallbacks)
-        candidates = [named, *(other for other in others if other is not None and other.enabled)]
+        candidates = [
+            named,
+            *(other for other in others if other is not None and other.enabled and other.kind == task.kind),
+        ]
     else:
         candidates = [
-            model for model in models.values() if model.enabled and (not model.domains or task.domain in model.domains)
+            model
+            for model in models.values()
+            if model.enabled and model.kind == task.kind and (not model.domains or task.domain in model.domains)
         ]
         if not candidates:
             return TaskError(code="no_eligible_model", message=f"no enabled model serves domain {task.domain!r}")
@@ -230,8 +235,11 @@ def attempt_of(model: ModelRecord, number: int, of: int, plan: Plan) -> AttemptR
 
 
 def fits(prompt_bytes: int, model: ModelRecord) -> bool:
-    """Whether a prompt may fit a model's context; when in doubt it may, and the endpoint decides."""
-    return prompt_bytes // _BYTES_PER_TOKEN_AT_MOST < model.context_tokens
+    """Whether a prompt may fit a model's context; when in doubt it may, and the endpoint decides.
+
+    An embedder's context is that of each text, and it cuts what is longer.
+    """
+    return model.kind == "embedding" or prompt_bytes // _BYTES_PER_TOKEN_AT_MOST < model.context_tokens
 
 
 def max_tokens(requested: int | None, model: ModelRecord) -> int:

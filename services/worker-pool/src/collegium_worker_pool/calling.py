@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Mapping
 
 import structlog
+from collegium_bus.embed import EmbedClient
 from collegium_contracts import subjects as s
 from collegium_contracts.content import Answer, encode_content
 from collegium_contracts.envelope import held
@@ -25,6 +26,7 @@ from collegium_worker_pool import failures
 from collegium_worker_pool.breakers import Breakers
 from collegium_worker_pool.cancels import Cancels
 from collegium_worker_pool.counting import count_prompt, count_tokens
+from collegium_worker_pool.embedding import EmbeddingCaller
 from collegium_worker_pool.endpoints import Endpoint
 from collegium_worker_pool.failures import CallFailed
 from collegium_worker_pool.metering import UpstreamUsage, estimate, meter
@@ -34,6 +36,9 @@ from collegium_worker_pool.upstream import CallResult, Upstream
 from collegium_worker_pool.wire import StreamedAnswer, output_bound, request_body
 
 log = structlog.get_logger(__name__)
+
+# By OTel's conventions.
+_OPERATIONS = {"chat": "chat", "embedding": "embeddings"}
 
 
 class Caller:
@@ -49,6 +54,7 @@ class Caller:
     ) -> None:
         self._platform = platform
         self._upstream = upstream
+        self._embedding = EmbeddingCaller(upstream, EmbedClient(platform.connection, platform.keyring))
         self._cancels = cancels
         self._breakers = breakers
         self._permits: dict[str, asyncio.Semaphore] = {}
@@ -104,11 +110,13 @@ class Caller:
         task, keyring = run.task, self._platform.keyring
         await held(keyring, task.tenant, run.prompt, run.history)
         prompt = keyring.open(task.tenant, run.prompt)
-        history = keyring.open(task.tenant, run.history) if run.history is not None else None
-        body = request_body(endpoint.upstream_model, prompt, history, run.sampling)
         headers = {"x-request-id": task.id, "x-collegium-attempt": f"{task.id}.{run.attempt.number}.{delivery}"}
         if span.sampled:
             headers[s.TRACEPARENT] = span.traceparent
+        if task.kind == "embedding":
+            return await self._embedding.call(run, endpoint, prompt, headers)
+        history = keyring.open(task.tenant, run.history) if run.history is not None else None
+        body = request_body(endpoint.upstream_model, prompt, history, run.sampling)
         if not run.sampling.stream:
             return await self._upstream.complete(run.attempt.model, endpoint, body, headers)
         tokens = TokenStream(self._platform, run, delivery)
@@ -165,6 +173,8 @@ class Caller:
         prompt = count_prompt(keyring.open(tenant, run.prompt))
         if run.history is not None:
             prompt += count_prompt(keyring.open(tenant, run.history))
+        if run.task.kind == "embedding":
+            return estimate(run.attempt, prompt, 0, bound=0, pieces=0)
         return estimate(run.attempt, prompt, _count_answer(answer), bound=output_bound(run), pieces=pieces)
 
     def _note_length(self, run: RunAttempt, usage: Usage) -> None:
@@ -180,11 +190,11 @@ class Caller:
         if not hop.sampled:
             return hop
         return self._platform.tracing.hop(
-            f"chat {run.attempt.model}",
+            f"{_OPERATIONS[run.task.kind]} {run.attempt.model}",
             "client",
             hop.traceparent,
             {
-                names.OPERATION_NAME: "chat",
+                names.OPERATION_NAME: _OPERATIONS[run.task.kind],
                 names.PROVIDER_NAME: endpoint.provider,
                 names.REQUEST_MODEL: run.attempt.model,
                 names.REQUEST_MAX_TOKENS: run.sampling.max_tokens or 0,

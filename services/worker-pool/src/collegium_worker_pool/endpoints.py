@@ -8,12 +8,18 @@ from __future__ import annotations
 import msgspec
 from collegium_runtime.runtime_file import EmbeddedModel
 from collegium_settings import Settings
+from collegium_settings.embeddings import EmbeddingsSettings
 
 EMBEDDED_TIMEOUT_SECONDS = 45.0
+# Thousands of texts on a processor of few cores; most tasks have an earlier deadline.
+BUNDLED_TIMEOUT_SECONDS = 120.0
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One model's endpoint: the URL to post to, its headers (with the key), its own name there, and its limits."""
+    """One model's endpoint: the URL to post to, its headers (with the key), its own name there, and its limits.
+
+    The bundled embedder has no URL: context is asked for it.
+    """
 
     url: str
     headers: dict[str, str]
@@ -47,4 +53,19 @@ def endpoints(settings: Settings, embedded: EmbeddedModel | None) -> dict[str, E
             timeout_seconds=EMBEDDED_TIMEOUT_SECONDS,
             concurrency=None,
         )
+    found[settings.embeddings.name] = _embedder(settings.embeddings)
     return found
+
+
+def _embedder(settings: EmbeddingsSettings) -> Endpoint:
+    headers = {"Content-Type": "application/json"}
+    if settings.api_key:
+        headers["Authorization"] = f"Bearer {settings.api_key.reveal()}"
+    return Endpoint(
+        url=settings.base_url.rstrip("/") + "/embeddings" if settings.base_url is not None else "",
+        headers=headers,
+        upstream_model=settings.upstream_model or settings.name,
+        provider="openai-compatible" if settings.base_url is not None else "onnxruntime",
+        timeout_seconds=settings.timeout_seconds if settings.base_url is not None else BUNDLED_TIMEOUT_SECONDS,
+        concurrency=settings.limits.concurrency,
+    )

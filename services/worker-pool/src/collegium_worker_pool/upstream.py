@@ -61,12 +61,7 @@ class Upstream:
 
     async def complete(self, model: str, endpoint: Endpoint, body: bytes, headers: dict[str, str]) -> CallResult:
         """Makes one call without streaming."""
-        async with self._post(model, endpoint, body, headers) as response:
-            content = await _read(model, response)
-            if response.status >= 400:
-                raise CallFailed(
-                    failures.from_status(model, response.status, content, response.headers.get("Retry-After"))
-                )
+        content = await self.post(model, endpoint, body, headers)
         try:
             completion = decode_completion(content)
         except (msgspec.DecodeError, ValueError):
@@ -74,6 +69,16 @@ class Upstream:
         if not completion.choices:
             raise CallFailed(failures.garbage(model, "no choices"))
         return CallResult(answer_of(completion), completion.usage, completion.model)
+
+    async def post(self, model: str, endpoint: Endpoint, body: bytes, headers: dict[str, str]) -> bytes:
+        """Makes one call and returns what was answered to it."""
+        async with self._post(model, endpoint, body, headers) as response:
+            content = await _read(model, response)
+            if response.status >= 400:
+                raise CallFailed(
+                    failures.from_status(model, response.status, content, response.headers.get("Retry-After"))
+                )
+        return content
 
     async def stream(
         self,

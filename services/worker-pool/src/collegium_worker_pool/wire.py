@@ -129,7 +129,9 @@ def request_body(upstream_model: str, prompt: bytes, history: bytes | None, samp
 
 
 def output_bound(run: RunAttempt) -> int:
-    """Returns how many tokens an endpoint was told to stay within, over all choices."""
+    """Returns how many tokens an endpoint was told to stay within, over all choices; an embedder writes none."""
+    if run.task.kind == "embedding":
+        return 0
     return _max_tokens(run.sampling) * run.sampling.n
 
 

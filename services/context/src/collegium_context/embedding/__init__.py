@@ -1,7 +1,5 @@
 """Texts to vectors: the bundled embedder, or any OpenAI-compatible endpoint."""
 
-from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError, Vectors
-from collegium_context.embedding.minilm import MiniLmEmbedder
-from collegium_context.embedding.opening import open_embedder
+from collegium_context.embedding.interface import Counted, Embedder, EmbedderUnavailableError, Vectors
 
-__all__ = ["Embedder", "EmbedderUnavailableError", "MiniLmEmbedder", "Vectors", "open_embedder"]
+__all__ = ["Counted", "Embedder", "EmbedderUnavailableError", "Vectors"]

@@ -1,6 +1,6 @@
 """The bundled embedder's files and arithmetic: all-MiniLM-L6-v2 with int8 weights, run on the CPU.
 
-Not here: threads, batches, caches. One rule: files whose hash is not the pinned one are never run.
+Not here: processes, batches, caches. One rule: files whose hash is not the pinned one are never run.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ import hashlib
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
+from collegium_settings.embeddings import BUNDLED_TEXT_TOKENS
 
-from collegium_context.embedding.interface import EmbedderUnavailableError, Vectors
+from collegium_context.embedding.interface import Counted, EmbedderUnavailableError
 
-MODEL: Final = "all-minilm-l6-v2"
-DIMENSIONS: Final = 384
-TOKENS_MAX: Final = 256
+TOKENS_MAX: Final = BUNDLED_TEXT_TOKENS
 # No token is longer than 100 characters; what stands behind cannot be among the first 256 tokens of a real text.
 CHARACTERS_MAX: Final = 32_768
 # A run works fastest while its intermediate values stay in the processor's cache.
@@ -29,13 +28,6 @@ _TOKENIZER_FILE = (
     "all-MiniLM-L6-v2-onnx-int8/tokenizer.json",
     "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 )
-
-
-class Counted(NamedTuple):
-    """Vectors and what each text came to in tokens, special ones included and what was cut off not."""
-
-    vectors: Vectors
-    tokens: list[int]
 
 
 def pinned_file(package: str, ending: str, sha256: str) -> bytes:
@@ -84,23 +76,20 @@ class MiniLm:
         )
         counts = mask.sum(axis=1)
         means = (np.asarray(hidden) * mask[..., None]).sum(axis=1) / counts[:, None]
-        return Counted(normalised(means), counts.tolist())
+        return Counted(means.astype(np.float32), counts.tolist())
 
 
-def normalised(rows: np.ndarray) -> Vectors:
-    """Returns rows of length one, by the number they are kept with: what a cache returns is what was first answered."""
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    kept = unit.astype(np.float16).astype(np.float32)
-    return kept / np.maximum(np.linalg.norm(kept, axis=1, keepdims=True), np.float32(1e-12))
+def guessed_tokens(text: str) -> int:
+    """Returns about how many tokens a text is: English has about four characters a token."""
+    return min(TOKENS_MAX, 3 + len(text) // 4)
 
 
 def runs(texts: Sequence[str]) -> list[list[int]]:
     """Splits texts, by index, into runs of about one length and at most RUN_TOKENS guessed tokens."""
     made: list[list[int]] = []
-    tokens = 0
     for index in sorted(range(len(texts)), key=lambda index: len(texts[index])):
-        # English has about four characters a token; the last text of a run is its longest.
-        tokens = min(TOKENS_MAX, 3 + len(texts[index]) // 4)
+        # The last text of a run is its longest.
+        tokens = guessed_tokens(texts[index])
         if made and tokens * (len(made[-1]) + 1) <= RUN_TOKENS:
             made[-1].append(index)
         else:

@@ -6,9 +6,10 @@ One rule: a vector belongs to the model that made it, so every vector is kept wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+from collegium_contracts.scope import Scope
 
 from collegium_context.errors import ContextError
 
@@ -22,8 +23,19 @@ class EmbedderUnavailableError(ContextError):
     code = "embedder_unavailable"
 
 
+class Counted(NamedTuple):
+    """Vectors, and what each text came to in tokens: special ones included, and what was cut off not."""
+
+    vectors: Vectors
+    tokens: list[int]
+
+
 class Embedder(Protocol):
-    """Embeds texts; safe to be called by many tasks at once, which share batches."""
+    """Embeds texts; safe to be called by many tasks at once, which share batches.
+
+    With a ``scope``, vectors are kept for a while and found again for the same tenant alone; without one nothing is
+    kept.
+    """
 
     @property
     def model(self) -> str:
@@ -32,13 +44,44 @@ class Embedder(Protocol):
 
     @property
     def dimensions(self) -> int:
-        """How many numbers a vector has."""
+        """How many numbers a vector has; raises :class:`EmbedderUnavailableError` while that is not known."""
         ...
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
+    async def embed(self, texts: Sequence[str], *, scope: Scope | None = None) -> Vectors:
         """Returns one vector a text, in order; raises :class:`EmbedderUnavailableError`."""
         ...
 
+    async def embed_counted(self, texts: Sequence[str], *, scope: Scope | None = None) -> Counted:
+        """Returns vectors and tokens, one a text, in order; raises :class:`EmbedderUnavailableError`."""
+        ...
+
     async def close(self) -> None:
-        """Lets go of threads and connections; who waits is refused."""
+        """Lets go of processes and connections; who waits is refused."""
+        ...
+
+
+class Engine(Protocol):
+    """What computes vectors, without a cache: an :class:`Embedder` stands before it."""
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """How many numbers a vector has; raises :class:`EmbedderUnavailableError` while that is not known."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many texts wait to be taken up."""
+        ...
+
+    async def compute(self, texts: Sequence[str]) -> Counted:
+        """Returns vectors and tokens, one a text, in order; raises :class:`EmbedderUnavailableError`."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of processes and connections; who waits is refused."""
         ...

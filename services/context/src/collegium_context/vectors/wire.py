@@ -236,3 +236,40 @@ def word_lists(rows: Rows) -> dict[int, Sparse]:
         made[row] = Sparse(indices[start:end], values[start:end])
         start = end
     return made
+
+
+def take(rows: Rows, chosen: Sequence[int]) -> Rows:
+    """Returns some of the rows, in order."""
+    if len(chosen) == len(rows):
+        return rows
+    size = len(rows.vectors) // len(rows.vector_rows) if rows.vector_rows else 0
+    vector_place = {row: place for place, row in enumerate(rows.vector_rows)}
+    word_place = {row: place for place, row in enumerate(rows.word_rows)}
+    vector_rows: list[int] = []
+    vectors: list[bytes] = []
+    word_rows: list[int] = []
+    word_ends: list[int] = []
+    indices: list[bytes] = []
+    values: list[bytes] = []
+    end = 0
+    for number, row in enumerate(chosen):
+        if (place := vector_place.get(row)) is not None:
+            vector_rows.append(number)
+            vectors.append(rows.vectors[place * size : (place + 1) * size])
+        if (place := word_place.get(row)) is not None:
+            first, last = (rows.word_ends[place - 1] if place else 0), rows.word_ends[place]
+            word_rows.append(number)
+            end += last - first
+            word_ends.append(end)
+            indices.append(rows.word_indices[4 * first : 4 * last])
+            values.append(rows.word_values[4 * first : 4 * last])
+    return Rows(
+        ids=b"".join(rows.ids[row * ID_BYTES : (row + 1) * ID_BYTES] for row in chosen),
+        payloads=[rows.payloads[row] for row in chosen],
+        vector_rows=vector_rows,
+        vectors=b"".join(vectors),
+        word_rows=word_rows,
+        word_ends=word_ends,
+        word_indices=b"".join(indices),
+        word_values=b"".join(values),
+    )

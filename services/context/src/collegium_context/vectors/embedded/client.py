@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 from collegium_bus.connection import Connection
 from collegium_bus.errors import BusError
@@ -35,6 +36,8 @@ from collegium_context.vectors.interface import (
 LOOK_SECONDS = 5.0
 WRITE_SECONDS = 30.0
 FORGET_SECONDS = 300.0
+# Building a generation of a million points takes most of an hour.
+OPERATE_SECONDS = 7_200.0
 # A message of 384 dimensions and 200 stems a point then has about 800 KB; a batch takes effect whole.
 POINTS_A_MESSAGE = 200
 MESSAGE_BYTES_MAX = 900 * 1024
@@ -123,6 +126,17 @@ class EmbeddedStore:
     async def forget(self, scope: Scope) -> None:
         """Removes a tenant from every collection."""
         await self._ask(wire.Forget(tenant=one_tenant(scope)), wire.Done, FORGET_SECONDS)
+
+    async def operate(self, verb: str, collection: str = "", name: str = "", *, quantized: bool | None = None) -> Any:
+        """Asks what operators ask; see operating.py for the verbs. Returns JSON's values."""
+        question = wire.Ask(verb=verb, collection=collection, name=name, quantized=quantized)
+        told = await self._ask(question, wire.Told, OPERATE_SECONDS)
+        return msgspec.json.decode(told.body)
+
+    async def status(self) -> Any:
+        """Says how the store stands: collections, their generations, and what is being indexed."""
+        told = await self._ask(wire.Ask(verb="status"), wire.Told, LOOK_SECONDS)
+        return msgspec.json.decode(told.body)
 
     async def close(self) -> None:
         """Has nothing of its own to let go."""

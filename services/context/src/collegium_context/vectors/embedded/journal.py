@@ -26,11 +26,12 @@ class DamagedJournalError(VectorStoreError):
     code = "vector_store_damaged"
 
 
-def records(path: Path, limit: int | None = None) -> Iterator[tuple[bytes, int]]:
-    """Yields each record with the place where it ends; raises DamagedJournalError."""
+def records(path: Path, limit: int | None = None, *, start: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Yields each record between two places of a journal, with the place where it ends; raises DamagedJournalError."""
     size = path.stat().st_size if limit is None else limit
-    place = 0
+    place = start
     with path.open("rb") as file:
+        file.seek(start)
         while place + _FRAME.size <= size:
             length, checksum = _FRAME.unpack(file.read(_FRAME.size))
             end = place + _FRAME.size + length

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 import structlog
+import uvloop
 from collegium_bus.connection import Connection
 from collegium_contracts import subjects as s
 from collegium_contracts.base import Message
@@ -30,6 +31,8 @@ from collegium_telemetry.logs import bind_service, configure_logging
 
 from collegium_context.vectors import wire
 from collegium_context.vectors.embedded.engine import Engine
+from collegium_context.vectors.embedded.jobs import OWN_POINTS, Jobs
+from collegium_context.vectors.embedded.operating import Operator
 from collegium_context.vectors.interface import InvalidQuestionError, StoreLockedError, VectorStoreError
 
 log = structlog.get_logger(__name__)
@@ -48,6 +51,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     nats: NatsSettings
     seed_file: str | None
     durability: str
+    own_points: int = OWN_POINTS
 
 
 def lock(folder: Path) -> int:
@@ -67,9 +71,11 @@ def lock(folder: Path) -> int:
 class Owner:
     """Answers questions with an engine, one turn of the loop each."""
 
-    def __init__(self, connection: Connection, engine: Engine, *, sync: bool) -> None:
+    def __init__(self, connection: Connection, engine: Engine, jobs: Jobs, *, sync: bool) -> None:
         self._connection = connection
         self._engine = engine
+        self._jobs = jobs
+        self._operator = Operator(engine, jobs)
         self._sync = sync
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscription = 0
@@ -113,8 +119,7 @@ class Owner:
                 await self._synced(question.collection)
                 return wire.Done(count=count)
             case wire.Drop():
-                while engine.drop(question):
-                    await asyncio.sleep(0)
+                await self._drop(question)
                 await self._synced(question.collection)
                 return wire.Done()
             case wire.Count():
@@ -125,11 +130,18 @@ class Owner:
             case wire.Describe():
                 return wire.Described(spec=engine.collection(question.collection).spec)
             case wire.Forget():
-                while engine.forget(question.tenant):
-                    await asyncio.sleep(0)
+                await self._jobs.forget(question.tenant)
                 return wire.Done()
+            case wire.Ask():
+                return wire.Told(body=msgspec.json.encode(await self._operator.do(question)))
             case _:
                 raise InvalidQuestionError(f"{type(question).__name__} is not asked here")
+
+    async def _drop(self, question: wire.Drop) -> None:
+        more = self._engine.drop(question)
+        while more:
+            await asyncio.sleep(0)  # others are answered between two pages
+            more = self._engine.drop(question)
 
     async def _synced(self, collection: str) -> None:
         if self._sync:
@@ -144,11 +156,15 @@ async def _run(orders: Orders) -> None:
     engine = Engine(Path(orders.folder))
     runtime = Runtime(credentials={"context": orders.seed_file} if orders.seed_file else {})
     connection = await connect_as("context", Settings(nats=orders.nats), runtime)
-    owner = Owner(connection, engine, sync=orders.durability == "power")
+    jobs = Jobs(engine, own_points=orders.own_points)
+    jobs.start()
+    owner = Owner(connection, engine, jobs, sync=orders.durability == "power")
     await owner.start()
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     await stopping.wait()
     await owner.stop()
+    await jobs.stop()
     await connection.close()
     engine.close()
 
@@ -164,8 +180,6 @@ def main() -> int:
     except StoreLockedError as error:
         log.warning("vector store locked", reason=str(error))
         return EXIT_LOCKED
-    import uvloop
-
     uvloop.run(_run(orders))
     return 0
 

@@ -1,36 +1,25 @@
-"""One part of a shelf: a shard of the engine with some of the points, and what BM25 counts of them.
+"""One part of a shelf: a journal of points, a shard of the engine made of it, and what BM25 counts of them.
 
-The shard is derived: what it holds can be made again from the journal beside it, so nothing here is flushed while
-questions are answered (a flush holds the interpreter for a tenth of a second). One rule: every call into the engine is
-short, because it holds the interpreter; what is long belongs into the indexer.
+The open part takes points into a plain shard; a built part has a shard with graphs, which the indexer made. What leaves
+a part later, because it was deleted or a newer part has it, is noted in ``dead``. The shard is derived: it is never
+flushed here (that would hold the interpreter for a tenth of a second), and what a kill undoes in it is done again from
+the journals. One rule: a point that is in ``dead`` never comes back to this part.
 """
 
 from __future__ import annotations
 
+import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import msgspec
-import numpy as np
 from qdrant_edge import (
     CountRequest,
-    Distance,
-    EdgeConfig,
-    EdgeOptimizersConfig,
     EdgeShard,
-    EdgeSparseVectorParams,
-    EdgeVectorParams,
     Filter,
-    HnswIndexConfig,
-    IntegerIndexParams,
-    KeywordIndexParams,
-    Point,
     Query,
     QueryRequest,
-    ScalarQuantizationConfig,
-    ScalarType,
     ScoredPoint,
     ScrollRequest,
     SparseVector,
@@ -38,21 +27,19 @@ from qdrant_edge import (
 )
 
 from collegium_context.vectors import wire
-from collegium_context.vectors.embedded.filters import ID_FIELD, TENANT_FIELD, key_of
+from collegium_context.vectors.embedded import journal as journals
+from collegium_context.vectors.embedded import shards
 from collegium_context.vectors.embedded.frequencies import Frequencies
+from collegium_context.vectors.embedded.journal import Journal
+from collegium_context.vectors.embedded.shards import DENSE, POINTS_A_STEP, WORDS
 from collegium_context.vectors.interface import CollectionSpec
 
-DENSE = "dense"
-WORDS = "words"
-# A step of the engine holds the interpreter for 5 to 10 ms at this many points.
-POINTS_A_STEP = 128
-# Edges of the graph of one tenant's points. Below 10 MB of vectors (6,500 of 384 dimensions) a scan is as fast.
-HNSW_EDGES = 16
-HNSW_CANDIDATES = 100
-FULL_SCAN_KB = 10_000
-# Nothing is indexed where questions are answered.
-NEVER_KB = 2**40
-SEGMENT_KB_MAX = 2**30
+JOURNAL = "journal"
+DEAD = "dead"
+LIVE = "live"
+BUILT = "built"
+STEMS = "stems"
+KEY_BYTES = 16
 
 
 class Signals(msgspec.Struct, frozen=True):
@@ -65,88 +52,73 @@ class Signals(msgspec.Struct, frozen=True):
     with_vectors: bool = False
 
 
-def config(spec: CollectionSpec, *, indexed: bool, one_tenant: bool = False) -> EdgeConfig:
-    """Returns the engine's configuration; ``indexed`` is for the indexer, ``one_tenant`` for a tenant's own shelf."""
-    quantization = ScalarQuantizationConfig(type=ScalarType.Int8, always_ram=True) if spec.quantized else None
-    # On a shared shelf every question names a tenant, so only the tenants' own graphs are built.
-    edges, tenant_edges = (HNSW_EDGES, 0) if one_tenant else (0, HNSW_EDGES)
-    return EdgeConfig(
-        vectors={DENSE: EdgeVectorParams(size=spec.dimensions, distance=Distance.Cosine)},
-        sparse_vectors={WORDS: EdgeSparseVectorParams()} if spec.has_words else None,
-        hnsw_config=HnswIndexConfig(
-            m=edges, payload_m=tenant_edges, ef_construct=HNSW_CANDIDATES, full_scan_threshold=FULL_SCAN_KB
-        ),
-        quantization_config=quantization if indexed else None,
-        optimizers=EdgeOptimizersConfig(
-            indexing_threshold=1 if indexed else NEVER_KB, default_segment_number=1, max_segment_size=SEGMENT_KB_MAX
-        ),
-        wal_enabled=False,
-    )
-
-
-def create(folder: Path, spec: CollectionSpec, *, indexed: bool = False, one_tenant: bool = False) -> EdgeShard:
-    """Makes an empty shard with its payload indexes."""
-    folder.mkdir(parents=True)
-    shard = EdgeShard.create(str(folder), config(spec, indexed=indexed, one_tenant=one_tenant))
-    shard.update(UpdateOperation.create_field_index(TENANT_FIELD, KeywordIndexParams(is_tenant=True)))
-    for field in spec.keyword_fields:
-        shard.update(UpdateOperation.create_field_index(field, KeywordIndexParams(enable_hnsw=False)))
-    for field in spec.integer_fields:
-        shard.update(
-            UpdateOperation.create_field_index(field, IntegerIndexParams(lookup=True, range=True, enable_hnsw=False))
-        )
-    return shard
-
-
-def steps(tenant: str, rows: wire.Rows) -> Iterator[UpdateOperation]:
-    """Yields the engine's operations that add rows, a bounded number of points each."""
-    vectors, words = wire.vector_lists(rows), wire.word_lists(rows)
-    batch: list[Point] = []
-    for row, payload in enumerate(rows.payloads):
-        named: dict[str, Any] = {}
-        if (vector := vectors.get(row)) is not None:
-            named[DENSE] = vector
-        if (sparse := words.get(row)) is not None:
-            named[WORDS] = SparseVector(sparse.indices, sparse.values)
-        raw = rows.ids[row * wire.ID_BYTES : (row + 1) * wire.ID_BYTES]
-        kept = {**payload, TENANT_FIELD: tenant, ID_FIELD: wire.id_text(raw)}
-        batch.append(Point(uuid.UUID(bytes=key_of(tenant, raw)), named, kept))
-        if len(batch) == POINTS_A_STEP:
-            yield UpdateOperation.upsert_points(batch)
-            batch = []
-    if batch:
-        yield UpdateOperation.upsert_points(batch)
-
-
 class Part:
-    """A shard that answers questions; ``changes`` of its points come by journal, in order."""
+    """Points in one shard; made by opening its folder."""
 
-    def __init__(self, name: str, shard: EdgeShard, frequencies: Frequencies) -> None:
-        self.name = name
-        self.shard = shard
-        self.frequencies = frequencies
+    def __init__(self, folder: Path, spec: CollectionSpec) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.name = folder.name
+        self.is_built = (folder / BUILT).is_dir()
+        self.journal = Journal(folder / JOURNAL)
+        self.dead = Journal(folder / DEAD)
+        if self.is_built:
+            self.shard = EdgeShard.load(str(folder / BUILT))
+            self.frequencies = Frequencies.load(folder / STEMS)
+        else:
+            shutil.rmtree(folder / LIVE, ignore_errors=True)
+            self.shard = shards.create(folder / LIVE, spec)
+            self.frequencies = Frequencies()
+
+    @property
+    def points(self) -> int:
+        """How many points were put here, those included that left since."""
+        return self.frequencies.points
+
+    @property
+    def dead_bytes(self) -> int:
+        """How long the ``dead`` file is now."""
+        return self.dead.size
+
+    @property
+    def gone(self) -> int:
+        """How many points left since it was closed, roughly."""
+        return self.dead.size // KEY_BYTES
+
+    def bury(self) -> None:
+        """Takes out what is noted as dead; for opening."""
+        end = 0
+        for keys, end in dead_keys(self.folder / DEAD):  # noqa: B007 - where the whole records end
+            self._remove(keys)
+        self.dead.cut(end)
 
     def put(self, tenant: str, rows: wire.Rows) -> None:
         """Adds or replaces points."""
-        for step in steps(tenant, rows):
+        for step in shards.steps(tenant, rows):
             self.shard.update(step)
-        self.frequencies.add(tenant, len(rows.word_rows), indices_of(rows))
+        self.frequencies.add(tenant, len(rows), len(rows.word_rows), shards.indices_of(rows))
 
-    def drop(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Removes the points that are here, and returns their keys."""
+    def drop(self, keys: Sequence[bytes], *, note: bool) -> None:
+        """Removes the points that are here; ``note`` where the part's own journal does not say so."""
         here = self.held(keys)
-        for start in range(0, len(here), POINTS_A_STEP):
-            chosen = here[start : start + POINTS_A_STEP]
+        if not here:
+            return
+        if note:
+            self.dead.append(b"".join(here))
+        self._remove(here)
+
+    def _remove(self, keys: Sequence[bytes]) -> None:
+        for start in range(0, len(keys), POINTS_A_STEP):
+            chosen = keys[start : start + POINTS_A_STEP]
             self.shard.update(UpdateOperation.delete_points([uuid.UUID(bytes=raw) for raw in chosen]))
-        return here
 
     def held(self, keys: Sequence[bytes]) -> list[bytes]:
         """Returns those of the keys whose points are here."""
         here: list[bytes] = []
         for start in range(0, len(keys), POINTS_A_STEP):
-            asked = [uuid.UUID(bytes=raw) for raw in keys[start : start + POINTS_A_STEP]]
+            asked: list[int | uuid.UUID | str] = [uuid.UUID(bytes=raw) for raw in keys[start : start + POINTS_A_STEP]]
             found = self.shard.retrieve(asked, with_payload=False, with_vector=False)
-            here += [key_in(record.id) for record in found]
+            here += [shards.key_in(record.id) for record in found]
         return here
 
     def look(self, signals: Signals) -> tuple[list[ScoredPoint], list[ScoredPoint]]:
@@ -173,20 +145,27 @@ class Part:
     def keys(self, chosen: Filter, limit: int) -> list[bytes]:
         """Returns keys of points that a filter chooses, at most ``limit``."""
         found, _ = self.shard.scroll(ScrollRequest(limit=limit, filter=chosen, with_payload=False, with_vector=False))
-        return [key_in(record.id) for record in found]
+        return [shards.key_in(record.id) for record in found]
+
+    def pages(self, chosen: Filter, size: int) -> Iterator[list[bytes]]:
+        """Yields the keys of all points that a filter chooses, by page; nothing may be removed meanwhile."""
+        offset: int | uuid.UUID | str | None = None
+        while True:
+            request = ScrollRequest(offset=offset, limit=size, filter=chosen, with_payload=False, with_vector=False)
+            found, offset = self.shard.scroll(request)
+            if found:
+                yield [shards.key_in(record.id) for record in found]
+            if offset is None:
+                return
+
+    def close(self) -> None:
+        """Lets go of files; the shard goes with its last reference, unflushed."""
+        self.journal.close()
+        self.dead.close()
+        del self.shard
 
 
-def key_in(point_id: object) -> bytes:
-    """Returns a key as the engine gives it."""
-    return point_id.bytes if isinstance(point_id, uuid.UUID) else uuid.UUID(str(point_id)).bytes
-
-
-def keys_of(tenant: str, rows: wire.Rows) -> list[bytes]:
-    """Returns under what the rows' points are kept."""
-    places = range(0, len(rows.ids), wire.ID_BYTES)
-    return [key_of(tenant, rows.ids[place : place + wire.ID_BYTES]) for place in places]
-
-
-def indices_of(rows: wire.Rows) -> list[int]:
-    """Returns the stems of all rows."""
-    return cast("list[int]", np.frombuffer(rows.word_indices, dtype="<u4").tolist())
+def dead_keys(path: Path, start: int = 0, limit: int | None = None) -> Iterable[tuple[list[bytes], int]]:
+    """Yields the keys of each record of a ``dead`` file between two places, and where the record ends."""
+    for body, end in journals.records(path, limit, start=start):
+        yield [body[place : place + KEY_BYTES] for place in range(0, len(body), KEY_BYTES)], end

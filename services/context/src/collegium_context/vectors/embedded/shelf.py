@@ -1,17 +1,20 @@
-"""A shelf: the points of one collection generation in parts, as one.
+"""A shelf: the points of one collection generation, or of one tenant's share of it, in parts.
 
 New points go to the last part, the open one, whose journal is written first; the parts before it only lose points. A
-point stands in one part: what is added is removed from the older ones in the same turn of the loop, so that no question
-sees it twice or not at all, and opening the shelf does the same again from the journals. One rule: a record in the open
-journal is the moment at which a change happened; everything else can be made again from it.
+point stands in one part: what is added is removed from the others in the same turn of the loop, so that no question
+sees it twice or not at all, and opening the shelf does the same again from the journals. Parts are told apart only by
+what is in them, so the indexer may build any closed ones into a new one. One rule: a record in the open journal is the
+moment at which a change happened; everything else can be made again from it.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 from collegium_contracts.base import Message
 from collegium_contracts.codec import Codec, encode
 from qdrant_edge import ScoredPoint, SparseVector
@@ -19,18 +22,17 @@ from qdrant_edge import ScoredPoint, SparseVector
 from collegium_context.vectors import wire
 from collegium_context.vectors.embedded import frequencies as counting
 from collegium_context.vectors.embedded import journal as journals
-from collegium_context.vectors.embedded import part as parts
+from collegium_context.vectors.embedded import shards
 from collegium_context.vectors.embedded.filters import of_tenant
-from collegium_context.vectors.embedded.frequencies import Frequencies
-from collegium_context.vectors.embedded.journal import Journal
-from collegium_context.vectors.embedded.part import Part, Signals
+from collegium_context.vectors.embedded.part import JOURNAL, Part, Signals
 from collegium_context.vectors.interface import CollectionSpec, Where
 from collegium_context.vectors.words import Sparse
 
-JOURNAL = "journal"
-LIVE = "live"
+MANIFEST = "manifest.json"
 # Keys of one record, and of one page of a deletion by filter.
 KEYS_A_RECORD = 1_000
+# A plain shard of this size is scanned in 2 to 4 ms, and is filled again in 2 s when its owner was killed.
+OPEN_POINTS_MAX = 10_000
 
 
 class Added(Message, frozen=True, kw_only=True):
@@ -50,51 +52,123 @@ Record = Added | Dropped
 record_codec: Codec[Record] = Codec(Record)
 
 
+class Manifest(msgspec.Struct, frozen=True):
+    """The parts of a shelf, oldest first, and the number of the next one."""
+
+    parts: tuple[str, ...] = ("00000001",)
+    next: int = 2
+
+
 class Shelf:
-    """The parts of one collection generation, or of one tenant's share of it."""
+    """Parts that are asked and changed as one."""
 
     def __init__(self, folder: Path, spec: CollectionSpec) -> None:
         self.folder = folder
         self.spec = spec
-        self.parts: list[Part] = []
-        self.journal = self._open()
-
-    def _open(self) -> Journal:
-        name = "00000001"
-        folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder / LIVE, ignore_errors=True)
-        journal = Journal(folder / JOURNAL)
-        self.parts.append(Part(name, parts.create(folder / LIVE, self.spec), Frequencies()))
-        end = 0
-        for body, end in journals.records(journal.path):  # noqa: B007 - the last end is where whole records stop
-            self._apply(record_codec.decode(body))
-        journal.cut(end)
-        return journal
+        saved = folder / MANIFEST
+        self._manifest = msgspec.json.decode(saved.read_bytes(), type=Manifest) if saved.exists() else Manifest()
+        self._save()
+        for found in folder.iterdir():
+            if found.is_dir() and found.name not in self._manifest.parts:
+                shutil.rmtree(found)  # what a job left unfinished, or what it replaced
+        self.parts = [Part(folder / name, spec) for name in self._manifest.parts]
+        self._replay()
 
-    def _apply(self, record: Record) -> None:
-        open_part = self.parts[-1]
+    def _replay(self) -> None:
+        for part in self.parts:
+            if part.is_built:
+                part.bury()
+        for place, part in enumerate(self.parts):
+            if part.is_built:
+                continue
+            end = 0
+            for body, end in journals.records(part.folder / JOURNAL):  # noqa: B007 - where the whole records end
+                self._apply(record_codec.decode(body), self.parts[: place + 1])
+            part.journal.cut(end)
+            part.bury()
+
+    @property
+    def open(self) -> Part:
+        """The part that takes points."""
+        return self.parts[-1]
+
+    @property
+    def points(self) -> int:
+        """How many points there are, roughly: what was replaced within an open part counts twice."""
+        return sum(part.points - part.gone for part in self.parts)
+
+    def _save(self) -> None:
+        draft = self.folder / f"{MANIFEST}.new"
+        with draft.open("wb") as file:
+            file.write(msgspec.json.encode(self._manifest))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.folder / MANIFEST)
+
+    def _apply(self, record: Record, known: Sequence[Part]) -> None:
+        *older, last = known
         if isinstance(record, Dropped):
-            for part in self.parts:
-                part.drop(record.keys)
+            last.drop(record.keys, note=False)
+            for part in older:
+                part.drop(record.keys, note=True)
             return
         for rows in record.rows:
-            open_part.put(record.tenant, rows)
-            for part in self.parts[:-1]:
-                part.drop(parts.keys_of(record.tenant, rows))
+            last.put(record.tenant, rows)
+            keys = shards.keys_of(record.tenant, rows)
+            for part in older:
+                part.drop(keys, note=True)
 
     def add(self, tenant: str, rows: Sequence[wire.Rows]) -> None:
         """Adds or replaces a batch of points, whole."""
         self._commit(Added(tenant=tenant, rows=list(rows)))
+        if self.open.points >= OPEN_POINTS_MAX:
+            self.rotate()
 
     def drop(self, keys: Sequence[bytes]) -> None:
         """Removes points by key."""
         for start in range(0, len(keys), KEYS_A_RECORD):
-            self._commit(Dropped(keys=list(keys[start : start + KEYS_A_RECORD])))
+            some = keys[start : start + KEYS_A_RECORD]
+            if any(part.held(some) for part in self.parts):
+                self._commit(Dropped(keys=list(some)))
 
     def _commit(self, record: Record) -> None:
-        self.journal.append(encode(record))
-        self._apply(record)
+        self.open.journal.append(encode(record))
+        self._apply(record, self.parts)
+
+    def rotate(self) -> None:
+        """Closes the open part, unless it is empty, and opens another."""
+        if self.open.journal.size == 0:
+            return
+        name = self.next_name()
+        part = Part(self.folder / name, self.spec)
+        self._manifest = msgspec.structs.replace(self._manifest, parts=(*self._manifest.parts, name))
+        self._save()
+        self.parts.append(part)
+
+    def next_name(self) -> str:
+        """Takes the next name of a part; a name is not used twice."""
+        number = self._manifest.next
+        self._manifest = msgspec.structs.replace(self._manifest, next=number + 1)
+        return f"{number:08}"
+
+    def adopt(self, part: Part, replaced: Sequence[str]) -> list[Part]:
+        """Puts a built part into the place of others, and returns those; their files may go."""
+        gone = [one for one in self.parts if one.name in replaced]
+        left = [one for one in self.parts if one.name not in replaced]
+        built = [one for one in left if one.is_built]
+        parts = [*built, part, *(one for one in left if not one.is_built)]
+        self._manifest = msgspec.structs.replace(self._manifest, parts=tuple(one.name for one in parts))
+        self._save()
+        self.parts = parts
+        return gone
+
+    def supersede(self, made: Part) -> None:
+        """Takes out of an older part, which is not here yet, what the parts here have newer."""
+        for part in self.parts:
+            for tenant in part.frequencies.tenants:
+                for keys in part.pages(of_tenant(tenant, None), KEYS_A_RECORD):
+                    made.drop(keys, note=True)
 
     def keys(self, tenant: str, where: Where | None) -> list[bytes]:
         """Returns keys of a tenant's points that a filter chooses, at most a page of them."""
@@ -106,38 +180,48 @@ class Shelf:
                 break
         return found
 
+    def pages(self, tenant: str) -> Iterator[list[bytes]]:
+        """Yields the keys of all of a tenant's points, by page."""
+        chosen = of_tenant(tenant, None)
+        for part in self.parts:
+            yield from part.pages(chosen, KEYS_A_RECORD)
+
     def count(self, tenant: str, where: Where | None) -> int:
         """Counts a tenant's points that a filter chooses."""
         chosen = of_tenant(tenant, where)
         return sum(part.count(chosen) for part in self.parts)
 
-    def look(self, question: wire.Look, vector: list[float] | None) -> tuple[list[ScoredPoint], list[ScoredPoint]]:
-        """Returns the nearest points by vector and by words over all parts, best first."""
-        signals = Signals(
-            chosen=of_tenant(question.tenant, question.where),
-            limit=question.limit,
-            vector=vector,
-            words=self._weighed(question.tenant, question.words),
-            with_vectors=question.with_vectors,
-        )
-        looked = [part.look(signals) for part in self.parts]
-        return (
-            _best([hits for hits, _ in looked], question.limit),
-            _best([hits for _, hits in looked], question.limit),
-        )
-
-    def _weighed(self, tenant: str, asked: Sparse | None) -> SparseVector | None:
-        if asked is None or not asked.indices or not self.spec.has_words:
-            return None
-        rare = counting.rarities([part.frequencies for part in self.parts], tenant, asked.indices)
-        weights = [weight * value for weight, value in zip(rare, asked.values, strict=True)]
-        return SparseVector(asked.indices, weights)
-
     def close(self) -> None:
         """Lets go of files."""
-        self.journal.close()
         for part in self.parts:
-            part.shard.close()
+            part.close()
+
+
+def look(
+    shelves: Sequence[Shelf], question: wire.Look, vector: list[float] | None
+) -> tuple[list[ScoredPoint], list[ScoredPoint]]:
+    """Returns the nearest points by vector and by words over all parts of the shelves, best first."""
+    parts = [part for shelf in shelves for part in shelf.parts]
+    signals = Signals(
+        chosen=of_tenant(question.tenant, question.where),
+        limit=question.limit,
+        vector=vector,
+        words=_weighed(parts, question.tenant, question.words) if shelves[0].spec.has_words else None,
+        with_vectors=question.with_vectors,
+    )
+    looked = [part.look(signals) for part in parts if question.tenant in part.frequencies.tenants]
+    return (
+        _best([hits for hits, _ in looked], question.limit),
+        _best([hits for _, hits in looked], question.limit),
+    )
+
+
+def _weighed(parts: Sequence[Part], tenant: str, asked: Sparse | None) -> SparseVector | None:
+    if asked is None or not asked.indices:
+        return None
+    rare = counting.rarities([part.frequencies for part in parts], tenant, asked.indices)
+    weights = [weight * value for weight, value in zip(rare, asked.values, strict=True)]
+    return SparseVector(asked.indices, weights)
 
 
 def _best(lists: Sequence[Sequence[ScoredPoint]], limit: int) -> list[ScoredPoint]:

@@ -1,0 +1,22 @@
+"""Options of ``doc``."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_documents(verb: argparse.ArgumentParser) -> None:
+    """Adds what the actions of ``doc`` take."""
+    verb.add_argument("action", choices=["add", "ls", "rm", "search"])
+    verb.add_argument("what", nargs="*", metavar="FILE | ID | QUESTION", help="files to add, ids to remove, a question")
+    verb.add_argument("--id", default="", help="of one added file (default: named by its content)")
+    verb.add_argument("--type", choices=["text", "markdown", "html", "pdf"], help="default: by the file's ending")
+    verb.add_argument("--title", default="")
+    verb.add_argument("--tag", action="append", default=[], help="of added files; for search: results must have it")
+    verb.add_argument("--replace", action="store_true", help="with --id: put another content in its place")
+    verb.add_argument("--wait", type=int, default=60, help="seconds to wait until an added file is searchable")
+    verb.add_argument("--state", choices=["accepted", "indexed", "failed"], help="for ls")
+    verb.add_argument("--limit", type=int, default=10)
+    verb.add_argument("--mode", choices=["hybrid", "dense", "words"], default="hybrid", help="for search")
+    verb.add_argument("--explain", action="store_true", help="for search: what each signal said")
+    verb.add_argument("--dry-run", action="store_true")

@@ -1,0 +1,83 @@
+"""Wiring of what a tenant's agents may look up: documents and their search. The parts list of both, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+
+import asyncpg
+from collegium_bus.shell import Handler
+from collegium_contracts import subjects as s
+from collegium_contracts.scope import Scope
+from collegium_runtime.platform import Platform
+
+from collegium_context.documents.erasing import erase_documents
+from collegium_context.documents.handlers import DocumentQuestions
+from collegium_context.documents.indexing_store import IndexingStore
+from collegium_context.documents.ingesting import Ingesting
+from collegium_context.documents.store import DocumentStore
+from collegium_context.embedding.interface import Embedder
+from collegium_context.search.filtering import ADDED, FACETS
+from collegium_context.search.handlers import SearchQuestions
+from collegium_context.search.searching import Searching
+from collegium_context.search.store import SearchStore
+from collegium_context.vectors.interface import CollectionSpec, VectorStore
+
+# Stems that a chunk of 200 tokens has without its stop words.
+AVERAGE_WORDS = 110
+
+
+class Knowledge:
+    """Documents and search over one pool, one vector store and one embedder."""
+
+    def __init__(self, platform: Platform, pool: asyncpg.Pool, vectors: VectorStore, embedder: Embedder) -> None:
+        self._pool = pool
+        self._vectors = vectors
+        self.spec = collection_of(embedder)
+        documents, searches = DocumentStore(pool), SearchStore(pool)
+        keyring, name = platform.keyring, self.spec.name
+        self._documents = documents
+        self.ingesting = Ingesting(IndexingStore(pool), vectors, embedder, keyring, self.spec)
+        self.searching = Searching(searches, vectors, embedder, keyring, name)
+        asked = DocumentQuestions(documents, keyring, platform.claims, self.ingesting, name, platform.now_ms)
+        looked = SearchQuestions(self.searching, searches, keyring, platform.tracing)
+        self.handlers: dict[str, Handler] = {
+            s.SVC_CONTEXT_DOCUMENT_ADD: asked.add,
+            s.SVC_CONTEXT_DOCUMENT_GET: asked.get,
+            s.SVC_CONTEXT_DOCUMENT_LIST: asked.page,
+            s.SVC_CONTEXT_DOCUMENT_DELETE: asked.delete,
+            s.SVC_CONTEXT_KNOWLEDGE_VERSION: asked.version,
+            s.SVC_CONTEXT_SEARCH: looked.search,
+            s.SVC_CONTEXT_PROFILE_SET: looked.set_profile,
+            s.SVC_CONTEXT_PROFILE_GET: looked.get_profile,
+        }
+
+    def start(self) -> None:
+        """Begins to take in what is due."""
+        self.ingesting.start()
+
+    async def stop(self) -> None:
+        """Stops taking in."""
+        await self.ingesting.stop()
+
+    async def knowledge_version(self, scope: Scope) -> int:
+        """Returns the number that changes with everything that a tenant's searches may find."""
+        return await self._documents.knowledge_version(scope)
+
+    async def erase(self, tenant: str) -> int:
+        """Removes everything of a tenant: rows first, so that nothing is found, then the points."""
+        gone = await erase_documents(self._pool, tenant)
+        await self._vectors.forget(Scope(tenant))
+        self.searching.forget(tenant)
+        return gone
+
+
+def collection_of(embedder: Embedder) -> CollectionSpec:
+    """Returns the collection of an embedder's vectors: those of two models are never compared."""
+    name = hashlib.blake2s(embedder.model.encode(), digest_size=6).hexdigest()
+    return CollectionSpec(
+        name=f"documents-{name}",
+        dimensions=embedder.dimensions,
+        keyword_fields=(FACETS,),
+        integer_fields=(ADDED,),
+        average_words=AVERAGE_WORDS,
+    )

@@ -1,0 +1,131 @@
+"""``POST /v1/embeddings``: a door of its own, plain ASGI, onto the journey that chats take.
+
+What a call may cost is held before, the call is a worker's attempt and booked once, whatever dies meanwhile, and the
+key of a request belongs to its task. One rule: no vector is shown that was not stored as the task's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any, Final
+
+import msgspec
+from collegium_contracts import ids
+from collegium_contracts.embedding import EmbeddingOutput, decode_output
+from collegium_contracts.messages import SettledMessage, TaskCompleted, TaskSubmitted
+from collegium_runtime.platform import Platform
+from collegium_telemetry.tracing import Hop
+
+from collegium_gateway import asgi
+from collegium_gateway.application import Tasks
+from collegium_gateway.asgi import Headers, Receive, Scope, Send
+from collegium_gateway.chat import adding, describe, refusal
+from collegium_gateway.directory import Directory
+from collegium_gateway.embedding_admission import EmbeddingRequest, decode_embedding, embedding_submission, shown
+from collegium_gateway.errors import ApiError
+from collegium_gateway.idempotency import HEADER
+from collegium_gateway.keyed_http import REPLAYED_HEADER
+from collegium_gateway.keyed_tasks import Asking, KeyedTask, KeyedTasks
+from collegium_gateway.principal import Principal
+from collegium_gateway.requests import parse
+from collegium_gateway.views import answer_of, collegium_of, result_headers
+
+PATH: Final = "/v1/embeddings"
+# Numbers that are written before others get their turn: writing them takes some milliseconds.
+NUMBERS_AT_ONCE: Final = 32_768
+
+
+class EmbeddingDoor:
+    """The embeddings endpoint as an ASGI callable."""
+
+    def __init__(self, platform: Platform, directory: Directory, tasks: Tasks, keyed: KeyedTasks) -> None:
+        self._platform = platform
+        self._directory = directory
+        self._tasks = tasks
+        self._keyed = keyed
+        self._max_body_bytes = platform.settings.http.max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        hop = self._platform.tracing.root(
+            "POST /v1/embeddings",
+            "server",
+            incoming_traceparent=asgi.header(scope, b"traceparent"),
+            attributes=None,
+        )
+        common: Headers = [
+            (b"x-request-id", asgi.request_id(scope).encode("latin-1")),
+            (b"traceparent", hop.traceparent.encode()),
+        ]
+        try:
+            principal = self._directory.keys.authenticate(asgi.header(scope, b"authorization"))
+            principal.need("chat")
+            body = await asgi.read_body(scope, receive, self._max_body_bytes)
+            request = parse(decode_embedding, body)
+            submitted = self._prepare(principal, request)
+            settled, trace_id = await self._settled(scope, principal, body, submitted, hop, common)
+            await self._answer(request, settled, trace_id, send, common)
+        except ApiError as error:
+            hop.fail(error.code)
+            await asgi.send_error(send, error, common)
+        finally:
+            hop.end()
+
+    def _prepare(self, principal: Principal, request: EmbeddingRequest) -> TaskSubmitted:
+        now = self._platform.now_ms()
+        return embedding_submission(
+            request,
+            principal,
+            self._directory.models,
+            self._platform.keyring,
+            task_id=ids.task_id(now, os.urandom(10)),
+            reply=self._tasks.replica,
+            now_ms=now,
+        )
+
+    async def _settled(
+        self, scope: Scope, principal: Principal, body: bytes, submitted: TaskSubmitted, hop: Hop, common: Headers
+    ) -> tuple[SettledMessage, str]:
+        keyed: KeyedTask | None = None
+        if (key := asgi.header(scope, HEADER)) is not None:
+            keyed = await self._keyed.begin(principal, Asking(key, "POST", scope["path"], body), submitted, hop)
+            submitted = keyed.submitted
+            if keyed.replayed:
+                common.append(REPLAYED_HEADER)
+        if hop.sampled:
+            describe(hop, submitted)
+        if keyed is not None:
+            return await keyed.complete(hop, adding(common)), keyed.trace_id
+        return await self._tasks.complete(submitted, hop, on_rates=adding(common)), hop.trace_id
+
+    async def _answer(
+        self, request: EmbeddingRequest, settled: SettledMessage, trace_id: str, send: Send, common: Headers
+    ) -> None:
+        if not isinstance(settled, TaskCompleted):
+            raise refusal(settled)
+        answer = answer_of(self._platform.keyring, settled.task.tenant, settled.output)
+        assert answer is not None, "a completed task has an output"
+        output = decode_output(answer.choices[0].text or "")
+        body = {
+            "object": "list",
+            "data": await _written(output, request.encoding_format),
+            "model": settled.model,
+            "usage": {"prompt_tokens": settled.usage.input_tokens, "total_tokens": settled.usage.input_tokens},
+            "collegium": collegium_of(settled, trace_id),
+        }
+        await asgi.send_json(send, 200, body, [*common, *result_headers(settled)])
+
+
+async def _written(output: EmbeddingOutput, encoding_format: str) -> list[msgspec.Raw]:
+    """Writes the vectors as JSON, with a pause after every few."""
+    written: list[msgspec.Raw] = []
+    at_once = max(1, NUMBERS_AT_ONCE // output.dimensions)
+    for item in shown(output, encoding_format):
+        written.append(msgspec.Raw(_encode(item)))
+        if len(written) % at_once == 0:
+            await asyncio.sleep(0)
+    return written
+
+
+_encode: Any = msgspec.json.Encoder().encode
