@@ -55,9 +55,7 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def learned(
-    rows: Sequence[Row], embedded: Embedded, base: Calibration, wrong_max: float, seed: int
-) -> Calibration:
+def learned(rows: Sequence[Row], embedded: Embedded, base: Calibration, wrong_max: float, seed: int) -> Calibration:
     """Returns what a recording teaches."""
     if not rows:
         return base
@@ -138,16 +136,13 @@ def compared_pairs(rows: Sequence[Row], embedded: Embedded) -> list[Compared | N
 def unlike_pairs(rows: Sequence[Row], embedded: Embedded) -> list[Compared]:
     """Compares each question with some of other rows."""
     kept, asked = [turns_of(row["a"]) for row in rows], [turns_of(row["b"]) for row in rows]
-    cosines = np.array([embedded[turns[-1].text] for turns in asked]) @ np.array(
-        [embedded[turns[-1].text] for turns in kept]
-    ).T
+    cosines = (
+        np.array([embedded[turns[-1].text] for turns in asked])
+        @ np.array([embedded[turns[-1].text] for turns in kept]).T
+    )
     found: list[Compared] = []
     for index, near in enumerate(np.argsort(-cosines, axis=1)):
-        others = [
-            int(other)
-            for other in near
-            if kept[other] != kept[index] and cosines[index, other] < UNLIKE_COSINE
-        ]
+        others = [int(other) for other in near if kept[other] != kept[index] and cosines[index, other] < UNLIKE_COSINE]
         for other in others[UNLIKE_FROM:UNLIKE_TO]:
             pair = _compared(kept[other], asked[index], embedded)
             if pair is not None:

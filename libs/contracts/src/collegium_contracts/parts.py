@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-CacheResult = Literal["off", "miss", "hit_exact"]
+CacheResult = Literal["off", "miss", "hit_exact", "hit_semantic"]
 
 
 class Reuse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

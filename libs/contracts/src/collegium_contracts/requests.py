@@ -13,6 +13,7 @@ from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
 from collegium_contracts.knowledge import KnowledgeReply, KnowledgeRequest
 from collegium_contracts.ledger import LedgerReply, LedgerRequest
+from collegium_contracts.likeness import LikenessReply, LikenessRequest
 from collegium_contracts.messages import Message
 from collegium_contracts.reports import ReportReply, ReportRequest
 from collegium_contracts.state import RateLimits
@@ -321,6 +322,7 @@ ServiceRequest = (
     | LedgerRequest
     | ReportRequest
     | KnowledgeRequest
+    | LikenessRequest
     | EmbedRequest
 )
 ServiceReply = (
@@ -338,5 +340,6 @@ ServiceReply = (
     | LedgerReply
     | ReportReply
     | KnowledgeReply
+    | LikenessReply
     | EmbedReply
 )

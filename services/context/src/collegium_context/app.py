@@ -24,6 +24,7 @@ from collegium_context.fold import Fold
 from collegium_context.freshness import Freshness
 from collegium_context.handlers import Questions
 from collegium_context.knowledge import Knowledge
+from collegium_context.semantic.service import SemanticCache
 from collegium_context.store import Store
 from collegium_context.vectors.opening import OpenStore, open_store
 
@@ -43,6 +44,7 @@ class ContextApp:
         self._embedder: CachedEmbedder | None = None
         self._vectors: OpenStore | None = None
         self._knowledge: Knowledge | None = None
+        self._semantic: SemanticCache | None = None
 
     async def start(self) -> None:
         """Folds settled tasks, then answers questions."""
@@ -68,12 +70,17 @@ class ContextApp:
         self._vectors = await open_store(platform)
         self._knowledge = Knowledge(platform, self._pool, self._vectors, self._embedder)
         self._knowledge.start()
+        self._semantic = SemanticCache(
+            platform, self._pool, self._vectors, self._embedder, self._knowledge.knowledge_version
+        )
+        await self._semantic.start()
         self._answering = Answering(
             platform.connection,
             {
                 s.SVC_CONTEXT_TURNS: questions.turns,
                 s.SVC_CONTEXT_EMBED: embedding.embed,
                 **self._knowledge.handlers,
+                **self._semantic.handlers,
             },
         )
         await self._answering.start()
@@ -84,6 +91,7 @@ class ContextApp:
     async def _erase(self, pool: asyncpg.Pool, shelf: VectorShelf, tenant: str) -> int:
         forgotten = self._embedder.forget(tenant) if self._embedder is not None else 0
         documents = await self._knowledge.erase(tenant) if self._knowledge is not None else 0
+        documents += await self._semantic.forget(tenant) if self._semantic is not None else 0
         return await erase(pool, tenant) + await shelf.erase(tenant) + forgotten + documents
 
     async def stop(self) -> None:
@@ -91,6 +99,9 @@ class ContextApp:
         if self._answering is not None:
             await self._answering.stop()
             self._answering = None
+        if self._semantic is not None:
+            await self._semantic.stop()
+            self._semantic = None
         if self._knowledge is not None:
             await self._knowledge.stop()
             self._knowledge = None

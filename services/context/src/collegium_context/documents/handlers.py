@@ -34,8 +34,8 @@ from collegium_store import is_transient
 
 from collegium_context.documents.errors import DocumentError
 from collegium_context.documents.extracting import check_begin, extracted
-from collegium_context.documents.ingesting import Ingesting
 from collegium_context.documents.indexing_store import is_heavy
+from collegium_context.documents.ingesting import Ingesting
 from collegium_context.documents.naming import document_id, fingerprint
 from collegium_context.documents.store import Accepting, DocumentStore, Standing
 

@@ -74,9 +74,7 @@ def _inline(tokens: list[object]) -> str:
     parts: list[str] = []
     for token in tokens:
         kind: str = token.type  # pyright: ignore[reportAttributeAccessIssue]
-        if kind in ("text", "code_inline"):
-            parts.append(token.content)  # pyright: ignore[reportAttributeAccessIssue]
-        elif kind == "image":
+        if kind in ("text", "code_inline") or kind == "image":
             parts.append(token.content)  # pyright: ignore[reportAttributeAccessIssue]
         elif kind in ("softbreak", "hardbreak"):
             parts.append(" ")

@@ -100,7 +100,7 @@ class SearchQuestions:
             raise RequestRefusedError("invalid_value", "the question cannot be opened", "query") from error
 
 
-def _decode_or_refuse(decode: object, body: bytes, param: str):  # noqa: ANN202 - the decoder's own
+def _decode_or_refuse(decode: object, body: bytes, param: str):
     try:
         return decode(body)  # pyright: ignore[reportCallIssue, reportUnknownVariableType]
     except msgspec.DecodeError as error:
