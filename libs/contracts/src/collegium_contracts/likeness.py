@@ -78,7 +78,8 @@ class LikenessStats(Message, frozen=True, kw_only=True):
 
 class LikenessStatsReply(Message, frozen=True, kw_only=True):
     """Counts of a tenant: entries that stand, answers served, answers that would have been served and were compared
-    with a new one instead, how many of those were another answer, and served ones that were said to be wrong.
+    with a new one instead, how many of those were another answer (with the interval of 95 % of that rate), and served
+    ones that were said to be wrong.
     """
 
     entries: int
@@ -86,6 +87,8 @@ class LikenessStatsReply(Message, frozen=True, kw_only=True):
     explored: int
     explored_wrong: int
     said_wrong: int = 0
+    wrong_low: float = 0.0
+    wrong_high: float = 1.0
 
 
 LikenessRequest = LikenessLook | LikenessKeep | LikenessForget | LikenessStats

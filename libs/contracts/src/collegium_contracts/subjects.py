@@ -258,6 +258,11 @@ def embedding_key(tenant: str, digest: bytes) -> str:
     return f"{tenant}.{digest.hex()}"
 
 
+def cache_cleared(tenant: str) -> str:
+    """Key that is written in the bucket of answers when a tenant's were removed."""
+    return f"{tenant}.cleared"
+
+
 def cancel(tenant: str, task: str) -> str:
     """Subject of CancelRequested."""
     return f"ctl.cancel.{tenant}.{task}"

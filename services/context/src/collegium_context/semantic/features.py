@@ -1,8 +1,8 @@
 """How alike two questions are, as numbers that a risk can be learned on. Pure.
 
 A question is compared with one entry (``alone``), or with an entry among its neighbours (``among``), whose answers are
-known to be the same or not. Every feature is higher where less is alike. One rule: no feature names a word, a tenant or a topic, so that what is learned on one
-traffic means the same on another.
+known to be the same or not. Every feature is higher where less is alike. One rule: no feature names a word, a tenant
+or a topic, so that what is learned on one traffic means the same on another.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collegium_context.semantic.words import Read, is_slip
 Row = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 ALONE: Final = (
-    "distance", "distance_root", "distance_earlier", "unmatched_both", "unmatched_one", "has_unmatched", "slips", "grams",
-    "stems", "asks_otherwise",
+    "distance", "distance_root", "distance_earlier", "unmatched_both", "unmatched_one", "has_unmatched", "slips",
+    "grams", "stems", "asks_otherwise",
 )  # fmt: skip
 AMONG: Final = (
     *ALONE, "margin", "margin_small", "second", "disagreeing", "disagreeing_top", "agreeing_mean", "crowded",

@@ -31,7 +31,7 @@ from collegium_context.semantic.policy import Calibration, Candidate, Limits, de
 from collegium_context.semantic.store import Kept, LikenessStore, NewEntry, Seen
 from collegium_context.semantic.turns import Question, Turn, question_of
 from collegium_context.semantic.words import read
-from collegium_context.vectors.interface import CollectionSpec, Equals, Point, VectorStore, Where
+from collegium_context.vectors.interface import CollectionSpec, Equals, PayloadValue, Point, VectorStore, Where
 
 # Entries with the nearest one's answer that are opened and compared; each costs some tens of microseconds.
 OPENED_MAX = 5
@@ -130,7 +130,7 @@ class Likeness:
         standing = await self._store.put(asked.scope, entry)
         if standing is None:
             return False, judged
-        payload = {"scope": asked.scope.path[0], "shape": asked.shape}
+        payload: dict[str, PayloadValue] = {"scope": asked.scope.path[0], "shape": asked.shape}
         point = Point(standing, asked.vectors[-1], payload=payload)
         await self._vectors.upsert(Scope(tenant), self.spec.name, [point])
         return True, judged

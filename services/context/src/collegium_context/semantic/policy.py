@@ -57,7 +57,7 @@ class Limits(msgspec.Struct, frozen=True):
         # Too few traps to be sure of a small rate: none of them may be served then.
         clean = max((mark.risk for mark in calibration.alone_marks if mark.wrong == 0), default=0.0)
         return cls(
-            max(clean, threshold(calibration.alone_marks, wrong_max)) if wrong_max > 0 else 0.0,
+            max(clean, threshold(calibration.alone_marks, wrong_max, least=0)) if wrong_max > 0 else 0.0,
             threshold(calibration.among_marks, wrong_max),
         )
 

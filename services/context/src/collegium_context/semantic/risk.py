@@ -87,18 +87,25 @@ def marks_of(risks: np.ndarray, wrong: np.ndarray, weights: np.ndarray | None = 
     return [Mark(float(risks[order[i]]), int(served[i]), round(float(bad[i]), 3)) for i in at]
 
 
-def threshold(marks: Sequence[Mark], wrong_max: float) -> float:
+def threshold(marks: Sequence[Mark], wrong_max: float, *, least: float = 5.0) -> float:
     """Returns the highest risk up to which the rate of wrong answers is at most ``wrong_max`` for sure; 0 if none is.
 
-    Sure means the upper Clopper–Pearson bound. All marks below the returned one were looked at as well: where a bound
-    is missed in between, as with too few answers to tell, higher marks may still keep it.
+    Sure means the upper Clopper–Pearson bound. Marks are tried from the lowest risk on, and the first that fails ends
+    it: whoever picked the best of many would promise more than each of them holds. Those with too few answers to pass
+    (below ``least / wrong_max``) are left out, whatever they say.
     """
-    kept = [mark.risk for mark in marks if upper_bound(mark.wrong, mark.served) <= wrong_max]
-    return max(kept, default=0.0)
+    found = 0.0
+    for mark in marks:
+        if mark.served * wrong_max < least:
+            continue
+        if upper_bound(mark.wrong, mark.served) > wrong_max:
+            break
+        found = mark.risk
+    return found
 
 
 def upper_bound(wrong: float, trials: float, confidence: float = CONFIDENCE) -> float:
-    """Returns the rate that is exceeded with a probability of at most ``1 − confidence`` (Clopper–Pearson, one-sided)."""
+    """Returns the rate that is exceeded with a chance of at most ``1 − confidence`` (Clopper–Pearson, one-sided)."""
     if trials <= 0 or wrong >= trials:
         return 1.0
     return _quantile(confidence, wrong + 1, trials - wrong)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import asyncpg
 import structlog
@@ -57,7 +57,7 @@ class SemanticCache:
     """Looks, keeps, forgets and counts for the other services."""
 
     def __init__(
-        self, platform: Platform, pool: asyncpg.Pool[Any], vectors: VectorStore, embedder: Embedder, version: Version
+        self, platform: Platform, pool: asyncpg.Pool, vectors: VectorStore, embedder: Embedder, version: Version
     ) -> None:
         self._platform = platform
         self._store = LikenessStore(pool)
@@ -143,7 +143,7 @@ class SemanticCache:
                     asked.answer,
                     asked.expires_at_ms,
                     explored=asked.explored,
-                )  # fmt: skip
+                )
             )
         return LikenessKept(kept=kept, compared=same is not None, same=bool(same))
 
@@ -151,9 +151,10 @@ class SemanticCache:
         return LikenessForgotten(entries=await _or_refused(self.forget(_expected(question, LikenessForget).tenant)))
 
     async def _stats(self, question: Message, _traceparent: str) -> Message:
-        return LikenessStatsReply(
-            **await _or_refused(self._store.stats(Scope(_expected(question, LikenessStats).tenant)))
-        )
+        tenant = _expected(question, LikenessStats).tenant
+        stats = await _or_refused(self._store.stats(Scope(tenant)))
+        low, high = interval(stats["explored_wrong"], stats["explored"])
+        return LikenessStatsReply(**stats, wrong_low=round(low, 6), wrong_high=round(high, 6))
 
     async def _keep_sweeping(self) -> None:
         while True:

@@ -7,7 +7,7 @@ what has expired.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 from collegium_contracts.envelope import Envelope
@@ -120,7 +120,7 @@ class Seen(NamedTuple):
 class LikenessStore:
     """The cache's tables over one pool. A scope's path is one key: the hash of what entries must have in common."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     async def entries(self, scope: Scope, ids: Sequence[str], now_ms: int) -> dict[str, Kept]:

@@ -8,107 +8,27 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from collegium_context.semantic.words import STRICT_TURNS, Read, is_opposite_form
+from collegium_context.semantic.words import STRICT_TURNS, Read, is_opposite_form, words_of
 
 Veto = Literal["number", "negation", "direction", "date", "name", "order", "quoted", "code", "opposite"]
 
 # Pairs of common words that say the opposite, as stems (words.py); each is a difference and no rewording.
 _OPPOSITES: Final = frozenset(
     frozenset(pair.split("/"))
-    for pair in [
-        "open/clos",
-        "open/shut",
-        "includ/exclud",
-        "allow/ban",
-        "allow/forbid",
-        "permit/prohibit",
-        "legal/illegal",
-        "increas/decreas",
-        "rais/lower",
-        "ris/fall",
-        "add/remov",
-        "add/delet",
-        "creat/delet",
-        "buy/sell",
-        "lend/borrow",
-        "accept/declin",
-        "accept/reject",
-        "approv/reject",
-        "approv/deny",
-        "grant/revok",
-        "pass/fail",
-        "win/los",
-        "start/stop",
-        "start/end",
-        "begin/end",
-        "enabl/disabl",
-        "lock/unlock",
-        "mut/unmut",
-        "upgrad/downgrad",
-        "upload/download",
-        "import/export",
-        "encrypt/decrypt",
-        "push/pull",
-        "send/receiv",
-        "pros/con",
-        "benefit/drawback",
-        "advantag/disadvantag",
-        "compulsory/optional",
-        "mandatory/optional",
-        "requir/optional",
-        "public/privat",
-        "busy/quiet",
-        "hot/cold",
-        "mild/spicy",
-        "cheap/expensiv",
-        "fast/slow",
-        "long/short",
-        "early/lat",
-        "big/small",
-        "larg/small",
-        "hir/fir",
-        "insert/remov",
-        "paus/resum",
-        "arriv/depart",
-        "arrival/departur",
-        "entry/exit",
-        "left/right",
-        "north/south",
-        "east/west",
-        "old/new",
-        "adult/kid",
-        "adult/child",
-        "adult/children",
-        "men/women",
-        "male/femal",
-        "boy/girl",
-        "mother/father",
-        "husband/wif",
-        "buyer/seller",
-        "landlord/tenant",
-        "employer/employe",
-        "member/nonmember",
-        "inbound/outbound",
-        "domestic/international",
-        "deposit/withdraw",
-        "credit/debit",
-        "positiv/negativ",
-        "true/fals",
-        "success/failur",
-        "input/output",
-        "read/writ",
-        "save/delet",
-        "connect/disconnect",
-        "install/uninstall",
-        "subscrib/unsubscrib",
-        "activat/deactivat",
-        "archiv/unarchiv",
-        "follow/unfollow",
-        "eat/avoid",
-        "safe/dangerou",
-        "claim/pay",
-        "weekday/weekend",
-    ]
+    for pair in words_of("""
+    open/clos open/shut includ/exclud allow/ban allow/forbid permit/prohibit legal/illegal increas/decreas rais/lower
+    ris/fall add/remov add/delet creat/delet buy/sell lend/borrow accept/declin accept/reject approv/reject
+    approv/deny grant/revok pass/fail win/los start/stop start/end begin/end enabl/disabl lock/unlock mut/unmut
+    upgrad/downgrad upload/download import/export encrypt/decrypt push/pull send/receiv pros/con benefit/drawback
+    advantag/disadvantag compulsory/optional mandatory/optional requir/optional public/privat busy/quiet hot/cold
+    mild/spicy cheap/expensiv fast/slow long/short early/lat big/small larg/small hir/fir insert/remov paus/resum
+    arriv/depart arrival/departur entry/exit left/right north/south east/west old/new adult/kid adult/child
+    adult/children men/women male/femal boy/girl mother/father husband/wif buyer/seller landlord/tenant employer/employe
+    member/nonmember inbound/outbound domestic/international deposit/withdraw credit/debit positiv/negativ true/fals
+    success/failur input/output read/writ save/delet connect/disconnect install/uninstall subscrib/unsubscrib
+    activat/deactivat
+    archiv/unarchiv follow/unfollow eat/avoid safe/dangerou claim/pay weekday/weekend
+    """)
 )
 
 

@@ -11,231 +11,27 @@ import unicodedata
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+
+def words_of(text: str) -> list[str]:
+    """Reads a list of words that are written one after the other."""
+    return text.split()
+
+
 # Words that carry no content of their own: who asks, how politely, and the shape of the question.
 _EMPTY: Final = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "those",
-        "there",
-        "here",
-        "it",
-        "its",
-        "it's",
-        "i",
-        "i'm",
-        "i've",
-        "i'd",
-        "i'll",
-        "me",
-        "we",
-        "we're",
-        "we'd",
-        "we've",
-        "us",
-        "you",
-        "you're",
-        "you'd",
-        "your",
-        "yours",
-        "our",
-        "am",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "do",
-        "does",
-        "did",
-        "done",
-        "doing",
-        "have",
-        "has",
-        "had",
-        "having",
-        "having",
-        "can",
-        "could",
-        "will",
-        "would",
-        "shall",
-        "should",
-        "may",
-        "might",
-        "must",
-        "ought",
-        "of",
-        "to",
-        "for",
-        "at",
-        "by",
-        "as",
-        "with",
-        "and",
-        "or",
-        "so",
-        "then",
-        "if",
-        "than",
-        "that's",
-        "what's",
-        "who's",
-        "how's",
-        "when's",
-        "where's",
-        "what",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "how",
-        "when",
-        "where",
-        "why",
-        "whether",
-        "please",
-        "pls",
-        "thanks",
-        "thank",
-        "cheers",
-        "hi",
-        "hiya",
-        "hello",
-        "hey",
-        "dear",
-        "sorry",
-        "um",
-        "uh",
-        "er",
-        "hmm",
-        "well",
-        "okay",
-        "ok",
-        "yeah",
-        "yes",
-        "just",
-        "quick",
-        "quickly",
-        "question",
-        "wondering",
-        "wonder",
-        "like",
-        "kind",
-        "sort",
-        "actually",
-        "really",
-        "basically",
-        "maybe",
-        "perhaps",
-        "possible",
-        "possibly",
-        "able",
-        "way",
-        "any",
-        "some",
-        "anything",
-        "something",
-        "someone",
-        "somebody",
-        "anyone",
-        "tell",
-        "know",
-        "let",
-        "see",
-        "want",
-        "wants",
-        "wanted",
-        "wish",
-        "need",
-        "needs",
-        "needed",
-        "help",
-        "get",
-        "gets",
-        "getting",
-        "got",
-        "obtain",
-        "receive",
-        "go",
-        "goes",
-        "going",
-        "find",
-        "show",
-        "give",
-        "bother",
-        "silly",
-        "many",
-        "much",
-        "lot",
-        "advance",
-        "in",
-        "on",
-        "into",
-        "onto",
-        "about",
-        "also",
-        "too",
-        "very",
-        "let's",
-        "theyre",
-        "they",
-        "them",
-        "their",
-        "he",
-        "she",
-        "his",
-        "her",
-        "him",
-        "exactly",
-        "usually",
-        "currently",
-        "mind",
-        "anyway",
-        "btw",
-        "lol",
-        "kindly",
-        "my",
-        "mine",
-        "from",
-        "but",
-        "one",
-        "ones",
-        "single",
-        "through",
-        "ahead",
-        "onto",
-        "among",
-        "there's",
-        "been",
-        "make",
-        "makes",
-        "making",
-        "made",
-        "come",
-        "comes",
-        "came",
-        "take",
-        "takes",
-        "taking",
-        "took",
-        "thing",
-        "things",
-        "case",
-        "way",
-        "ways",
-        "step",
-        "steps",
-        "available",
-        "entitled",
-        "via",
-    ]
+    words_of("""
+    a an the this that these those there here it its it's i i'm i've i'd i'll me we we're we'd we've us you you're
+    you'd your yours our am is are was were be been being do does did done doing have has had having having can could
+    will would shall should may might must ought of to for at by as with and or so then if than that's what's who's
+    how's when's where's what which who whom whose how when where why whether please pls thanks thank cheers hi hiya
+    hello hey dear sorry um uh er hmm well okay ok yeah yes just quick quickly question wondering wonder like kind sort
+    actually really basically maybe perhaps possible possibly able way any some anything something someone somebody
+    anyone tell know let see want wants wanted wish need needs needed help get gets getting got obtain receive go goes
+    going find show give bother silly many much lot advance in on into onto about also too very let's theyre they them
+    their he she his her him exactly usually currently mind anyway btw lol kindly my mine from but one ones single
+    through ahead onto among there's been make makes making made come comes came take takes taking took thing things case
+    way ways step steps available entitled via
+    """)
 )
 # Small words that turn a sentence round, by what they are about; texts that say other things about it differ.
 _TURNS: Final = {
@@ -257,60 +53,17 @@ STRICT_TURNS: Final = frozenset({"amount", "extreme", "set", "rank", "worth"})
 # What goes before one of these has another part than what goes behind it.
 _LINKS: Final = frozenset({"from", "to", "into", "onto", "than", "versus", "vs", "over", "against", "by", "between"})
 _NEGATIONS: Final = frozenset(
-    [
-        "not",
-        "no",
-        "non",
-        "never",
-        "none",
-        "nothing",
-        "nobody",
-        "neither",
-        "nor",
-        "cannot",
-        "cant",
-        "can't",
-        "dont",
-        "don't",
-        "doesnt",
-        "doesn't",
-        "didnt",
-        "didn't",
-        "wont",
-        "won't",
-        "isnt",
-        "isn't",
-        "arent",
-        "aren't",
-        "wasnt",
-        "wasn't",
-        "werent",
-        "weren't",
-        "shouldnt",
-        "shouldn't",
-        "couldnt",
-        "couldn't",
-        "wouldnt",
-        "wouldn't",
-        "hasnt",
-        "hasn't",
-        "havent",
-        "haven't",
-        "hadnt",
-        "hadn't",
-        "mustnt",
-        "mustn't",
-        "needn't",
-        "ain't",
-        "without",
-        "unable",
-        "hardly",
-    ]
+    words_of("""
+    not no non never none nothing nobody neither nor cannot cant can't dont don't doesnt doesn't didnt didn't wont
+    won't isnt isn't arent aren't wasnt wasn't werent weren't shouldnt shouldn't couldnt couldn't wouldnt wouldn't hasnt
+    hasn't havent haven't hadnt hadn't mustnt mustn't needn't ain't without unable hardly
+    """)
 )
 _NUMBER_WORDS: Final = {
     word: str(value)
     for value, word in enumerate(
-        ["zero", "-", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
+        words_of("zero - two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+            "seventeen eighteen nineteen twenty")
     )
 } | {
     "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80", "ninety": "90",
@@ -319,58 +72,27 @@ _NUMBER_WORDS: Final = {
 }  # fmt: skip
 _DATES: Final = {
     word: word[:3]
-    for word in ["january", "february", "march", "april", "june", "july", "august", "september", "october", "november", "december", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+    for word in words_of("""
+    january february march april june july august september october november december monday tuesday wednesday
+    thursday friday saturday sunday jan feb apr jun jul aug sept oct nov dec tue tues thu thur thurs fri
+    """)
 } | {
     word: word
-    for word in ["may", "today", "tomorrow", "tonight", "yesterday", "morning", "afternoon", "evening", "night", "noon", "midnight", "weekday", "weekdays", "weekend", "weekends", "spring", "summer", "autumn", "fall", "winter", "easter", "christmas"]
-    if word != "may" and word != "fall"
-} | {
-    word: word
-    for word in ["jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mon", "tue", "tues", "wed", "thu", "thur", "thurs", "fri"]
-    if word not in ("mar", "sep", "wed", "mon")
-}  # fmt: skip
+    for word in words_of("""
+    today tomorrow tonight yesterday morning afternoon evening night noon midnight weekday weekdays weekend weekends
+    spring summer autumn winter easter christmas
+    """)
+}
 # Common words for the same, as stems; the first stands for all.
 _SAME: Final = {
     stem: group.split("/")[0]
-    for group in [
-        "kid/child/children",
-        "cost/pric/fee",
-        "buy/purchas",
-        "fast/quick",
-        "fastest/quickest",
-        "start/begin",
-        "shop/stor",
-        "repair/fix",
-        "chang/updat/modify/edit/alter",
-        "submit/fil",
-        "clos/shut",
-        "show/display",
-        "delet/eras",
-        "photo/pictur/imag",
-        "film/movi",
-        "big/larg",
-        "small/littl",
-        "car/vehicl",
-        "holiday/vacation",
-        "phon/telephon/mobil",
-        "job/work",
-        "luggag/baggag",
-        "call/ring",
-        "ask/request/inquir",
-        "deliver/ship",
-        "delivery/shipment",
-        "creat/set",
-        "document/paperwork",
-        "doctor/physician",
-        "cancel/terminat",
-        "error/mistak",
-        "answer/reply/respond",
-        "sick/ill",
-        "build/construct",
-        "choos/select/pick",
-        "connect/link",
-        "vaccin/jab",
-    ]
+    for group in words_of("""
+    kid/child/children cost/pric/fee buy/purchas fast/quick fastest/quickest start/begin shop/stor repair/fix
+    chang/updat/modify/edit/alter submit/fil clos/shut show/display delet/eras photo/pictur/imag film/movi big/larg
+    small/littl car/vehicl holiday/vacation phon/telephon/mobil job/work luggag/baggag call/ring ask/request/inquir
+    deliver/ship delivery/shipment creat/set document/paperwork doctor/physician cancel/terminat error/mistak
+    answer/reply/respond sick/ill build/construct choos/select/pick connect/link vaccin/jab
+    """)
     for stem in group.split("/")
 }
 _PREFIXES: Final = ("un", "non", "in", "im", "ir", "il", "dis", "de", "anti", "mis", "re")
