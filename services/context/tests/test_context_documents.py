@@ -36,9 +36,7 @@ class Desk:
     async def add(self, content: str | bytes, document: str = "", *, tenant: str = "acme", **fields: Any) -> Any:
         meta = k.DocumentMeta(**{name: fields.pop(name) for name in ("title", "tags", "fields") if name in fields})
         content = content.encode() if isinstance(content, str) else content
-        question = k.DocumentAdd(
-            tenant=tenant, document=document, content=sealed(content), meta=sealed(meta), **fields
-        )
+        question = k.DocumentAdd(tenant=tenant, document=document, content=sealed(content), meta=sealed(meta), **fields)
         return await ask(self.connection, s.SVC_CONTEXT_DOCUMENT_ADD, question, k.DocumentReply)
 
     async def get(self, document: str, tenant: str = "acme") -> k.DocumentRow:

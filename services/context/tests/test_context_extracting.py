@@ -147,7 +147,9 @@ def test_no_word_is_lost_and_no_chunk_is_too_large(blocks: list[Block], size: in
 
 def test_names_follow_from_content_and_stay_with_what_did_not_change() -> None:
     old = chunked([Block("One", 1), Block("a " * 80), Block("Two", 1), Block("b " * 80)])
-    new = chunked([Block("Zero", 1), Block("z " * 80), Block("One", 1), Block("a " * 80), Block("Two", 1), Block("b " * 80)])
+    new = chunked(
+        [Block("Zero", 1), Block("z " * 80), Block("One", 1), Block("a " * 80), Block("Two", 1), Block("b " * 80)]
+    )
     of_old = {chunk.id for chunk in named_chunks("acme", "d", old, "", ["f"])}
     of_new = {chunk.id for chunk in named_chunks("acme", "d", new, "", ["f"])}
     assert of_old < of_new

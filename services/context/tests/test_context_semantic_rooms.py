@@ -59,6 +59,8 @@ def test_turns_of_before_are_compared_in_their_order():
     other = [read("First the blue door, second the red door."), read("The second one")]
     assert "order" in compare(offer, other, [0.99, 1.0]).vetoes
     assert not compare(offer, offer, [1.0, 1.0]).vetoes
+    red, boat = ([read(said), read("How is it painted?")] for said in ("It is red.", "It is a boat."))
+    assert "context" in compare(red, boat, [0.7, 1.0]).vetoes
 
 
 @pytest.mark.parametrize(

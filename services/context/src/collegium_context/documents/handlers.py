@@ -208,9 +208,7 @@ def _check_meta(meta: DocumentMeta) -> None:
     if len(meta.title) > TITLE_CHARS:
         raise RequestRefusedError("invalid_value", f"a title has at most {TITLE_CHARS} characters", "title")
     if len(meta.tags) > TAGS_MAX or any(not tag or len(tag) > TAG_CHARS for tag in meta.tags):
-        raise RequestRefusedError(
-            "invalid_value", f"at most {TAGS_MAX} tags of 1 to {TAG_CHARS} characters", "tags"
-        )
+        raise RequestRefusedError("invalid_value", f"at most {TAGS_MAX} tags of 1 to {TAG_CHARS} characters", "tags")
     long = any(len(name) > TAG_CHARS or len(str(value)) > VALUE_CHARS for name, value in meta.fields.items())
     if len(meta.fields) > FIELDS_MAX or long:
         raise RequestRefusedError(

@@ -157,9 +157,7 @@ class IndexingStore:
 
     async def take(self, *, heavy: bool, limit: int, bytes_max: int) -> list[Taken]:
         """Takes due documents, for LEASE_SECONDS; heavy ones or the others (:func:`is_heavy`)."""
-        rows = await self._pool.fetch(
-            _TAKE, HEAVY_BYTES, heavy, limit, bytes_max, LEASE_SECONDS, HEAVY_MARKDOWN_BYTES
-        )
+        rows = await self._pool.fetch(_TAKE, HEAVY_BYTES, heavy, limit, bytes_max, LEASE_SECONDS, HEAVY_MARKDOWN_BYTES)
         return [
             Taken(
                 row["tenant"], row["id"], row["project"], row["kind"], row["version"], row["tries"],
@@ -259,7 +257,9 @@ async def _move(connection: Any, chosen: Sequence[Indexed], collection: str) -> 
     )
     new = [(row[0], row[1]) for row in rows if row[3].is_new]
     if new:
-        gone = await connection.fetchval(_FASTEN, [tenant for tenant, _ in new], [point for _, point in new], collection)
+        gone = await connection.fetchval(
+            _FASTEN, [tenant for tenant, _ in new], [point for _, point in new], collection
+        )
         if gone != len(new):
             raise PointsLostError(f"{len(new) - gone} of {len(new)} points were swept meanwhile")
     await connection.execute(_BUMP, sorted({one.tenant for one in chosen}))

@@ -91,9 +91,7 @@ class DocumentStore:
         row = await self._pool.fetchrow(_STANDING, one_tenant(scope), document)
         return _standing(row) if row is not None else None
 
-    async def page(
-        self, scope: Scope, *, after: str, state: DocumentState | None, limit: int
-    ) -> list[DocumentRow]:
+    async def page(self, scope: Scope, *, after: str, state: DocumentState | None, limit: int) -> list[DocumentRow]:
         """Returns documents by id, from the one after ``after``."""
         rows = await self._pool.fetch(_PAGE, one_tenant(scope), after, state, limit)
         return [_standing(row).row for row in rows]

@@ -102,9 +102,7 @@ class Searching:
             self._answers.put(scope, version, question, answer)
         return answer, False
 
-    async def _search(
-        self, scope: Scope, asked: SearchAsked, profile: ProfileWeights | None, version: int
-    ) -> Answer:
+    async def _search(self, scope: Scope, asked: SearchAsked, profile: ProfileWeights | None, version: int) -> Answer:
         vector, degraded = await self._vector(asked)
         mode: SearchMode = "words" if vector is None else asked.mode
         looked = await self._look(scope, asked, vector, mode)

@@ -56,6 +56,9 @@ def compare(asked: Sequence[Read], kept: Sequence[Read], cosines: Sequence[float
         against |= vetoes(mine, its, in_order=index < len(asked) - 1)
         left, right, slipped = _unmatched(mine.stems, its.stems)
         slips += slipped
+        if index < len(asked) - 1 and (left or right):
+            # What was said before is what the last message is about: nobody can tell how much of it matters.
+            against.add("context")
         both += min(left, right)
         one += abs(left - right)
         grams = min(grams, _overlap(mine.grams, its.grams))

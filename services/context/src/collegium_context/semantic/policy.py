@@ -17,9 +17,11 @@ from collegium_context.semantic.risk import Logistic, Mark, threshold
 
 Decision = Literal["serve", "explore", "call"]
 
-# How many errors an entry, and a scope, must make before what was calibrated is doubted: as if so many were expected.
-ENTRY_STRENGTH = 0.5
+# How many comparisons of its own an entry, or a scope, needs to weigh as much as what was learned of all.
+ENTRY_STRENGTH = 3.0
+# How many errors a scope must make before what was calibrated is doubted: as if so many were expected.
 SCOPE_STRENGTH = 6.0
+SCOPE_OWN_STRENGTH = 30.0
 # What was seen a while ago counts less.
 SCOPE_DECAY = 0.998
 # Candidates up to so many times the limit say something about those below it.
@@ -73,6 +75,11 @@ class Evidence(msgspec.Struct, frozen=True):
         """Adds one comparison of a candidate of this risk."""
         return Evidence(self.compared * decay + 1, self.wrong * decay + is_wrong, self.expected * decay + risk)
 
+    def own(self, risk: float, strength: float) -> float:
+        """Returns the risk with this evidence of its own: at least ``risk``, more where it was wrong unexpectedly."""
+        excess = max(0.0, self.wrong - self.expected)
+        return max(risk, (strength * risk + excess) / (strength + self.compared))
+
     def factor(self, strength: float) -> float:
         """Returns how many times more often than expected it is wrong; at least 1."""
         return max(1.0, (strength + self.wrong) / (strength + self.expected))
@@ -111,12 +118,16 @@ def weigh(
     """
     if compared.vetoes:
         return None
-    doubt = entry.factor(ENTRY_STRENGTH) * scope.factor(SCOPE_STRENGTH)
     if not is_crowd(neighbours):
         risk = calibration.alone.risk(compared.row)
-        return Candidate(risk, min(1.0, risk * doubt), limits.alone)
+        return Candidate(risk, _adjusted(risk, entry, scope), limits.alone)
     risk = calibration.among.risk(among(compared.row, neighbours))
-    return Candidate(risk, min(1.0, risk * doubt), limits.among)
+    return Candidate(risk, _adjusted(risk, entry, scope), limits.among)
+
+
+def _adjusted(risk: float, entry: Evidence, scope: Evidence) -> float:
+    doubted = max(entry.own(risk, ENTRY_STRENGTH), scope.own(risk, SCOPE_OWN_STRENGTH))
+    return min(1.0, doubted * scope.factor(SCOPE_STRENGTH))
 
 
 def is_crowd(neighbours: Sequence[Neighbour]) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from collegium_context.semantic.words import STRICT_TURNS, Read, is_opposite_form, words_of
 
-Veto = Literal["number", "negation", "direction", "date", "name", "order", "quoted", "code", "opposite"]
+Veto = Literal["number", "negation", "direction", "date", "name", "order", "quoted", "code", "opposite", "context"]
 
 # Pairs of common words that say the opposite, as stems (words.py); each is a difference and no rewording.
 _OPPOSITES: Final = frozenset(
