@@ -58,8 +58,11 @@ def upgrade() -> None:
         """
     )
 
+    op.execute("CREATE TABLE context.kept_clears (tenant text PRIMARY KEY, cleared_at_ms bigint NOT NULL)")
+
 
 def downgrade() -> None:
     """Drops the tables and what they hold."""
+    op.execute("DROP TABLE context.kept_clears")
     op.execute("DROP TABLE context.kept_scopes")
     op.execute("DROP TABLE context.kept_answers")

@@ -103,6 +103,7 @@ class SemanticCache:
 
     async def forget(self, tenant: str) -> int:
         """Removes a tenant's entries and their points, rows first, so that nothing is served meanwhile."""
+        await self._store.clear(Scope(tenant), self._platform.now_ms())
         total = 0
         while ids := await self._store.forget(Scope(tenant)):
             total += len(ids)

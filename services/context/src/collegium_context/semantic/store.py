@@ -29,7 +29,9 @@ _PUT = """
 INSERT INTO context.kept_answers AS old
     (id, tenant, scope, digest, group_id, task_id, key_id, nonce, question, vectors, answer, stored_at_ms,
      expires_at_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+SELECT $1::uuid, $2::text, $3::bytea, $4::bytea, $5::uuid, $6::text, $7::text, $8::bytea, $9::bytea, $10::bytea, $11::bytea,
+       $12::int8, $13::int8
+WHERE NOT EXISTS (SELECT FROM context.kept_clears WHERE tenant = $2 AND cleared_at_ms >= $12)
 ON CONFLICT (tenant, scope, digest) DO UPDATE
 SET group_id = excluded.group_id, task_id = excluded.task_id, key_id = excluded.key_id, nonce = excluded.nonce,
     question = excluded.question, vectors = excluded.vectors, answer = excluded.answer, compared = 0, wrong = 0,
@@ -59,6 +61,10 @@ UPDATE context.kept_scopes AS scopes
 SET said_wrong = said_wrong + 1, compared = compared * $3 + 1, wrong = wrong * $3 + 1
 FROM said WHERE scopes.tenant = $1 AND scopes.scope = said.scope
 RETURNING 1
+"""
+_CLEAR = """
+INSERT INTO context.kept_clears AS old (tenant, cleared_at_ms) VALUES ($1, $2)
+ON CONFLICT (tenant) DO UPDATE SET cleared_at_ms = greatest(old.cleared_at_ms, $2)
 """
 _FORGET = """
 DELETE FROM context.kept_answers
@@ -134,7 +140,10 @@ class LikenessStore:
         return Evidence() if row is None else Evidence(row["compared"], row["wrong"], row["expected"])
 
     async def put(self, scope: Scope, entry: NewEntry) -> str | None:
-        """Keeps an entry, in place of the one of the same question; returns its id, none where a newer one stands."""
+        """Keeps an entry, in place of the one of the same question; returns its id, none where that is newer.
+
+        None as well where the tenant's answers were cleared since it was made.
+        """
         question = entry.question
         return await self._pool.fetchval(
             _PUT, entry.id, *_key(scope), entry.digest, entry.group, entry.task_id, question.key_id, question.nonce,
@@ -155,6 +164,10 @@ class LikenessStore:
     async def say_wrong(self, scope: Scope, task_id: str) -> bool:
         """Notes that somebody said that the answer which a task made was wrong when it was given again."""
         return await self._pool.fetchval(_SAID_WRONG, one_tenant(scope), task_id, SCOPE_DECAY) is not None
+
+    async def clear(self, scope: Scope, now_ms: int) -> None:
+        """Notes that a tenant's answers of until now are not to be kept, also those that are still on their way."""
+        await self._pool.execute(_CLEAR, one_tenant(scope), now_ms)
 
     async def forget(self, scope: Scope) -> list[str]:
         """Removes some of a tenant's entries and returns their ids; none are left where it returns none."""
