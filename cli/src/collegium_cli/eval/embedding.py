@@ -40,6 +40,14 @@ class Embedded:
         batches = [[new[index] for index in run] for run in runs(new)]
         with ThreadPoolExecutor(THREADS) as pool:
             for number, (batch, counted) in enumerate(zip(batches, pool.map(self._model.encode, batches), strict=True)):
-                self._vectors.update(zip(batch, counted.vectors, strict=True))
+                self._vectors.update(zip(batch, _unit(counted.vectors), strict=True))
                 if number % 200 == 199:
                     tell(f"embedded {len(self._vectors)} texts")
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Returns rows of length one, of numbers as the live embedder keeps them."""
+    for kept_as in (np.float16, np.float32):
+        rows = rows.astype(np.float32)
+        rows = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))).astype(kept_as)
+    return rows

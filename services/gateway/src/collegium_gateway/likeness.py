@@ -34,7 +34,8 @@ KEEP_SECONDS: Final = 5.0
 MAX_KEEPING: Final = 256
 # Longer prompts are not compared (context's turns.py), so they are not sent.
 MAX_PROMPT_BYTES: Final = 64 * 1024
-# While context is away, nobody waits for it but one request a second.
+# After so many looks in a row that came to nothing context is taken to be away, and for a second nobody waits for it.
+MAX_FAILED: Final = 3
 PAUSE_SECONDS: Final = 1.0
 
 
@@ -47,6 +48,7 @@ class Likeness:
         self._opted: dict[str, bool] = {}
         self._keeping: set[asyncio.Task[None]] = set()
         self._paused_until = 0.0
+        self._failed = 0
         self._use(platform.settings)
         platform.on_settings.append(self._follow)
 
@@ -70,7 +72,7 @@ class Likeness:
         if now < self._paused_until:
             return None
         try:
-            return await ask(
+            looked = await ask(
                 self.platform.connection,
                 s.SVC_CONTEXT_CACHE_LOOK,
                 question,
@@ -78,9 +80,14 @@ class Likeness:
                 timeout_seconds=LOOK_SECONDS,
             )
         except (BusError, ContractError) as error:
-            self._paused_until = now + PAUSE_SECONDS
+            self._failed += 1
+            if self._failed >= MAX_FAILED:
+                self._paused_until = now + PAUSE_SECONDS
+            self.platform.metrics.cache_requests["semantic_late"].inc()
             log.info("no look for questions alike", tenant=question.tenant, error=type(error).__name__)
             return None
+        self._failed = 0
+        return looked
 
     def tell(self, kept: LikenessKeep) -> None:
         """Tells context of a new answer, beside the request."""

@@ -16,12 +16,14 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import structlog
 from collegium_contracts import codec
 from collegium_contracts.content import decode_answer
 from collegium_contracts.envelope import Envelope, Keyring, held
 from collegium_contracts.likeness import LikenessDecision
 from collegium_contracts.scope import Scope
 from collegium_contracts.state import CachedAnswer
+from collegium_store import is_transient
 
 from collegium_context.embedding.interface import Embedder, Vectors
 from collegium_context.semantic.answers import SEEN_CHARACTERS, are_same
@@ -32,6 +34,8 @@ from collegium_context.semantic.store import Kept, LikenessStore, NewEntry, Seen
 from collegium_context.semantic.turns import Question, Turn, question_of
 from collegium_context.semantic.words import read
 from collegium_context.vectors.interface import CollectionSpec, Equals, PayloadValue, Point, VectorStore, Where
+
+log = structlog.get_logger(__name__)
 
 # Entries with the nearest one's answer that are opened and compared; each costs some tens of microseconds.
 OPENED_MAX = 5
@@ -89,6 +93,7 @@ class Likeness:
         self._now_ms = now_ms
         self._rng = rng or random.Random()  # noqa: S311 - which answers are explored is no secret
         self.spec = collection_of(embedder)
+        self._counting: set[asyncio.Task[None]] = set()
 
     async def look(self, tenant: str, project: str, setting: bytes, prompt: Envelope) -> Looked:
         """Decides whether an entry answers a question."""
@@ -103,8 +108,23 @@ class Likeness:
         candidate = weigh(self._calibration, self.limits, compared, near.neighbours, entry.evidence, seen)
         decision = decide(candidate, self._rng.random())
         if decision == "serve":
-            await self._store.add(asked.scope, Seen(served=1))
+            # Counted beside the answer: whoever asked waits for no statistics.
+            counting = asyncio.create_task(self._count(asked.scope), name="count-served")
+            self._counting.add(counting)
+            counting.add_done_callback(self._counting.discard)
         return Looked(decision, entry, candidate)
+
+    async def settle(self) -> None:
+        """Waits until what was served is counted."""
+        await asyncio.gather(*self._counting, return_exceptions=True)
+
+    async def _count(self, scope: Scope) -> None:
+        try:
+            await self._store.add(scope, Seen(served=1))
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.info("a served answer is not counted", tenant=scope.tenant, error=type(error).__name__)
 
     async def keep(
         self, tenant: str, project: str, setting: bytes, prompt: Envelope, answer: CachedAnswer, expires_at_ms: int,

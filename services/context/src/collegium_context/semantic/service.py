@@ -96,7 +96,8 @@ class SemanticCache:
         self._sweeping = asyncio.create_task(self._keep_sweeping(), name="kept-answers")
 
     async def stop(self) -> None:
-        """Stops sweeping."""
+        """Stops sweeping; what was served is counted first."""
+        await self.likeness.settle()
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)
