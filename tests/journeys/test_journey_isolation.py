@@ -45,6 +45,7 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/documents/{id}": (("{document}",), {404}),
     "/v1/documents/{id}/events": (("{document}",), {404}),
     "/v1/search/profiles/{user}": (("shared-user",), {404}),
+    "/v1/cache": (("", "?tenant=acme"), {403}),
     "/v1/usage": (("?group_by=tenant,key,tag", "?group_by=tenant&tenant=acme", "?group_by=tag&format=csv"), {200, 403}),
     "/v1/requests": (("", "?limit=1000&format=csv", "?key=acmekey00001", "?tenant=acme"), {200, 403}),
     "/v1/invoices": (("", "?tenant=acme"), {200, 403}),
@@ -242,7 +243,14 @@ async def test_no_grpc_method_shows_anything_of_another_tenant(stage: Stage, the
 async def test_the_canary_is_found_where_it_belongs(stage: Stage, theirs: Theirs):
     """Without this, a walk that sees nothing anywhere would pass."""
     async with stage.session() as http:
-        for url in (f"/v1/tasks/{theirs.task}", "/v1/tasks", "/v1/schedules", "/v1/usage?group_by=tag", "/v1/requests", "/v1/documents"):
+        for url in (
+            f"/v1/tasks/{theirs.task}",
+            "/v1/tasks",
+            "/v1/schedules",
+            "/v1/usage?group_by=tag",
+            "/v1/requests",
+            "/v1/documents",
+        ):
             assert CANARY in await _text(http, url), url
 
 

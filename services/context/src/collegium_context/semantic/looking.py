@@ -255,7 +255,8 @@ class Likeness:
             explored=int(explored),
             explored_wrong=int(explored and not is_same),
         )
-        await self._store.add(asked.scope, seen, entry.id, candidate.risk, is_wrong=not is_same)
+        about = entry.id if candidate.is_near else ""
+        await self._store.add(asked.scope, seen, about, candidate.risk, is_wrong=not is_same)
         return is_same
 
 

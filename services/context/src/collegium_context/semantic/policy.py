@@ -24,8 +24,9 @@ SCOPE_STRENGTH = 6.0
 SCOPE_OWN_STRENGTH = 30.0
 # What was seen a while ago counts less.
 SCOPE_DECAY = 0.998
-# Candidates up to so many times the limit say something about those below it.
-NEAR = 3.0
+# Candidates of a crowd up to so many times the limit say something about those below it. Of lone ones only those below
+# do: that two questions that differ in a word have two answers says nothing about a rewording.
+NEAR = 2.0
 # With fewer neighbours than this there is no crowd to go by.
 CROWD = 8
 # The share of candidates that are explored although they would be served.
@@ -91,6 +92,7 @@ class Candidate(msgspec.Struct, frozen=True):
     risk: float
     adjusted: float
     limit: float
+    is_crowd: bool = False
 
     @property
     def fits(self) -> bool:
@@ -100,7 +102,7 @@ class Candidate(msgspec.Struct, frozen=True):
     @property
     def is_near(self) -> bool:
         """Whether how it turns out says something about those that are served."""
-        return self.risk <= NEAR * self.limit
+        return self.risk <= self.limit * (NEAR if self.is_crowd else 1.0)
 
 
 def weigh(
@@ -122,7 +124,7 @@ def weigh(
         risk = calibration.alone.risk(compared.row)
         return Candidate(risk, _adjusted(risk, entry, scope), limits.alone)
     risk = calibration.among.risk(among(compared.row, neighbours))
-    return Candidate(risk, _adjusted(risk, entry, scope), limits.among)
+    return Candidate(risk, _adjusted(risk, entry, scope), limits.among, is_crowd=True)
 
 
 def _adjusted(risk: float, entry: Evidence, scope: Evidence) -> float:

@@ -135,9 +135,9 @@ class Replay:
         return None if found[0].vetoes or not is_crowd(neighbours) else among(found[0].row, neighbours)
 
     def _learn(self, index: int, candidate: Candidate, wrong: bool) -> None:
-        entry = self._evidence.get(index, Evidence())
-        self._evidence[index] = entry.seen(candidate.risk, is_wrong=wrong)
         if candidate.is_near:
+            entry = self._evidence.get(index, Evidence())
+            self._evidence[index] = entry.seen(candidate.risk, is_wrong=wrong)
             self._scope = self._scope.seen(candidate.risk, is_wrong=wrong, decay=SCOPE_DECAY)
 
     def _store(self, asked: Asked) -> None:
