@@ -59,6 +59,11 @@ chaos *arguments:
 soak *arguments:
     {{ python }} -m collegium_testing.faults.soak {{ arguments }}
 
+# One budget spent by a thousand at once over two gateways and two replicas of billing.
+[group("check")]
+purse *arguments:
+    {{ python }} -m collegium_testing.faults.purse {{ arguments }}
+
 # Measures the gateway against a direct call.
 [group("measure")]
 bench-gateway *arguments:

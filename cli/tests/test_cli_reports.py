@@ -80,7 +80,8 @@ def test_parquet_holds_every_row_exactly(asked: list[str], tmp_path: Path) -> No
     assert run(tmp_path, "requests", "export", "--model", "m", "--parquet", str(path)) == 0
     assert [parse_qs(urlsplit(one).query)["model"] for one in asked] == [["m"]] * 3
     table = read_parquet(path).read_all()
-    assert table.column_names == list(ROWS[0])
+    assert table.column_names == [*ROWS[0], "cache_write_tokens"]
+    assert [value.as_py() for value in table.column("cache_write_tokens")] == [0] * 5, "of a gateway that tells none"
     columns = {name: [value.as_py() for value in table.column(name)] for name in table.column_names}
     assert columns["task_id"] == [row["task_id"] for row in ROWS]
     assert [str(value) for value in columns["charged_usd"]] == ["12345678.500000000000"] * 5

@@ -30,7 +30,9 @@ from collegium_contracts.journey import ASKS, BUCKETS, CONSUMERS, HOPS, SERVICES
 from collegium_contracts.messages import TaskFailed, TaskRef
 from collegium_contracts.money import Usage
 from collegium_contracts.permissions import (
+    BILLING_ERASES,
     BILLING_PURGES,
+    CONTEXT_PURGES,
     DIRECT_READERS,
     GATEWAY_PURGES,
     ORDERED_READERS,
@@ -177,7 +179,10 @@ async def test_no_service_changes_what_stands(login: Login, service: str):
     forbidden += [f"$JS.API.CONSUMER.CREATE.{one.stream}.{one.durable}" for one in DURABLES]
     forbidden += [f"$JS.API.CONSUMER.CREATE.{one.stream}.{one.durable}.{s.TASK_SETTLED_ALL}" for one in DURABLES]
     purged = {("router", stream) for stream in ROUTER_PURGES}
-    purged |= {("billing", stream) for stream in BILLING_PURGES} | {("gateway", stream) for stream in GATEWAY_PURGES}
+    purged |= {("billing", stream) for stream in (*BILLING_PURGES, *BILLING_ERASES)} | {
+        ("gateway", stream) for stream in GATEWAY_PURGES
+    }
+    purged |= {("context", stream) for stream in CONTEXT_PURGES}
     forbidden += [f"$JS.API.STREAM.PURGE.{stream}" for stream in every if (service, stream) not in purged]
     forbidden += [f"$JS.API.CONSUMER.DELETE.{one.stream}.{one.durable}" for one in DURABLES]
     forbidden += [f"$JS.API.CONSUMER.DURABLE.CREATE.{one.stream}.{one.durable}" for one in DURABLES]

@@ -1,10 +1,8 @@
-"""Budgets on a running platform: two gateways, many requests at once, and the process that decides killed meanwhile."""
+"""Budgets on a running platform: two gateways, many requests at once, and whoever decides or asks killed meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -12,8 +10,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from collegium_testing import Behaviour, ModelSimulator, Rule, eventually
-from collegium_testing.platforms import configuration, make_key, running_platform
+from collegium_testing import eventually
+from collegium_testing.faults.purse import Plan, Purse
 
 from tests.conftest import Stage
 
@@ -106,19 +104,16 @@ async def test_many_at_once_over_two_gateways_never_spend_more_than_the_budget(s
         assert int(headers["x-ratelimit-remaining-requests"]) < 1_000_000
 
 
-async def test_a_budget_holds_while_the_process_that_decides_is_killed(simulator: ModelSimulator, tmp_path: Path):
-    simulator.script(Rule(Behaviour(answer="yes", delay_ms=30)))
-    config = configuration(simulator.base_url, tenants={"acme": make_key("acme")})
-    with running_platform(tmp_path / "budgets", config, environment={"COLLEGIUM_MAX_RESTARTS": "50"}) as platform:
-        key = await purse(platform.http, platform.admin_key, "purse", BUDGET)
-        spending = asyncio.create_task(spend([platform.http], key, 120))
-        for _ in range(2):
-            killed = platform.pids()["billing"]
-            os.kill(killed, signal.SIGKILL)
-            await eventually(lambda: platform.pids()["billing"] != killed, deadline_seconds=40)  # noqa: B023
-        answers = await spending
-        statuses = {status for status, _, _ in answers}
-        assert statuses <= {200, 402}, [body for status, body, _ in answers if status not in (200, 402)]
-        completed = sum(status == 200 for status, _, _ in answers)
-        assert completed >= 5
-        assert await charged(platform.http, key, completed) <= BUDGET
+@pytest.mark.parametrize("kills", [0, 5])
+async def test_two_gateways_and_two_replicas_of_billing_spend_a_budget_to_its_end(tmp_path: Path, kills: int):
+    """All at once, and again until nothing more fits; meanwhile gateways and replicas of billing are killed.
+
+    The long form: ``python -m collegium_testing.faults.purse``.
+    """
+    plan = Plan(requests=200, fits=60, kills=kills, delay_ms=300, pause_seconds=(0.2, 0.8), seed=7)
+    result = await Purse(tmp_path, plan).run()
+    assert result.violations == [], result
+    assert result.least <= result.completed <= 60
+    assert result.refused == {"402 insufficient_quota": 200 - result.completed}
+    assert sum(result.killed.values()) == kills
+    assert kills or (result.broken, result.waited) == (0, {})

@@ -52,11 +52,25 @@ async def write_everywhere(platform: PlatformProcess, simulator: ModelSimulator,
             done = await reply.json()
             assert canary in done["output"], done
         moment = datetime.now(UTC) + timedelta(days=2)
+        tool = {"type": "function", "function": {"name": "look_up", "description": canary, "parameters": {}}}
+        worded = {
+            "model": "sim",
+            "messages": [{"role": "user", "content": "hi"}],
+            "tools": [tool],
+            "stop": [canary],
+            "response_format": {"type": "json_schema", "json_schema": {"name": "x", "description": canary}},
+        }
+        async with http.post("/v1/chat/completions", json=worded) as reply:
+            assert reply.status == 200, await reply.text()
         later = {"model": "sim", "input": canary, "not_before": moment.isoformat().replace("+00:00", "Z")}
         async with http.post("/v1/tasks", json=later) as reply:
             assert reply.status == 202, await reply.text()
         cron = {"cron": "0 3 1 1 *", "task": {"model": "sim", "input": canary}}
         async with http.post("/v1/schedules", json=cron) as reply:
+            assert reply.status == 201, await reply.text()
+        async with http.post("/v1/memories", json={"text": canary, "path": "web/ada"}) as reply:
+            assert reply.status == 201, await reply.text()
+        async with http.put("/v1/contexts/one", json={"fields": {"said": canary}}) as reply:
             assert reply.status == 201, await reply.text()
         await http.post("/v1/webhooks/secret/rotate")
         task_id: str = done["id"]
@@ -85,7 +99,15 @@ async def rows(platform: PlatformProcess, tenant: str) -> dict[str, int]:
     runtime: dict[str, Any] = msgspec.json.decode((platform.folder / "runtime.json").read_bytes())
     database = await asyncpg.connect(runtime["database"])
     try:
-        tables = ("gateway.tasks", "gateway.webhooks", "gateway.webhook_secrets", "context.turns", "billing.tasks")
+        tables = (
+            "gateway.tasks",
+            "gateway.webhooks",
+            "gateway.webhook_secrets",
+            "context.turns",
+            "context.memories",
+            "context.shared",
+            "billing.tasks",
+        )
         return {
             table: await database.fetchval(f"SELECT count(*) FROM {table} WHERE tenant = $1", tenant)
             for table in tables
@@ -106,6 +128,7 @@ async def messages(platform: PlatformProcess, tenant: str) -> dict[str, int]:
         s.kv_of_tenant(s.KV_SCHEDULES, tenant),
         s.kv_of_tenant(s.KV_IDEMPOTENCY, tenant),
         (s.DEAD, s.dead_of(tenant=tenant)),
+        *((s.EVENTS, one) for one in s.events_of_tenant(tenant)),
     ]
     try:
         reader = DirectReader(connection)
@@ -154,6 +177,7 @@ async def test_an_erased_tenant_is_neither_read_nor_found(platform: PlatformProc
         assert reply.status == 401, "from the moment that the erasure was asked for"
     view = await until_erased(platform, "gone")
     assert (view["left"], view["removed"]["data_keys"]) == ([], 1)
+    assert view["removed"]["events"] > 0
 
     after = await rows(platform, "gone")
     assert {table: count for table, count in after.items() if count} == {"billing.tasks": before["billing.tasks"]}
@@ -190,6 +214,7 @@ async def test_an_erasure_survives_the_death_of_everybody_who_does_it(
                 os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(0)
     await until_erased(platform, "killed")
+    assert set((await messages(platform, "killed")).values()) == {0}
     after = await rows(platform, "killed")
     assert [table for table, count in after.items() if count] == ["billing.tasks"]
     assert on_disk(platform.folder, CANARY.format("killed")) == []

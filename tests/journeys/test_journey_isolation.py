@@ -29,6 +29,8 @@ class Theirs(NamedTuple):
     secret: str
     key_id: str
     document: str
+    memory: str
+    grant: str
 
 
 # For each GET route: what is asked, and what may be answered. None: nothing of any tenant stands there.
@@ -46,6 +48,16 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/documents/{id}/events": (("{document}",), {404}),
     "/v1/search/profiles/{user}": (("shared-user",), {404}),
     "/v1/cache": (("", "?tenant=acme"), {403}),
+    "/v1/memories": (("", "?path=/&forgotten=true&limit=200", "?path=shared", "?cursor={memory}"), {200}),
+    "/v1/memories/paths": (("",), {200}),
+    "/v1/memories/grants": (("",), {200}),
+    "/v1/memories/{id}": (("{memory}",), {404}),
+    "/v1/memories/{id}/explain": (("{memory}", "{memory}?question=hello&path=/"), {404}),
+    "/v1/contexts": (("", "?limit=200"), {200}),
+    "/v1/contexts/{id}": (("shared-name", "shared-name?version=1"), {404}),
+    "/v1/contexts/{id}/versions": (("shared-name",), {404}),
+    "/v1/conversations": (("", "?limit=200"), {200}),
+    "/v1/conversations/{id}": (("shared-name",), {404}),
     "/v1/usage": (("?group_by=tenant,key,tag", "?group_by=tenant&tenant=acme", "?group_by=tag&format=csv"), {200, 403}),
     "/v1/requests": (("", "?limit=1000&format=csv", "?key=acmekey00001", "?tenant=acme"), {200, 403}),
     "/v1/invoices": (("", "?tenant=acme"), {200, 403}),
@@ -85,6 +97,11 @@ CHANGES = (
     ("POST", "/v1/schedules/{schedule}/resume"),
     ("DELETE", "/v1/schedules/{schedule}"),
     ("DELETE", "/v1/documents/{document}"),
+    ("DELETE", "/v1/memories/{memory}"),
+    ("DELETE", "/v1/memories/grants/{grant}"),
+    ("DELETE", "/v1/contexts/shared-name"),
+    ("DELETE", "/v1/conversations/shared-name"),
+    ("DELETE", "/v1/conversations/shared-name/turns/{task}"),
 )
 GRPC_CASES = {"Tasks.Submit", "Tasks.Get", "Tasks.List", "Tasks.Cancel", "Tasks.Watch", "Chat.Complete", "Chat.Stream"}
 
@@ -115,6 +132,18 @@ async def theirs(stage: Stage) -> AsyncIterator[Theirs]:
             assert (await response.json())["state"] == "indexed", await response.text()
         async with http.put("/v1/search/profiles/shared-user", json={"tags": {CANARY: 2.0}}) as response:
             assert response.status == 200, await response.text()
+        remembered = {"text": f"remembered {CANARY}", "path": "shared", "source": {"user": CANARY}}
+        async with http.post("/v1/memories", json=remembered) as response:
+            assert response.status in (200, 201), await response.text()
+            memory = (await response.json())["id"]
+        async with http.put("/v1/contexts/shared-name", json={"fields": {"said": CANARY}}) as response:
+            assert response.status in (200, 201), await response.text()
+        granted = {"reader": CANARY, "source": "shared"}
+        async with http.post("/v1/memories/grants", json=granted) as response:
+            assert response.status in (200, 201), await response.text()
+            grant = (await response.json())["id"]
+        async with http.put("/v1/memories/paths", json={"path": CANARY, "inherits": False}) as response:
+            assert response.status == 200, await response.text()
         async with http.get("/v1/webhooks/secret") as response:
             secret = (await response.json())["secret"]
 
@@ -128,7 +157,7 @@ async def theirs(stage: Stage) -> AsyncIterator[Theirs]:
 
         await eventually(listed)
         await eventually(booked)
-    yield Theirs(task, schedule_id, secret, stage.key.split("-")[2], document_id)
+    yield Theirs(task, schedule_id, secret, stage.key.split("-")[2], document_id, memory, grant)
     async with stage.session() as http, http.delete(f"/v1/schedules/{schedule_id}") as response:
         assert response.status in (200, 204), await response.text()
 
@@ -157,15 +186,17 @@ async def test_no_get_route_shows_anything_of_another_tenant(stage: Stage, their
     async with stage.session(stage.other_key) as http:
         for path, (wanted, allowed) in GET_CASES.items():
             for one in wanted:
-                filled = one.format(task=theirs.task, schedule=theirs.schedule, document=theirs.document, cursor=cursor)
-                own = path.replace("{tenant}", "acme").replace("{name}", "{id}")
-                own = own.replace("{user}", "{id}")
-                url = own.replace("{id}", filled) if "{id}" in own else f"{own}{filled}"
+                filled = one.format(**theirs._asdict(), cursor=cursor)
+                own = path.replace("{tenant}", "acme").replace("{name}", "{id}").replace("{user}", "{id}")
+                # What follows a path's id is asked for before the query.
+                name, _, query = filled.partition("?")
+                url = own.replace("{id}", name) + (f"?{query}" if query else "") if "{id}" in own else f"{own}{filled}"
                 async with http.get(url) as response:
                     text = await response.text()
                     assert response.status in allowed, f"{url}: {response.status} {text}"
                     # The id that was asked for may stand in the refusal.
-                    asked = {"{task}": theirs.task, "{document}": theirs.document}.get(one, theirs.schedule)
+                    named = [name for name in ("task", "memory", "document") if f"{{{name}}}" in one]
+                    asked = getattr(theirs, named[0]) if named else theirs.schedule
                     assert not leaks(text.replace(asked, "") if response.status == 404 else text, theirs), url
 
 
@@ -178,7 +209,7 @@ async def _cursor(stage: Stage) -> str:
 async def test_nothing_of_another_tenant_is_changed_by_its_id(stage: Stage, theirs: Theirs):
     async with stage.session(stage.other_key) as http:
         for method, path in CHANGES:
-            url = path.format(task=theirs.task, schedule=theirs.schedule, document=theirs.document)
+            url = path.format(**theirs._asdict())
             async with http.request(method, url) as response:
                 assert response.status == 404, f"{method} {url}: {response.status} {await response.text()}"
     async with stage.session() as http, http.get(f"/v1/schedules/{theirs.schedule}") as response:
@@ -243,13 +274,16 @@ async def test_no_grpc_method_shows_anything_of_another_tenant(stage: Stage, the
 async def test_the_canary_is_found_where_it_belongs(stage: Stage, theirs: Theirs):
     """Without this, a walk that sees nothing anywhere would pass."""
     async with stage.session() as http:
+        memory = (f"/v1/memories/{theirs.memory}", "/v1/memories", "/v1/memories/paths", "/v1/memories/grants")
+        kept = ("/v1/documents", "/v1/contexts/shared-name", "/v1/conversations/shared-name")
         for url in (
+            *memory,
+            *kept,
             f"/v1/tasks/{theirs.task}",
             "/v1/tasks",
             "/v1/schedules",
             "/v1/usage?group_by=tag",
             "/v1/requests",
-            "/v1/documents",
         ):
             assert CANARY in await _text(http, url), url
 

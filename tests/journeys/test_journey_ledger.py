@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from collegium_testing import eventually
@@ -55,7 +57,11 @@ async def test_a_changed_price_is_a_version_for_later_calls_and_the_laws_hold(st
         assert first["version"] < second["version"]
         assert second["cost"]["input_usd_per_mtok"] == "7.000001"
         assert second["charge"]["input_usd_per_mtok"] == "14.000002"
-        assert first in await versions(operator)
+
+        async def kept() -> bool:
+            return {**first, "state": "past"} in await versions(operator)
+
+        assert await eventually(kept)
         back = {"cost": first["cost"], "charge": first["charge"]}
         async with operator.post(PRICE, json=back) as response:
             assert response.status == 201
@@ -98,6 +104,46 @@ async def test_prices_at_fault_are_refused_and_change_nothing(stage: Stage):
             assert [model["price"] for model in (await response.json())["data"]] == before
     async with stage.session() as tenant, tenant.post(PRICE, json={"cost": good}) as response:
         assert response.status == 403
+
+
+async def test_a_scheduled_version_begins_at_its_time_on_all_replicas_and_is_listed_before(stage: Stage):
+    cheap = {"input_usd_per_mtok": "1", "output_usd_per_mtok": "1"}
+    dear = {"input_usd_per_mtok": "3", "output_usd_per_mtok": "3"}
+    async with stage.session(stage.platform.admin_key) as operator, stage.session() as tenant:
+
+        async def price(cost: dict[str, str], at: float | None = None) -> tuple[int, dict[str, Any]]:
+            body: dict[str, Any] = {"cost": cost}
+            if at is not None:
+                body["valid_from"] = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+            async with operator.post(PRICE, json=body) as response:
+                return response.status, await response.json()
+
+        async def charged() -> Decimal:
+            body = {"model": "sim", "messages": [{"role": "user", "content": f"say {time.time_ns()}"}]}
+            async with tenant.post(CHAT, json=body) as response:
+                assert response.status == 200, await response.text()
+                answer = await response.json()
+            tokens = answer["usage"]["prompt_tokens"] + answer["usage"]["completion_tokens"]
+            return Decimal(answer["collegium"]["cost_usd"]) / tokens * 1_000_000
+
+        async def is_dear() -> bool:
+            return await charged() == 3
+
+        assert (await price(cheap))[0] in (200, 201)
+        begins = time.time() + 3
+        status, made = await price(dear, begins)
+        assert status == 201, made
+        assert (await price(dear, begins))[0] == 200
+        assert (await price(cheap, begins))[1]["error"]["code"] == "price_overlap"
+        assert (await price(cheap, begins - 1))[1]["error"]["code"] == "price_overlap"
+        assert [one["state"] for one in await versions(operator)][:2] == ["scheduled", "in_force"]
+        early = await charged()
+        assert early == 1 or time.time() >= begins
+        assert await eventually(is_dear, deadline_seconds=10)
+        assert time.time() >= begins - 1
+        listed = await versions(operator)
+        assert (listed[0]["version"], listed[0]["state"]) == (made["version"], "in_force")
+        assert (await price(cheap))[0] == 201
 
 
 async def test_a_correction_is_made_once_and_says_one_thing(stage: Stage):

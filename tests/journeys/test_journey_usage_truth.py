@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from decimal import Decimal
 from typing import Any
 
 import aiohttp
@@ -14,6 +15,7 @@ from collegium_protocol.v1.chat_pb2_grpc import ChatStub
 from collegium_protocol.v1.tasks_pb2 import SubmitRequest
 from collegium_protocol.v1.tasks_pb2_grpc import TasksStub
 from collegium_testing import eventually
+from collegium_testing.faults.spending import standings
 from collegium_testing.simulator import Behaviour, Rule
 
 from tests.conftest import Stage
@@ -30,8 +32,29 @@ def question(**more: Any) -> dict[str, Any]:
     return {"model": "sim", "messages": [{"role": "user", "content": ASK}], **more}
 
 
-async def read_and_leave(session: aiohttp.ClientSession, chunks: int, tag: str) -> str:
-    """Reads so many chunks of a stream and hangs up; returns the task's id."""
+async def purse(stage: Stage) -> tuple[str, str]:
+    """Makes a tenant with a budget, so that money is held; returns its id and key."""
+    tenant = f"left-{time.time_ns()}"
+    async with stage.session(stage.platform.admin_key) as operator:
+        async with operator.post("/v1/admin/tenants", json={"id": tenant, "tier": "enterprise"}) as response:
+            assert response.status == 201
+        async with operator.put(f"/v1/admin/budgets/{tenant}/purse", json={"usd": "5"}) as response:
+            assert response.status == 200
+        async with operator.post("/v1/admin/keys", json={"tenant": tenant}) as response:
+            assert response.status == 201
+            key: str = (await response.json())["key"]
+    async with stage.session(key) as session:
+
+        async def let_in() -> bool:
+            async with session.get("/v1/models") as response:
+                return response.status == 200
+
+        await eventually(let_in)
+    return tenant, key
+
+
+async def read_and_leave(session: aiohttp.ClientSession, chunks: int, tag: str) -> None:
+    """Reads so many chunks of a stream and hangs up; with none, as soon as the stream has begun."""
     options = {"tags": {tag: str(chunks)}}
     async with session.post(CHAT, json=question(stream=True, collegium=options)) as response:
         assert response.status == 200
@@ -41,7 +64,30 @@ async def read_and_leave(session: aiohttp.ClientSession, chunks: int, tag: str) 
             # Chunks that came together are one event, and their words tell how many they were.
             read += line.count(b"word")
         response.close()
-        return response.headers["x-collegium-task-id"]
+
+
+async def ask_and_leave(stage: Stage, session: aiohttp.ClientSession, tag: str) -> None:
+    """Asks for a stream and hangs up while the model has been called and has not said anything."""
+    before = stage.simulator.counts().totals.started
+    body = question(stream=True, collegium={"tags": {tag: "early"}})
+    asking = asyncio.create_task(session.post(CHAT, json=body))
+    await eventually(lambda: stage.simulator.counts().totals.started > before)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+async def all_settled(session: aiohttp.ClientSession, count: int) -> list[dict[str, Any]]:
+    """Waits until a tenant's tasks, so many, have ended."""
+
+    async def found() -> list[dict[str, Any]] | None:
+        async with session.get("/v1/tasks", params={"limit": "200"}) as response:
+            tasks = (await response.json())["data"]
+        ended = [task for task in tasks if task["state"] in ("canceled", "completed", "failed")]
+        return ended if len(ended) == len(tasks) == count else None
+
+    tasks = await eventually(found, deadline_seconds=30)
+    assert tasks is not None
+    return tasks
 
 
 async def settled(session: aiohttp.ClientSession, task_id: str) -> dict[str, Any]:
@@ -54,25 +100,41 @@ async def settled(session: aiohttp.ClientSession, task_id: str) -> dict[str, Any
 
 
 async def test_a_stream_that_is_left_at_any_chunk_is_billed_for_what_was_generated(stage: Stage):
-    """At every chunk at once: each leaves one usage row, with as many tokens as were read, or one more."""
-    stage.simulator.script(Rule(Behaviour(answer=WORDS, token_delay_ms=CHUNK_MS)))
-    tag = f"left{time.time_ns()}"
-    async with stage.session() as session:
-        ids = await asyncio.gather(*(read_and_leave(session, chunks, tag) for chunks in range(1, CHUNKS + 1)))
-        tasks = [await settled(session, task_id) for task_id in ids]
+    """At every chunk at once, and before the first: each leaves one usage row, with as many tokens as were read or one
+    more, and nothing is held afterwards."""
+    stage.simulator.script(Rule(Behaviour(answer=WORDS, delay_ms=CHUNK_MS, token_delay_ms=CHUNK_MS)))
+    tag, (tenant, key) = f"left{time.time_ns()}", await purse(stage)
+    async with stage.session(key) as session:
+        await ask_and_leave(stage, session, tag)
+        await asyncio.gather(*(read_and_leave(session, chunks, tag) for chunks in range(CHUNKS + 1)))
+        tasks = await all_settled(session, CHUNKS + 2)
 
         async def booked() -> list[dict[str, Any]] | None:
             async with session.get("/v1/usage", params={"group_by": "tag"}) as response:
                 rows = [row for row in (await response.json())["data"] if row["tag"].startswith(f"{tag}=")]
-            return rows if sum(row["requests"] for row in rows) == CHUNKS else None
+            return rows if sum(row["requests"] for row in rows) == CHUNKS + 1 else None
 
-        rows = {int(row["tag"].partition("=")[2]): row for row in await eventually(booked)}
-    for chunks, task in enumerate(tasks, 1):
-        row, tokens = rows[chunks], task["usage"]["output_tokens"]
+        rows = {row["tag"].partition("=")[2]: row for row in await eventually(booked)}
+        async with session.get("/v1/requests", params={"limit": "200"}) as response:
+            logged = {row["task_id"]: row for row in (await response.json())["data"]}
+    assert sorted(logged) == sorted(task["id"] for task in tasks)
+    by_tag = {task["tags"][tag]: task for task in tasks}
+    for chunks in range(CHUNKS + 1):
+        row, task = rows[str(chunks)], by_tag[str(chunks)]
+        tokens = task["usage"]["output_tokens"]
         assert chunks <= tokens <= chunks + 1, (chunks, tokens)
         assert (row["requests"], row["output_tokens"]) == (1, tokens)
         assert len(task["attempts"]) == 1
         assert row["charged_usd"] == task["usage"]["charged_usd"] != "0"
+    nothing = logged[by_tag["early"]["id"]]
+    assert (nothing["state"], nothing["output_tokens"], nothing["charged_usd"]) == ("canceled", 0, "0")
+
+    async def given_back() -> bool:
+        (budget,), holds = await standings(stage.platform.folder, tenant)
+        charged = sum(Decimal(row["charged_usd"]) for row in rows.values())
+        return not holds and budget.held_picos == 0 and budget.captured_picos == charged * 10**12
+
+    await eventually(given_back)
 
 
 async def by_every_door(stage: Stage) -> None:

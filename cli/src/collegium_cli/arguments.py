@@ -15,8 +15,13 @@ from collegium_cli.document_arguments import add_documents
 from collegium_cli.environment import settings_of
 from collegium_cli.eval.arguments import add_evaluations
 from collegium_cli.identity_arguments import add_identity
+from collegium_cli.memory_arguments import add_memory
 
 Verb = Callable[[argparse.Namespace], int]
+
+
+_SNAPSHOT_ACTIONS = ("snapshot", "snapshots", "forget-snapshot", "restore")
+_GENERATION_ACTIONS = ("reindex", "switch", "rollback", "discard")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,6 +76,7 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     ask.add_argument("--model", default="auto")
     ask.add_argument("--plan", default="auto")
     ask.add_argument("--conversation")
+    ask.add_argument("--memory", metavar="PATH", help="tell the model what memory holds there (off: keep nothing)")
     ask.add_argument("--max-tokens", type=int)
     ask.add_argument("--stream", action="store_true")
     task = _add(verbs, "task", "Lists, shows, follows, cancels and retries tasks.", _task)
@@ -80,6 +86,7 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     task.add_argument("--limit", type=int, default=20)
     task.add_argument("--dry-run", action="store_true")
     task.add_argument("--tenant", help="tenant of the task, where the ladder is read by an operator")
+    add_memory(_add(verbs, "memory", "Remembers, recalls, corrects and forgets; says who reads what.", _memory))
     schedule = _add(verbs, "schedule", "Makes, lists, shows, pauses, resumes and removes cron schedules.", _schedule)
     schedule.add_argument("action", choices=["create", "ls", "show", "pause", "resume", "rm"])
     schedule.add_argument("what", nargs="*", metavar="CRON QUESTION | ID", help="for create, else ids of schedules")
@@ -110,6 +117,11 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     tap.add_argument("--since", help="also what passed since then, for instance 5m")
     tap.add_argument("--raw", action="store_true", help="print the bytes as they came (contents masked)")
     tap.add_argument("--content", action="store_true", help="show prompts and answers")
+    vectors = _add(verbs, "vectors", "The vector store: how it stands, its snapshots and generations.", _vectors)
+    vectors.add_argument("action", choices=("status", *_SNAPSHOT_ACTIONS, *_GENERATION_ACTIONS))
+    vectors.add_argument("collection", nargs="?", default="")
+    vectors.add_argument("name", nargs="?", default="", help="a snapshot, or a generation")
+    vectors.add_argument("--quantized", action=argparse.BooleanOptionalAction, help="for reindex")
     dlq = _add(verbs, "dlq", "Lists, shows, requeues and discards dead letters.", _dlq)
     dlq.add_argument("action", choices=["ls", "show", "requeue", "discard"])
     dlq.add_argument("id", nargs="*", type=int, help="ids of letters")
@@ -261,6 +273,12 @@ def _task(options: argparse.Namespace) -> int:
     return run(settings_of(options.config, options.data), options)
 
 
+def _memory(options: argparse.Namespace) -> int:
+    from collegium_cli.memory_verbs import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
 def _schedule(options: argparse.Namespace) -> int:
     from collegium_cli.schedules import run
 
@@ -275,6 +293,12 @@ def _tap(options: argparse.Namespace) -> int:
 
 def _dlq(options: argparse.Namespace) -> int:
     from collegium_cli.dlq import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
+def _vectors(options: argparse.Namespace) -> int:
+    from collegium_cli.vectors import run
 
     return run(settings_of(options.config, options.data), options)
 

@@ -24,6 +24,8 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
             body["max_tokens"] = options.max_tokens
         if options.conversation is not None:
             body["collegium"]["conversation"] = options.conversation
+        if options.memory is not None:
+            body["collegium"]["memory"] = options.memory
         if options.stream:
             about = stream(client, body, as_json=options.json)
             if options.json:

@@ -50,6 +50,7 @@ def prices(client: Client, options: argparse.Namespace) -> int:
         columns = (
             "version",
             "valid_from",
+            "state",
             *(f"cost.{name}" for name in CLASSES),
             *(f"charge.{name}" for name in CLASSES),
         )
@@ -57,6 +58,8 @@ def prices(client: Client, options: argparse.Namespace) -> int:
     body: dict[str, Any] = {"cost": _block(options, "")}
     if charge := _block(options, "charge_"):
         body["charge"] = charge
+    if options.since:
+        body["valid_from"] = options.since
     if options.dry_run:
         return print_json({"model": options.name, **body})
     made = client.call("POST", f"{path}/price", body)
@@ -68,7 +71,7 @@ def prices(client: Client, options: argparse.Namespace) -> int:
 
 def _price_row(version: dict[str, Any]) -> tuple[str, ...]:
     figures = (version[block][f"{name}_usd_per_mtok"] for block in ("cost", "charge") for name in CLASSES)
-    return (str(version["version"]), version["valid_from"], *figures)
+    return (str(version["version"]), version["valid_from"], version["state"], *figures)
 
 
 def _block(options: argparse.Namespace, prefix: str) -> dict[str, str]:
@@ -82,6 +85,8 @@ def _audit(client: Client, options: argparse.Namespace) -> int:
     until = _time(options.until) if options.until else datetime.now(UTC)
     first = client.call("GET", f"/v1/admin/ledger/audit?{_range(until - timedelta(seconds=1), until)}")["first_at"]
     since = _time(options.since) if options.since else _time(first) if first else until - timedelta(days=1)
+    # Sums are by the hour, so that an hour must not be cut.
+    since = since.replace(minute=0, second=0, microsecond=0)
     laws: dict[str, dict[str, Any]] = {}
     while since < until:
         upper = min(since + timedelta(days=1), until)

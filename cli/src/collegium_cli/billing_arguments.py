@@ -14,6 +14,7 @@ def add_prices(model: argparse.ArgumentParser) -> None:
             model.add_argument(f"--{prefix}{name}", metavar="USD", help=of)
         model.add_argument(f"--{prefix}call", metavar="USD", help="dollars per call")
     model.add_argument("--charge-markup", metavar="FACTOR", help="tenants pay the cost times this")
+    model.add_argument("--from", dest="since", metavar="TIME", help="they apply from this time on (RFC 3339), not now")
     model.add_argument("--dry-run", action="store_true")
 
 

@@ -10,7 +10,7 @@ from collegium_cli.environment import settings_of
 
 # Takes the verbs, a name, what it is about and what runs it; returns the verb's parser.
 Add = Callable[..., argparse.ArgumentParser]
-TENANT_VERBS = ("ls", "create", "show", "tier", "suspend", "resume", "delete")
+TENANT_VERBS = ("ls", "create", "show", "tier", "set", "suspend", "resume", "delete")
 PRIVACY_VERBS = ("erase", "erasure", "data-keys", "rotate-data-key")
 WINDOW = "a rolling window such as 30d or 5h, or calendar_day or calendar_month"
 
@@ -22,6 +22,8 @@ def add_identity(verbs: Any, add: Add) -> None:
     tenant.add_argument("--confirm", help="for erase: the tenant's id once more")
     tenant.add_argument("id", nargs="*", help="tenants' ids")
     tenant.add_argument("--tier", help="free, pro, enterprise, or one of the configuration")
+    tenant.add_argument("--cache-stale", choices=["on", "off"], help="for set: old answers while no model can be asked")
+    tenant.add_argument("--pool", help="for set: a dedicated worker pool; an empty name takes it away")
     project = add(verbs, "project", "Lists, creates, archives and restores projects.", _run)
     project.add_argument("action", choices=["ls", "create", "archive", "restore"])
     project.add_argument("id", nargs="*", help="projects' ids")

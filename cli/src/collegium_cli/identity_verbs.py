@@ -23,8 +23,11 @@ COLUMNS = {
     "project": ("id", "tenant", "name", "keys", "created_at", "archived_at"),
     "key": ("id", "tenant", "project", "name", "role", "created_at", "expires_at", "last_used_at", "revoked_at"),
     "limits": ("tenant", "key", "limits"),
-    "budget": ("id", "tenant", "scope", "of", "usd", "window", "window_seconds", "alert_percents"),
-}
+    "budget": (
+        "id", "tenant", "scope", "of", "usd", "captured_usd", "held_usd", "remaining_usd", "renews_at",
+        "window", "window_seconds", "alert_percents",
+    ),
+}  # fmt: skip
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_window", "concurrency")
 
 
@@ -82,10 +85,25 @@ def _tenant(options: argparse.Namespace) -> list[Request]:
             if not options.tier:
                 raise UsageError("give --tier")
             return [Request("PATCH", f"{base}/{one}", {"tier": options.tier}) for one in _paths(options)]
+        case "set":
+            return [Request("PATCH", f"{base}/{one}", _tenant_settings(options)) for one in _paths(options)]
         case "delete":
             return [Request("DELETE", f"{base}/{one}") for one in _paths(options)]
         case action:
             return [Request("POST", f"{base}/{one}/{action}") for one in _paths(options)]
+
+
+def _tenant_settings(options: argparse.Namespace) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    if options.tier:
+        body["tier"] = options.tier
+    if options.cache_stale is not None:
+        body["cache_stale"] = options.cache_stale == "on"
+    if options.pool is not None:
+        body["pool"] = options.pool
+    if not body:
+        raise UsageError("give --cache-stale, --pool or --tier")
+    return body
 
 
 def _project(options: argparse.Namespace) -> list[Request]:

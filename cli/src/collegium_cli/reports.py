@@ -84,8 +84,8 @@ def _pages(client: Client, query: dict[str, Any]) -> Iterator[list[dict[str, Any
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Writes tags as JSON text: names that clients choose are no columns."""
-    return row | {"tags": msgspec.json.encode(row["tags"], order="sorted").decode()}
+    """Writes tags as JSON text: names that clients choose are no columns. Gateways of before tell no written tokens."""
+    return {"cache_write_tokens": 0} | row | {"tags": msgspec.json.encode(row["tags"], order="sorted").decode()}
 
 
 def _schema() -> Any:
@@ -99,7 +99,7 @@ def _schema() -> Any:
         "stop_reason": text, "error_code": text, "model": text, "rank": text, "plan": text, "calls": number,
         "input_tokens": number, "cached_input_tokens": number, "output_tokens": number, "reasoning_tokens": number,
         "estimated": DataType.bool(), "cost_usd": money, "charged_usd": money, "reference_model": text,
-        "reference_usd": money, "tags": text,
+        "reference_usd": money, "tags": text, "cache_write_tokens": number,
     }  # fmt: skip
     return Schema([Field(name, kind, nullable=name == "created_at") for name, kind in kinds.items()])
 

@@ -13,10 +13,14 @@ from collegium_contracts import (
     audit_requests,
     codec,
     content,
+    embedding,
     envelope,
     identity,
     ids,
+    knowledge,
     ledger,
+    likeness,
+    memory_requests,
     messages,
     permissions,
     reports,
@@ -208,7 +212,7 @@ def test_every_message_class_travels_or_is_a_base():
 
 def test_every_question_and_state_value_is_in_its_union():
     questions = (requests.ServiceRequest, requests.ServiceReply)
-    asked = (requests, identity, audit_requests, ledger, reports)
+    asked = (requests, identity, audit_requests, knowledge, ledger, likeness, reports, memory_requests, embedding)
     for modules, unions in ((asked, questions), ((state,), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {
@@ -293,6 +297,8 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("dead.billing.acme", {"billing"}),
         ("dead.gateway.acme", {"gateway"}),
         ("svc.context.turns", {"router"}),
+        ("svc.memory.add", {"gateway"}),
+        ("svc.likeness.look", {"gateway"}),
         ("svc.billing.usage", {"gateway"}),
         ("$KV.tenants.acme", {"billing"}),
         ("$KV.models.roster", {"router"}),
@@ -301,7 +307,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$KV.holders.0", {"billing"}),
         ("ledger.journal.1", {"billing"}),
         ("ledger.snapshot.1", {"billing"}),
-        ("svc.holds.1", {"gateway", "router"}),
+        ("svc.holds.1", {"gateway", "router", "billing"}),
         ("svc.billing.key.create", {"gateway"}),
         ("audit.acme", set(SERVICES)),
         ("$JS.API.STREAM.PURGE.AUDIT", {"billing"}),
@@ -314,13 +320,14 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("task.more.normal.1.acme", {"worker-pool"}),
         ("attempt.acme.t.1.retried.1", {"worker-pool"}),
         ("capacity.general.w1", {"worker-pool"}),
-        ("svc.router.queue.1", {"gateway"}),
-        ("$JS.API.STREAM.PURGE.EVENTS", set()),
+        ("svc.router.queue.1", {"gateway", "billing"}),
+        ("svc.router.price", {"gateway"}),
+        ("$JS.API.STREAM.PURGE.EVENTS", {"billing"}),
         ("$JS.API.STREAM.DELETE.EVENTS", set()),
         ("$JS.API.STREAM.UPDATE.WORK", set()),
         ("$JS.API.STREAM.MSG.DELETE.EVENTS", set()),
         ("$JS.API.STREAM.MSG.DELETE.DEAD", {"gateway"}),
-        ("$JS.API.STREAM.MSG.DELETE.WORK", {"worker-pool"}),
+        ("$JS.API.STREAM.MSG.DELETE.WORK", {"worker-pool", "router"}),
         ("$JS.API.DIRECT.GET.DEAD", {"gateway"}),
         ("$JS.API.DIRECT.GET.WORK", {"worker-pool", "router"}),
         ("$JS.API.STREAM.PURGE.OBJ_claims", set()),
@@ -330,10 +337,10 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$JS.API.CONSUMER.MSG.NEXT.WORK.pool-general", {"worker-pool"}),
         ("$JS.ACK.WORK.pool-general.1.1.1.1.0", {"worker-pool"}),
         ("$JS.ACK.EVENTS.billing.1.1.1.1.0", {"billing"}),
-        ("$JS.API.CONSUMER.INFO.EVENTS.verdicts", {"consensus"}),
-        ("_INBOX.gateway.x.r.1", {"billing", "router"}),
+        ("$JS.API.CONSUMER.INFO.EVENTS.verdicts", {"consensus", "billing"}),
+        ("_INBOX.gateway.x.r.1", {"billing", "context", "router"}),
         ("_INBOX.router.x.r.1", {"billing", "context"}),
-        ("_INBOX.worker-pool.x.r.1", set()),
+        ("_INBOX.worker-pool.x.r.1", {"context"}),
         ("$SYS.REQ.SERVER.PING", set()),
     ],
 )

@@ -88,3 +88,11 @@ def test_no_damage_raises_anything_else(name, position, value):
     payload[position % len(payload)] = value
     with contextlib.suppress(UndecodableMessageError, UnknownVersionError):
         codec.journey.decode(bytes(payload))
+
+
+def test_sealed_options_have_a_wire_form_of_their_own():
+    sealed = messages.Sampling(max_tokens=64, words=_samples.SEALED, words_bytes=21)
+    submitted = msgspec.structs.replace(SAMPLES["TaskSubmitted"], sampling=sealed)
+    assert codec.journey.decode(golden("TaskSubmitted-sealed")) == submitted
+    assert msgspec.msgpack.decode(codec.encode(submitted)) == msgspec.msgpack.decode(golden("TaskSubmitted-sealed"))
+    assert golden("TaskSubmitted") != golden("TaskSubmitted-sealed")

@@ -70,11 +70,11 @@ async def test_every_part_is_erased_whoever_failed_and_whoever_came_late(
     await others.start()
     requested = await gateway.request("acme", "key1")
     assert await others.request("acme", "key2") == requested, "asked again, it is the same one"
-    late = make(broker, {"billing": Part(log, "billing")})
+    late = make(broker, {"billing": Part(log, "billing"), "events": Part(log, "events")})
 
     async def all_but_billing() -> bool:
         standing = await gateway.of("acme")
-        return standing is not None and left_of(standing) == ["billing"]
+        return standing is not None and left_of(standing) == ["billing", "events"]
 
     await eventually(all_but_billing)
     await others.stop()

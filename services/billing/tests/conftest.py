@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
@@ -75,8 +75,15 @@ class Events:
     def call(
         self, number: int = 1, *, delivery: int = 1, cost: int = 5, model: str = "m", **fields: Any
     ) -> AttemptUsage:
-        """A finished call of 10 tokens in and 4 out."""
-        usage = Usage(input_tokens=10, output_tokens=4, cached_input_tokens=2, cost_usd_picos=cost)
+        """A finished call of 10 tokens in (2 cached, 3 written) and 4 out (1 of reasoning)."""
+        usage = Usage(
+            input_tokens=10,
+            output_tokens=4,
+            cached_input_tokens=2,
+            reasoning_tokens=1,
+            cost_usd_picos=cost,
+            cache_write_tokens=3,
+        )
         values: dict[str, Any] = {"rank": "student", "usage": usage, "duration_ms": 3} | fields
         return AttemptUsage(number=number, delivery=delivery, model=model, **values)
 
@@ -131,6 +138,8 @@ class Events:
             input_tokens=sum(call.usage.input_tokens for call in calls),
             output_tokens=sum(call.usage.output_tokens for call in calls),
             cached_input_tokens=sum(call.usage.cached_input_tokens for call in calls),
+            cache_write_tokens=sum(call.usage.cache_write_tokens for call in calls),
+            reasoning_tokens=sum(call.usage.reasoning_tokens for call in calls),
             cost_usd_picos=sum(call.usage.cost_usd_picos for call in calls),
             charge_usd_picos=charge,
         )
@@ -246,6 +255,7 @@ class World:
         self.make = make
         self.database_url = database_url
         self.data_dir = data_dir
+        self.durability: Literal["process", "power"] = "process"
         self._nats_url = nats_url
         self._stack = stack
         self.gateway: Connection
@@ -268,7 +278,7 @@ class World:
 
     async def platform(self, *tenants: TenantSettings, tracing: Tracing | None = None) -> Platform:
         """What billing is given."""
-        settings = Settings(data_dir=self.data_dir, tenants=tenants)
+        settings = Settings(data_dir=self.data_dir, tenants=tenants, durability=self.durability)
         runtime = Runtime(database=self.database_url)
         connection = await self.connect("billing")
         tracing = tracing or setup("billing", otlp_endpoint=None, sample_ratio=0.0)

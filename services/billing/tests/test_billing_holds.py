@@ -12,13 +12,13 @@ import pytest
 from collegium_billing.app import BillingApp
 from collegium_billing.holdshard import HoldShard
 from collegium_bus.ask import ask as question
-from collegium_bus.errors import BrokerUnavailableError
+from collegium_bus.errors import BrokerUnavailableError, NoAnswerError
 from collegium_bus.holding import Holds
 from collegium_bus.kv import Bucket
 from collegium_bus.settle import settle
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
-from collegium_contracts.holds import HoldPlaced, HoldsJournaled
+from collegium_contracts.holds import Billed, HoldPlaced, HoldsJournaled, billed_header
 from collegium_contracts.messages import TaskRef
 from collegium_contracts.requests import HoldAnswer, HoldAsk, HoldsListReply, HoldsListRequest
 from collegium_contracts.state import BudgetRecord, RateLimits, TenantRecord
@@ -68,6 +68,14 @@ async def standing(world: Any) -> tuple[int, int]:
     reply = await question(world.gateway, s.holds_of_shard(SHARD), HoldsListRequest(tenant=TENANT), HoldsListReply)
     (one,) = reply.budgets
     return one.captured_picos, one.held_picos
+
+
+async def standing_now(world: Any) -> tuple[int, int] | None:
+    """The same; none while the shard is being taken over."""
+    try:
+        return await standing(world)
+    except NoAnswerError:
+        return None
 
 
 def shard_of(app: BillingApp) -> HoldShard | None:
@@ -141,25 +149,66 @@ async def test_a_new_owner_knows_every_promise_and_every_capture(world: Any, see
     assert {answer.code for answer in answers} == {"", "insufficient_quota"}
 
 
-async def test_a_former_owner_cannot_promise_any_more(world: Any) -> None:
+async def foreign_record(world: Any, app: BillingApp, picos: int) -> None:
+    """Writes into the journal what another owner would have."""
+    shard = shard_of(app)
+    assert shard is not None
+    foreign = HoldPlaced(
+        task=task(50).id, tenant=TENANT, picos=picos, expires_at_ms=now_ms() + 60_000, budgets=["b"], at_ms=now_ms()
+    )
+    record = HoldsJournaled(shard=SHARD, at_ms=now_ms(), events_sequence=shard.book.events_sequence, placed=[foreign])
+    await world.worker.publish(s.ledger_journal(SHARD), codec.encode(record), message_id="foreign")
+
+
+async def test_where_power_may_fail_nothing_is_told_before_it_is_stored(world: Any) -> None:
     """Another owner's record stands in the journal: the replica that did not know of it takes over again."""
+    world.durability = "power"
+    await introduce(world, 100)
+    app = await world.billing()
+    door = Holds(world.gateway)
+    assert not (await door.ask(asking(1))).code
+    await foreign_record(world, app, 85)
+    answer = await door.ask(asking(2))
+    assert answer.code == "insufficient_quota", "85 + 10 + 10 is more than 100"
+    assert (await standing(world)) == (0, 95)
+
+
+async def test_an_owner_whose_lease_is_over_promises_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     await introduce(world, 100)
     app = await world.billing()
     door = Holds(world.gateway)
     assert not (await door.ask(asking(1))).code
     shard = shard_of(app)
     assert shard is not None
-    foreign = HoldPlaced(
-        task=task(50).id, tenant=TENANT, picos=85, expires_at_ms=now_ms() + 60_000, budgets=["b"], at_ms=now_ms()
-    )
-    record = HoldsJournaled(shard=SHARD, at_ms=now_ms(), events_sequence=shard.book.events_sequence, placed=[foreign])
-    await world.worker.publish(s.ledger_journal(SHARD), codec.encode(record), message_id="foreign")
-    answer = await door.ask(asking(2))
-    assert answer.code == "insufficient_quota", "85 + 10 + 10 is more than 100"
-    assert (await standing(world)) == (0, 95)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(shard, "_holds_lease", lambda: False)
+        with pytest.raises(NoAnswerError):
+            await door.ask(asking(2), budget_seconds=2.5)
+    assert (await standing(world)) == (0, 10)
 
 
-async def test_a_promise_that_is_not_stored_is_not_told(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_told_and_refused_by_the_journal_is_held_anew(world: Any) -> None:
+    await introduce(world, 100)
+    app = await world.billing()
+    door = Holds(world.gateway)
+    assert not (await door.ask(asking(1))).code
+    await foreign_record(world, app, 40)
+    assert not (await door.ask(asking(2))).code
+
+    async def all_stand() -> bool:
+        return await standing_now(world) == (0, 60)
+
+    await eventually(all_stand)
+    await kill(app)
+    await world.billing()
+    assert await standing(world) == (0, 60), "and it is in the journal"
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+async def test_a_promise_that_could_not_be_stored_at_first_stands(
+    world: Any, monkeypatch: pytest.MonkeyPatch, durability: str
+) -> None:
+    world.durability = durability
     await introduce(world, 100)
     app = await world.billing()
     door = Holds(world.gateway)
@@ -174,8 +223,11 @@ async def test_a_promise_that_is_not_stored_is_not_told(world: Any, monkeypatch:
 
     monkeypatch.setattr(publisher, "publish", away)
     assert not (await door.ask(asking(2))).code
-    assert len(refused) == 2
-    assert await standing(world) == (0, 20), "what was decided and not stored was forgotten, and decided anew"
+
+    async def stored() -> bool:
+        return len(refused) == 2 and await standing_now(world) == (0, 20)
+
+    await eventually(stored)
 
 
 async def test_a_snapshot_and_the_records_after_it_are_the_state(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +283,34 @@ async def test_a_new_budget_begins_with_what_was_charged_before(world: Any) -> N
     assert captured >= 30
     refusal = await door.ask(asking(4, 80))
     assert refusal.code == "insufficient_quota"
+
+
+async def test_an_ended_attempt_is_captured_before_its_task_settles_and_by_a_new_owner_not_again(world: Any) -> None:
+    await introduce(world, 100)
+    first = await world.billing()
+    door = Holds(world.gateway)
+    assert not (await door.ask(asking(1, 30))).code
+    told = Billed(picos=7, tokens=0, project="default", key_id="")
+
+    async def ends(number: int) -> None:
+        subject = s.attempt_ended(TENANT, task(1).id, number)
+        headers = {s.H_TENANT: TENANT, s.H_BILLED: billed_header(told)}
+        await world.worker.publish(subject, b"", message_id=f"ended.{number}", headers=headers, create_once=True)
+
+    async def stands(captured: int, held: int) -> None:
+        async def is_so() -> bool:
+            return await standing(world) == (captured, held)
+
+        await eventually(is_so)
+
+    await ends(1)
+    await stands(7, 23)
+    await kill(first)
+    await ends(2)
+    await world.billing()
+    await stands(14, 16)
+    await settled(world, 1, 20)
+    await stands(20, 0)
 
 
 async def test_a_hold_that_was_not_used_is_given_back(world: Any) -> None:

@@ -121,7 +121,8 @@ async def stored(pool: asyncpg.Pool) -> Ledger:
     rows = await pool.fetch(
         """
         SELECT event_id, kind, 0, debit.tenant, debit.project, debit.key_id, debit.model, debit.task, debit.account,
-               credit.account, debit.amount_picos::text
+               credit.account, debit.amount_picos::text, price_version, input_tokens, cached_input_tokens,
+               cache_write_tokens, output_tokens, reasoning_tokens
         FROM billing.transactions
         JOIN billing.entries AS debit ON debit.transaction = id AND debit.line = 1
         JOIN billing.entries AS credit ON credit.transaction = id AND credit.line = 2

@@ -54,6 +54,12 @@ async def test_what_was_booked_before_is_posted(
     posted = await pool.fetchval("SELECT count(*) FROM billing.transactions")
     found = await Auditor(LedgerStore(pool), absent).audit(make.now_ms - 10**9, make.now_ms + 10**9)
     assert {one.law.name: one.examples for one in found if one.violations} == {}
+    reasoned = sum(task.reasoning_tokens for task in books.tasks)
+    for seconds in (3600, 86_400):
+        summed = "SELECT sum(reasoning_tokens) FROM billing.usage_sums WHERE seconds = $1"
+        assert await pool.fetchval(summed, seconds) == reasoned > 0
+    bare = "SELECT count(*) FROM billing.transactions WHERE kind IN ('call', 'charge') AND output_tokens IS NULL"
+    assert await pool.fetchval(bare) == 0, "what made an amount stands with it"
     await Store(pool).book(books, [])
     assert await pool.fetchval("SELECT count(*) FROM billing.transactions") == posted > 0, (
         "told again, nothing is added"
@@ -72,6 +78,7 @@ async def test_the_services_role_may_add_to_the_ledger_and_not_change_it(databas
             ]
             assert may == [True, True, False, False, False], table
         assert await pool.fetchval("SELECT has_table_privilege('collegium_billing', 'billing.attempts', 'UPDATE')")
+        assert await pool.fetchval("SELECT has_table_privilege('collegium_billing', 'billing.sums_moved', 'INSERT')")
     finally:
         for schema in ("billing", "archive"):
             role = f"collegium_{schema}"

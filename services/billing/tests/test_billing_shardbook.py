@@ -164,6 +164,21 @@ def test_tokens_count_as_asked_while_open_and_as_used_afterwards():
     assert book.ask(ask(4, tokens=500), NOW + 61_000)[0].code == "", "more than the limit goes when nothing else does"
 
 
+def test_answers_that_stood_already_count_as_requests_and_neither_hold_nor_stay_open():
+    book = shard(tenant(budget(25), limits=RateLimits(requests_per_minute=10, concurrency=1, tokens_per_minute=9)))
+    assert book.ask(ask(1, tokens=5), NOW)[0].code == ""
+    answer, hold = book.ask(ask(2, 0, hits=1), NOW)
+    assert (answer.code, answer.rates.remaining_requests, answer.rates.remaining_tokens, hold) == ("", 8, 4, None)
+    assert book.ask(ask(0, 0, hits=7, are_given=True), NOW)[0].rates.remaining_requests == 1
+    assert book.ask(ask(0, 0, hits=5, are_given=True), NOW)[0].rates.remaining_requests == 0, "given, so it is counted"
+    refusal = book.ask(ask(3, 0, hits=1), NOW)[0]
+    assert (refusal.code, refusal.rates.remaining_requests) == ("rate_limited", 0)
+    assert 60_000 <= refusal.retry_after_ms <= 61_000
+    assert len(book.tenants["acme"].tasks) == 1
+    book.learn(tenant(budget(25), budget(5, "new")))
+    assert book.ask(ask(4, 0, hits=1), NOW)[0].code == "", "no budget has to be known for it"
+
+
 def test_open_requests_are_limited_where_that_is_asked_for():
     book = shard(tenant(limits=RateLimits(concurrency=1)))
     assert book.ask(ask(1), NOW)[0].code == ""
@@ -291,3 +306,24 @@ def test_many_askers_never_hold_more_than_there_is(seed):
         settle(book, number, 1, sequence)
     (standing,) = book.standings("acme", NOW)
     assert (standing.held_picos, standing.captured_picos) == (0, len(granted))
+
+
+def test_what_waited_is_refused_where_its_key_has_ended_and_goes_on_where_it_was_rotated():
+    keys = [
+        KeyRecord(id="lives", secret_sha256="", follows=["rotated", "twice"]),
+        KeyRecord(id="rotated", secret_sha256="", expires_at_ms=NOW - 1),
+        KeyRecord(id="revoked", secret_sha256="", revoked=True),
+        KeyRecord(id="expired", secret_sha256="", expires_at_ms=NOW),
+    ]
+    book = shard(tenant(budget(10**6), keys=keys))
+
+    def answer(number: int, key_id: str, **fields) -> str:
+        return book.ask(ask(number, key_id=key_id, **fields), NOW)[0].code
+
+    for number, key_id in enumerate(("lives", "rotated", "twice", "", "jwt-0123456789abcdef")):
+        assert answer(number, key_id, waited=True) == "", key_id
+    for number, key_id in enumerate(("revoked", "expired", "unknown"), start=10):
+        assert answer(number, key_id, waited=True) == "revoked_api_key", key_id
+        assert answer(number + 10, key_id) == "", "at the door the gateway has looked at it"
+    held = book.standings("acme", NOW)[0].held_picos
+    assert held == 8 * 10, "a refused one holds nothing"

@@ -57,6 +57,8 @@ def expected(attempts: list[AttemptRow], tasks: list[TaskRow]) -> UsageFigures:
         input_tokens=sum(task.input_tokens for task in tasks),
         cached_input_tokens=sum(task.cached_input_tokens for task in tasks),
         output_tokens=sum(task.output_tokens for task in tasks),
+        cache_write_tokens=sum(task.cache_write_tokens for task in tasks),
+        reasoning_tokens=sum(task.reasoning_tokens for task in tasks),
         cost_usd=picos_to_usd(sum(int(attempt.cost_picos) for attempt in attempts)),
         wasted_usd=picos_to_usd(sum(int(attempt.cost_picos) for attempt in attempts if attempt.wasted)),
         charged_usd=picos_to_usd(sum(int(task.charge_picos) for task in tasks)),

@@ -15,11 +15,13 @@ import pytest
 from collegium_billing import migrations, sums, usage
 from collegium_billing.booking import AttemptRow, TaskRow, Teacher, book
 from collegium_billing.errors import QuestionError
+from collegium_billing.requestlog import RequestLog
 from collegium_billing.store import Store
 from collegium_billing.sums import DAY_MS, HOUR_MS, SumRow
 from collegium_billing.usage import GROUPS, Part, UsageQuery
 from collegium_billing.usage_store import UsageStore, statement
 from collegium_contracts.money import Price
+from collegium_contracts.reports import RequestsRequest
 from collegium_contracts.scope import AllTenants, Scope, tenant_of
 from collegium_store import open_pool
 from hypothesis import given
@@ -161,7 +163,14 @@ def test_saved_is_what_the_cheapest_teacher_would_have_charged_less_the_charge(m
     assert (row.reference_model, row.reference_picos, sums.saved_picos(row)) == ("big", "2800", 2740)
     by_teacher = make.settled(make.task("b"), [make.call(rank="teacher")])
     failed = make.settled(make.task("c"), [call], state="failed")
-    for settled, teachers in ((by_teacher, TEACHERS), (failed, TEACHERS), (make.settled(make.task("d"), [call]), ())):
+    embedded = make.settled(msgspec.structs.replace(make.task("e"), kind="embedding"), [call])
+    unsaved = (
+        (by_teacher, TEACHERS),
+        (failed, TEACHERS),
+        (embedded, TEACHERS),
+        (make.settled(make.task("d"), [call]), ()),
+    )
+    for settled, teachers in unsaved:
         [row] = book([settled], teachers).tasks
         assert (row.reference_model, sums.saved_picos(row)) == ("", 0)
 
@@ -175,3 +184,18 @@ def test_a_reused_answer_saves_what_its_original_was_charged_and_was_routed_nowh
         ("1", "0", "9"),
         ("1", "0", "9"),
     ]
+
+
+async def test_classes_of_tokens_are_in_reports_and_in_the_log(pool: asyncpg.Pool, make: Any) -> None:
+    calls = [make.call(), make.call(2)]
+    await Store(pool).book(book([make.settled(make.task("a"), calls, plan="panel")]), [])
+    asked = UsageQuery(ALL, make.now_ms - DAY_MS, make.now_ms + DAY_MS, ("model",))
+    ((row,), totals) = await UsageStore(pool).usage(asked, make.now_ms)
+    for found in (row, totals):
+        figures = usage.figures(found)
+        assert (figures.input_tokens, figures.cached_input_tokens, figures.cache_write_tokens) == (20, 4, 6)
+        assert (figures.output_tokens, figures.reasoning_tokens) == (8, 2)
+    page = await RequestLog(pool).page(
+        RequestsRequest(tenant="acme", from_ms=make.now_ms - DAY_MS, to_ms=make.now_ms + DAY_MS)
+    )
+    assert [(one.cache_write_tokens, one.reasoning_tokens) for one in page.rows] == [(6, 2)]

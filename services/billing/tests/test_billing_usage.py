@@ -14,7 +14,7 @@ def asked(**fields: Any) -> UsageRequest:
 
 
 def sums(*group: str) -> Sums:
-    return Sums(group, 1, 2, 3, 4, 5 * 10**12, 25 * 10**10, 10**40, 0)
+    return Sums(group, 1, 2, 3, 4, 5 * 10**12, 25 * 10**10, 10**40, 0, 6, 7)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ async def test_a_conversation_reads_its_own_writes_at_once(platforms: Any, make:
         assert texts(await turns(platform.connection)) == expected
     assert texts(await turns(platform.connection, max_messages=3)) == expected[-2:]
     assert texts(await turns(platform.connection, max_messages=4)) == expected[-4:]
-    assert app.readiness() == {"folding": True, "answering": True}
+    assert app.readiness() == {"folding": True, "answering": True, "vectors": True}
     await app.stop()
 
 

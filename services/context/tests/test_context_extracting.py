@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 import zlib
+from itertools import pairwise
 
 import pytest
 from collegium_context.documents import child
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 
 HTML = """<html><head><title>Harbour &amp; sea</title><style>p{color:red}</style></head><body>
 <h1>Tides</h1><p>The <b>moon</b> pulls<script>steal()</script> water.</p><pre>keep
- this</pre><div hidden>secret</div><p style="display: none">hidden</p><ul><li>one<li>two</ul><!-- no --></body></html>"""
+ this</pre><div hidden>secret</div><p style="display: none">hidden</p><ul><li>one<li>two</ul><!-- no -->
+</body></html>"""
 MARKDOWN = "# Tides\n\nThe **moon** pulls `water`.\n\n<script>steal()</script>\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
 
 
@@ -129,7 +131,7 @@ def test_chunks_follow_headings_and_overlap_within_a_section() -> None:
     chunks = chunked([Block("Sea", 1), Block(sentences), Block("Land", 2), Block("Short.")])
     assert all(chunk.tokens <= 200 for chunk in chunks)
     assert len(chunks) > 2
-    for before, after in zip(chunks[:-2], chunks[1:-1], strict=True):
+    for before, after in pairwise(chunks[:-1]):
         assert after.text.split(".")[0] in before.text
     assert chunks[-1].headings == ("Sea", "Land")
 

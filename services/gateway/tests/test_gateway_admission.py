@@ -6,9 +6,11 @@ import msgspec
 import pytest
 from collegium_contracts import codec
 from collegium_contracts.content import decode_messages
-from collegium_contracts.envelope import IdentityKeyring
+from collegium_contracts.envelope import Envelope, IdentityKeyring
 from collegium_contracts.errors import ERRORS
 from collegium_contracts.messages import TaskSubmitted
+from collegium_contracts.wording import words_opened
+from collegium_contracts.worstcase import worst_picos
 from collegium_gateway.admission import (
     MAX_CHOICES,
     MAX_DEADLINE_SECONDS,
@@ -39,6 +41,44 @@ def chat(**fields: Any) -> Asked:
 def later(**fields: Any) -> Asked:
     request = parse(decode_task, msgspec.json.encode({"input": "hello"} | fields))
     return asked_by_task(request, options_of(request))
+
+
+class Reversing(IdentityKeyring):
+    """A keyring whose sealed bytes show nothing of the plain ones, and that counts what it sealed."""
+
+    def __init__(self) -> None:
+        self.sealed = 0
+
+    def seal(self, tenant: str, plain: bytes, purpose: str = "") -> Envelope:
+        self.sealed += 1
+        return Envelope(f"key of {tenant}", b"", plain[::-1])
+
+    def open(self, tenant: str, envelope: Envelope, purpose: str = "") -> bytes:
+        assert envelope.key_id == f"key of {tenant}"
+        return envelope.body[::-1]
+
+
+def test_options_that_hold_words_are_sealed_and_cost_nothing_without_them(model):
+    def admitted(asked: Asked, keyring: Reversing) -> TaskSubmitted:
+        return submission(asked, WHO, [model("m")], keyring, task_id="tsk_" + "1" * 26, reply="r1", now_ms=NOW_MS)
+
+    plain = Reversing()
+    assert admitted(chat(temperature=0.5, max_tokens=5), plain).sampling.words is None
+    assert plain.sealed == 1, "the prompt alone"
+    words = {
+        "tools": [{"type": "function", "function": {"name": "canary"}}],
+        "stop": ["canary"],
+        "tool_choice": {"type": "function", "function": {"name": "canary"}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "canary"}},
+    }
+    for name, value in words.items():
+        ring, asked = Reversing(), chat(**{name: value})
+        submitted = admitted(asked, ring)
+        assert b"canary" not in codec.encode(submitted), name
+        assert words_opened(ring, "acme", submitted.sampling) == asked.sampling, name
+        assert worst_picos(submitted, [model("m")]) == worst_picos(
+            msgspec.structs.replace(submitted, sampling=asked.sampling), [model("m")]
+        ), name
 
 
 @pytest.fixture
@@ -91,7 +131,7 @@ def test_everything_that_is_carried_out_is_carried(admit):
         "tags": {"team": "x"},
     }
     submitted = admit(chat(model="m", collegium=extension, max_completion_tokens=9, stop="x", temperature=0, seed=3))
-    task, sampling = submitted.task, submitted.sampling
+    task, sampling = submitted.task, words_opened(IdentityKeyring(), "acme", submitted.sampling)
     assert (task.plan, submitted.panel_size, task.deadline_ms) == ("panel", 5, NOW_MS + 1_500)
     assert (task.priority, task.domain, task.conversation, task.tags) == ("high", "law", "c-1:a.b_C", {"team": "x"})
     assert (sampling.max_tokens, sampling.stop, sampling.temperature, sampling.seed) == (9, ["x"], 0, 3)
@@ -182,10 +222,10 @@ EXTENSION = [
     ({"plan": "cascade"}, "unsupported_plan", "plan"),
     ({"quality_min": 0.0}, "unsupported_option", "quality_min"),
     ({"budget_usd_max": "0.01"}, "unsupported_option", "budget_usd_max"),
-    ({"memory": "notes"}, "unsupported_option", "memory"),
+    ({"memory": "a//b"}, "invalid_value", "memory"),
+    ({"memory": "notes"}, "insufficient_scope", None),
     ({"gates": ["age_21"]}, "unsupported_option", "gates"),
     ({"verified": {"age": 21}}, "unsupported_option", "verified"),
-    ({"cache": "use"}, "unsupported_option", "cache"),
 ]
 
 
@@ -294,5 +334,6 @@ def test_the_document_says_which_status_each_refusal_has():
         "invalid_value": 400,
         "unsupported_plan": 400,
         "unsupported_option": 400,
+        "insufficient_scope": 403,
     }
     assert (ERRORS["context_length_exceeded"].http_status, ERRORS["no_eligible_model"].http_status) == (422, 422)

@@ -258,7 +258,11 @@ async def test_operators_and_auditors_have_their_bounds(doors: Doors):
 async def test_budgets_and_limits_go_round_and_reach_the_gateways(doors: Doors):
     body = {"usd": "25.000000000001", "window": "calendar_month", "alert_percents": [80]}
     made = await doors.admin("PUT", "budgets/initech/tenant", body)
-    assert made == await doors.admin("GET", "budgets/initech/tenant")
+    shown = await doors.admin("GET", "budgets/initech/tenant")
+    standing = {"captured_usd", "held_usd", "remaining_usd", "renews_at"}
+    assert {name: made[name] for name in made.keys() - standing} == {
+        name: shown[name] for name in shown.keys() - standing
+    }
     assert (made["usd"], made["window"], made["alert_percents"]) == ("25.000000000001", "calendar_month", [80])
     await doors.admin("PUT", "tenants/initech/limits", {"requests_per_minute": 60, "token_window": "1h"})
     shown = await doors.admin("GET", "tenants/initech")
@@ -274,6 +278,22 @@ async def test_budgets_and_limits_go_round_and_reach_the_gateways(doors: Doors):
     await doors.admin("DELETE", "budgets/initech/tenant")
     assert (await doors.admin("GET", "tenants/initech/limits"))["limits"] is None
     assert (await doors.refused("GET", "budgets/initech/tenant"))[:2] == (404, "not_found")
+
+
+async def test_a_tenants_settings_are_set_and_reach_the_gateways(doors: Doors):
+    assert (await doors.admin("GET", "tenants/initech"))["cache"] == {"stale": False}
+    changed = await doors.admin("PATCH", "tenants/initech", {"cache_stale": True})
+    assert (changed["cache"], changed["tier"], changed["pool"]) == ({"stale": True}, "pro", None)
+
+    def published() -> bool:
+        record = doors.app(1)._directory.keys.record("initech")
+        return record is not None and record.stale_answers
+
+    await eventually(published)
+    assert (await doors.admin("PATCH", "tenants/initech", {"tier": "pro"}))["cache"] == {"stale": True}
+    assert (await doors.admin("PATCH", "tenants/initech", {"cache_stale": False}))["cache"] == {"stale": False}
+    assert await doors.refused("PATCH", "tenants/initech", {"pool": "nowhere"}) == (400, "invalid_value", "pool")
+    assert await doors.refused("PATCH", "tenants/initech", {}) == (400, "invalid_value", "tier")
 
 
 BUDGET = "budgets/initech/tenant"

@@ -8,8 +8,10 @@ import pytest
 from collegium_gateway import openapi
 from collegium_gateway.admin import AdminDoor
 from collegium_gateway.audit_door import AuditDoor
+from collegium_gateway.cache_door import CacheDoor
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.dead_letters import DeadLetterDoor
+from collegium_gateway.embeddings import PATH, EmbeddingDoor
 from collegium_gateway.http import HttpDoor
 from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.requests import Options
@@ -33,15 +35,17 @@ def served() -> set[tuple[str, str]]:
         ChatDoor(platform, nobody, nobody, nobody),
         SubmitDoor(platform, nobody, nobody, nobody),
         TaskDoor(platform, nobody, nobody),
-        AdminDoor(platform, nobody, nobody),
+        AdminDoor(platform, nobody),
         WebhookDoor(platform, nobody, nobody),
         dict,
         nobody,
         [
             *DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
+            *CacheDoor(platform, nobody, nobody).routes(),
             *AuditDoor(platform, nobody, nobody).routes(),
             *PrivacyDoor(nobody, nobody, nobody).routes(),
         ],
+        more_hot={PATH: EmbeddingDoor(platform, nobody, nobody, nobody)},
     )
     routes = [route for route in door._routes.routes if isinstance(route, Route) and route.path not in ASIDE]
     return {
@@ -103,6 +107,7 @@ def test_bodies_are_asked_for_where_they_are_read():
     with_body = {key for key, operation in operations().items() if "requestBody" in operation}
     assert with_body == {
         ("post", "/v1/chat/completions"),
+        ("post", "/v1/embeddings"),
         ("post", "/v1/tasks"),
         ("post", "/v1/schedules"),
         ("post", "/v1/admin/tenants"),
@@ -121,6 +126,13 @@ def test_bodies_are_asked_for_where_they_are_read():
         ("post", "/v1/admin/dead-letters/discard"),
         ("post", "/v1/admin/tenants/{id}/erasure"),
         ("post", "/v1/admin/encryption/rewrap"),
+        ("post", "/v1/memories"),
+        ("post", "/v1/memories/recall"),
+        ("post", "/v1/memories/grants"),
+        ("post", "/v1/memories/{id}/correct"),
+        ("put", "/v1/memories/paths"),
+        ("put", "/v1/contexts/{id}"),
+        ("patch", "/v1/contexts/{id}"),
     }
 
 
@@ -192,5 +204,5 @@ def test_the_page_needs_nothing_from_elsewhere():
 
 def test_a_chats_answer_says_whether_it_is_a_new_one():
     headers = openapi.document()["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["headers"]
-    assert headers["x-collegium-cache"]["schema"]["enum"] == ["off", "miss", "hit_exact"]
+    assert headers["x-collegium-cache"]["schema"]["enum"] == ["off", "miss", "hit_exact", "hit_semantic"]
     assert "x-collegium-cache-stale" in headers

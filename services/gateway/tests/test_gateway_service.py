@@ -40,7 +40,7 @@ async def test_the_openai_client_gets_an_answer(platform: RunningPlatform):
         models = [model.id async for model in client.models.list()]
     counted = platform.sim.counts().totals
     assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("Paris.", "stop")
-    assert (answer.model, models) == ("sim", ["sim", "auto"])
+    assert (answer.model, models) == ("sim", ["sim", "all-minilm-l6-v2", "auto"])
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (
         counted.prompt_tokens,
@@ -136,7 +136,7 @@ async def test_errors_are_the_openai_clients_own_classes(platform: RunningPlatfo
         with pytest.raises(openai.BadRequestError) as bad:
             await client.chat.completions.create(model="auto", messages=[{"role": "boss", "content": "x"}])  # type: ignore[list-item]
         with pytest.raises(openai.NotFoundError) as missing:
-            await client.embeddings.create(model="auto", input="x")
+            await client.get("/nothing", cast_to=object)
         with pytest.raises(openai.UnprocessableEntityError) as too_long:
             await client.chat.completions.create(model="sim", messages=[{"role": "user", "content": "x" * 800_000}])
         with pytest.raises(openai.BadRequestError) as late:

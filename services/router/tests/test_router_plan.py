@@ -19,7 +19,13 @@ NOW_MS = 1_767_225_600_000
 def fleet(models: list[ModelRecord], outstanding=None, open_until_ms=None, full=()) -> Fleet:
     """The models, all with room but those that are full."""
     by_name = {model.name: model for model in models}
-    return Fleet(by_name, outstanding or {}, open_until_ms or {}, lambda model: model.name not in full, NOW_MS)
+    return Fleet(
+        by_name,
+        outstanding or {},
+        open_until_ms or {},
+        lambda model, pool: model.name not in full and pool not in full,
+        NOW_MS,
+    )
 
 
 def chosen(submitted, models, outstanding=None, **more) -> str:
@@ -201,3 +207,27 @@ def test_of_a_panel_no_single_attempt_tells_that_all_were_sent(submission, again
     assert queued(submission()).is_one_attempt
     assert queued(again(of=3)).is_one_attempt, "one member's next try"
     assert not queued(submission(plan="panel")).is_one_attempt
+
+
+def test_a_tenants_own_pool_takes_its_attempts_and_has_its_own_room(model, submission, again):
+    own = submission("m", pool="mine")
+    assert make_plan(own, fleet([model("m")])).attempts[0].pool == "mine"
+    assert make_plan(submission("m"), fleet([model("m")])).attempts[0].pool == "general"
+    assert isinstance(make_plan(own, fleet([model("m")], full={"mine"})), Busy)
+    assert not isinstance(make_plan(submission("m"), fleet([model("m")], full={"mine"})), Busy)
+    more = again(model="m")
+    run = msgspec.structs.replace(more.run, task=own.task)
+    planned = plan_again(msgspec.structs.replace(more, run=run), fleet([model("m")]))
+    assert planned.attempts[0].pool == "mine"
+
+
+def test_tasks_go_to_models_of_their_kind_alone(model, submission):
+    embedder = model("embedder", rank="teacher", kind="embedding", context_tokens=10)
+    models = [model("chat", fallbacks=["embedder"]), embedder]
+    assert chosen(submission(), models) == "chat"
+    # Its context is that of one text, and a request may hold many.
+    assert chosen(submission(kind="embedding", prompt_bytes=1_000_000), models) == "embedder"
+    assert refused(submission("embedder"), models).code == "unknown_model"
+    assert refused(submission("chat", kind="embedding"), models).code == "unknown_model"
+    # A fallback of another kind is none.
+    assert isinstance(make_plan(submission("chat"), fleet(models, open_until_ms={"chat": NOW_MS + 1})), Wait)

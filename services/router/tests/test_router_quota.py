@@ -35,7 +35,7 @@ def quotas(*models: ModelRecord, parts: int = PARTS, permits: Permits | None = N
 
 
 def fleet(models: list[ModelRecord], of: Quotas, now_ms: int = NOW_MS, **open_until_ms: int) -> Fleet:
-    return Fleet({m.name: m for m in models}, {}, open_until_ms, lambda _model: True, now_ms, of.gate)
+    return Fleet({m.name: m for m in models}, {}, open_until_ms, lambda _model, _pool: True, now_ms, of.gate)
 
 
 @given(

@@ -9,6 +9,7 @@ from collegium_router.configured import records
 from collegium_router.roster import merge
 from collegium_runtime.runtime_file import EmbeddedModel
 from collegium_settings import ModelSettings, PriceSettings, Secret, Settings
+from collegium_settings.embeddings import BUNDLED_EMBEDDER
 
 
 def test_the_first_start_introduces_what_is_configured(model):
@@ -64,7 +65,7 @@ def test_no_endpoint_and_no_key_leaves_the_configuration():
             ),
         )
     )
-    (record,) = records(settings, None)
+    record, _embedder = records(settings, None)
     shown = msgspec.json.encode(record).decode()
     assert (record.name, record.rank, record.domains) == ("m", "ta", ["law"])
     assert record.price.input_picos == 20_000, "0.02 dollars a million tokens"
@@ -74,8 +75,8 @@ def test_no_endpoint_and_no_key_leaves_the_configuration():
 
 def test_the_embedded_model_is_one_of_the_roster_unless_its_name_is_taken():
     embedded = EmbeddedModel("small", "http://127.0.0.1:1/v1")
-    assert [record.name for record in records(Settings(), embedded)] == ["small"]
+    assert [record.name for record in records(Settings(), embedded)] == ["small", BUNDLED_EMBEDDER]
     taken = Settings(
         models=(ModelSettings(name="small", base_url="https://models.example/v1", rank="ta", price=PriceSettings()),)
     )
-    assert [(record.name, record.rank) for record in records(taken, embedded)] == [("small", "ta")]
+    assert [(record.name, record.rank) for record in records(taken, embedded)][:-1] == [("small", "ta")]

@@ -24,6 +24,7 @@ from collegium_contracts.messages import (
     TaskAccepted,
     TaskCanceled,
     TaskCompleted,
+    TaskFailed,
     TaskRef,
     TaskSubmitted,
 )
@@ -439,3 +440,25 @@ async def test_what_fell_due_while_the_broker_was_dead_is_done_once(tmp_path: Pa
         asked = Counter(call.messages[-1].text() for call in running.sim.counts().requests)
         assert asked == {"from cron": 1} | {f"question {number}": 1 for number in range(10)}
     await server.stop()
+
+
+async def test_a_schedule_whose_key_has_ended_fires_no_more_and_says_why(platform: Platforms):
+    async with platform("router") as running:
+        running.holds.ended.add("gone0001")
+        at_ms = unix_ms() + 200
+        definition = cron(running, at_ms)
+        task = msgspec.structs.replace(definition.task.task, key_id="gone0001")
+        definition = msgspec.structs.replace(definition, task=msgspec.structs.replace(definition.task, task=task))
+        bucket = await define(running, definition)
+
+        async def was_stopped() -> bool:
+            return (await standing_definition(bucket)).stopped == "revoked_api_key"
+
+        await eventually(was_stopped)
+        stopped = await standing_definition(bucket)
+        assert (stopped.paused, stopped.last_task) == (True, firing(at_ms).id)
+        events = [event for event in await running.events(firing(at_ms)) if isinstance(event, TaskFailed)]
+        assert [(event.task.id, event.error.code) for event in events] == [(firing(at_ms).id, "revoked_api_key")]
+        assert await running.standing(s.INGRESS) == 0
+        waited = await schedule(running, waiting(running, "by another key", 100, key_id="lives001"))
+        await eventually(lambda: waited.id in running.holds.asked)

@@ -399,6 +399,11 @@ async def test_members_of_a_panel_end_their_attempts_and_settle_nothing(platform
         assert kinds(ends) == ["AttemptFailed", "AttemptAnswered"]
         assert [end.call.number for end in ends] == [1, 2]
         assert not any(kind.startswith("Task") for kind in kinds(await running.events(bad.task)))
+        stored = await running.direct.headers(s.EVENTS, s.ATTEMPT_ENDED_ALL, limit=10)
+        charged = [one.headers[s.H_BILLED] for one in stored]
+        expected = [0, ends[1].call.usage.charge_usd_picos]
+        assert charged == [f"{picos} 0 {bad.task.project} {bad.task.key_id}".strip() for picos in expected]
+        assert expected[1] > 0
 
 
 async def test_a_model_without_an_endpoint_here_is_a_typed_failure(platform: Platforms):

@@ -5,7 +5,14 @@ import json
 import msgspec
 import pytest
 from collegium_contracts.messages import Sampling
-from collegium_worker_pool.wire import StreamedAnswer, answer_of, decode_chunk, decode_completion, request_body
+from collegium_worker_pool.wire import (
+    StreamedAnswer,
+    answer_of,
+    decode_chunk,
+    decode_completion,
+    joined,
+    request_body,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,3 +157,27 @@ def test_a_stream_is_finished_when_every_choice_said_so():
 def test_what_is_no_completion_does_not_decode(body):
     with pytest.raises((msgspec.DecodeError, ValueError)):
         decode_completion(body)
+
+
+def joined_messages(prompt, *notes, history=None):
+    return msgspec.json.decode(joined(msgspec.json.encode(prompt), history, notes))
+
+
+def test_notes_join_the_clients_instructions_wherever_they_stand_and_lead():
+    said, asked = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}
+    together = {"role": "system", "content": "Be brief.\n\none\n\ntwo"}
+    assert joined_messages([said, asked], "one", "two") == [together, asked]
+    earlier = [{"role": "user", "content": "before"}, {"role": "assistant", "content": "yes"}]
+    history = msgspec.json.encode(earlier)
+    assert joined_messages([said, asked], "one", "two", history=history) == [together, *earlier, asked]
+
+
+def test_notes_are_instructions_where_the_client_gave_none():
+    asked = {"role": "user", "content": "Hi"}
+    assert joined_messages([asked], "one") == [{"role": "system", "content": "one"}, asked]
+    parts = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
+    assert joined_messages([parts, asked], "one") == [{"role": "system", "content": "one"}, parts, asked]
+
+
+def test_without_notes_nothing_is_read():
+    assert joined(b"[ 1 ]", None) == b"[ 1 ]"

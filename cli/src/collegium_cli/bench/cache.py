@@ -31,7 +31,7 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What to measure: numbers of clients and seconds of exact hits, and how many questions alike at how many a time."""
+    """What to measure: numbers of clients and seconds of exact hits; questions alike, and how many at a time."""
 
     clients: tuple[int, ...] = (16, 64)
     seconds: float = 5.0

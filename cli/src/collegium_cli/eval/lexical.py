@@ -1,4 +1,4 @@
-"""BM25 over a whole corpus, as the embedded store has it: the same stems, saturation and rarity, without its process."""
+"""BM25 over a whole corpus, as the embedded store has it: the same stems and rarity, without its process."""
 
 from __future__ import annotations
 

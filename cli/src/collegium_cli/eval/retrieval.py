@@ -47,7 +47,7 @@ class Question(NamedTuple):
 class Corpus:
     """Documents with both of their indexes."""
 
-    def __init__(self, ids: Sequence[str], texts: Sequence[str], vectors: np.ndarray) -> None:
+    def __init__(self, ids: list[str], texts: list[str], vectors: np.ndarray) -> None:
         self._ids = ids
         self._vectors = vectors
         self._lexical = Lexical(texts, AVERAGE_WORDS)
@@ -88,7 +88,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def questions_of(path: Path) -> list[Question]:
-    """Reads questions; those to which nothing is relevant are left out, as no ranking of theirs is better than another."""
+    """Reads questions; those to which nothing is relevant are left out: no ranking of theirs is better."""
     made: list[Question] = []
     for row in rows_of(path):
         try:
@@ -99,10 +99,10 @@ def questions_of(path: Path) -> list[Question]:
     return [one for one in made if one.relevant]
 
 
-def embedded(model: MiniLm, texts: Sequence[str]) -> np.ndarray:
+def embedded(model: MiniLm, texts: list[str]) -> np.ndarray:
     """Embeds texts on both cores."""
     vectors = np.zeros((len(texts), 384), np.float32)
-    batches = runs(texts)
+    batches: list[list[int]] = runs(texts)
     done, told = 0, time.monotonic()
     with ThreadPoolExecutor(THREADS) as pool:
         encoded = pool.map(lambda run: model.encode([texts[place] for place in run]).vectors, batches)
@@ -135,7 +135,7 @@ def fitted(corpus: Corpus, questions: Sequence[Question], vectors: np.ndarray) -
 def measured(
     corpus: Corpus, questions: Sequence[Question], model: Any, fixed: float | None, seed: int
 ) -> dict[str, Any]:
-    """Asks every question and returns the figures; ``fixed`` is the weight that was fitted, none the label-free rule."""
+    """Asks every question and returns the figures; ``fixed`` is a fitted weight, none the label-free rule."""
     gains: dict[str, list[float]] = {side: [] for side in SIDES}
     recalls: dict[str, list[float]] = {side: [] for side in SIDES}
     milliseconds: list[float] = []

@@ -11,6 +11,7 @@ from typing import Any
 from collegium_bus import topology
 from collegium_runtime.runtime_file import Runtime
 from collegium_settings import Settings
+from collegium_settings.pools import all_pools
 from collegium_store import Migrations, is_current, migrate
 
 from collegium_cli.operator import operator
@@ -20,7 +21,7 @@ _OWNERS = ("billing", "context", "evolution", "gateway")
 
 def pools(settings: Settings) -> list[str]:
     """Returns the worker pools that there are."""
-    return sorted({model.pool for model in settings.models} | {"general"})
+    return all_pools(settings)
 
 
 def all_migrations() -> list[Migrations]:

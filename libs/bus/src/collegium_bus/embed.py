@@ -64,14 +64,14 @@ class EmbedClient:
             while rest:
                 reply = await ask(
                     self._connection,
-                    s.SVC_CONTEXT_EMBED,
+                    s.SVC_EMBED_TEXTS,
                     EmbedRequest(tenant=tenant, texts=self._keyring.seal(tenant, encode_texts(rest)), model=name),
                     EmbedReply,
                     timeout_seconds=timeout_seconds,
                     traceparent=traceparent,
                 )
                 if not reply.tokens or len(reply.vectors) != len(reply.tokens) * reply.dimensions * FLOAT_BYTES:
-                    raise NoAnswerError(f"{s.SVC_CONTEXT_EMBED}: {len(reply.vectors)} bytes are not vectors")
+                    raise NoAnswerError(f"{s.SVC_EMBED_TEXTS}: {len(reply.vectors)} bytes are not vectors")
                 name, dimensions = reply.model, reply.dimensions
                 vectors += reply.vectors
                 tokens += reply.tokens

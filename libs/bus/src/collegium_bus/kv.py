@@ -8,7 +8,7 @@ rule: a decision that must not be made twice goes through :meth:`Bucket.put` wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -16,7 +16,7 @@ from collegium_contracts import subjects as s
 
 from collegium_bus.connection import Connection
 from collegium_bus.delivery import Delivery
-from collegium_bus.direct import DirectReader
+from collegium_bus.direct import NEWEST_MAX, DirectReader
 from collegium_bus.errors import NoAnswerError
 from collegium_bus.ordered import OrderedReader
 from collegium_bus.publisher import Publisher
@@ -51,6 +51,17 @@ class Bucket:
         if stored is None or stored.headers.get(s.KV_OPERATION):
             return None
         return Entry(key, stored.payload, stored.sequence)
+
+    async def newest(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Returns the newest values of those keys that have one; raises NoAnswerError in time."""
+        found: dict[str, Entry] = {}
+        for begin in range(0, len(keys), NEWEST_MAX):
+            subjects = [self._prefix + key for key in keys[begin : begin + NEWEST_MAX]]
+            for stored in (await self._direct.newest(self._stream, subjects)).values():
+                if not stored.headers.get(s.KV_OPERATION):
+                    key = stored.subject[len(self._prefix) :]
+                    found[key] = Entry(key, stored.payload, stored.sequence)
+        return found
 
     async def put(
         self, key: str, value: bytes, *, expected_revision: int | None = None, budget_seconds: float = 15.0

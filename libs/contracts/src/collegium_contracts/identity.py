@@ -51,11 +51,16 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TenantChange(Message, frozen=True, kw_only=True):
-    """Asks billing to change a tenant: its tier, its state; none leaves as it is. A deleted one never comes back."""
+    """Asks billing to change a tenant; none leaves as it is. A deleted one never comes back.
+
+    ``pool`` is a worker pool of its own (empty: none), which its tier must have.
+    """
 
     tenant: str
     tier: str | None = None
     state: TenantState | None = None
+    stale_answers: bool | None = None
+    pool: str | None = None
 
 
 class ProjectCreate(Message, frozen=True, kw_only=True):

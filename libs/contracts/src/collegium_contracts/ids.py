@@ -18,6 +18,8 @@ USER_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 PROJECT_ID = re.compile(r"[a-z0-9-]{1,40}\Z")
 KEY_ID = re.compile(r"[a-z0-9]{8,16}\Z")
 BUDGET_ID = re.compile(r"[a-z0-9-]{1,64}\Z")
+MEMORY_ID = re.compile(r"mem_[0-9a-f]{32}\Z")
+GRANT_ID = re.compile(r"grt_[0-9a-f]{32}\Z")
 API_KEY = re.compile(r"sk-clg-([a-z0-9]{8,16})-([a-z0-9]{48})\Z")
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"

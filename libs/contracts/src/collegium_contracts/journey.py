@@ -172,11 +172,15 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ASKS: Final[tuple[Ask, ...]] = (
-    Ask(subject=s.SVC_CONTEXT_ALL, asker=("gateway", "router"), answerer="context"),
-    Ask(subject=s.SVC_CONTEXT_EMBED, asker=("worker-pool",), answerer="context"),
+    Ask(subject=s.SVC_CONTEXT_ALL, asker=("router",), answerer="context"),
+    Ask(subject=s.SVC_KNOWLEDGE_ALL, asker=("gateway",), answerer="context"),
+    Ask(subject=s.SVC_MEMORY_ALL, asker=("gateway",), answerer="context"),
+    Ask(subject=s.SVC_LIKENESS_ALL, asker=("gateway",), answerer="context"),
+    Ask(subject=s.SVC_EMBED_ALL, asker=("worker-pool",), answerer="context"),
     Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
-    Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router"), answerer="billing"),
-    Ask(subject=s.SVC_ROUTER_ALL, asker=("gateway",), answerer="router"),
+    Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router", "billing"), answerer="billing"),
+    Ask(subject=s.SVC_ROUTER_PRICE, asker=("gateway",), answerer="router"),
+    Ask(subject=s.SVC_ROUTER_QUEUE_ALL, asker=("gateway", "billing"), answerer="router"),
     Ask(subject=s.SVC_VECTORS_ALL, asker=("context",), answerer="context"),
 )
 
@@ -303,6 +307,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         history=8,
         is_erasable=True,
     ),
+    Bucket(name=s.KV_STORAGE, writers=("gateway", "context"), readers=("billing",)),
     Bucket(name=s.KV_ERASURES, writers=("gateway", "router", "context", "billing"), readers=()),
 )
 

@@ -32,7 +32,6 @@ class DocumentAdd(Message, frozen=True, kw_only=True):
 
     ``document`` empty: named by its content. ``content`` seals the bytes as they came, or ``claim`` names an object
     that holds the envelope. ``replaces``: whether another content under this id is replaced or refused.
-    ``storage_bytes_max`` is the tenant's quota (0: none), ``stored_elsewhere_bytes`` what other services keep of it.
     """
 
     tenant: str
@@ -43,8 +42,6 @@ class DocumentAdd(Message, frozen=True, kw_only=True):
     claim: str = ""
     meta: Envelope
     replaces: bool = False
-    storage_bytes_max: int = 0
-    stored_elsewhere_bytes: int = 0
 
 
 class DocumentGet(Message, frozen=True, kw_only=True):

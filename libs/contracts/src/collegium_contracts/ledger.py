@@ -99,9 +99,9 @@ class PricesReply(Message, frozen=True, kw_only=True):
 
 
 class PriceSet(Message, frozen=True, kw_only=True):
-    """Asks the router to price a model from now on.
+    """Asks the router to price a model from now on, or with ``from_ms`` above 0 from then on.
 
-    ``from_ms`` above 0 says from when; only now can be answered, for earlier calls have their price already.
+    A time that is past, or not after every version that stands, is refused with ``price_overlap``.
     """
 
     model: str
@@ -110,7 +110,7 @@ class PriceSet(Message, frozen=True, kw_only=True):
 
 
 class PriceSetReply(Message, frozen=True, kw_only=True):
-    """The version that applies now; ``is_new`` is false where these prices applied before."""
+    """The version that was asked for; ``is_new`` is false where it stood before."""
 
     model: str
     version: int

@@ -20,25 +20,17 @@ from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
 from collegium_contracts.holds import HoldsJournaled, HoldsSnapshot
 from collegium_contracts.money import Price, Usage
-from collegium_contracts.parts import NOTHING_KNOWN, CacheResult, LetterAbout, Reuse
+from collegium_contracts.parts import NOTHING_KNOWN, AttemptUsage, CacheResult, LetterAbout, MemoryUse, Rank, Reuse
 
 Priority = Literal["high", "normal", "low"]
 Plan = Literal["auto", "single", "cascade", "panel"]
-Rank = Literal["student", "ta", "teacher"]
 Surface = Literal["chat", "tasks", "grpc"]
 Kind = Literal["chat", "embedding"]
 CacheMode = Literal["off", "exact", "use", "refresh"]
 StopReason = Literal[
-    "completed",
-    "length",
-    "tool_calls",
-    "content_filter",
-    "deadline",
-    "canceled",
-    "client_disconnected",
-    "failed",
+    "completed", "length", "tool_calls", "content_filter", "deadline", "canceled", "client_disconnected", "failed",
     "no_majority",
-]
+]  # fmt: skip
 
 
 class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,8 +42,10 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     may begin (0: at once); until it is released its deadline counts from there. ``hold_expires_ms`` is when the money
     held for it is given back (0: nothing is held yet); no call may begin after it.
     ``cache`` says what came of looking for the answer among earlier ones, and ``reused`` which one was taken.
-    ``models`` (empty: all) are those that its key may ask. ``kind`` says what is to be done: a task of the kind
-    ``embedding`` seals texts where a chat seals messages, and is given to models of its kind alone.
+    ``models`` (empty: all) are those that its key may ask; ``pool`` (empty: its model's) is its tenant's own.
+    ``memory`` is the path that is recalled for it (empty: none; ``off``: none, and its turn is not kept either), and
+    ``recalled`` what came of it. ``kind`` says what is to be done: an ``embedding`` seals texts where a chat seals
+    messages, and is given to models of its kind alone.
     """
 
     id: str
@@ -75,12 +69,16 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache: CacheResult = "off"
     reused: Reuse | None = None
     models: list[str] = []
+    pool: str = ""
+    memory: str = ""
+    recalled: MemoryUse | None = None
     kind: Kind = "chat"
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a model is asked, as OpenAI's parameters of the same names; no ``max_tokens`` means the model's own limit.
 
+    ``words`` seals those of them that hold a tenant's words (wording.py), of ``words_bytes``; they are none then.
     ``dimensions`` is for embeddings.
     """
 
@@ -96,6 +94,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_choice: bytes | None = None
     response_format: bytes | None = None
     stream: bool = False
+    words: Envelope | None = None
+    words_bytes: int = 0
     dimensions: int | None = None
 
 
@@ -134,23 +134,9 @@ class AttemptRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     price_version: int = 0
 
 
-class AttemptUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One finished upstream call as it is booked; ``wasted`` marks a call whose result settled nothing."""
-
-    number: int
-    delivery: int
-    model: str
-    rank: Rank
-    usage: Usage
-    duration_ms: int
-    succeeded: bool = True
-    wasted: bool = False
-    error_code: str = ""
-    price_version: int = 0
-
-
 class RunAttempt(Message, frozen=True, kw_only=True):
-    """The router asks a worker pool for one attempt (hop 2). ``history`` seals the conversation's earlier turns.
+    """The router asks a worker pool for one attempt (hop 2). ``history`` seals the conversation's earlier turns, and
+    ``notes`` texts that the model is told beside the client's instructions (a summary of older turns, memories).
 
     An attempt may be tried several times: ``try_number`` counts from 1, ``earlier`` holds the calls that failed before,
     and at most ``max_calls`` calls are made in all. ``alternatives`` says that another model could answer.
@@ -166,6 +152,7 @@ class RunAttempt(Message, frozen=True, kw_only=True):
     max_calls: int = 1
     alternatives: bool = False
     earlier: list[AttemptUsage] = []
+    notes: list[Envelope] = []
 
 
 class AttemptRequested(Message, frozen=True, kw_only=True):

@@ -44,6 +44,22 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_write_tokens: int = 0
 
 
+def by_class(price: Price) -> dict[str, int]:
+    """Returns pico-dollars per token of every class, and per ``call``; nothing is left to another class."""
+
+    def given(picos: int | None, otherwise: int) -> int:
+        return otherwise if picos is None else picos
+
+    return {
+        "input": price.input_picos,
+        "cached_input": given(price.cached_input_picos, price.input_picos),
+        "cache_write": given(price.cache_write_picos, price.input_picos),
+        "output": price.output_picos,
+        "reasoning": given(price.reasoning_picos, price.output_picos),
+        "call": price.call_picos,
+    }
+
+
 def cost_usd_picos(price: Price, usage: Usage) -> int:
     """Returns the cost of one call in pico-dollars: input by its three classes, output by its two, and the call."""
     cached = min(usage.cached_input_tokens, usage.input_tokens)

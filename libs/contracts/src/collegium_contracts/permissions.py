@@ -33,6 +33,8 @@ DIRECT_READERS: dict[Service, tuple[str, ...]] = {
 ROUTER_PURGES = (s.INGRESS, s.SCHEDULE, f"KV_{s.KV_SCHEDULES}")
 # Streams from which billing removes: what is sealed in the database.
 BILLING_PURGES = (s.AUDIT,)
+# Streams from which billing removes what stands of an erased tenant, once everybody has read it.
+BILLING_ERASES = (s.EVENTS,)
 # Who asks how full SCHEDULE is, and what time the broker has.
 _SCHEDULERS: tuple[Service, ...] = ("gateway", "router")
 # Streams from which a gateway removes what stands of an erased tenant.
@@ -47,8 +49,9 @@ STATE_READERS: dict[Service, tuple[str, ...]] = {
     "consensus": (s.DEAD,),
     "worker-pool": (s.WORK, s.DEAD),
 }
-# Streams from which a service removes single messages: requeued or discarded letters, work that is delivered no more.
-REMOVERS: dict[Service, str] = {"gateway": s.DEAD, "worker-pool": s.WORK}
+# Streams from which a service removes single messages: requeued or discarded letters, work that is delivered no more,
+# work of erased tenants.
+REMOVERS: dict[Service, str] = {"gateway": s.DEAD, "worker-pool": s.WORK, "router": s.WORK}
 
 
 class Permissions(msgspec.Struct, frozen=True):
@@ -96,7 +99,8 @@ def permissions(service: Service) -> Permissions:
         publish.update((f"$JS.API.STREAM.MSG.DELETE.{s.INGRESS}", f"$JS.API.STREAM.INFO.{s.INGRESS}"))
         publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in ROUTER_PURGES)
     if service == "billing":
-        publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in BILLING_PURGES)
+        publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in (*BILLING_PURGES, *BILLING_ERASES))
+        publish.update(f"$JS.API.CONSUMER.INFO.{stream}.*" for stream in BILLING_ERASES)
     if service == "gateway":
         publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in GATEWAY_PURGES)
     if service == "context":

@@ -57,6 +57,7 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
     reference_model: str
     reference_usd: str
     tags: dict[str, str]
+    cache_write_tokens: int = 0
 
 
 class RequestsReply(Message, frozen=True, kw_only=True):

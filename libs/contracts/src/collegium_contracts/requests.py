@@ -14,6 +14,7 @@ from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityReque
 from collegium_contracts.knowledge import KnowledgeReply, KnowledgeRequest
 from collegium_contracts.ledger import LedgerReply, LedgerRequest
 from collegium_contracts.likeness import LikenessReply, LikenessRequest
+from collegium_contracts.memory_requests import MemoryAnswer, MemoryQuestion
 from collegium_contracts.messages import Message
 from collegium_contracts.reports import ReportReply, ReportRequest
 from collegium_contracts.state import RateLimits
@@ -28,19 +29,28 @@ class Refused(Message, frozen=True, kw_only=True):
 
 
 class TurnsRequest(Message, frozen=True, kw_only=True):
-    """Asks context for a conversation's turns, as folded up to the tenant's newest settled task."""
+    """Asks context for a conversation's turns, as folded up to the tenant's newest settled task.
+
+    ``max_bytes`` is what the model's window leaves for them (0: as much as travels in a message).
+    """
 
     tenant: str
     conversation: str
     max_messages: int = 200
+    max_bytes: int = 0
 
 
 class TurnsReply(Message, frozen=True, kw_only=True):
-    """The earlier messages of a conversation, oldest first; ``history`` seals a JSON list, or is none for a new one."""
+    """The earlier messages of a conversation, oldest first; ``history`` seals a JSON list, or is none for a new one.
+
+    ``summary`` seals text in the place of older turns that were left out.
+    """
 
     history: Envelope | None
     messages: int
     history_bytes: int = 0
+    summary: Envelope | None = None
+    summary_bytes: int = 0
 
 
 class UsageRequest(Message, frozen=True, kw_only=True):
@@ -64,6 +74,8 @@ class UsageFigures(msgspec.Struct, frozen=True, kw_only=True):
     charged_usd: str
     saved_usd: str
     margin_usd: str = "0"
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +141,8 @@ class TenantRow(msgspec.Struct, frozen=True, kw_only=True):
     state: str = "active"
     projects: int = 0
     limits: RateLimits | None = None
+    stale_answers: bool = False
+    pool: str = ""
 
 
 class TenantsReply(Message, frozen=True, kw_only=True):
@@ -212,7 +226,12 @@ class QueueReply(Message, frozen=True, kw_only=True):
 class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One task at the door: the most it may be charged, the tokens it is counted with, and until when it is held.
 
-    ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it.
+    ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it. Of one that
+    ``waited`` for its time the key is looked at again: where it has ended, the answer is ``revoked_api_key``. With
+    ``stores`` it leaves more behind than a plain chat does.
+
+    With ``hits`` nothing is held: so many answers that stood already are counted as requests. They were given before
+    where ``are_given``, and are counted whatever the limits; otherwise they are refused where a limit leaves no room.
     """
 
     task: str
@@ -223,6 +242,10 @@ class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     picos: int = 0
     tokens: int = 0
     expires_at_ms: int = 0
+    hits: int = 0
+    are_given: bool = False
+    waited: bool = False
+    stores: bool = False
 
 
 class HoldsRequest(Message, frozen=True, kw_only=True):
@@ -268,10 +291,14 @@ class HoldsRelease(Message, frozen=True, kw_only=True):
 
 
 class HoldsListRequest(Message, frozen=True, kw_only=True):
-    """Asks a shard's owner what it holds: sums by budget, and the open holds older than ``older_than_ms``."""
+    """Asks a shard's owner what it holds: sums by budget, and open holds.
+
+    Of the holds that are older than ``older_than_ms`` the oldest are told, ``holds_max`` at most.
+    """
 
     tenant: str | None = None
     older_than_ms: int = 0
+    holds_max: int = 1_000
 
 
 class BudgetStanding(msgspec.Struct, frozen=True, kw_only=True):
@@ -323,6 +350,7 @@ ServiceRequest = (
     | ReportRequest
     | KnowledgeRequest
     | LikenessRequest
+    | MemoryQuestion
     | EmbedRequest
 )
 ServiceReply = (
@@ -341,5 +369,6 @@ ServiceReply = (
     | ReportReply
     | KnowledgeReply
     | LikenessReply
+    | MemoryAnswer
     | EmbedReply
 )

@@ -4,7 +4,8 @@ Billing writes ``tenants`` (one value per tenant), the router writes ``models`` 
 atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
 cron schedule), the gateway the tenants' wrapped ``datakeys``. Readers watch. ``erasures`` holds what is to be erased.
 Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on it by compare-and-set; and they
-share answers in ``cache``. One rule: no secret stands here in the open, only hashes and sealed envelopes.
+share answers in ``cache``. Whoever stores tells of it in ``storage``. One rule: no secret stands here in the
+open, only hashes and sealed envelopes.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One API key as gateways know it: the SHA-256 of its secret (hex), what it may do, whether it is revoked.
 
     ``expires_at_ms`` (0: never) is when it ends, also by a rotation's grace; ``models`` (empty: all) is what it may
-    ask. ``role`` (empty: that of its tenant) is what its scope ``admin`` means.
+    ask. ``role`` (empty: that of its tenant) is what its scope ``admin`` means. ``follows`` are the keys that it stands
+    for since they were rotated, the latest last.
     """
 
     id: str
@@ -70,13 +72,16 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     models: list[str] = []
     limits: RateLimits | None = None
     role: str = ""
+    follows: list[str] = []
 
 
 class TenantRecord(Message, frozen=True, kw_only=True):
     """A tenant, its tier and its keys; the value under the tenant's id in the bucket ``tenants``.
 
     ``limits`` are over its tier's. A suspended tenant is known and refused; a deleted one has no keys.
-    ``stale_answers`` lets gateways show answers that are too old while no model can be asked.
+    ``stale_answers`` lets gateways show answers that are too old while no model can be asked. ``pool`` (empty: none) is
+    the worker pool of its own. ``lineages`` names the first key of those that follow another by rotation, also of keys
+    that ended lately: a budget ``of`` a key, and its limits, are of all keys of its lineage.
     """
 
     id: str
@@ -87,6 +92,8 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     budgets: list[BudgetRecord] = []
     limits: RateLimits | None = None
     stale_answers: bool = False
+    pool: str = ""
+    lineages: dict[str, str] = {}
 
 
 class PricePair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -96,12 +103,21 @@ class PricePair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     charge: Price
 
 
+class PriceVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Prices that apply from ``version`` (Unix ms) on, until the next version begins."""
+
+    version: int
+    prices: PricePair
+
+
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model as the roster knows it: everything but where it is and the key to it, which workers read from their own
     configuration.
 
     ``price_version`` (Unix ms, from when on they apply) names these prices for good. ``configured`` stands where an
     operator set them over the configuration's: what the configuration said then, and until it says something else.
+    ``upcoming`` are the versions that begin later, the earliest first; of one that has begun meanwhile, whoever reads
+    the record takes the prices (see priceversions.py).
     ``kind`` says which tasks it may be given. An embedder's ``dimensions`` are the length of its vectors (0: not known
     before it is asked), which may be asked to be another unless it ``has_fixed_dimensions``, and its
     ``context_tokens`` are those of one text.
@@ -122,6 +138,7 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     concurrency: int | None = None
     price_version: int = 0
     configured: PricePair | None = None
+    upcoming: list[PriceVersion] = []
     requests_per_minute: int | None = None
     tokens_per_window: int | None = None
     token_window_seconds: int = 0
@@ -250,6 +267,7 @@ class CronSchedule(Message, frozen=True, kw_only=True):
     ``task`` is what each firing submits: its ids and times stand at zero, and its ``deadline_ms`` is a length.
     ``next_at_ms`` is the first firing that was not submitted yet; ``missed`` says what becomes of firings that nobody
     was there for. ``callback`` and ``callback_receiver`` are those of each firing's TaskAccepted.
+    ``stopped`` is the code of why the platform paused it.
     """
 
     id: str
@@ -267,6 +285,7 @@ class CronSchedule(Message, frozen=True, kw_only=True):
     fired: int = 0
     callback: Envelope | None = None
     callback_receiver: str = ""
+    stopped: str = ""
 
 
 class CachedAnswer(Message, frozen=True, kw_only=True):
@@ -310,8 +329,20 @@ class DataKeysRecord(Message, frozen=True, kw_only=True):
     erased_at_ms: int = 0
 
 
-ErasurePart = Literal["data_keys", "gateway", "router", "context", "billing"]
-ERASURE_PARTS: tuple[ErasurePart, ...] = ("data_keys", "gateway", "router", "context", "billing")
+class StorageUse(Message, frozen=True, kw_only=True):
+    """What one service (``part``) stores of a tenant; the value under ``<tenant>.<part>`` in the bucket ``storage``.
+
+    ``items`` counts rows, ``bytes`` their content before compression.
+    """
+
+    tenant: str
+    part: str
+    items: int
+    bytes: int
+
+
+ErasurePart = Literal["data_keys", "gateway", "router", "context", "billing", "events"]
+ERASURE_PARTS: tuple[ErasurePart, ...] = ("data_keys", "gateway", "router", "context", "billing", "events")
 
 
 class Erasure(Message, frozen=True, kw_only=True):
@@ -339,4 +370,5 @@ StateValue = (
     | DataKeysRecord
     | Erasure
     | QuotaWindows
+    | StorageUse
 )

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from collegium_contracts.memory_requests import NOTE_BYTES_MAX
 from collegium_contracts.messages import TaskSubmitted
 from collegium_contracts.money import Price
+from collegium_contracts.priceversions import charges_until
 from collegium_contracts.state import ModelRecord
+from collegium_contracts.wording import words_bytes
 
 # What a chat template adds to a prompt: role marks and separators, of at most some hundred messages.
 TEMPLATE_TOKENS = 512
@@ -51,10 +54,10 @@ def counted_tokens(submitted: TaskSubmitted, models: Iterable[ModelRecord]) -> i
 
 
 def _attempt_picos(submitted: TaskSubmitted, model: ModelRecord) -> int:
-    sampling, charge = submitted.sampling, model.charge
-    prompt = (
-        submitted.prompt_bytes + len(sampling.tools or b"") + len(sampling.response_format or b"") + TEMPLATE_TOKENS
-    )
+    sampling = submitted.sampling
+    prompt = submitted.prompt_bytes + words_bytes(sampling) + TEMPLATE_TOKENS
+    if submitted.task.memory:
+        prompt += NOTE_BYTES_MAX
     if submitted.task.conversation:
         # What a conversation adds is not known at the door.
         prompt = model.context_tokens
@@ -62,6 +65,13 @@ def _attempt_picos(submitted: TaskSubmitted, model: ModelRecord) -> int:
         # An embedder's context is that of one text, and there may be many: JSON has more bytes than they have tokens.
         prompt = min(prompt, max(model.context_tokens, 1))
     answer = min(sampling.max_tokens or model.max_output_tokens, model.max_output_tokens) * sampling.n
+    if not model.upcoming:
+        return _most(model.charge, prompt, answer)
+    # It may wait until its deadline, and is charged by the version of when it is dispatched.
+    return max(_most(charge, prompt, answer) for charge in charges_until(model, submitted.task.deadline_ms))
+
+
+def _most(charge: Price, prompt: int, answer: int) -> int:
     return prompt * _dearest_input(charge) + answer * _dearest_output(charge) + charge.call_picos
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from collegium_settings.pools import all_pools
 from collegium_settings.settings import Settings
 
 # Sections that are read once, at the start.
@@ -24,13 +25,14 @@ NEED_A_RESTART: Final = (
     "embeddings",
     "jwt",
     "encryption",
+    "workers",
 )
 
 
 def refusals(standing: Settings, changed: Settings) -> list[str]:
     """Names what of a changed configuration needs a restart: sections, and pools that have no consumer yet."""
     found = [name for name in NEED_A_RESTART if getattr(standing, name) != getattr(changed, name)]
-    pools = {model.pool for model in standing.models} | {"general"}
+    pools = set(all_pools(standing))
     found += [
         f"models[{index}].pool (a new pool {model.pool!r})"
         for index, model in enumerate(changed.models)

@@ -12,6 +12,7 @@ from collegium_contracts.identity import OPERATOR_TENANT as OPERATOR
 from collegium_settings.embeddings import BUNDLED_EMBEDDER
 from collegium_settings.errors import Problem, UnpricedModelError
 from collegium_settings.models import ModelSettings
+from collegium_settings.pools import GENERAL, all_pools
 from collegium_settings.secret import Secret
 from collegium_settings.settings import Settings, TenantSettings
 
@@ -30,6 +31,7 @@ def check(settings: Settings) -> list[Problem]:
         *_shares(settings),
         *_credentials(settings),
         *_alerts(settings),
+        *_workers(settings),
         *_issuers(settings),
     ]
 
@@ -43,6 +45,29 @@ def _doors(settings: Settings) -> Iterable[Problem]:
 def _alerts(settings: Settings) -> Iterable[Problem]:
     if settings.alerts.webhook_url is not None and settings.alerts.webhook_secret is None:
         yield Problem("alerts.webhook_secret", "nothing", "a key, by which the receiver knows who calls")
+
+
+def _workers(settings: Settings) -> Iterable[Problem]:
+    workers = settings.workers
+    yield from _duplicates("workers.dedicated_pools[{}]", list(workers.dedicated_pools))
+    of_models = {model.pool for model in settings.models} | {GENERAL}
+    for number, pool in enumerate(workers.dedicated_pools):
+        if pool in of_models:
+            yield Problem(f"workers.dedicated_pools[{number}]", repr(pool), "a pool that is no model's")
+    for number, pool in enumerate(workers.serve or ()):
+        if pool not in all_pools(settings):
+            yield Problem(f"workers.serve[{number}]", repr(pool), "one of " + ", ".join(all_pools(settings)))
+
+
+def _own_pool(settings: Settings, tenant: TenantSettings, path: str) -> Iterable[Problem]:
+    if tenant.pool is None:
+        return
+    if tenant.pool not in settings.workers.dedicated_pools:
+        accepted = ", ".join(settings.workers.dedicated_pools) or "nothing: there are none"
+        yield Problem(path, repr(tenant.pool), f"one of workers.dedicated_pools: {accepted}")
+    tier = settings.tiers.get(tenant.tier)
+    if tier is not None and "dedicated_pool" not in tier.features:
+        yield Problem(path, repr(tenant.pool), f"nothing: tier {tenant.tier} lacks the feature dedicated_pool")
 
 
 def _models(settings: Settings) -> Iterable[Problem]:
@@ -108,6 +133,7 @@ def _tenants(settings: Settings) -> Iterable[Problem]:
     for number, tenant in enumerate(settings.tenants):
         if tenant.tier not in settings.tiers:
             yield Problem(f"tenants[{number}].tier", repr(tenant.tier), "one of " + ", ".join(settings.tiers))
+        yield from _own_pool(settings, tenant, f"tenants[{number}].pool")
         for path, api_key in _keys_of(tenant, f"tenants[{number}]"):
             public_id = api_key.reveal().split("-")[2]
             if public_id in seen:

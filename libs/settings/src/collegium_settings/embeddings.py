@@ -66,7 +66,7 @@ class EmbeddingsSettings(Section, frozen=True, kw_only=True):
             return self.price.price()
         if self.base_url is None:
             return _FREE.price()
-        found = public_price(self.base_url, self.upstream_model or self.name, self.text_tokens)
+        found = public_price(self.base_url, self.upstream_model or self.name, self.text_tokens, is_embedder=True)
         if found is None:
             raise UnpricedModelError(f"embedder {self.name} has no price, and none is published for its address")
         return found

@@ -25,10 +25,11 @@ _CLASSES = {
 
 
 @cache
-def public_price(base_url: str, model: str, context_tokens: int) -> Price | None:
+def public_price(base_url: str, model: str, context_tokens: int, *, is_embedder: bool = False) -> Price | None:
     """Returns what the provider at an address publishes for a model, or none.
 
     None also where the price depends on a prompt's length below ``context_tokens``, or has more than six decimals.
+    An embedder writes nothing, and has no price for it.
     """
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - takes 0.8 s, and most need no public price
 
@@ -47,6 +48,8 @@ def public_price(base_url: str, model: str, context_tokens: int) -> Price | None
                 return None
         elif getattr(published, name, None) is not None:
             return None
+    if is_embedder:
+        picos.setdefault("output_picos", 0)
     if "input_picos" not in picos or "output_picos" not in picos:
         return None
     return Price(**picos)  # pyright: ignore[reportArgumentType] - the two that may not be none are there

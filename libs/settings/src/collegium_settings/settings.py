@@ -116,6 +116,12 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     semantic_ttls_seconds: dict[str, DurationSeconds] = field(default_factory=dict[str, int])
 
 
+class MemorySettings(Section, frozen=True, kw_only=True):
+    """Conversations are kept for so many days (0: as long as their tenant), counted from each turn."""
+
+    conversation_days: Annotated[int, whole(0, 36_500)] = 0
+
+
 class RoutingSettings(Section, frozen=True, kw_only=True):
     """How models are chosen; ``shares`` are the wanted shares by rank."""
 
@@ -193,6 +199,13 @@ class EncryptionSettings(Section, frozen=True, kw_only=True):
 
     key: HiddenText | None = None
     previous: tuple[HiddenText, ...] = ()
+
+
+class WorkerSettings(Section, frozen=True, kw_only=True):
+    """Worker pools beside those of models, and which pools the workers here serve; none: all that there are."""
+
+    dedicated_pools: tuple[Identifier, ...] = ()
+    serve: tuple[Identifier, ...] | None = None
 
 
 class AuditSettings(Section, frozen=True, kw_only=True):
@@ -282,6 +295,7 @@ class TenantSettings(Section, frozen=True, kw_only=True):
     projects: tuple[ProjectSettings, ...] = ()
     keys: tuple[KeySettings, ...] = ()
     cache: TenantCacheSettings = TenantCacheSettings()
+    pool: Identifier | None = None
     gates: tuple[Text, ...] = ()
 
 
@@ -317,6 +331,7 @@ class Settings(Section, frozen=True, kw_only=True):
     models: tuple[ModelSettings, ...] = ()
     embeddings: EmbeddingsSettings = EmbeddingsSettings()
     cache: CacheSettings = CacheSettings()
+    memory: MemorySettings = MemorySettings()
     routing: RoutingSettings = RoutingSettings()
     evolution: EvolutionSettings = EvolutionSettings()
     off_peak: OffPeakSettings = OffPeakSettings()
@@ -326,6 +341,7 @@ class Settings(Section, frozen=True, kw_only=True):
     jwt: JwtSettings = JwtSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     audit: AuditSettings = AuditSettings()
+    workers: WorkerSettings = WorkerSettings()
     tiers: dict[str, TierSettings] = field(default_factory=default_tiers)
     tenants: tuple[TenantSettings, ...] = ()
     gates: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])

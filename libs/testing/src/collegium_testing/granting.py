@@ -12,11 +12,15 @@ from collegium_contracts.requests import HoldAnswer, HoldsReply, HoldsRequest
 
 
 class GrantingHolds:
-    """Answers every ask for a hold with yes while it listens; ``asked`` keeps what was asked."""
+    """Answers every ask for a hold with yes while it listens; ``asked`` keeps what was asked.
+
+    Keys in ``ended`` have ended: what waited and was asked with one is refused, as billing does.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.asked: list[str] = []
+        self.ended: set[str] = set()
         self._sid = connection.client.subscribe_raw(s.SVC_HOLDS_ALL, self._on_question)
 
     def stop(self) -> None:
@@ -27,5 +31,10 @@ class GrantingHolds:
         question = codec.request.decode(payload)
         if isinstance(question, HoldsRequest) and reply:
             self.asked += [ask.task for ask in question.asks]
-            answers = [HoldAnswer() for _ in question.asks]
+            answers = [
+                HoldAnswer(code="revoked_api_key", message=f"key {ask.key_id} was revoked")
+                if ask.waited and ask.key_id in self.ended
+                else HoldAnswer()
+                for ask in question.asks
+            ]
             self._connection.publish(reply.decode(), codec.encode(HoldsReply(answers=answers)))

@@ -105,7 +105,8 @@ class RunningPlatform:
             self._claims = ClaimStore(self.connection)
             await self._declare()
             if "billing" not in self._services:
-                stack.callback(GrantingHolds(self.connection).stop)
+                self.holds = GrantingHolds(self.connection)
+                stack.callback(self.holds.stop)
             await self._make_data_keys(stack)
             stack.push_async_callback(self._stop_all)
             for service in self._services:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from functools import partial
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 from collegium_bus.events import EventLoop
@@ -24,9 +25,11 @@ from collegium_billing.auditing import Auditor, LawWatch, subjects_of
 from collegium_billing.changes import Changes
 from collegium_billing.directory import Directory
 from collegium_billing.erasure_store import revoke_all
+from collegium_billing.event_erasure import erase_events
 from collegium_billing.fold import Fold
 from collegium_billing.handlers import Questions
 from collegium_billing.holdowner import HoldOwner
+from collegium_billing.holdwitness import HoldWitness
 from collegium_billing.identity_handlers import IdentityQuestions
 from collegium_billing.identity_store import IdentityStore
 from collegium_billing.invoice_store import InvoiceStore
@@ -58,6 +61,9 @@ class BillingApp:
         self._events: EventLoop[JourneyMessage] | None = None
         self._holds: HoldOwner | None = None
 
+    def _pools(self) -> tuple[str, ...]:
+        return self._platform.settings.workers.dedicated_pools
+
     async def start(self) -> None:
         """Publishes tenants and keys, then answers questions and books events."""
         platform = self._platform
@@ -75,18 +81,27 @@ class BillingApp:
             await directory.publish(tenant)
             return revoked
 
-        directory, erasing = self._directory, Erasing(platform, {"billing": erase})
+        directory, erasing = (
+            self._directory,
+            Erasing(platform, {"billing": erase, "events": partial(erase_events, platform.connection)}),
+        )
         self._open.push_async_callback(erasing.stop)
         await erasing.start()
 
         platform.on_settings.append(self._use_settings)
         changes = Changes(identity, self._directory.publish_soon, platform.now_ms)
-        identities = IdentityQuestions(identity, self._directory, changes, lambda: platform.settings.tiers)
+        identities = IdentityQuestions(
+            identity,
+            self._directory,
+            changes,
+            lambda: platform.settings.tiers,
+            lambda: platform.settings.workers.dedicated_pools,
+        )
         self.audit = audit = AuditTrail(platform, pool)
         questions = Questions(store, UsageStore(pool), platform.now_ms)
         reports = ReportQuestions(identity, RequestLog(pool), InvoiceStore(pool), platform.now_ms)
         ledger = LedgerStore(pool)
-        auditor = Auditor(ledger, subjects_of(platform.connection))
+        auditor = Auditor(ledger, subjects_of(platform.connection), HoldWitness(platform, pool))
         money = LedgerQuestions(identity, ledger, auditor, platform.now_ms)
         handlers = {
             **questions.handlers(),
@@ -116,14 +131,13 @@ class BillingApp:
         self._holds = HoldOwner(platform, spending.spent)
         self._open.push_async_callback(self._holds.stop)
         await self._holds.start()
-        platform.metrics.watch_gauge(names.METRIC_HOLDS_OPEN, self._holds.open_holds)
-        platform.metrics.watch_gauge(names.METRIC_OVER_HOLD, self._holds.over_hold)
+        self._holds.watch(platform.metrics)
 
         watch = LawWatch(auditor, platform.metrics, platform.now_ms)
         self._open.push_async_callback(watch.stop)
         watch.start()
 
-        teachers = Teachers(platform.connection)
+        teachers = Teachers(platform.connection, platform.now_ms)
         self._open.push_async_callback(teachers.stop)
         await teachers.start()
         self._events = EventLoop(

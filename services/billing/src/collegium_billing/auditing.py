@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 from collegium_bus.connection import Connection
@@ -17,7 +17,7 @@ from collegium_contracts import subjects as s
 from collegium_telemetry import names
 from collegium_telemetry.metrics import Metrics
 
-from collegium_billing.laws import ARCHIVE_GAPS, LAWS, Law
+from collegium_billing.laws import ARCHIVE_GAPS, HOLDS, LAWS, Law
 from collegium_billing.ledger_store import LedgerStore
 
 log = structlog.get_logger(__name__)
@@ -40,16 +40,33 @@ class Finding(NamedTuple):
     examples: Sequence[str]
 
 
+class Holds(Protocol):
+    """Who knows which open holds belong to no live task."""
+
+    async def violations(self, now_ms: int) -> list[str]:
+        """Returns what is wrong with which; raises QuestionError where that cannot be told."""
+        ...
+
+
 class Auditor:
     """Checks the laws over a time; ``subject_of`` says under which subject a message of EVENTS stands, or none."""
 
-    def __init__(self, store: LedgerStore, subject_of: Callable[[int], Awaitable[str | None]]) -> None:
+    def __init__(
+        self, store: LedgerStore, subject_of: Callable[[int], Awaitable[str | None]], holds: Holds | None = None
+    ) -> None:
         self._store = store
         self._subject_of = subject_of
+        self._holds = holds
 
-    async def audit(self, from_ms: int, to_ms: int) -> list[Finding]:
-        """Returns how every law stands for [from, to); raises TimeoutError where the books take too long."""
+    async def audit(self, from_ms: int, to_ms: int, now_ms: int | None = None) -> list[Finding]:
+        """Returns how every law stands for [from, to), and with ``now_ms`` also the law of the holds that are open.
+
+        Raises TimeoutError where the books take too long.
+        """
         found: list[Finding] = []
+        if self._holds is not None and now_ms is not None:
+            wrong = await self._holds.violations(now_ms)
+            found.append(Finding(HOLDS, len(wrong), wrong[:_EXAMPLES]))
         for law in LAWS:
             if law.name == ARCHIVE_GAPS:
                 gaps = await self._unexplained(await self._store.violations(law, from_ms, to_ms, GAPS_MAX))
@@ -108,8 +125,9 @@ class LawWatch:
 
     async def check(self) -> None:
         """Checks once."""
-        to_ms = self._now_ms() - SETTLE_MS
-        for finding in await self._auditor.audit(to_ms - WINDOW_MS, to_ms):
+        now_ms = self._now_ms()
+        to_ms = now_ms - SETTLE_MS
+        for finding in await self._auditor.audit(to_ms - WINDOW_MS, to_ms, now_ms):
             self._violations[finding.law.name].set(finding.violations)
             if finding.violations:
                 log.error(

@@ -96,6 +96,7 @@ class TaskRow(NamedTuple):
     ``cache`` says whether its answer is a reused one, and ``saved_picos`` what the original was charged.
     ``reference_model`` is the teacher that the task was not sent to (empty: routing chose nothing cheaper), and
     ``reference_picos`` what it would have been charged for the tokens of the answer.
+    ``price_version`` is that of the answer's call.
     """
 
     task_id: str
@@ -121,6 +122,8 @@ class TaskRow(NamedTuple):
     error_code: str
     reference_model: str
     reference_picos: str
+    cache_write_tokens: int = 0
+    price_version: int = 0
 
 
 class Teacher(NamedTuple):
@@ -263,14 +266,24 @@ def _task(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Sequence
         _text(settled.error.code) if isinstance(settled, TaskFailed) else "",
         _text(reference[0]),
         str(reference[1]),
+        usage.cache_write_tokens,
+        _version(settled),
     )
+
+
+def _version(settled: TaskCompleted | TaskFailed | TaskCanceled) -> int:
+    """Returns the version of prices that its answer was made with; 0 where no call of its model is told of."""
+    calls = [call for call in settled.attempts if call.model == settled.model]
+    answers = [call for call in calls if call.succeeded and not call.wasted] or calls
+    return answers[-1].price_version if answers else 0
 
 
 def _reference(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Sequence[Teacher]) -> tuple[str, int]:
     """Returns the cheapest teacher for the tokens of the answer and its charge; none but for a routed, cheaper one."""
     if not teachers or settled.task.reused is not None or settled.task.model != AUTO or settled.rank in ("", TEACHER):
         return "", 0
-    if not isinstance(settled, TaskCompleted):
+    if not isinstance(settled, TaskCompleted) or settled.task.kind != "chat":
+        # No teacher embeds.
         return "", 0
     answers = [call for call in settled.attempts if call.model == settled.model and call.succeeded and not call.wasted]
     usage = answers[-1].usage if answers else settled.usage

@@ -35,10 +35,10 @@ class Budget:
                 carried=carried,
             )
 
-    def covers(self, project: str, key_id: str) -> bool:
-        """Whether what is spent in the name of a project and key counts here."""
+    def covers(self, project: str, lineage: str) -> bool:
+        """Whether what is spent in the name of a project and a lineage of keys counts here."""
         scope, of = self.record.scope, self.record.of
-        return scope == "tenant" or (scope == "project" and of == project) or (scope == "key" and of == key_id)
+        return scope == "tenant" or (scope == "project" and of == project) or (scope == "key" and of == lineage)
 
     def is_as(self, record: BudgetRecord) -> bool:
         """Whether a definition has the same window over the same things, so that what was counted still counts."""

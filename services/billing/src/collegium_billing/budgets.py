@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from collegium_contracts.identity import BudgetSet
-from collegium_contracts.ids import BUDGET_ID
+from collegium_contracts.ids import BUDGET_ID, KEY_ID
 from collegium_contracts.money import picos_to_usd
 from collegium_contracts.state import MAX_BUDGET_PICOS, BudgetRecord
 from collegium_settings.money import usd_to_picos
@@ -51,13 +52,37 @@ def check(standing: Standing, budget: BudgetRecord, now_ms: int) -> None:
     """Raises QuestionError where a tenant cannot have this budget: of something it has not, or one too many."""
     if budget.scope == "project" and all(one.id != budget.of for one in standing.projects):
         raise QuestionError("not_found", f"tenant {standing.tenant.id} has no project {budget.of[:40]}", "of")
-    if budget.scope == "key":
-        key = standing.key(budget.of)
-        if key is None or not key.lives(now_ms):
-            raise QuestionError("not_found", f"tenant {standing.tenant.id} has no live key {budget.of[:16]}", "of")
+    if budget.scope == "key" and not any(key.first == budget.of and key.lives(now_ms) for key in standing.keys):
+        raise QuestionError("not_found", f"tenant {standing.tenant.id} has no live key {budget.of[:16]}", "of")
     others = [one for one in standing.budgets if one.id != budget.id]
     if len(others) >= BUDGETS_MAX:
         raise _invalid("tenant", f"tenant {standing.tenant.id} has {BUDGETS_MAX} budgets, the most it may have")
+
+
+def of_lineage(standing: Standing, budget: BudgetRecord) -> BudgetRecord:
+    """Returns a budget of a key as that of its lineage, which all keys draw on that follow each other by rotation."""
+    key = standing.key(budget.of) if budget.scope == "key" else None
+    if key is None or not key.lineage:
+        return budget
+    name = name_of(key.first) if budget.id == name_of(key.id) else budget.id
+    return msgspec.structs.replace(budget, id=name, of=key.first)
+
+
+def find(standing: Standing, budget_id: str) -> BudgetRecord | None:
+    """Returns a budget by its id; that of a key is known by the ids of all keys of its lineage."""
+    names = {budget_id} | {name_of(key.first) for key in standing.keys if name_of(key.id) == budget_id}
+    return next((one for one in standing.budgets if one.id in names), None)
+
+
+def name_of(key_id: str) -> str:
+    """Returns the id that a key's budget has unless another is given."""
+    return f"key-{key_id}"
+
+
+def key_of(budget_id: str) -> str | None:
+    """Returns the key of which a budget's id speaks, or none."""
+    found = budget_id.removeprefix("key-")
+    return found if found != budget_id and KEY_ID.match(found) is not None else None
 
 
 def _default_id(asked: BudgetSet) -> str:

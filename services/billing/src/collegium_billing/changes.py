@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
-from collegium_contracts.identity import BudgetRow, BudgetSet, Reach, TenantState
+from collegium_contracts.identity import BudgetRow, BudgetSet, Reach, TenantChange
 from collegium_contracts.state import BudgetRecord, RateLimits
 
 from collegium_billing import budgets, keys, tenancy
@@ -37,12 +37,18 @@ class Changes:
         # here. Each may be called again for the same tenant, as deleting again repeats what did not finish.
         self.when_deleted: list[Callable[[str], Awaitable[None]]] = []
 
-    async def change_tenant(self, tenant_id: str, tier: str | None, state: TenantState | None) -> Tenant:
-        """Changes tier and state; suspending, resuming and deleting again change nothing."""
+    async def change_tenant(self, asked: TenantChange, has_own_pool: Callable[[str], bool]) -> Tenant:
+        """Changes what is asked; suspending, resuming and deleting again change nothing.
+
+        ``has_own_pool`` says whether a tier has the feature; raises QuestionError where a tenant with a pool lacks it.
+        """
+        tenant_id, state = asked.tenant, asked.state
         async with self._changing(tenant_id) as change:
             tenancy.check_state(change.before, state)
-            await change.set_tenant(tier=tier, state=state)
+            await change.set_tenant(tier=asked.tier, state=state, stale_answers=asked.stale_answers, pool=asked.pool)
             tenant = (await change.after()).tenant
+            if asked.tier is not None or asked.pool is not None:
+                tenancy.check_pool(tenant, has_own_pool(tenant.tier))
         published = await self._publish(tenant_id)
         if state == "deleted":
             for act in self.when_deleted:
@@ -64,7 +70,10 @@ class Changes:
         return key
 
     async def rotate_key(self, key_id: str, grace_seconds: int, reach: Reach) -> tuple[Key, ApiKey]:
-        """Makes a successor with the same rights and budgets; the key itself ends after the grace."""
+        """Makes a successor with the same rights, limits and budgets; the key itself ends after the grace.
+
+        Both draw on the one budget and count in the one rate of their lineage.
+        """
         if not 0 <= grace_seconds <= GRACE_SECONDS_MAX:
             raise QuestionError("invalid_value", f"the grace has 0 to {GRACE_SECONDS_MAX} seconds", "grace_seconds")
         tenant = await self._tenant_of(key_id)
@@ -91,14 +100,12 @@ class Changes:
             secret_sha256=api_key.secret_sha256,
             created_at_ms=now_ms,
             last_used_at_ms=None,
+            lineage=old.first,
         )
         if not await change.add_key(successor):
             return None
         ends_at_ms = now_ms + grace_seconds * 1000
         await change.follow_key(key_id, successor.id, min(ends_at_ms, old.expires_at_ms or ends_at_ms))
-        for budget in change.before.budgets:
-            if (budget.scope, budget.of) == ("key", key_id):
-                await change.set_budget(msgspec.structs.replace(budget, id=f"key-{successor.id}", of=successor.id))
         return successor
 
     async def revoke_key(self, key_id: str, reach: Reach) -> Key:
@@ -144,7 +151,7 @@ class Changes:
     async def set_limits(
         self, tenant_id: str, key_id: str, limits: RateLimits | None, reach: Reach
     ) -> tuple[str, RateLimits | None]:
-        """Sets the limits of a key or a tenant; returns the tenant's id and what stands."""
+        """Sets the limits of a key's lineage or of a tenant; returns the tenant's id and what stands."""
         wanted = tenancy.check_limits(limits)
         tenant = await self._tenant_of(key_id) if key_id else tenant_id
         async with self._changing(tenant) as change:
@@ -153,6 +160,7 @@ class Changes:
                 key = change.before.key(key_id)
                 assert key is not None, "a key never changes its tenant and is never removed"
                 keys.check_reach(reach, key, gives=False)
+                key_id = key.first
             await change.set_limits(key_id, wanted)
         await self._publish(tenant)
         return tenant, wanted
@@ -161,7 +169,7 @@ class Changes:
         """Sets a budget, new or standing."""
         budget = budgets.read(asked)
         async with self._changing(asked.tenant) as change:
-            await self._set_budget(change, budget)
+            budget = await self._set_budget(change, budget)
             row = BudgetRow(tenant=asked.tenant, budget=budget, changed_at_ms=change.now_ms)
         await self._publish(asked.tenant)
         return row
@@ -169,19 +177,22 @@ class Changes:
     async def delete_budget(self, tenant_id: str, budget_id: str) -> BudgetRow:
         """Deletes a budget and returns what it was."""
         async with self._changing(tenant_id) as change:
-            found = next((one for one in change.before.budgets if one.id == budget_id), None)
+            found = budgets.find(change.before, budget_id)
             if found is None:
                 raise QuestionError("not_found", f"tenant {tenant_id} has no budget {budget_id}", "id")
-            await change.delete_budget(budget_id)
+            await change.delete_budget(found.id)
             row = BudgetRow(tenant=tenant_id, budget=found, changed_at_ms=change.now_ms)
         await self._publish(tenant_id)
         return row
 
-    async def _set_budget(self, change: Change, budget: BudgetRecord) -> None:
+    async def _set_budget(self, change: Change, budget: BudgetRecord) -> BudgetRecord:
         tenancy.check_present(change.before)
         # A key that this change adds is not among what stood before it.
-        budgets.check(await change.after(), budget, self._now_ms())
+        standing = await change.after()
+        budget = budgets.of_lineage(standing, budget)
+        budgets.check(standing, budget, self._now_ms())
         await change.set_budget(budget)
+        return budget
 
     @asynccontextmanager
     async def _changing(self, tenant_id: str) -> AsyncGenerator[Change]:

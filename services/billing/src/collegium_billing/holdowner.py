@@ -16,6 +16,9 @@ from collegium_contracts.errors import ContractError
 from collegium_contracts.ids import SHARDS, shard_of
 from collegium_contracts.state import TenantRecord
 from collegium_runtime.platform import Platform
+from collegium_runtime.storage import StorageBook
+from collegium_telemetry import names
+from collegium_telemetry.metrics import Metrics
 
 from collegium_billing.holdshard import HoldShard, Spent
 from collegium_billing.settledfeed import SettledFeed
@@ -35,6 +38,7 @@ class HoldOwner:
         self._records: dict[str, TenantRecord] = {}
         self._shards: dict[int, HoldShard] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._storage = StorageBook(platform)
         self._watch = Bucket(platform.connection, s.KV_TENANTS).watch(self._learn)
         self._leases = LeaseHolder(
             Bucket(platform.connection, s.KV_HOLDERS),
@@ -46,6 +50,7 @@ class HoldOwner:
 
     async def start(self) -> None:
         """Reads the tenants, then takes what is free."""
+        await self._storage.start()
         await self._watch.start()
         await self._leases.start()
         # What is held from the start is answered for when the service says that it has started.
@@ -56,12 +61,23 @@ class HoldOwner:
         await self._leases.stop()
         await asyncio.gather(*self._closing, return_exceptions=True)
         await self._watch.stop()
+        await self._storage.stop()
         await self._feed.stop()
 
     @property
     def is_ready(self) -> bool:
         """Whether every shard that is held here is answered for."""
         return all(shard.is_answering for shard in self._shards.values())
+
+    def watch(self, metrics: Metrics) -> None:
+        """Tells metrics of the shards held."""
+        metrics.watch_gauge(names.METRIC_HOLDS_OPEN, self.open_holds)
+        metrics.watch_gauge(names.METRIC_OVER_HOLD, self.over_hold)
+        metrics.watch_gauge(names.METRIC_SHARDS_ANSWERED, self.answered)
+
+    def answered(self) -> float:
+        """How many shards are answered for here."""
+        return sum(shard.is_answering for shard in self._shards.values())
 
     def open_holds(self) -> float:
         """How many holds stand in the shards held."""
@@ -92,6 +108,7 @@ class HoldOwner:
             number,
             self._feed,
             self._spent,
+            storage=self._storage,
             tenants=self._tenants_of,
             holds=lambda: self._leases.holds(name),
         )

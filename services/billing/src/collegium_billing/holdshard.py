@@ -1,7 +1,8 @@
 """One shard in the hands of its owner: taking over, deciding, journaling, answering.
 
 Asks that came while a record was being stored go into the next one, so that a busy shard writes one record for many
-holds. One rule: what a record promises is told after the broker has acknowledged the record, and never before.
+holds. One rule: what a record promises is never told before the record is on its way, on the same connection; where
+power may fail, not before it is stored. What was told and refused after all is asked for again, of the shard's owner.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 import structlog
-from collegium_bus.errors import AlreadyStandsError, BusError, NoAnswerError
-from collegium_bus.ordered import OrderedReader
+from collegium_bus.errors import BusError
+from collegium_bus.publisher import CLAIM_CHECK_BYTES
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
-from collegium_contracts.holds import Billed, BudgetOpened, HoldEnded, HoldPlaced, HoldsJournaled, HoldsSnapshot
+from collegium_contracts.holds import Billed, BudgetOpened, HoldCaptured, HoldEnded, HoldPlaced, HoldsJournaled
 from collegium_contracts.requests import (
+    HoldAsk,
     HoldsListReply,
     HoldsListRequest,
     HoldsRelease,
@@ -28,9 +30,12 @@ from collegium_contracts.requests import (
 from collegium_contracts.state import BudgetRecord, TenantRecord
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
+from collegium_runtime.storage import StorageBook
 
+from collegium_billing import storagebound
 from collegium_billing.settledfeed import SettledFeed
 from collegium_billing.shardbook import NOT_YET, RECENT_MS, ShardBook
+from collegium_billing.shardjournal import ShardJournal
 from collegium_billing.windows import Amounts
 
 log = structlog.get_logger(__name__)
@@ -63,6 +68,7 @@ class HoldShard:
         feed: SettledFeed,
         spent: Spent,
         *,
+        storage: StorageBook,
         tenants: Callable[[int], list[TenantRecord]],
         holds: Callable[[], bool],
     ) -> None:
@@ -70,16 +76,21 @@ class HoldShard:
         self._shard = shard
         self._feed = feed
         self._spent = spent
+        self._storage = storage
         self._tenants = tenants
         self._holds_lease = holds
+        self._tells_behind = platform.settings.durability == "process"
         self._book = self._new_book()
-        self._journal_sequence = 0
-        self._records = 0
+        self._journal = ShardJournal(platform, shard)
         self._changed = False
         self._placed: list[HoldPlaced] = []
         self._ended: list[HoldEnded] = []
+        self._captured: list[HoldCaptured] = []
         self._opened: list[BudgetOpened] = []
         self._replies: list[tuple[str, HoldsReply]] = []
+        self._granted: list[HoldAsk] = []
+        # Told, and not known to be stored.
+        self._promised: list[HoldAsk] = []
         self._wake = asyncio.Event()
         self._answering = asyncio.Event()
         self._sid: int | None = None
@@ -107,6 +118,13 @@ class HoldShard:
                 task.cancel()
         await asyncio.gather(*(one for one in (self._task, self._ticking) if one is not None), return_exceptions=True)
         await self._let_go()
+        if self._promised:
+            # The shard is another's, who has not read of them.
+            try:
+                subject = s.holds_of_shard(self._shard)
+                self._platform.connection.publish(subject, codec.encode(HoldsRequest(asks=self._promised)))
+            except BusError as error:
+                log.error("promised holds are not in the journal", shard=self._shard, error=str(error))
 
     async def taken(self, timeout_seconds: float) -> bool:
         """Waits until asks are answered; false where that takes longer."""
@@ -132,7 +150,8 @@ class HoldShard:
         while True:
             try:
                 await self._take_over()
-                await self._journal()
+                self._place_again()
+                await self._keep()
             except (BusError, ContractError) as error:
                 log.warning("shard of holds is taken over again", shard=self._shard, error=str(error))
             await self._let_go()
@@ -144,67 +163,30 @@ class HoldShard:
         for record in self._tenants(self._shard):
             book.learn(record)
         now = self._platform.now_ms()
-        stored = await self._platform.direct.last(s.LEDGER, s.ledger_snapshot(self._shard))
-        after = 0
-        if stored is not None:
-            snapshot = codec.journey.decode(stored.payload)
-            if isinstance(snapshot, HoldsSnapshot):
-                book.restore(snapshot, now)
-                after = snapshot.journal_sequence
-        self._journal_sequence = await self._replay(book, after, now)
-        self._records = 0
-        if stored is None and not self._journal_sequence:
+        is_new = await self._journal.replay(book, now)
+        if is_new:
             # Nothing was ever promised here, so what settled before ends nothing.
             book.events_sequence = await self._feed.newest()
-        await self._feed.add(self._shard, book.events_sequence, self._on_settled)
+        await self._feed.add(self._shard, book.events_sequence, self._on_billed)
         book.expire(now)
         client = self._platform.connection.client
         self._sid = client.subscribe_raw(s.holds_of_shard(self._shard), self._on_question)
         self._answering.set()
         self._ticking = asyncio.create_task(self._tick(), name=f"holds-tick-{self._shard}")
-        log.info("shard of holds taken", shard=self._shard, holds=len(book.holds(None)), record=self._journal_sequence)
+        log.info("shard of holds taken", shard=self._shard, holds=len(book.holds(None)), record=self._journal.sequence)
 
-    async def _replay(self, book: ShardBook, after: int, now_ms: int) -> int:
-        """Applies the records after a sequence, and returns the newest one's."""
-        subject = s.ledger_journal(self._shard)
-        last = await self._platform.direct.last(s.LEDGER, subject)
-        newest = last.sequence if last is not None else 0
-        if newest <= after:
-            return newest
-        failed: list[ContractError] = []
-        done = asyncio.Event()
-
-        def on_record(delivery: object) -> None:
-            sequence: int = delivery.sequence  # pyright: ignore[reportAttributeAccessIssue]
-            try:
-                record = codec.journey.decode(delivery.payload)  # pyright: ignore[reportAttributeAccessIssue]
-            except ContractError as error:
-                failed.append(error)
-                record = None
-            if isinstance(record, HoldsJournaled):
-                book.apply(record, now_ms)
-            if sequence >= newest:
-                done.set()
-
-        reader = OrderedReader(
-            self._platform.connection,
-            s.LEDGER,
-            [subject],
-            on_record,
-            start_sequence=after + 1,
-            label=f"journal-{self._shard}",
-        )
-        reader.start()
-        try:
-            async with asyncio.timeout(30):
-                await done.wait()
-        except TimeoutError:
-            raise NoAnswerError(f"the journal of shard {self._shard} could not be read in time") from None
-        finally:
-            await reader.stop()
-        if failed:
-            raise failed[0]
-        return newest
+    def _place_again(self) -> None:
+        """Holds what was told and may not have been stored; what the replayed journal holds already changes nothing."""
+        now = self._platform.now_ms()
+        for ask in self._promised:
+            answer, hold = self._book.ask(ask, now)
+            if answer.code:
+                log.error("promised hold no longer covered", task=ask.task, tenant=ask.tenant, reason=answer.message)
+            elif hold is not None and hold.at_ms == now:
+                self._placed.append(hold)
+                self._granted.append(ask)
+                self._wake.set()
+        self._promised = []
 
     async def _let_go(self) -> None:
         self._answering.clear()
@@ -218,13 +200,21 @@ class HoldShard:
         replies, self._replies = self._replies, []
         for reply, answer in replies:
             self._send(reply, HoldsReply(answers=[NOT_YET] * len(answer.answers)))
-        self._placed, self._ended, self._opened = [], [], []
+        self._granted = []
+        self._take_record()
 
-    def _on_settled(self, task: str, tenant: str, billed: Billed, at_ms: int, sequence: int) -> None:
-        ended = self._book.settled(task, tenant, billed, at_ms, sequence)
-        if ended is not None:
+    def _on_billed(self, about: s.EventSubject, billed: Billed, at_ms: int, sequence: int) -> None:
+        if about.kind == "ended":
+            captured = self._book.attempt_ended(about.task, about.tenant, about.attempt, billed, at_ms, sequence)
+            if captured is None:
+                return
+            self._captured.append(captured)
+        else:
+            ended = self._book.settled(about.task, about.tenant, billed, at_ms, sequence)
+            if ended is None:
+                return
             self._ended.append(ended)
-            self._wake.set()
+        self._wake.set()
 
     def _on_question(self, _subject: bytes, reply: bytes, payload: bytes, _block: bytes | None) -> None:
         if not self._holds_lease():
@@ -247,12 +237,14 @@ class HoldShard:
         answers = []
         is_promise = False
         for ask in asked.asks:
-            answer, hold = self._book.ask(ask, now_ms)
+            full = storagebound.refusal(ask, self._book, self._storage)
+            answer, hold = (full, None) if full is not None else self._book.ask(ask, now_ms)
             answers.append(answer)
             if hold is not None:
                 is_promise = True
                 if hold.at_ms == now_ms:
                     self._placed.append(hold)
+                    self._granted.append(ask)
         self._changed = True
         failpoint("billing.before-hold")
         if is_promise:
@@ -271,7 +263,8 @@ class HoldShard:
             for task in tenant.tasks.values()
             if task.hold is not None and task.hold.at_ms <= before
         ]
-        listed = {hold.task for hold in sorted(holds, key=lambda hold: hold.at_ms)[:LISTED_HOLDS_MAX]}
+        most = min(asked.holds_max, LISTED_HOLDS_MAX)
+        listed = {hold.task for hold in sorted(holds, key=lambda hold: hold.at_ms)[:most]}
         return HoldsListReply(
             budgets=book.standings(asked.tenant, now_ms),
             holds=[hold for hold in book.holds(asked.tenant) if hold.task in listed],
@@ -286,12 +279,12 @@ class HoldShard:
         except BusError as error:
             log.info("answer about holds not sent", shard=self._shard, error=str(error))
 
-    async def _journal(self) -> None:
+    async def _keep(self) -> None:
         """Stores what was decided and answers, until the shard is lost."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if not (self._placed or self._opened or self._replies) and self._ended:
+            if not (self._placed or self._opened or self._replies) and (self._ended or self._captured):
                 # A hold that comes meanwhile does not wait for it.
                 try:
                     async with asyncio.timeout(ENDS_LINGER_SECONDS):
@@ -299,60 +292,54 @@ class HoldShard:
                 except TimeoutError:
                     pass
                 self._wake.clear()
-            if self._placed or self._ended or self._opened or self._replies:
+            if self._placed or self._ended or self._captured or self._opened or self._replies:
                 await self._store_record()
-            if self._records >= SNAPSHOT_RECORDS:
+            if self._journal.records >= SNAPSHOT_RECORDS:
                 await self._store_snapshot()
 
     async def _store_record(self) -> None:
-        placed, self._placed = self._placed, []
-        ended, self._ended = self._ended, []
-        opened, self._opened = self._opened, []
+        decided = self._take_record()
         replies, self._replies = self._replies, []
+        granted, self._granted = self._granted, []
+        if not (decided.placed or decided.ended or decided.captured or decided.opened):
+            self._answer(replies)
+            return
+        record = codec.encode(decided)
+        is_told_behind = self._tells_behind and len(record) <= CLAIM_CHECK_BYTES
+        if is_told_behind:
+            # Runs when the record has been written to the connection, and in the same turn of the loop.
+            asyncio.get_running_loop().call_soon(self._answer, replies)
+            replies, self._promised = [], granted
         try:
-            if placed or ended or opened:
-                await self._append(placed, ended, opened)
+            await self._journal.append(record)
+            self._promised = []
         except BaseException:
             self._replies = replies + self._replies
             raise
         failpoint("billing.after-hold")
-        for reply, answer in replies:
-            self._send(reply, answer)
+        self._answer(replies)
 
-    async def _append(self, placed: list[HoldPlaced], ended: list[HoldEnded], opened: list[BudgetOpened]) -> None:
+    def _take_record(self) -> HoldsJournaled:
+        """Returns what is to be journaled; from then on it is in hand no more."""
         record = HoldsJournaled(
             shard=self._shard,
             at_ms=self._platform.now_ms(),
             events_sequence=self._book.events_sequence,
-            opened=opened,
-            placed=placed,
-            ended=ended,
+            opened=self._opened,
+            placed=self._placed,
+            ended=self._ended,
+            captured=self._captured,
         )
-        subject = s.ledger_journal(self._shard)
-        message_id = f"{self._platform.connection.instance}.{self._shard}.{self._journal_sequence}"
-        try:
-            ack = await self._platform.publisher.publish(
-                subject, codec.encode(record), message_id=message_id, expected_sequence=self._journal_sequence
-            )
-            sequence = ack.sequence
-        except AlreadyStandsError:
-            # Its own first try may have been stored although its acknowledgement was lost.
-            standing = await self._platform.direct.last(s.LEDGER, subject)
-            if standing is None or standing.headers.get(s.MESSAGE_ID) != message_id:
-                raise
-            sequence = standing.sequence
-        self._journal_sequence = sequence
-        self._records += 1
+        self._placed, self._ended, self._captured, self._opened = [], [], [], []
+        return record
+
+    def _answer(self, replies: list[tuple[str, HoldsReply]]) -> None:
+        for reply, answer in replies:
+            self._send(reply, answer)
 
     async def _store_snapshot(self) -> None:
-        self._records = 0
         self._changed = False
-        snapshot = self._book.snapshot(self._journal_sequence, self._platform.now_ms())
-        await self._platform.publisher.publish(
-            s.ledger_snapshot(self._shard),
-            codec.encode(snapshot),
-            message_id=f"{self._platform.connection.instance}.{self._shard}.{self._journal_sequence}.{snapshot.at_ms}",
-        )
+        await self._journal.store_snapshot(self._book, self._platform.now_ms())
 
     async def _tick(self) -> None:
         """Ends what expired, opens budgets that are new, and keeps the snapshot young."""
@@ -365,7 +352,7 @@ class HoldShard:
                     log.info("holds expired", shard=self._shard, tasks=len(over), first=over[0])
                 if loop.time() >= snapshot_at:
                     snapshot_at = loop.time() + SNAPSHOT_SECONDS
-                    if (self._changed or self._records) and self._holds_lease():
+                    if (self._changed or self._journal.records) and self._holds_lease():
                         await self._store_snapshot()
             except BusError as error:
                 log.info("upkeep of holds failed, trying again", shard=self._shard, error=str(error))
@@ -384,6 +371,8 @@ class HoldShard:
                 tenant=tenant,
                 budget=budget_id,
                 spent=[*spent, *self._book.recent_of(tenant, budget_id, until)],
+                after_ended=len(self._ended),
+                at_ms=now,
             )
             self._book.open(opened, now)
             self._opened.append(opened)

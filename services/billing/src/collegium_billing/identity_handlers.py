@@ -7,7 +7,7 @@ only the books know whose a thing is. One rule: a question that is refused chang
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
@@ -39,7 +39,7 @@ from collegium_contracts.requests import (
 )
 from collegium_settings.settings import TierSettings
 
-from collegium_billing import keys, tenancy, usage
+from collegium_billing import budgets, keys, tenancy, usage
 from collegium_billing.changes import Changes
 from collegium_billing.directory import TENANTS_MAX, Directory
 from collegium_billing.errors import QuestionError
@@ -60,7 +60,9 @@ class IdentityQuestions:
         directory: Directory,
         changes: Changes,
         tiers: Callable[[], Mapping[str, TierSettings]],
+        pools: Callable[[], Sequence[str]] = tuple,
     ) -> None:
+        self._pools = pools
         self._store = store
         self._directory = directory
         self._changes = changes
@@ -100,12 +102,19 @@ class IdentityQuestions:
         return TenantsReply(tenants=[keys.tenant_row(tenant) for tenant in await self._store.tenants(TENANTS_MAX)])
 
     async def change_tenant(self, asked: TenantChange) -> TenantsReply:
-        """Changes a tenant's tier or state."""
+        """Changes a tenant's tier, state or settings."""
         _check_tenant(asked.tenant)
         if asked.tier is not None:
             self._check_tier(asked.tier)
-        tenant = await self._changes.change_tenant(asked.tenant, asked.tier, asked.state)
+        if asked.pool and asked.pool not in (pools := self._pools()):
+            known = ", ".join(pools) or "there are none"
+            raise _invalid("pool", f"there is no dedicated pool {asked.pool[:40]!r}; the configuration has: {known}")
+        tenant = await self._changes.change_tenant(asked, self._has_own_pool)
         return TenantsReply(tenants=[keys.tenant_row(tenant)])
+
+    def _has_own_pool(self, name: str) -> bool:
+        tier = self._tiers().get(name)
+        return tier is not None and "dedicated_pool" in tier.features
 
     async def create_project(self, asked: ProjectCreate) -> ProjectsReply:
         """Creates a project."""
@@ -220,6 +229,11 @@ class IdentityQuestions:
         if asked.budget is not None:
             _check_budget(asked.budget)
         found = await self._store.budgets(asked.tenant, asked.budget, ROWS_MAX + 1)
+        if asked.budget is not None and not found and (key_id := budgets.key_of(asked.budget)) is not None:
+            # The budget of a key that follows another stands under the first one's id.
+            key = await self._store.key(key_id)
+            if key is not None and asked.tenant in (None, key.tenant):
+                found = await self._store.budgets(key.tenant, budgets.name_of(key.first), ROWS_MAX + 1)
         _check_count(len(found), "budgets")
         if asked.budget is not None and not found:
             raise QuestionError("not_found", f"there is no budget {asked.budget}", "id")

@@ -35,7 +35,7 @@ def _at(parameter: str) -> str:
 
 
 _INSERT_TENANT = f"""
-INSERT INTO billing.tenants (id, tier, created_at, stale_answers) VALUES ($1, $2, {_at("$3")}, $4)
+INSERT INTO billing.tenants (id, tier, created_at, stale_answers, pool) VALUES ($1, $2, {_at("$3")}, $4, $5)
 ON CONFLICT DO NOTHING RETURNING true
 """  # noqa: S608 - constants
 _INSERT_PROJECT = f"""
@@ -44,8 +44,8 @@ ON CONFLICT DO NOTHING RETURNING true
 """  # noqa: S608 - constants
 _INSERT_KEY = f"""
 INSERT INTO billing.keys
-    (id, tenant, secret_sha256, project, scopes, name, created_at, role, models, limits, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, {_at("$7")}, $8, $9, $10, {_at("nullif($11::int8, 0)")})
+    (id, tenant, secret_sha256, project, scopes, name, created_at, role, models, limits, expires_at, lineage)
+VALUES ($1, $2, $3, $4, $5, $6, {_at("$7")}, $8, $9, $10, {_at("nullif($11::int8, 0)")}, $12)
 ON CONFLICT DO NOTHING RETURNING true
 """  # noqa: S608 - constants
 _SET_BUDGET = f"""
@@ -58,7 +58,7 @@ SET scope = excluded.scope, of_id = excluded.of_id, limit_picos = excluded.limit
     alert_percents = excluded.alert_percents, changed_at = excluded.changed_at
 """  # noqa: S608 - constants
 _TENANT = f"""
-SELECT id, tier, {_ms("created_at")} AS created_at_ms, state, limits, stale_answers,
+SELECT id, tier, {_ms("created_at")} AS created_at_ms, state, limits, stale_answers, pool,
        (SELECT count(*) FROM billing.keys WHERE tenant = tenants.id AND revoked_at IS NULL) AS keys,
        (SELECT count(*) FROM billing.projects WHERE tenant = tenants.id AND archived_at IS NULL) AS projects
 FROM billing.tenants
@@ -66,7 +66,8 @@ FROM billing.tenants
 _KEY = f"""
 SELECT id, tenant, secret_sha256, project, scopes, name, {_ms("created_at")} AS created_at_ms,
        {_ms("revoked_at")} AS revoked_at_ms, role, models, limits, coalesce({_ms("expires_at")}, 0) AS expires_at_ms,
-       {_ms("last_used_at")} AS last_used_at_ms, coalesce(rotated_to, '') AS rotated_to
+       {_ms("last_used_at")} AS last_used_at_ms, coalesce(rotated_to, '') AS rotated_to,
+       lineage
 FROM billing.keys
 """  # noqa: S608 - constants
 _PROJECT = f"""
@@ -96,7 +97,7 @@ class IdentityStore:
         async with self._pool.acquire() as connection:
             transaction = connection.transaction()
             await transaction.start()
-            fields = (tenant.id, tenant.tier, tenant.created_at_ms, tenant.stale_answers)
+            fields = (tenant.id, tenant.tier, tenant.created_at_ms, tenant.stale_answers, tenant.pool)
             added = await connection.fetchval(_INSERT_TENANT, *fields)
             if added:
                 await connection.execute(_INSERT_PROJECT, tenant.id, DEFAULT_PROJECT, "", tenant.created_at_ms)
@@ -192,12 +193,20 @@ class Change:
         assert standing is not None, "its row is locked"
         return standing
 
-    async def set_tenant(self, *, tier: str | None, state: TenantState | None) -> None:
-        """Sets tier and state; deleting revokes every key."""
+    async def set_tenant(
+        self,
+        *,
+        tier: str | None = None,
+        state: TenantState | None = None,
+        stale_answers: bool | None = None,
+        pool: str | None = None,
+    ) -> None:
+        """Sets what is given; deleting revokes every key."""
         await self._connection.execute(
             f"""
             UPDATE billing.tenants
             SET tier = coalesce($2, tier), state = coalesce($3, state),
+                stale_answers = coalesce($5, stale_answers), pool = coalesce($6, pool),
                 state_at = CASE WHEN coalesce($3, state) = state THEN state_at ELSE {_at("$4")} END
             WHERE id = $1
             """,  # noqa: S608 - a constant
@@ -205,6 +214,8 @@ class Change:
             tier,
             state,
             self.now_ms,
+            stale_answers,
+            pool,
         )
         if state == "deleted":
             await self._connection.execute(
@@ -213,11 +224,13 @@ class Change:
                 self.now_ms,
             )
 
-    async def set_limits(self, key_id: str, limits: RateLimits | None) -> None:
-        """Sets the limits of a key, or with an empty id of the tenant."""
+    async def set_limits(self, lineage: str, limits: RateLimits | None) -> None:
+        """Sets the limits of all keys of a lineage, or with an empty id of the tenant."""
         text = None if limits is None else _encode_limits(limits).decode()
-        if key_id:
-            await self._connection.execute("UPDATE billing.keys SET limits = $2 WHERE id = $1", key_id, text)
+        if lineage:
+            await self._connection.execute(
+                "UPDATE billing.keys SET limits = $2 WHERE id = $1 OR lineage = $1", lineage, text
+            )
         else:
             await self._connection.execute("UPDATE billing.tenants SET limits = $2 WHERE id = $1", self._tenant, text)
 
@@ -288,7 +301,7 @@ async def _standing(connection: Any, tenant_id: str) -> Standing | None:
 async def _insert_key(connection: Any, key: Key) -> bool:
     fields = (key.id, key.tenant, key.secret_sha256, key.project, list(key.scopes), key.name, key.created_at_ms)
     limits = None if key.limits is None else _encode_limits(key.limits).decode()
-    rights = (key.role, list(key.models), limits, key.expires_at_ms)
+    rights = (key.role, list(key.models), limits, key.expires_at_ms, key.lineage)
     return await connection.fetchval(_INSERT_KEY, *fields, *rights) is not None
 
 

@@ -1,10 +1,9 @@
-"""Invoices in PostgreSQL: the entries that they are made of, and those that were made.
+"""Invoices in PostgreSQL: the ledger's entries that they are made of, and those that were made.
 
 Not here: what an invoice says (invoices). One rule: an invoice is made once and never changed; what is booked for its
 month afterwards is in the usage reports, and in no invoice.
 
-``entries`` is the one place that says what was charged: the sums by the day, which hold every charge that was booked
-and outlive the rows. Whoever keeps entries elsewhere changes this function alone.
+An invoice is read from the ledger and from versions of prices, which only grow, and from nothing that is purged.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -15,23 +14,40 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
+import msgspec
 from collegium_contracts.reports import InvoiceRow
 
 from collegium_billing import invoices
-from collegium_billing.invoices import Entry, Invoice
+from collegium_billing.invoices import Adjustment, Entry, Invoice, Month
 
 INVOICES_MAX = 2_000
-ENTRIES_SECONDS = 4.0
+ENTRIES_SECONDS = 20.0
 
+# A task that was charged has one transaction; what it was made of stands with it.
 _ENTRIES = """
-SELECT project, model, sum(requests)::numeric, sum(input_tokens), sum(cached_input_tokens), sum(output_tokens),
-       sum(charge_picos)
-FROM billing.usage_sums
-WHERE seconds = 86400 AND tenant = $1
-  AND begins_at >= timestamptz 'epoch' + $2::int8 * interval '1 millisecond'
-  AND begins_at < timestamptz 'epoch' + $3::int8 * interval '1 millisecond'
-GROUP BY project, model
-HAVING sum(requests) <> 0 OR sum(charge_picos) <> 0
+SELECT project, CASE WHEN model = '-' THEN '' ELSE model END, count(*), coalesce(sum(input_tokens), 0),
+       coalesce(sum(cached_input_tokens), 0), coalesce(sum(output_tokens), 0), sum(amount_picos),
+       coalesce(sum(cache_write_tokens), 0), coalesce(sum(reasoning_tokens), 0), coalesce(price_version, 0)
+FROM billing.transactions AS posted
+JOIN billing.entries AS owed ON transaction = posted.id AND account = 'tenant/' || posted.tenant || '/receivable'
+WHERE posted.tenant = $1 AND kind IN ('charge', 'correction') AND kind = 'charge'
+  AND at >= timestamptz 'epoch' + $2::int8 * interval '1 millisecond'
+  AND at < timestamptz 'epoch' + $3::int8 * interval '1 millisecond'
+GROUP BY project, model, coalesce(price_version, 0)
+"""
+_CORRECTIONS = """
+SELECT made.id, made.reason, amount_picos FROM (
+    SELECT substr(event_id, length('correction/') + 1) AS id, owed.amount_picos
+    FROM billing.transactions AS posted
+    JOIN billing.entries AS owed ON transaction = posted.id AND account = 'tenant/' || posted.tenant || '/receivable'
+    WHERE posted.tenant = $1 AND kind IN ('charge', 'correction') AND kind = 'correction'
+      AND at >= timestamptz 'epoch' + $2::int8 * interval '1 millisecond'
+      AND at < timestamptz 'epoch' + $3::int8 * interval '1 millisecond'
+) AS posted JOIN (SELECT id, reason FROM billing.corrections) AS made USING (id)
+"""
+_PRICES = """
+SELECT model, version, charge::text FROM billing.prices
+JOIN unnest($1::text[], $2::int8[]) AS wanted (model, version) USING (model, version)
 """
 _KEEP = """
 INSERT INTO billing.invoices (id, tenant, month, total_cents, document, made_at)
@@ -51,11 +67,24 @@ class InvoiceStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def entries(self, tenant: str, from_ms: int, to_ms: int) -> list[Entry]:
-        """Returns what a tenant was charged in [from, to), full days of UTC; TimeoutError after ENTRIES_SECONDS."""
-        async with asyncio.timeout(ENTRIES_SECONDS):
-            rows = await self._pool.fetch(_ENTRIES, tenant, from_ms, to_ms)
-        return [Entry(row[0], row[1], *(int(value) for value in tuple(row)[2:])) for row in rows]
+    async def invoice(self, tenant: str, month: Month) -> Invoice:
+        """Makes a tenant's invoice of a month from the ledger; TimeoutError after ENTRIES_SECONDS."""
+        bounds = (tenant, month.from_ms, month.to_ms)
+        async with (
+            asyncio.timeout(ENTRIES_SECONDS),
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+            found = await connection.fetch(_ENTRIES, *bounds)
+            entries = [Entry(row[0], row[1], *(int(value) for value in tuple(row)[2:])) for row in found]
+            corrected = [
+                Adjustment(row[0], row[1], int(row[2])) for row in await connection.fetch(_CORRECTIONS, *bounds)
+            ]
+            versions = sorted({(entry.model, entry.price_version) for entry in entries})
+            rows = await connection.fetch(_PRICES, [one[0] for one in versions], [one[1] for one in versions])
+        prices = {(row[0], row[1]): msgspec.json.decode(row[2], type=dict[str, int]) for row in rows}
+        return invoices.invoice(tenant, month, entries, corrected, prices)
 
     async def keep(self, made: Invoice, total_cents: int, now_ms: int) -> None:
         """Keeps an invoice where none stands for its month."""

@@ -1,16 +1,18 @@
 """Invoices as values: a month's entries → one document. Pure.
 
-Not here: where entries come from and where invoices are kept (invoice_store). One rule: an invoice is a function of its
-entries alone, so that the same entries give the same bytes; no clock and no chance has a part in it. Amounts are exact
+Not here: where entries come from and where invoices are kept (invoice_store). One rule: an invoice is a function of
+the ledger's entries and the versions of prices alone, so that the same entries give the same bytes; no clock and no
+chance has a part in it. Amounts are exact
 to the pico-dollar; the total is their exact sum, rounded once to whole cents, half to even, which the invoice says.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
@@ -23,11 +25,13 @@ PICOS_PER_CENT: Final = PICOS_PER_USD // 100
 # Events of a month's last moments are booked by then.
 SETTLING_MS: Final = 3_600_000
 ROUNDING: Final = "The total is the exact sum of all lines, rounded once to whole cents, half to even."
+TOKENS_PRICED: Final = 1_000_000
+NO_PRICES: Final[Mapping[tuple[str, int], Mapping[str, int]]] = MappingProxyType({})
 _MONTH = re.compile(r"(20\d\d)-(0[1-9]|1[0-2])", re.ASCII)
 
 
 class Entry(NamedTuple):
-    """What was charged for one project's use of one model."""
+    """What was charged for one project's use of one model at one version of its prices (0: not known)."""
 
     project: str
     model: str
@@ -36,10 +40,33 @@ class Entry(NamedTuple):
     cached_input_tokens: int
     output_tokens: int
     amount_picos: int
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    price_version: int = 0
+
+
+class Adjustment(NamedTuple):
+    """A correction of what a tenant owes."""
+
+    id: str
+    reason: str
+    amount_picos: int
+
+
+class Correction(msgspec.Struct, frozen=True):
+    """A correction as an invoice shows it."""
+
+    id: str
+    reason: str
+    amount_usd: str
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A line of an invoice; ``amount_usd`` is exact."""
+    """A line of an invoice; ``amount_usd`` is exact.
+
+    ``price_version`` is the version of the prices charged, and ``prices`` are its dollars per million tokens by class,
+    and per ``call``.
+    """
 
     project: str
     model: str
@@ -48,6 +75,10 @@ class Line(msgspec.Struct, frozen=True):
     cached_input_tokens: int
     output_tokens: int
     amount_usd: str
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    price_version: int = 0
+    prices: dict[str, str] = {}
 
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +91,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     ends: str
     currency: str
     lines: list[Line]
+    corrections: list[Correction] = []
     sum_usd: str
     total_usd: str
     rounding: str
@@ -94,14 +126,24 @@ def invoice_id(tenant: str, month: str) -> str:
     return f"inv-{tenant}-{month}"
 
 
-def invoice(tenant: str, month: Month, entries: Iterable[Entry]) -> Invoice:
-    """Makes the invoice; the order of the entries does not matter, and entries of one line are added up."""
-    lines: dict[tuple[str, str], Entry] = {}
+def invoice(
+    tenant: str,
+    month: Month,
+    entries: Iterable[Entry],
+    adjustments: Iterable[Adjustment] = (),
+    prices: Mapping[tuple[str, int], Mapping[str, int]] = NO_PRICES,
+) -> Invoice:
+    """Makes the invoice; the order of the entries does not matter, and entries of one line are added up.
+
+    ``prices`` are the charges of the versions in the entries, pico-dollars by class.
+    """
+    lines: dict[tuple[str, str, int], Entry] = {}
     for entry in entries:
-        key = (entry.project, entry.model)
+        key = (entry.project, entry.model, entry.price_version)
         standing = lines.get(key)
         lines[key] = entry if standing is None else _added(standing, entry)
-    total = sum(entry.amount_picos for entry in lines.values())
+    corrected = sorted(adjustments)
+    total = sum(entry.amount_picos for entry in lines.values()) + sum(one.amount_picos for one in corrected)
     return Invoice(
         id=invoice_id(tenant, month.name),
         tenant=tenant,
@@ -109,7 +151,8 @@ def invoice(tenant: str, month: Month, entries: Iterable[Entry]) -> Invoice:
         begins=_date(month.from_ms),
         ends=_date(month.to_ms),
         currency="USD",
-        lines=[Line(*entry[:-1], picos_to_usd(entry.amount_picos)) for _, entry in sorted(lines.items())],
+        lines=[_line(entry, prices) for _, entry in sorted(lines.items())],
+        corrections=[Correction(one.id, one.reason, picos_to_usd(one.amount_picos)) for one in corrected],
         sum_usd=picos_to_usd(total),
         total_usd=cents_to_usd(cents(total)),
         rounding=ROUNDING,
@@ -149,8 +192,23 @@ def page(made: Invoice) -> bytes:
 
 
 def _added(first: Entry, second: Entry) -> Entry:
-    numbers = (mine + more for mine, more in zip(first[2:], second[2:], strict=True))
-    return Entry(first.project, first.model, *numbers)
+    numbers = [mine + more for mine, more in zip(first[2:-1], second[2:-1], strict=True)]
+    return Entry._make((first.project, first.model, *numbers, first.price_version))
+
+
+def _line(entry: Entry, prices: Mapping[tuple[str, int], Mapping[str, int]]) -> Line:
+    charged = prices.get((entry.model, entry.price_version), {})
+    return Line(
+        *entry[:6],
+        picos_to_usd(entry.amount_picos),
+        entry.cache_write_tokens,
+        entry.reasoning_tokens,
+        entry.price_version,
+        {
+            name: picos_to_usd(picos if name == "call" else picos * TOKENS_PRICED)
+            for name, picos in sorted(charged.items())
+        },
+    )
 
 
 def _date(at_ms: int) -> str:
@@ -182,6 +240,9 @@ _PAGE = """\
 <tr><td>${line.project}</td><td>${line.model or '(no answer)'}</td><td>${line.requests}</td>\
 <td>${line.input_tokens}</td><td>${line.cached_input_tokens}</td><td>${line.output_tokens}</td>\
 <td>${line.amount_usd}</td></tr>
+% endfor
+% for one in invoice.corrections:
+<tr><td>Correction</td><td colspan="5">${one.id}: ${one.reason}</td><td>${one.amount_usd}</td></tr>
 % endfor
 </tbody>
 <tfoot>

@@ -62,7 +62,7 @@ class ApiKey(NamedTuple):
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     """A tenant as it is kept; ``keys`` counts those not revoked, ``projects`` those not archived.
 
-    ``stale_answers``: it may be shown answers that are too old while no model can be asked.
+    ``stale_answers``: it may be shown answers that are too old while no model can be asked. ``pool`` is its own.
     """
 
     id: str
@@ -73,10 +73,14 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     keys: int = 0
     projects: int = 0
     stale_answers: bool = False
+    pool: str = ""
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as it is kept; it lives until it is revoked or ``expires_at_ms`` (0: never) has come."""
+    """A key as it is kept; it lives until it is revoked or ``expires_at_ms`` (0: never) has come.
+
+    ``lineage`` (empty: its own) is the id of the first of the keys that follow each other by rotation.
+    """
 
     id: str
     tenant: str
@@ -92,6 +96,12 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     expires_at_ms: int = 0
     last_used_at_ms: int | None = None
     rotated_to: str = ""
+    lineage: str = ""
+
+    @property
+    def first(self) -> str:
+        """The id under which budgets and limits of the key stand: that of the first key of its lineage."""
+        return self.lineage or self.id
 
     def lives(self, now_ms: int) -> bool:
         """Tells whether the key lets anybody in at a time."""
@@ -145,6 +155,8 @@ def tenant_row(tenant: Tenant) -> TenantRow:
         state=tenant.state,
         projects=tenant.projects,
         limits=tenant.limits,
+        stale_answers=tenant.stale_answers,
+        pool=tenant.pool,
     )
 
 

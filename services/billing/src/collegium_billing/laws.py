@@ -3,6 +3,12 @@
 They run as tests, in billing every few minutes over what is recent, and by ``collegium billing audit`` over all. Every
 statement takes a time from which ($1) and one to which ($2) things happened, and returns a row of one text for each
 violation. One rule: a law is read from what is stored alone, never from how it came there.
+
+Rows of settled tasks and booked calls are purged after a time, the sums over them by the hour and the ledger are not.
+What rows say is therefore compared row by row as long as they are kept, and by the hour, from the sums, for good: for
+each full hour of the time that is asked for. A law that needs the rows says so.
+
+One law is about the present alone and read from the owners of holds (holdlaw.py): what they hold is no row.
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 ARCHIVE_GAPS: Final = "archive_has_no_gap"
+HOLDS_LIVE: Final = "hold_has_live_task"
 
 
 class Law(NamedTuple):
@@ -49,18 +56,35 @@ LAWS: Final[tuple[Law, ...]] = (
     ),
     Law(
         "charge_is_in_ledger",
-        "what a settled task is charged is what its tenant owes for it",
+        "what a settled task is charged is what its tenant owes for it: by the task while it is kept, and by the hour",
         """
         SELECT task_id FROM billing.tasks AS booked
         LEFT JOIN billing.transactions AS posted ON event_id = 'charge/' || task_id
         LEFT JOIN billing.entries AS owed
                ON transaction = id AND account = 'tenant/' || booked.tenant || '/receivable'
         WHERE settled_at >= $1 AND settled_at < $2 AND charge_picos <> coalesce(amount_picos, 0)
+        UNION ALL
+        SELECT concat_ws('/', 'hour', to_char(begins_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24"Z"'), tenant, project,
+                         key_id, model)
+        FROM (
+            SELECT begins_at, tenant, project, key_id, coalesce(nullif(model, ''), '-') AS model,
+                   charge_picos AS more
+            FROM billing.usage_sums
+            WHERE seconds = 3600 AND begins_at >= $1 AND begins_at + interval '1 hour' <= $2
+            UNION ALL
+            SELECT date_trunc('hour', at, 'UTC'), posted.tenant, project, key_id, model, -amount_picos
+            FROM billing.transactions AS posted
+            LEFT JOIN billing.entries ON transaction = posted.id
+                  AND account = 'tenant/' || posted.tenant || '/receivable'
+            WHERE kind = 'charge' AND at >= date_trunc('hour', $1 + interval '1 hour' - interval '1 us', 'UTC')
+              AND at < date_trunc('hour', $2, 'UTC')
+        ) AS both_sides GROUP BY begins_at, tenant, project, key_id, model HAVING sum(more) <> 0
         """,
     ),
     Law(
         "cost_is_in_ledger",
-        "what a booked call cost is owed to its provider, as waste where it served nobody",
+        "what a booked call cost is owed to its provider, as waste where it served nobody: by the call while it is"
+        " kept, and by the hour",
         """
         SELECT concat_ws('/', task_id, attempt, delivery) FROM (
             SELECT task_id, attempt, delivery, cost_picos, wasted,
@@ -75,28 +99,64 @@ LAWS: Final[tuple[Law, ...]] = (
         LEFT JOIN billing.entries AS lost ON lost.transaction = verdict.id AND lost.account = waste
         WHERE cost_picos <> -coalesce(owed.amount_picos, 0)
            OR CASE WHEN wasted THEN cost_picos ELSE 0 END <> coalesce(lost.amount_picos, 0)
+        UNION ALL
+        SELECT concat_ws('/', 'hour', to_char(begins_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24"Z"'), tenant, project,
+                         key_id, model)
+        FROM (
+            SELECT begins_at, tenant, project, key_id, coalesce(nullif(model, ''), '-') AS model,
+                   cost_picos AS cost, wasted_picos AS lost
+            FROM billing.usage_sums
+            WHERE seconds = 3600 AND begins_at >= $1 AND begins_at + interval '1 hour' <= $2
+            UNION ALL
+            SELECT begins_at, tenant, project, key_id, model, -cost_picos, -wasted_picos
+            FROM billing.sums_moved WHERE begins_at >= $1 AND begins_at + interval '1 hour' <= $2
+            UNION ALL
+            SELECT date_trunc('hour', at, 'UTC'), posted.tenant, project, key_id, model,
+                   CASE WHEN kind = 'call' THEN amount_picos ELSE 0 END,
+                   CASE WHEN kind = 'waste' THEN -amount_picos ELSE 0 END
+            FROM billing.transactions AS posted
+            JOIN billing.entries ON transaction = posted.id
+             AND account = CASE WHEN kind = 'call' THEN 'provider/' || model || '/payable' ELSE 'waste/' || model END
+            WHERE kind IN ('call', 'waste')
+              AND at >= date_trunc('hour', $1 + interval '1 hour' - interval '1 us', 'UTC')
+              AND at < date_trunc('hour', $2, 'UTC')
+        ) AS both_sides GROUP BY begins_at, tenant, project, key_id, model HAVING sum(cost) <> 0 OR sum(lost) <> 0
         """,
     ),
     Law(
         "usage_times_price_is_cost",
-        "what a call cost is its tokens by class times the prices of the version it was pinned to",
+        "what a call cost is its tokens by class times the prices of the version it was pinned to: of the call while"
+        " it is kept, and of its transaction",
         """
-        SELECT concat_ws('/', task_id, attempt, delivery) FROM (
-            SELECT *, least(cached_input_tokens, input_tokens) AS cached,
+        SELECT what FROM (
+            SELECT what, model, price_version, picos, input_tokens, output_tokens,
+                   least(cached_input_tokens, input_tokens) AS cached,
                    least(cache_write_tokens, input_tokens - least(cached_input_tokens, input_tokens)) AS written,
                    least(reasoning_tokens, output_tokens) AS reasoned
-            FROM billing.attempts WHERE at >= $1 AND at < $2 AND price_version > 0
+            FROM (
+                SELECT concat_ws('/', task_id, attempt, delivery) AS what, model, price_version, cost_picos AS picos,
+                       input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens
+                FROM billing.attempts WHERE at >= $1 AND at < $2 AND price_version > 0
+                UNION
+                SELECT substr(event_id, length('call/') + 1), model, price_version, -amount_picos,
+                       input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens
+                FROM billing.transactions AS posted
+                JOIN billing.entries ON transaction = posted.id AND account = 'provider/' || model || '/payable'
+                WHERE at >= $1 AND at < $2 AND kind = 'call' AND price_version > 0
+            ) AS both_sides
         ) AS booked
         LEFT JOIN billing.prices ON prices.model = booked.model AND version = price_version
-        WHERE cost IS NULL OR cost_picos <>
+        WHERE cost IS NULL OR picos <>
               (input_tokens - cached - written) * (cost->>'input')::numeric + cached * (cost->>'cached_input')::numeric
             + written * (cost->>'cache_write')::numeric + (output_tokens - reasoned) * (cost->>'output')::numeric
             + reasoned * (cost->>'reasoning')::numeric + (cost->>'call')::numeric
+        GROUP BY what
         """,
     ),
     Law(
         "charged_within_booked",
-        "a task that called models is charged no more than its booked calls come to at the prices of their versions",
+        "a task that called models is charged no more than its booked calls come to at the prices of their versions"
+        " (tasks that are kept: requests.retention_days)",
         """
         SELECT task_id FROM (
             SELECT called.task_id, charge_picos, bool_and(charge IS NOT NULL) AS is_known, sum(
@@ -145,4 +205,8 @@ LAWS: Final[tuple[Law, ...]] = (
         ) AS pairs WHERE sequence > before + 1
         """,
     ),
+)
+
+HOLDS: Final = Law(
+    HOLDS_LIVE, "every open hold is of a task that is queued or runs, and none outlasts its task or its time", ""
 )

@@ -12,18 +12,17 @@ transaction of its own, whether the two came together or not.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from collegium_billing.booking import Books
-
-# Of a charge or a call where no model is known; no model has this name.
-NO_MODEL: Final = "-"
+from collegium_billing.booking import AttemptRow, Books, TaskRow
+from collegium_billing.sums import NO_MODEL
 
 
 class Posting(NamedTuple):
     """One transaction: ``amount_picos`` (never 0) to ``debit`` and its negative to ``credit``.
 
-    ``event_id`` is unique for good. The amount is a decimal string, for it may exceed 64 bits.
+    ``event_id`` is unique for good. The amount is a decimal string, for it may exceed 64 bits. What was made of tokens
+    has them beside it: those of a call, or of all calls of a charged task, and the version of prices.
     """
 
     event_id: str
@@ -37,6 +36,23 @@ class Posting(NamedTuple):
     debit: str
     credit: str
     amount_picos: str
+    price_version: int | None = None
+    input_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+def _made_of(row: AttemptRow | TaskRow) -> tuple[int, ...]:
+    return (
+        row.price_version,
+        row.input_tokens,
+        row.cached_input_tokens,
+        row.cache_write_tokens,
+        row.output_tokens,
+        row.reasoning_tokens,
+    )
 
 
 def postings(books: Books) -> list[Posting]:
@@ -50,7 +66,10 @@ def postings(books: Books) -> list[Posting]:
         tenant, project, key = call.tenant, call.project, call.key_id
         of = f"{name[0]}/{name[1]}/{name[2]}"
         cost, payable = f"cost/{model}", f"provider/{model}/payable"
-        made.append(Posting(f"call/{of}", "call", at_ms, tenant, project, key, model, task, cost, payable, picos))
+        event = f"call/{of}"
+        made.append(
+            Posting(event, "call", at_ms, tenant, project, key, model, task, cost, payable, picos, *_made_of(call))
+        )
         if call.wasted:
             waste = f"waste/{model}"
             made.append(Posting(f"waste/{of}", "waste", at_ms, tenant, project, key, model, task, waste, cost, picos))
@@ -60,13 +79,10 @@ def postings(books: Books) -> list[Posting]:
             continue
         task, model, at_ms, tenant = row.task_id, row.model or NO_MODEL, row.settled_at_ms, row.tenant
         owed, earned = receivable(tenant), f"revenue/{model}"
-        made.append(
-            Posting(
-                f"charge/{task}", "charge", at_ms, tenant, row.project, row.key_id, model, task, owed, earned, picos
-            )
-        )
+        of = (tenant, row.project, row.key_id, model, task)
+        made.append(Posting(f"charge/{task}", "charge", at_ms, *of, owed, earned, picos, *_made_of(row)))
     # Two replicas that add the same transactions in different orders would deadlock.
-    made.sort()
+    made.sort(key=lambda one: one.event_id)
     return made
 
 

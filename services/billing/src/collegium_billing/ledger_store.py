@@ -27,11 +27,19 @@ _POST = """
 WITH new AS MATERIALIZED (
     SELECT * FROM unnest(
         $1::text[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-        $10::text[], $11::text[]
-    ) AS new (event_id, kind, at_ms, tenant, project, key_id, model, task, debit, credit, amount)
+        $10::text[], $11::text[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::int8[], $17::int8[]
+    ) AS new (
+        event_id, kind, at_ms, tenant, project, key_id, model, task, debit, credit, amount, price_version, input_tokens,
+        cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens
+    )
 ), added AS (
-    INSERT INTO billing.transactions (event_id, kind, at, tenant)
-    SELECT event_id, kind, timestamptz 'epoch' + at_ms * interval '1 millisecond', tenant FROM new
+    INSERT INTO billing.transactions (
+        event_id, kind, at, tenant, price_version, input_tokens, cached_input_tokens, cache_write_tokens, output_tokens,
+        reasoning_tokens
+    )
+    SELECT event_id, kind, timestamptz 'epoch' + at_ms * interval '1 millisecond', tenant, price_version, input_tokens,
+           cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens
+    FROM new
     ON CONFLICT DO NOTHING
     RETURNING id, event_id
 )

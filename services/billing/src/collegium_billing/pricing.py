@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import msgspec
-from collegium_contracts.money import Price
+from collegium_contracts.money import Price, by_class
 
 
 class PriceRow(NamedTuple):
-    """One version of a model's prices; ``cost`` and ``charge`` are JSON of pico-dollars by class (see Classes)."""
+    """One version of a model's prices; ``cost`` and ``charge`` are JSON of pico-dollars by class (money.by_class)."""
 
     model: str
     version: int
@@ -20,37 +20,10 @@ class PriceRow(NamedTuple):
     charge: str
 
 
-class Classes(msgspec.Struct, frozen=True):
-    """Pico-dollars per token of every class, and per call; nothing is left to another class."""
-
-    input: int
-    cached_input: int
-    cache_write: int
-    output: int
-    reasoning: int
-    call: int
-
-
 def price_row(model: str, version: int, cost: Price, charge: Price) -> PriceRow:
     """Returns a version as it is stored."""
     return PriceRow(model, version, _json(cost), _json(charge))
 
 
-def classes(price: Price) -> Classes:
-    """Returns a price with every class spelled out."""
-
-    def given(picos: int | None, otherwise: int) -> int:
-        return otherwise if picos is None else picos
-
-    return Classes(
-        input=price.input_picos,
-        cached_input=given(price.cached_input_picos, price.input_picos),
-        cache_write=given(price.cache_write_picos, price.input_picos),
-        output=price.output_picos,
-        reasoning=given(price.reasoning_picos, price.output_picos),
-        call=price.call_picos,
-    )
-
-
 def _json(price: Price) -> str:
-    return msgspec.json.encode(classes(price)).decode()
+    return msgspec.json.encode(by_class(price)).decode()

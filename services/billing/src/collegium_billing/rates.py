@@ -64,11 +64,22 @@ class RateBook:
             self._token_window = RollingWindow(limits.token_window_seconds * 1000, self._token_window.amounts())
         self._limits = limits
 
-    def refusal(self, tokens: int, now_ms: int) -> TooFast | None:
-        """Returns what a request with so many tokens runs into, or none; nothing is counted."""
+    def full(self, now_ms: int) -> TooFast | None:
+        """Returns the bound on requests that leaves no room for one more, or none."""
         for bound, window in self._request_bounds(now_ms):
             if bound.remaining < 1:
                 return TooFast(bound, window.frees_at(1, now_ms) or now_ms)
+        return None
+
+    def count(self, requests: int, now_ms: int) -> None:
+        """Counts requests that were over as soon as they came."""
+        self._minute.add(now_ms, requests)
+        self._day.add(now_ms, requests)
+
+    def refusal(self, tokens: int, now_ms: int) -> TooFast | None:
+        """Returns what a request with so many tokens runs into, or none; nothing is counted."""
+        if (full := self.full(now_ms)) is not None:
+            return full
         for bound, window in self._token_bounds(now_ms):
             short = tokens - bound.remaining
             # A request larger than the whole limit may go when nothing else was counted: it could never go otherwise.

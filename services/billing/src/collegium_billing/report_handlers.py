@@ -49,9 +49,7 @@ class ReportQuestions:
         if not standing:
             if await self._tenants.tenant(asked.tenant) is None:
                 raise QuestionError("not_found", f"there is no tenant {asked.tenant}", "tenant")
-            made = invoices.invoice(
-                asked.tenant, month, await self._invoices.entries(asked.tenant, month.from_ms, month.to_ms)
-            )
+            made = await self._invoices.invoice(asked.tenant, month)
             usage.check_size(len(invoices.page(made)))
             await self._invoices.keep(made, invoices.total_cents(made), self._now_ms())
             standing = await self._invoices.found(asked.tenant, invoice_id)

@@ -30,7 +30,7 @@ _PAGE = """
 SELECT task_id, project, key_id, (extract(epoch FROM created_at) * 1000)::int8 AS created_at_ms,
        (extract(epoch FROM settled_at) * 1000)::int8 AS settled_at_ms, state, stop_reason, error_code, model, rank,
        plan, calls.calls::int8, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, estimated,
-       calls.cost_picos, charge_picos, reference_model, reference_picos, tags::text
+       calls.cost_picos, charge_picos, reference_model, reference_picos, tags::text, cache_write_tokens
 FROM (
     SELECT * FROM billing.tasks
     WHERE tenant = $1

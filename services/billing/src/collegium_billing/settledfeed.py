@@ -1,7 +1,8 @@
-"""What settled, as all shards of this replica hear it: the headers of the settled messages, in the stream's order.
+"""What was charged, as all shards of this replica hear it: the headers of settled messages and of the ends of one of
+several attempts, in the stream's order.
 
 One reader serves every shard that is held here; one that needs older messages makes it begin again further back. One
-rule: a shard sees every settled message after its own position, once.
+rule: a shard sees every one of them after its own position, once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collegium_contracts import subjects as s
 from collegium_contracts.holds import Billed, parse_billed
 from collegium_contracts.ids import shard_of
 
-OnSettled = Callable[[str, str, Billed, int, int], None]
+OnBilled = Callable[[s.EventSubject, Billed, int, int], None]
 
 
 class SettledFeed:
@@ -26,7 +27,7 @@ class SettledFeed:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._reader: OrderedReader | None = None
-        self._shards: dict[int, OnSettled] = {}
+        self._shards: dict[int, OnBilled] = {}
         self._read_to = 0
 
     async def newest(self) -> int:
@@ -36,12 +37,12 @@ class SettledFeed:
             raise NoAnswerError(str(error.get("description")))
         return int(reply["state"]["last_seq"])
 
-    async def add(self, shard: int, after: int, on_settled: OnSettled) -> None:
-        """Calls ``on_settled(task, tenant, billed, at_ms, sequence)`` for what settled in a shard after a sequence.
+    async def add(self, shard: int, after: int, on_billed: OnBilled) -> None:
+        """Calls ``on_billed(subject, billed, at_ms, sequence)`` for what was charged in a shard after a sequence.
 
         Returns once everything that stood was told.
         """
-        self._shards[shard] = on_settled
+        self._shards[shard] = on_billed
         if self._reader is None or after < self._read_to:
             await self._read_from(after + 1)
         assert self._reader is not None, "it was made just now"
@@ -65,20 +66,21 @@ class SettledFeed:
         self._reader = OrderedReader(
             self._connection,
             s.EVENTS,
-            [s.TASK_SETTLED_ALL],
-            self._on_settled,
+            # A plan of one attempt has no end but its settled message.
+            [s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL],
+            self._on_event,
             start_sequence=sequence,
             headers_only=True,
             label="settled",
         )
         self._reader.start()
 
-    def _on_settled(self, delivery: Delivery) -> None:
+    def _on_event(self, delivery: Delivery) -> None:
         self._read_to = delivery.sequence
         about = s.parse_event(delivery.subject)
-        on_settled = self._shards.get(shard_of(about.tenant)) if about is not None else None
-        if about is None or on_settled is None:
+        on_billed = self._shards.get(shard_of(about.tenant)) if about is not None else None
+        if about is None or on_billed is None:
             return
         billed = parse_billed(delivery.header(s.H_BILLED))
         if billed is not None:
-            on_settled(about.task, about.tenant, billed, delivery.timestamp_ns // 1_000_000, delivery.sequence)
+            on_billed(about, billed, delivery.timestamp_ns // 1_000_000, delivery.sequence)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from collegium_contracts.holds import (
     Billed,
     BudgetOpened,
+    HoldCaptured,
     HoldEnded,
     HoldPlaced,
     HoldsJournaled,
@@ -51,6 +52,10 @@ class ShardBook:
         self.tenants: dict[str, TenantBook] = {}
         self._tier_day = tier_day
         self._recent: deque[Recent] = deque()
+        # What the snapshot holds that this state began with: events up to a sequence, and budgets open at its time.
+        self._held_to = 0
+        self._held_at_ms = 0
+        self._held_budgets: frozenset[tuple[str, str]] = frozenset()
 
     def learn(self, record: TenantRecord) -> None:
         """Takes a tenant's newest definition."""
@@ -62,34 +67,61 @@ class ShardBook:
 
     def restore(self, snapshot: HoldsSnapshot, now_ms: int) -> None:
         """Takes over a snapshot; tenants must be known."""
-        self.events_sequence = snapshot.events_sequence
+        self.events_sequence = self._held_to = snapshot.events_sequence
+        self._held_at_ms = snapshot.at_ms
+        self._held_budgets = frozenset((window.tenant, window.budget) for window in snapshot.windows)
         for window in snapshot.windows:
             self._open(window, now_ms)
         for hold in snapshot.holds:
             if (book := self.tenants.get(hold.tenant)) is not None:
                 book.place(hold)
+        for captured in snapshot.captured:
+            if (book := self.tenants.get(captured.tenant)) is not None:
+                book.recall(captured)
         for rates in snapshot.rates:
             if (book := self.tenants.get(rates.tenant)) is not None:
                 book.take_rates(rates)
 
     def apply(self, record: HoldsJournaled, now_ms: int) -> None:
-        """Takes over one record."""
-        for opened in record.opened:
-            self.open(opened, now_ms)
+        """Takes over one record; what of it the snapshot held already is not counted again."""
         for hold in record.placed:
             if (book := self.tenants.get(hold.tenant)) is not None:
                 book.place(hold)
-        for ended in record.ended:
+        for captured in record.captured:
+            if (book := self.tenants.get(captured.tenant)) is not None:
+                if self._is_held(captured.sequence):
+                    book.recall(captured)
+                else:
+                    book.capture(captured)
+        # What a budget was opened with has the ends before it.
+        opening = sorted(
+            (opened for opened in record.opened if not self._was_open(opened)), key=lambda opened: opened.after_ended
+        )
+        for index, ended in enumerate(record.ended):
+            while opening and opening[0].after_ended <= index:
+                self.open(opening.pop(0), now_ms)
             if (book := self.tenants.get(ended.tenant)) is not None:
-                book.end(ended)
+                if self._is_held(ended.sequence):
+                    book.drop(ended.task)
+                else:
+                    book.end(ended)
+        for opened in opening:
+            self.open(opened, now_ms)
         self.events_sequence = max(self.events_sequence, record.events_sequence)
 
     def ask(self, ask: HoldAsk, now_ms: int) -> tuple[HoldAnswer, HoldPlaced | None]:
         """Decides on one task; what it grants against budgets must be journaled before it is told."""
         book = self.tenants.get(ask.tenant)
+        if book is not None and ask.hits:
+            return book.count(ask, now_ms), None
         if book is None or book.unopened():
             return NOT_YET, None
         return book.ask(ask, now_ms)
+
+    def is_open(self, ask: HoldAsk) -> bool:
+        """Whether a task was let in and has not ended."""
+        book = self.tenants.get(ask.tenant)
+        return book is not None and ask.task in book.tasks
 
     def settled(self, task: str, tenant: str, billed: Billed, at_ms: int, sequence: int) -> HoldEnded | None:
         """Takes a settled message; returns what the journal must tell of it, if anything."""
@@ -101,9 +133,35 @@ class ShardBook:
             return None
         self._remember(Recent(at_ms, tenant, billed.project, billed.key_id, billed.picos))
         ended = HoldEnded(
-            task=task, tenant=tenant, picos=billed.picos, at_ms=at_ms, project=billed.project, key_id=billed.key_id
+            task=task,
+            tenant=tenant,
+            picos=billed.picos,
+            at_ms=at_ms,
+            project=billed.project,
+            key_id=billed.key_id,
+            sequence=sequence,
         )
         return ended if book.end(ended, billed.tokens) else None
+
+    def attempt_ended(
+        self, task: str, tenant: str, attempt: int, billed: Billed, at_ms: int, sequence: int
+    ) -> HoldCaptured | None:
+        """Takes the end of one of a task's attempts; returns what the journal must tell of it, if anything."""
+        if sequence <= self.events_sequence:
+            return None
+        self.events_sequence = sequence
+        book = self.tenants.get(tenant)
+        captured = HoldCaptured(
+            task=task,
+            tenant=tenant,
+            attempt=attempt,
+            picos=billed.picos,
+            at_ms=at_ms,
+            project=billed.project,
+            key_id=billed.key_id,
+            sequence=sequence,
+        )
+        return captured if book is not None and book.capture(captured) else None
 
     def release(self, tenant: str, tasks: Iterable[str], now_ms: int) -> list[HoldEnded]:
         """Gives back holds of tasks that were not submitted; returns what the journal must tell of."""
@@ -129,7 +187,7 @@ class ShardBook:
         """Returns what settled since then and counts in a budget."""
         book = self.tenants.get(tenant)
         record = next((one for one in book.record.budgets if one.id == budget_id), None) if book is not None else None
-        if record is None:
+        if book is None or record is None:
             return []
         of = record.of
         return [
@@ -140,7 +198,7 @@ class ShardBook:
             and (
                 record.scope == "tenant"
                 or (record.scope == "project" and one.project == of)
-                or (record.scope == "key" and one.key_id == of)
+                or (record.scope == "key" and book.first(one.key_id) == of)
             )
         ]
 
@@ -163,6 +221,7 @@ class ShardBook:
                 task.hold for book in self.tenants.values() for task in book.tasks.values() if task.hold is not None
             ],
             rates=rates,
+            captured=[captured for book in self.tenants.values() for captured in book.captured()],
         )
 
     def standings(self, tenant: str | None, now_ms: int) -> list[BudgetStanding]:
@@ -184,6 +243,12 @@ class ShardBook:
     def over_hold(self) -> int:
         """How often more was captured than was held."""
         return sum(book.over_hold for book in self.tenants.values())
+
+    def _is_held(self, sequence: int) -> bool:
+        return 0 < sequence <= self._held_to
+
+    def _was_open(self, opened: BudgetOpened) -> bool:
+        return 0 < opened.at_ms <= self._held_at_ms and (opened.tenant, opened.budget) in self._held_budgets
 
     def _open(self, window: WindowState, now_ms: int) -> None:
         if (book := self.tenants.get(window.tenant)) is not None:

@@ -34,7 +34,8 @@ FROM (
 ) AS charged
 WHERE at >= timestamptz 'epoch' + $4::int8 * interval '1 millisecond'
   AND at < timestamptz 'epoch' + $5::int8 * interval '1 millisecond'
-  AND tenant = $1 AND ($2 = '' OR ($2 = 'project' AND project = $6) OR ($2 = 'key' AND key_id = $6))
+  AND tenant = $1 AND ($2 = '' OR ($2 = 'project' AND project = $6) OR ($2 = 'key' AND key_id IN (
+      SELECT $6 UNION ALL SELECT id FROM billing.keys WHERE lineage = $6)))
 GROUP BY 1 HAVING sum(charge_picos) > 0 ORDER BY 1
 """
 

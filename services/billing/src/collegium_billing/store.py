@@ -72,21 +72,21 @@ _INSERT_TASKS = """
 INSERT INTO billing.tasks (
     task_id, tenant, project, key_id, model, rank, plan, tags, settled_at, state, stop_reason, input_tokens,
     cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos, cache, saved_picos, created_at,
-    error_code, reference_model, reference_picos
+    error_code, reference_model, reference_picos, cache_write_tokens, price_version
 )
 SELECT task_id, tenant, project, key_id, model, rank, plan, tags::jsonb,
        timestamptz 'epoch' + settled_at_ms * interval '1 millisecond', state, stop_reason, input_tokens,
        cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos::numeric, cache,
        saved_picos::numeric, timestamptz 'epoch' + created_at_ms * interval '1 millisecond', error_code,
-       reference_model, reference_picos::numeric
+       reference_model, reference_picos::numeric, cache_write_tokens, price_version
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int8[],
     $10::text[], $11::text[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::bool[], $17::text[],
-    $18::text[], $19::text[], $20::int8[], $21::text[], $22::text[], $23::text[]
+    $18::text[], $19::text[], $20::int8[], $21::text[], $22::text[], $23::text[], $24::int8[], $25::int8[]
 ) AS new (
     task_id, tenant, project, key_id, model, rank, plan, tags, settled_at_ms, state, stop_reason, input_tokens,
     cached_input_tokens, output_tokens, reasoning_tokens, estimated, charge_picos, cache, saved_picos, created_at_ms,
-    error_code, reference_model, reference_picos
+    error_code, reference_model, reference_picos, cache_write_tokens, price_version
 )
 ON CONFLICT DO NOTHING
 RETURNING task_id

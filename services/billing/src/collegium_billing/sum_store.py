@@ -25,20 +25,23 @@ SLOTS = 8
 _ADD = """
 INSERT INTO billing.usage_sums AS standing (
     seconds, begins_at, digest, slot, tenant, project, key_id, model, rank, plan, tags, requests, input_tokens,
-    cached_input_tokens, output_tokens, cost_picos, wasted_picos, charge_picos, saved_picos
+    cached_input_tokens, output_tokens, cost_picos, wasted_picos, charge_picos, saved_picos,
+    cache_write_tokens, reasoning_tokens
 )
 SELECT seconds, timestamptz 'epoch' + begins_at_ms * interval '1 millisecond',
        sha256(convert_to(jsonb_build_array(tenant, project, key_id, model, rank, plan, tags::jsonb)::text, 'UTF8'))
            AS digest,
        $1, tenant, project, key_id, model, rank, plan, tags::jsonb, requests::numeric, input_tokens::numeric,
        cached_input_tokens::numeric, output_tokens::numeric, cost_picos::numeric, wasted_picos::numeric,
-       charge_picos::numeric, saved_picos::numeric
+       charge_picos::numeric, saved_picos::numeric, cache_write_tokens::numeric, reasoning_tokens::numeric
 FROM unnest(
     $2::int4[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-    $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[]
+    $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+    $19::text[], $20::text[]
 ) AS new (
     seconds, begins_at_ms, tenant, project, key_id, model, rank, plan, tags, requests, input_tokens,
-    cached_input_tokens, output_tokens, cost_picos, wasted_picos, charge_picos, saved_picos
+    cached_input_tokens, output_tokens, cost_picos, wasted_picos, charge_picos, saved_picos,
+    cache_write_tokens, reasoning_tokens
 )
 ORDER BY seconds, begins_at_ms, digest
 ON CONFLICT (seconds, begins_at, digest, slot) DO UPDATE
@@ -49,7 +52,17 @@ SET requests = standing.requests + excluded.requests,
     cost_picos = standing.cost_picos + excluded.cost_picos,
     wasted_picos = standing.wasted_picos + excluded.wasted_picos,
     charge_picos = standing.charge_picos + excluded.charge_picos,
-    saved_picos = standing.saved_picos + excluded.saved_picos
+    saved_picos = standing.saved_picos + excluded.saved_picos,
+    cache_write_tokens = standing.cache_write_tokens + excluded.cache_write_tokens,
+    reasoning_tokens = standing.reasoning_tokens + excluded.reasoning_tokens
+"""
+
+_MOVED = """
+INSERT INTO billing.sums_moved (begins_at, tenant, project, key_id, model, cost_picos, wasted_picos)
+SELECT timestamptz 'epoch' + begins_at_ms * interval '1 millisecond', tenant, project, key_id, model,
+       cost_picos::numeric, wasted_picos::numeric
+FROM unnest($1::int8[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+     AS new (begins_at_ms, tenant, project, key_id, model, cost_picos, wasted_picos)
 """
 
 
@@ -74,18 +87,27 @@ async def add(
         keys = {(row[0], row[1], row[2]) for row in new_calls}
         changes.add_calls(row for row in books.attempts if row[:3] in keys)
     if len(new_calls) < len(calls):
+        told = {row[:3]: row.at_ms for row in books.attempts}
         for row in calls:
             if row[3] is not None:
-                changes.change_call(_changed(row[3]))
+                changes.change_call(_changed(row[3], told[row[0], row[1], row[2]]))
+        if moved := changes.moved():
+            await connection.execute(_MOVED, *map(list, zip(*moved, strict=True)))
     rows = changes.rows()
     if rows:
         await connection.execute(_ADD, slot, *map(list, zip(*rows, strict=True)))
     return changes.costs()
 
 
-def _changed(texts: Sequence[str]) -> CallChanged:
+def _changed(texts: Sequence[str], told_at_ms: int) -> CallChanged:
     """Reads what the statement that books calls tells of one that it changed."""
     *group, cost_picos, at_ms, wasted, earlier_at_ms, earlier_wasted = texts
     return CallChanged(
-        tuple(group), int(cost_picos), int(at_ms), wasted == "true", int(earlier_at_ms), earlier_wasted == "true"
+        tuple(group),
+        int(cost_picos),
+        int(at_ms),
+        wasted == "true",
+        int(earlier_at_ms),
+        earlier_wasted == "true",
+        told_at_ms,
     )

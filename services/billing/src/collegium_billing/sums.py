@@ -20,6 +20,9 @@ DAY_SECONDS: Final = 86_400
 HOUR_MS: Final = HOUR_SECONDS * 1000
 DAY_MS: Final = DAY_SECONDS * 1000
 
+# As the ledger writes it.
+NO_MODEL: Final = "-"
+
 _decode_tags = msgspec.json.Decoder(dict[str, str]).decode
 _encode_tags = msgspec.json.Encoder(order="sorted").encode
 
@@ -30,7 +33,7 @@ Group = tuple[str, ...]
 
 
 class CallChanged(NamedTuple):
-    """A call that was told of again and otherwise: what stands, and what stood."""
+    """A call that was told of again and otherwise: what stands, what stood, and its time as it was told now."""
 
     group: Group
     cost_picos: int
@@ -38,6 +41,7 @@ class CallChanged(NamedTuple):
     wasted: bool
     earlier_at_ms: int
     earlier_wasted: bool
+    told_at_ms: int = 0
 
 
 class SumRow(NamedTuple):
@@ -60,9 +64,23 @@ class SumRow(NamedTuple):
     wasted_picos: str
     charge_picos: str
     saved_picos: str
+    cache_write_tokens: str
+    reasoning_tokens: str
 
 
-_FIGURES = 8
+class Moved(NamedTuple):
+    """By how much an hour's sums of calls are more than its ledger since a call was told of otherwise."""
+
+    begins_at_ms: int
+    tenant: str
+    project: str
+    key_id: str
+    model: str
+    cost_picos: str
+    wasted_picos: str
+
+
+_FIGURES = 10
 _COST, _WASTED = 4, 5
 
 
@@ -72,6 +90,7 @@ class Changes:
     def __init__(self) -> None:
         self._hours: dict[tuple[int, Group], list[int]] = {}
         self._costs: dict[str, int] = {}
+        self._moved: dict[tuple[int, Group], list[int]] = {}
 
     def add_tasks(self, rows: Iterable[TaskRow]) -> None:
         """Adds tasks that were booked just now."""
@@ -86,6 +105,8 @@ class Changes:
             figures[6] += charge
             if row.reference_model or row.saved_picos != "0":
                 figures[7] += saved_picos(row)
+            figures[8] += row.cache_write_tokens
+            figures[9] += row.reasoning_tokens
 
     def add_calls(self, rows: Iterable[AttemptRow]) -> None:
         """Adds calls that were booked just now."""
@@ -99,6 +120,20 @@ class Changes:
         group = (*call.group[:-1], _encode_tags(_decode_tags(call.group[-1])).decode())
         self._add_call(call.earlier_at_ms, group, -call.cost_picos, call.earlier_wasted)
         self._add_call(call.at_ms, group, call.cost_picos, call.wasted)
+        picos = call.cost_picos
+        self._move(call.earlier_at_ms, group, -picos, -picos if call.earlier_wasted else 0)
+        self._move(call.at_ms, group, picos, picos if call.wasted else 0)
+        if call.wasted and not call.earlier_wasted:
+            # Its verdict is a transaction of the time at which it was told.
+            self._move(call.told_at_ms, group, 0, -picos)
+
+    def moved(self) -> list[Moved]:
+        """Returns by how much hours' sums are more than the ledger from now on."""
+        return [
+            Moved._make((begins_at_ms, *group, str(cost), str(wasted)))
+            for (begins_at_ms, group), (cost, wasted) in self._moved.items()
+            if cost or wasted
+        ]
 
     def costs(self) -> dict[str, int]:
         """Returns what was booked for the first time, in pico-dollars by model."""
@@ -129,6 +164,12 @@ class Changes:
         if figures is None:
             figures = self._hours[key] = [0] * _FIGURES
         return figures
+
+    def _move(self, at_ms: int, group: Group, cost: int, wasted: int) -> None:
+        key = (at_ms - at_ms % HOUR_MS, (group[0], group[1], group[2], group[3] or NO_MODEL))
+        standing = self._moved.setdefault(key, [0, 0])
+        standing[0] += cost
+        standing[1] += wasted
 
     def _add_call(self, at_ms: int, group: Group, picos: int, wasted: bool) -> None:
         figures = self._of(at_ms, group)

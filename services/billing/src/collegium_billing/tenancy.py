@@ -18,11 +18,15 @@ from collegium_billing.errors import QuestionError
 from collegium_billing.keys import LIVE_KEYS_MAX, OPERATOR, Key, Tenant
 
 REVOKED_KEYS_SHOWN: Final = 500
+# Rotated keys whose schedules a key goes on with; older ones stop.
+FOLLOWED_KEYS_SHOWN: Final = 64
 PROJECTS_MAX: Final = 1_000
 # The most that is stored in the open in one message.
 RECORD_BYTES_MAX: Final = 250_000
 LIMIT_MAX: Final = 10**12  # of requests or tokens: more is a slip of the keyboard
 TOKEN_WINDOW_SECONDS: Final = (60, 31 * 86_400)
+# A task waits for its time 30 days at most.
+LINEAGE_MS: Final = 32 * 86_400_000
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,11 +62,15 @@ def record(standing: Standing, now_ms: int) -> TenantRecord:
     if tenant.state == "deleted":
         return TenantRecord(id=tenant.id, tier=tenant.tier, state="deleted")
     live = [key for key in standing.keys if key.lives(now_ms)]
+    followed = _followed(standing.keys)
     revoked = sorted((key for key in standing.keys if key.revoked_at_ms is not None), key=lambda key: key.created_at_ms)
-    shown = [_key_record(key) for key in live] + [
+    shown = [_key_record(key, followed.get(key.id, ())) for key in live] + [
         KeyRecord(id=key.id, secret_sha256=key.secret_sha256, revoked=True) for key in revoked[-REVOKED_KEYS_SHOWN:]
     ]
-    alive = {key.id for key in live}
+    alive = {key.first for key in live}
+    # What an ended key asked may settle, or be released, for as long as a task may wait.
+    since_ms = now_ms - LINEAGE_MS
+    told = (key for key in standing.keys if key.lineage and (key.lives(now_ms) or _ended_ms(key) >= since_ms))
     return TenantRecord(
         id=tenant.id,
         tier=tenant.tier,
@@ -72,10 +80,30 @@ def record(standing: Standing, now_ms: int) -> TenantRecord:
         budgets=[budget for budget in standing.budgets if budget.scope != "key" or budget.of in alive],
         limits=tenant.limits,
         stale_answers=tenant.stale_answers,
+        lineages={key.id: key.lineage for key in told},
+        pool=tenant.pool,
     )
 
 
-def _key_record(key: Key) -> KeyRecord:
+def _ended_ms(key: Key) -> int:
+    return min(at for at in (key.revoked_at_ms, key.expires_at_ms) if at)
+
+
+def _followed(keys: Sequence[Key]) -> dict[str, list[str]]:
+    """Returns, by key, those that were rotated and that it stands for now; one that was revoked is nobody's."""
+    by_id = {key.id: key for key in keys}
+    found: dict[str, list[str]] = {}
+    for key in sorted(keys, key=lambda key: key.created_at_ms):
+        if key.revoked_at_ms is not None or not key.rotated_to:
+            continue
+        last = key
+        while last.rotated_to and (after := by_id.get(last.rotated_to)) is not None:
+            last = after
+        found.setdefault(last.id, []).append(key.id)
+    return {name: ids[-FOLLOWED_KEYS_SHOWN:] for name, ids in found.items()}
+
+
+def _key_record(key: Key, follows: Sequence[str]) -> KeyRecord:
     return KeyRecord(
         id=key.id,
         secret_sha256=key.secret_sha256,
@@ -85,6 +113,7 @@ def _key_record(key: Key) -> KeyRecord:
         models=list(key.models),
         limits=key.limits,
         role=key.role,
+        follows=list(follows),
     )
 
 
@@ -137,6 +166,17 @@ def check_state(standing: Standing, state: TenantState | None) -> None:
         raise QuestionError("invalid_value", "the operator's own tenant is neither suspended nor deleted", "tenant")
     if state != "deleted":
         check_present(standing)
+
+
+def check_pool(tenant: Tenant, has_own_pool: bool) -> None:
+    """Raises QuestionError for a tenant with a pool of its own whose tier has no such feature."""
+    if tenant.pool and not has_own_pool:
+        raise QuestionError(
+            "feature_not_in_tier",
+            f"tier {tenant.tier} of tenant {tenant.id} lacks the feature dedicated_pool, and the tenant has pool"
+            f" {tenant.pool}; change the tier, or take the pool away",
+            "pool",
+        )
 
 
 def check_limits(limits: RateLimits | None) -> RateLimits | None:

@@ -6,7 +6,8 @@ One rule: money stays an integer until it is written as a decimal string.
 What the figures mean, for tasks settled and calls booked in [from, to):
 
 - ``requests``: settled tasks that count: every completed one, and those failed or canceled that were charged for;
-- tokens: of all settled tasks, over all their attempts;
+- tokens: of all settled tasks, over all their attempts; ``cached_input_tokens`` and ``cache_write_tokens`` are among
+  the input, ``reasoning_tokens`` among the output;
 - ``charged_usd``: what tenants are charged for settled tasks;
 - ``cost_usd``: what all booked calls cost, waste included; ``wasted_usd``: those whose result settled nothing;
 - ``margin_usd``: charged less cost; below zero where calls cost more than was charged;
@@ -44,7 +45,7 @@ _UNIX_MS_MAX: Final = 253_402_300_799_000  # the year 9999, where timestamps end
 
 
 class UsageQuery(msgspec.Struct, frozen=True):
-    """A checked question: usage in [from, to) of a scope, by groups; of one project or key where named."""
+    """A checked question: usage in [from, to) of a scope, by groups; of one project or lineage of keys where named."""
 
     scope: AnyScope
     from_ms: int
@@ -66,6 +67,8 @@ class Sums(NamedTuple):
     wasted_picos: int
     charge_picos: int
     saved_picos: int
+    cache_write_tokens: int
+    reasoning_tokens: int
 
 
 class Part(NamedTuple):
@@ -158,7 +161,7 @@ def reply(asked: UsageQuery, rows: Sequence[Sums], totals: Sums) -> UsageReply:
 
 def added(rows: Sequence[Sums]) -> Sums:
     """Returns the sum of rows, of no group."""
-    return Sums((), *(sum(values) for values in zip(*(row[1:] for row in rows), strict=True)) if rows else (0,) * 8)
+    return Sums((), *(sum(values) for values in zip(*(row[1:] for row in rows), strict=True)) if rows else (0,) * 10)
 
 
 def check_size(encoded_bytes: int) -> None:
@@ -174,6 +177,8 @@ def figures(sums: Sums) -> UsageFigures:
         input_tokens=sums.input_tokens,
         cached_input_tokens=sums.cached_input_tokens,
         output_tokens=sums.output_tokens,
+        cache_write_tokens=sums.cache_write_tokens,
+        reasoning_tokens=sums.reasoning_tokens,
         cost_usd=picos_to_usd(sums.cost_picos),
         wasted_usd=picos_to_usd(sums.wasted_picos),
         charged_usd=picos_to_usd(sums.charge_picos),

@@ -34,7 +34,10 @@ _GROUPS = {
     "tag": "coalesce(tag.key || '=' || tag.value, '')",
     "day": "to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
 }
-_FIGURES = ("requests", "input_tokens", "cached_input_tokens", "output_tokens", "cost", "wasted", "charge", "saved")
+_FIGURES = (
+    "requests", "input_tokens", "cached_input_tokens", "output_tokens", "cost", "wasted", "charge", "saved",
+    "cache_write_tokens", "reasoning_tokens",
+)  # fmt: skip
 # Figures of each source, in the order of _FIGURES; none is a sum that the source does not have.
 _TASKS = (
     "count(*) FILTER (WHERE state = 'completed' OR charge_picos > 0)",
@@ -45,8 +48,12 @@ _TASKS = (
     "0",
     "sum(charge_picos)",
     "coalesce(sum(reference_picos - charge_picos) FILTER (WHERE reference_model <> ''), 0) + sum(saved_picos)",
+    "sum(cache_write_tokens)",
+    "sum(reasoning_tokens)",
 )
-_CALLS = ("0", "0", "0", "0", "sum(cost_picos)", "coalesce(sum(cost_picos) FILTER (WHERE wasted), 0)", "0", "0")
+_CALLS = (
+    "0", "0", "0", "0", "sum(cost_picos)", "coalesce(sum(cost_picos) FILTER (WHERE wasted), 0)", "0", "0", "0", "0",
+)  # fmt: skip
 _SUMS = (
     "sum(requests)",
     "sum(input_tokens)",
@@ -56,6 +63,8 @@ _SUMS = (
     "sum(wasted_picos)",
     "sum(charge_picos)",
     "sum(saved_picos)",
+    "sum(cache_write_tokens)",
+    "sum(reasoning_tokens)",
 )
 
 
@@ -133,7 +142,8 @@ def _select(
     return f"""
     SELECT {lead} {columns}
     FROM {table} {tag} WHERE {bounds} AND ($1::text IS NULL OR tenant = $1)
-      AND ($2::text IS NULL OR project = $2) AND ($3::text IS NULL OR key_id = $3) {by}
+      AND ($2::text IS NULL OR project = $2) AND ($3::text IS NULL OR key_id = $3
+           OR key_id IN (SELECT id FROM billing.keys WHERE lineage = $3)) {by}
     """  # noqa: S608 - made of this module's constants alone
 
 

@@ -14,6 +14,7 @@ from functools import reduce
 from typing import Any
 
 import msgspec
+from collegium_contracts.charging import is_charged
 from collegium_contracts.content import Answer
 from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import (
@@ -84,11 +85,6 @@ def usage_of(calls: Sequence[AttemptUsage]) -> Usage:
     total = reduce(add_usage, (call.usage for call in calls), Usage())
     charge = sum(call.usage.charge_usd_picos for call in calls if is_charged(call))
     return msgspec.structs.replace(total, charge_usd_picos=charge)
-
-
-def is_charged(call: AttemptUsage) -> bool:
-    """Whether the tenant pays for a call."""
-    return not call.wasted and (call.succeeded or call.error_code == _CANCELED)
 
 
 def _winner(members: Sequence[AttemptEnded], counted: Count | None) -> AttemptAnswered | None:

@@ -1,7 +1,7 @@
 """Settled tasks in, turns out: one statement a batch, acknowledged by the caller after it.
 
-Only completed tasks of a conversation leave a turn. One rule: content that cannot be read is dead-lettered with its
-event, and the turns of everybody else are stored.
+Only completed tasks of a conversation leave a turn, unless memory was switched off for them. One rule: content that
+cannot be read is dead-lettered with its event, and the turns of everybody else are stored.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collegium_bus.dead import DeadLetters
 from collegium_bus.errors import BrokerUnavailableError
 from collegium_bus.events import EventOf
 from collegium_contracts.envelope import Keyring, UnknownKeyError, held
+from collegium_contracts.memory_paths import OFF
 from collegium_contracts.messages import SettledMessage, TaskCompleted
 from collegium_runtime.spans import begin_spans
 from collegium_telemetry.tracing import Tracing
@@ -50,6 +51,8 @@ class Fold:
     async def _read(self, event: Event) -> TurnRow | None:
         settled = event.message
         if not isinstance(settled, TaskCompleted) or not settled.task.conversation or settled.turn is None:
+            return None
+        if settled.task.memory == OFF:
             return None
         tenant = settled.task.tenant
         try:

@@ -19,6 +19,7 @@ from collegium_telemetry import names
 from collegium_telemetry.tracing import Tracing
 
 from collegium_context.freshness import Freshness
+from collegium_context.memory.summaries import Summaries
 from collegium_context.store import Store
 from collegium_context.telemetry import SPAN_TURNS
 from collegium_context.turn import make_history
@@ -33,8 +34,11 @@ HISTORY_BYTES_MAX = 768 * 1024
 class Questions:
     """Answers what other services ask of context."""
 
-    def __init__(self, store: Store, keyring: Keyring, freshness: Freshness, tracing: Tracing) -> None:
+    def __init__(
+        self, store: Store, keyring: Keyring, freshness: Freshness, tracing: Tracing, summaries: Summaries
+    ) -> None:
         self._store = store
+        self._summaries = summaries
         self._keyring = keyring
         self._freshness = freshness
         self._tracing = tracing
@@ -47,10 +51,13 @@ class Questions:
             return await self._read(asked)
 
     async def _read(self, asked: TurnsRequest) -> TurnsReply:
+        scope = Scope(asked.tenant).at(asked.conversation)
+        max_bytes = min(asked.max_bytes or HISTORY_BYTES_MAX, HISTORY_BYTES_MAX)
+        summary = ""
         try:
-            newest = await self._store.newest(
-                Scope(asked.tenant).at(asked.conversation), max_messages=asked.max_messages, max_bytes=HISTORY_BYTES_MAX
-            )
+            newest = await self._store.newest(scope, max_messages=asked.max_messages, max_bytes=max_bytes)
+            if newest.is_cut:
+                summary = await self._summaries.of(scope, newest.first_sequence, window_bytes=max_bytes)
         except Exception as error:
             if not is_transient(error):
                 raise
@@ -58,7 +65,7 @@ class Questions:
             raise RequestRefusedError(
                 "context_unavailable", "the conversations' database is away; ask again"
             ) from error
-        if newest.is_cut and not newest.turns:
+        if newest.is_cut and not newest.turns and max_bytes == HISTORY_BYTES_MAX:
             raise RequestRefusedError(
                 "context_length_exceeded",
                 f"the last turn of conversation {asked.conversation} is over {HISTORY_BYTES_MAX} bytes; begin another",
@@ -74,12 +81,12 @@ class Questions:
                 "internal_error",
                 f"conversation {asked.conversation} holds turns that cannot be read; see context's log",
             ) from error
-        if history is None:
-            return TurnsReply(history=None, messages=0)
         return TurnsReply(
-            history=self._keyring.seal(asked.tenant, history.body),
-            messages=history.messages,
-            history_bytes=len(history.body),
+            history=self._keyring.seal(asked.tenant, history.body) if history is not None else None,
+            messages=history.messages if history is not None else 0,
+            history_bytes=len(history.body) if history is not None else 0,
+            summary=self._keyring.seal(asked.tenant, summary.encode()) if summary else None,
+            summary_bytes=len(summary.encode()),
         )
 
 
@@ -93,4 +100,6 @@ def _checked(question: Message) -> TurnsRequest:
         raise RequestRefusedError("invalid_value", "not the id of a conversation", "conversation")
     if not 1 <= question.max_messages <= MESSAGES_MAX:
         raise RequestRefusedError("invalid_value", f"from 1 to {MESSAGES_MAX}", "max_messages")
+    if question.max_bytes < 0:
+        raise RequestRefusedError("invalid_value", "not below 0", "max_bytes")
     return question

@@ -1,4 +1,4 @@
-"""Wiring of what a tenant's agents may look up: documents and their search. The parts list of both, and nothing else."""
+"""Wiring of what a tenant's agents may look up: documents and their search. A parts list, and nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class Knowledge:
 
     def __init__(self, platform: Platform, pool: asyncpg.Pool, vectors: VectorStore, embedder: Embedder) -> None:
         self._pool = pool
-        self._vectors = vectors
         self.spec = collection_of(embedder)
         documents, searches = DocumentStore(pool), SearchStore(pool)
         keyring, name = platform.keyring, self.spec.name
@@ -41,14 +40,14 @@ class Knowledge:
         asked = DocumentQuestions(documents, keyring, platform.claims, self.ingesting, name, platform.now_ms)
         looked = SearchQuestions(self.searching, searches, keyring, platform.tracing)
         self.handlers: dict[str, Handler] = {
-            s.SVC_CONTEXT_DOCUMENT_ADD: asked.add,
-            s.SVC_CONTEXT_DOCUMENT_GET: asked.get,
-            s.SVC_CONTEXT_DOCUMENT_LIST: asked.page,
-            s.SVC_CONTEXT_DOCUMENT_DELETE: asked.delete,
-            s.SVC_CONTEXT_KNOWLEDGE_VERSION: asked.version,
-            s.SVC_CONTEXT_SEARCH: looked.search,
-            s.SVC_CONTEXT_PROFILE_SET: looked.set_profile,
-            s.SVC_CONTEXT_PROFILE_GET: looked.get_profile,
+            s.SVC_KNOWLEDGE_DOCUMENT_ADD: asked.add,
+            s.SVC_KNOWLEDGE_DOCUMENT_GET: asked.get,
+            s.SVC_KNOWLEDGE_DOCUMENT_LIST: asked.page,
+            s.SVC_KNOWLEDGE_DOCUMENT_DELETE: asked.delete,
+            s.SVC_KNOWLEDGE_VERSION: asked.version,
+            s.SVC_KNOWLEDGE_SEARCH: looked.search,
+            s.SVC_KNOWLEDGE_PROFILE_SET: looked.set_profile,
+            s.SVC_KNOWLEDGE_PROFILE_GET: looked.get_profile,
         }
 
     def start(self) -> None:
@@ -64,9 +63,8 @@ class Knowledge:
         return await self._documents.knowledge_version(scope)
 
     async def erase(self, tenant: str) -> int:
-        """Removes everything of a tenant: rows first, so that nothing is found, then the points."""
+        """Removes every row of a tenant, so that nothing is found; the points are the vector store's to forget."""
         gone = await erase_documents(self._pool, tenant)
-        await self._vectors.forget(Scope(tenant))
         self.searching.forget(tenant)
         return gone
 

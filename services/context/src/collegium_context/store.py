@@ -1,6 +1,7 @@
 """Everything that context asks of PostgreSQL: all of its SQL stands here.
 
-Bodies are sealed and never opened here. One rule: a task's turn is stored once, and storing it again changes nothing.
+Bodies are sealed and never opened here. One rule: a task's turn is stored once, and storing it again changes
+nothing; one that was forgotten is not stored again.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::int8[], $5::text[], $6::bytea[], $7::bytea[], $8::int4[], $9::int4[],
     $10::int8[]
 ) AS new (task_id, tenant, conversation, sequence, key_id, nonce, body, messages, bytes, created_at_ms)
+WHERE NOT EXISTS (
+    SELECT FROM context.forgotten_turns AS gone
+    WHERE gone.tenant = new.tenant AND gone.conversation = new.conversation
+      AND gone.task_id IN ('', new.task_id) AND new.sequence <= gone.up_to_sequence
+)
 ON CONFLICT DO NOTHING
 """
 
 # The inner limit bounds what is looked at: every turn holds at least one message.
 _NEWEST = """
-SELECT key_id, nonce, body, turns
+SELECT sequence, key_id, nonce, body, turns
 FROM (
     SELECT sequence, key_id, nonce, body, count(*) OVER () AS turns,
            sum(messages) OVER newest - messages AS newer_messages, sum(bytes) OVER newest AS bytes_so_far
@@ -66,10 +72,14 @@ class TurnRow(NamedTuple):
 
 
 class NewestTurns(NamedTuple):
-    """The newest turns, oldest first; ``is_cut`` where older ones stand that were left out."""
+    """The newest turns, oldest first; ``is_cut`` where older ones stand that were left out.
+
+    ``first_sequence`` is that of the oldest one, 0 where there is none.
+    """
 
     turns: list[Envelope]
     is_cut: bool
+    first_sequence: int = 0
 
 
 class Store:
@@ -99,4 +109,4 @@ class Store:
             stands: bool = await self._pool.fetchval(_STANDS, tenant, conversation, timeout=READ_SECONDS)
             return NewestTurns([], is_cut=stands)
         turns = [Envelope(row["key_id"], row["nonce"], row["body"]) for row in rows]
-        return NewestTurns(turns, is_cut=rows[0]["turns"] > len(rows))
+        return NewestTurns(turns, is_cut=rows[0]["turns"] > len(rows), first_sequence=rows[0]["sequence"])

@@ -7,4 +7,5 @@ from typing import Final
 SPAN_FOLD: Final = "context fold turn"
 SPAN_TURNS: Final = "context turns"
 SPAN_SEARCH: Final = "context search"
+SPAN_RECALL: Final = "context recall"
 SPAN_EMBED: Final = "context embed"

@@ -20,7 +20,6 @@ from collegium_gateway.identity_door import IdentityDoor
 from collegium_gateway.quota_views import limits_view
 from collegium_gateway.replies import json_reply
 from collegium_gateway.reports import FORMATS, ReportDoor, csv_reply, format_of, tenant_of
-from collegium_gateway.storage import StorageStore
 from collegium_gateway.views import breaker_view, rfc3339
 
 USAGE_DAYS = 30
@@ -29,9 +28,9 @@ USAGE_DAYS = 30
 class AdminDoor(AskingDoor):
     """Usage and administration over HTTP."""
 
-    def __init__(self, platform: Platform, directory: Directory, storage: StorageStore) -> None:
+    def __init__(self, platform: Platform, directory: Directory) -> None:
         super().__init__(platform, directory)
-        self._reports = ReportDoor(self._ask, self._time_of, self._principal, storage)
+        self._reports = ReportDoor(self._ask, self._time_of, self._principal, directory)
 
     def routes(self) -> list[Route]:
         """The routes of this door."""
@@ -92,6 +91,7 @@ class AdminDoor(AskingDoor):
         data = [
             {
                 "name": model.name,
+                "kind": model.kind,
                 "rank": model.rank,
                 "pool": model.pool,
                 "domains": model.domains,

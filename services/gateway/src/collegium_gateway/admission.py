@@ -12,8 +12,10 @@ import msgspec
 from collegium_contracts.content import ChatMessage, decode_messages, encode_content
 from collegium_contracts.envelope import Keyring
 from collegium_contracts.ids import CONVERSATION_ID
+from collegium_contracts.memory_paths import OFF, PathError, parse_path, path_text
 from collegium_contracts.messages import Sampling, Surface, TaskRef, TaskSubmitted
 from collegium_contracts.state import ModelRecord
+from collegium_contracts.wording import words_sealed
 from collegium_settings.settings import OffPeakSettings
 
 from collegium_gateway.errors import ApiError
@@ -132,6 +134,9 @@ def submission(
     check_allowed(asked.model, principal)
     _check_model(asked, [model for model in models if not principal.models or model.name in principal.models])
     not_before_ms = begins_at(options, off_peak, now_ms)
+    memory = memory_path(options.memory)
+    if memory not in ("", OFF):
+        principal.need("knowledge")
     task = TaskRef(
         id=task_id,
         tenant=principal.tenant,
@@ -151,11 +156,13 @@ def submission(
         callback=asked.callback_url is not None,
         not_before_ms=not_before_ms,
         models=list(principal.models),
+        pool=principal.pool,
+        memory=memory,
     )
     return TaskSubmitted(
         task=task,
         prompt=keyring.seal(principal.tenant, asked.messages),
-        sampling=asked.sampling,
+        sampling=words_sealed(keyring, principal.tenant, asked.sampling),
         prompt_bytes=len(asked.messages),
         panel_size=options.panel_size,
     )
@@ -233,13 +240,22 @@ def check_tags(tags: dict[str, str]) -> None:
         )
 
 
+def memory_path(asked: str | None) -> str:
+    """Returns the path whose memory a request wants in its one spelling; empty for none, ``off`` where it says so."""
+    if not asked or asked == OFF:
+        return asked or ""
+    try:
+        return path_text(parse_path(asked))
+    except PathError as error:
+        raise ApiError("invalid_value", str(error), param="memory") from None
+
+
 def _refuse_unsupported(options: Options) -> None:
     if options.plan == "cascade":
         raise ApiError("unsupported_plan", "plan 'cascade' is not carried out by this version", param="plan")
     asked_for = {
         "quality_min": options.quality_min is not None,
         "budget_usd_max": options.budget_usd_max is not None,
-        "memory": options.memory is not None,
         "gates": bool(options.gates),
         "verified": bool(options.verified),
     }

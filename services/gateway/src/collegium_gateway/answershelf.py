@@ -81,8 +81,8 @@ class AnswerShelf:
         self._bucket.tell(key, codec.encode(answer), {s.H_TASK: answer.task_id})
 
     def _learn(self, delivery: Delivery) -> None:
-        tenant, _, last = delivery.subject.removeprefix(f"$KV.{s.KV_CACHE}.").rpartition(".")
-        if tenant and last == "cleared":
+        _, tenant, _ = delivery.subject.rsplit(".", 2)
+        if delivery.subject.endswith(s.cache_cleared(tenant)):
             self._on_cleared(tenant)
             return
         try:

@@ -17,6 +17,8 @@ from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.audit import Audit
 from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
+from collegium_runtime.storage import StorageBook
+from collegium_runtime.storage_count import StorageCount
 from collegium_settings import Settings
 from collegium_store import open_pool
 
@@ -30,6 +32,7 @@ from collegium_gateway.chats import Chats
 from collegium_gateway.claimbook import ClaimBook
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.directory import Directory
+from collegium_gateway.embeddings import PATH as EMBEDDINGS
 from collegium_gateway.embeddings import EmbeddingDoor
 from collegium_gateway.erasure_store import GatewayErasure
 from collegium_gateway.following import Following
@@ -41,7 +44,6 @@ from collegium_gateway.keyed_tasks import KeyedTasks
 from collegium_gateway.keywatch import KeyWatch, WatchedKeys
 from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.projection import Projection
-from collegium_gateway.storage import StorageStore
 from collegium_gateway.store import TaskStore
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -66,7 +68,9 @@ class GatewayApp:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._keys = WatchedKeys()
-        self._directory = Directory(platform.connection, self._keys, platform.data_keys)
+        self._directory = Directory(
+            platform.connection, platform.now_ms, self._keys, platform.data_keys, StorageBook(platform)
+        )
         self._audit = Audit.of(platform)
         self._watch = KeyWatch(platform, self._audit)
         self._waiting = Waiting(platform)
@@ -82,6 +86,7 @@ class GatewayApp:
         self._issuers: Issuers | None = None
         self._key_use: KeyUse | None = None
         self._erasing: Erasing | None = None
+        self._storage_count: StorageCount | None = None
         self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
@@ -92,6 +97,8 @@ class GatewayApp:
         await topology.verify(platform.connection, "gateway")
         self._pool = await open_pool(platform.database_url, application_name="collegium-gateway")
         self._store = TaskStore(self._pool)
+        self._storage_count = StorageCount(platform, self._pool)
+        self._storage_count.start()
         await self._directory.start()
         self._issuers = Issuers.configured(platform.settings.jwt)
         if (tokens := self._issuers.tokens(self._directory.keys.record, platform.now_ms)) is not None:
@@ -134,9 +141,8 @@ class GatewayApp:
             self._directory,
             ChatDoor(platform, self._directory, self._chats, keyed),
             SubmitDoor(platform, self._directory, self.tasks, keyed),
-            EmbeddingDoor(platform, self._directory, self.tasks, keyed),
             TaskDoor(platform, self._directory, self.tasks),
-            AdminDoor(platform, self._directory, StorageStore(self._pool)),
+            AdminDoor(platform, self._directory),
             WebhookDoor(platform, self._directory, webhooks),
             self.readiness,
             replies,
@@ -147,6 +153,7 @@ class GatewayApp:
                 *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),
             ],
             lambda routes: AuditedActs(self._audit, self._watch, self._directory, routes),
+            {EMBEDDINGS: EmbeddingDoor(platform, self._directory, self.tasks, keyed)},
         )
         await self._listen(door)
         from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it
@@ -206,6 +213,8 @@ class GatewayApp:
             self._following.stop()
         if self._erasing is not None:
             await self._erasing.stop()
+        if self._storage_count is not None:
+            await self._storage_count.stop()
         await self._directory.stop()
         await self._watch.stop()
         await self._audit.stop()

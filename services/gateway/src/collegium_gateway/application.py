@@ -63,7 +63,7 @@ class Tasks:
     def __init__(self, platform: Platform, directory: Directory, waiting: Waiting, store: TaskStore) -> None:
         self._platform = platform
         self._directory = directory
-        self._admission = Admission(platform, directory)
+        self.admission = Admission(platform, directory)
         self._waiting = waiting
         self._store = store
         self.queue = QueueLook(platform)
@@ -164,7 +164,7 @@ class Tasks:
         wait_until = self._platform.now_ms() + int(wait_seconds * 1000)
         future = self._waiting.begin(task, wait_until_ms=wait_until) if task.reply else None
         try:
-            await self._store_submitted(submitted, hop, on_rates)
+            await self._store_submitted(submitted, hop, on_rates, stores=True)
             await self.announce(task, hop, callback_url)
             if stored is not None:
                 await stored()
@@ -178,9 +178,9 @@ class Tasks:
         finally:
             self._waiting.end(task.id)
 
-    async def accept(self, submitted: TaskSubmitted, hop: Hop) -> None:
-        """Stores a task: from now on it is accepted."""
-        await self._store_submitted(submitted, hop)
+    async def accept(self, submitted: TaskSubmitted, hop: Hop, *, stores: bool) -> None:
+        """Stores a task: from now on it is accepted. ``stores`` as :meth:`submit` does, and a chat does not."""
+        await self._store_submitted(submitted, hop, stores=stores)
 
     async def announce(self, task: TaskRef, hop: Hop, callback_url: str | None) -> None:
         """Tells that a task was accepted, so that it is found before it has begun, and where its callback goes."""
@@ -215,19 +215,22 @@ class Tasks:
             return view
         return queued_view(view, reply.position, self.queue.age_ms(reply), reply.wait_seconds)
 
-    async def _store_submitted(self, submitted: TaskSubmitted, hop: Hop, on_rates: OnRates | None = None) -> None:
+    async def _store_submitted(
+        self, submitted: TaskSubmitted, hop: Hop, on_rates: OnRates | None = None, *, stores: bool = False
+    ) -> None:
         task = submitted.task
         if task.not_before_ms:
+            self._directory.need_storage(task.tenant, task.tier)
             # What it may cost is held when it is released.
             await self._scheduling.store(submitted, hop)
             return
-        held = await self._admission.admit(submitted, on_rates)
+        held = await self.admission.admit(submitted, on_rates, stores=stores)
         subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
         failpoint("gateway.before-submit")
         try:
             await self._publish(subject, held, task.id, hop, task.tenant)
         except ApiError as error:
-            self._admission.give_back(held, error.__cause__ or error)
+            self.admission.give_back(held, error.__cause__ or error)
             raise
         failpoint("gateway.after-submit")
 

@@ -1,4 +1,4 @@
-"""Asking billing or context on behalf of a request. One rule: its refusals are the client's, and its silence is a 503."""
+"""Asking billing or context for a request. One rule: their refusals are the client's, and their silence is a 503."""
 
 from __future__ import annotations
 

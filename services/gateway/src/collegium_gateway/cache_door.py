@@ -54,7 +54,7 @@ class CacheDoor:
     async def _show(self, request: Request) -> Response:
         tenant = self._tenant(request, "cache.read")
         stats = await ask_context(
-            self._platform, s.SVC_CONTEXT_CACHE_STATS, LikenessStats(tenant=tenant), LikenessStatsReply
+            self._platform, s.SVC_LIKENESS_STATS, LikenessStats(tenant=tenant), LikenessStatsReply
         )
         rate = stats.explored_wrong / stats.explored if stats.explored else 0.0
         semantic = {
@@ -71,7 +71,7 @@ class CacheDoor:
         tenant = self._tenant(request, "cache.write")
         forgotten = await ask_context(
             self._platform,
-            s.SVC_CONTEXT_CACHE_FORGET,
+            s.SVC_LIKENESS_FORGET,
             LikenessForget(tenant=tenant),
             LikenessForgotten,
             timeout_seconds=FORGET_SECONDS,

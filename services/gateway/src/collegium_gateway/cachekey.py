@@ -11,6 +11,7 @@ import hashlib
 from typing import Any, Final
 
 import msgspec
+from collegium_contracts.memory_paths import OFF
 
 from collegium_gateway.admission import AUTO, Asked
 
@@ -85,7 +86,7 @@ def has_answer_of_its_own(asked: Asked) -> bool:
     return bool(
         options.plan not in (AUTO, "single")
         or options.conversation
-        or options.memory is not None
+        or options.memory not in (None, "", OFF)
         or options.not_before is not None
         or options.off_peak
     )

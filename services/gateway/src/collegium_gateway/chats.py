@@ -60,6 +60,7 @@ class Chats:
         await self.likeness.stop()
         await self.shelf.stop()
         await self.book.stop()
+        await self.tasks.admission.hits.stop()
 
     @property
     def settings(self) -> CacheSettings:
@@ -133,7 +134,7 @@ class Chat:
     async def complete(self, hop: Hop, on_rates: OnRates | None = None) -> SettledMessage:
         """Returns the terminal message: of a reused answer, or of the task that was submitted for it."""
         try:
-            if (reused := await self._reused()) is not None:
+            if (reused := await self._reused(on_rates)) is not None:
                 return reused
             settled = await self._chats.tasks.complete(self.submitted, hop, on_rates=on_rates)
             self._settled(settled)
@@ -144,7 +145,7 @@ class Chat:
     async def stream(self, hop: Hop, on_rates: OnRates | None = None) -> AsyncGenerator[Piece, None]:
         """Yields the answer's text, then its terminal message; see :meth:`Tasks.stream` for who goes away."""
         try:
-            if (reused := await self._reused()) is not None:
+            if (reused := await self._reused(on_rates)) is not None:
                 for piece in reuse.pieces(reused, self._chats.platform.keyring):
                     yield piece
                 return
@@ -157,7 +158,7 @@ class Chat:
         finally:
             self._land()
 
-    async def _reused(self) -> TaskCompleted | None:
+    async def _reused(self, on_rates: OnRates | None) -> TaskCompleted | None:
         """Returns the answer to give again, or none where this chat is to be asked."""
         digest = self._digest
         if digest is None:
@@ -167,6 +168,7 @@ class Chat:
             # Whoever waits for this chat gets the same answer, and learns by its key that it is one to a question alike.
             kept = self._answer = await self._alike.look()
         if kept is not None:
+            await self._chats.tasks.admission.count(self.submitted.task, on_rates)
             return self._give(kept)
         self._chats.count("miss")
         task = msgspec.structs.replace(self.submitted.task, cache="miss")

@@ -35,6 +35,8 @@ from collegium_gateway.views import rfc3339
 
 log = structlog.get_logger(__name__)
 
+ENDED_KEYS = ("revoked_api_key",)
+
 MAX_PER_TENANT = 100
 MAX_NAME_CHARS = 128
 # The whole bucket is read every few minutes, and a definition is written at each firing.
@@ -76,6 +78,7 @@ class CronSchedules:
             raise ApiError(
                 "body_too_large", f"a schedule may have at most {MAX_DEFINITION_BYTES // 1024} KB", param="task"
             )
+        self._directory.need_storage(principal.tenant, principal.tier)
         await self._check_room(principal.tenant)
         try:
             await self._bucket.put(_key(schedule), value, expected_revision=0)
@@ -116,7 +119,10 @@ class CronSchedules:
             if not schedule.paused:
                 return schedule
             next_ms = _next_firing(schedule.cron, schedule.timezone, now_ms)
-            return msgspec.structs.replace(schedule, paused=False, next_at_ms=next_ms)
+            if schedule.stopped in ENDED_KEYS:
+                # The key that made it has ended: whoever resumes it answers for it from now on.
+                schedule = _adopted(schedule, principal)
+            return msgspec.structs.replace(schedule, paused=False, stopped="", next_at_ms=next_ms)
 
         schedule = await self._change(principal.tenant, schedule_id, resumed)
         await self._arm(schedule, now_ms)
@@ -222,6 +228,7 @@ def view(schedule: CronSchedule) -> dict[str, Any]:
         "timezone": schedule.timezone,
         "missed": schedule.missed,
         "state": "paused" if schedule.paused else "active",
+        "stopped_by": (schedule.stopped or None) if schedule.paused else None,
         "created_at": rfc3339(schedule.created_at_ms),
         "next_at": None if schedule.paused else rfc3339(schedule.next_at_ms),
         "last_at": rfc3339(schedule.last_at_ms) if schedule.last_at_ms else None,
@@ -242,6 +249,18 @@ def view(schedule: CronSchedule) -> dict[str, Any]:
 
 def _key(schedule: CronSchedule) -> str:
     return s.schedule_key(schedule.tenant, schedule.id)
+
+
+def _adopted(schedule: CronSchedule, principal: Principal) -> CronSchedule:
+    task = msgspec.structs.replace(
+        schedule.task.task,
+        project=principal.project,
+        key_id=principal.key_id,
+        tier=principal.tier,
+        models=list(principal.models),
+        pool=principal.pool,
+    )
+    return msgspec.structs.replace(schedule, task=msgspec.structs.replace(schedule.task, task=task))
 
 
 def _paused(schedule: CronSchedule) -> CronSchedule:

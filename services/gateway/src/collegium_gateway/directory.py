@@ -5,15 +5,20 @@ One rule: what cannot be read keeps its last good value, and is logged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 from collegium_bus.connection import Connection
 from collegium_bus.kv import Bucket, Entry
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
+from collegium_contracts.priceversions import PriceClock
 from collegium_contracts.state import Breaker, ModelRecord, QuotaWindow, QuotaWindows, Roster, Scoreboard, TenantRecord
 from collegium_runtime.datakeys import DataKeys
+from collegium_runtime.storage import StorageBook
 
+from collegium_gateway.errors import ApiError
 from collegium_gateway.letting_in import LettingIn
 from collegium_gateway.principal import KeyBook
 from collegium_gateway.tokens import Tokens
@@ -24,12 +29,21 @@ log = structlog.get_logger(__name__)
 class Directory:
     """Keys and roster, followed by watches; the scoreboard, read when asked."""
 
-    def __init__(self, connection: Connection, keys: KeyBook | None = None, data_keys: DataKeys | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        now_ms: Callable[[], int],
+        keys: KeyBook | None = None,
+        data_keys: DataKeys | None = None,
+        storage: StorageBook | None = None,
+    ) -> None:
+        self._now_ms = now_ms
         self.keys = keys or KeyBook()
+        self.storage = storage
         self.letting_in = LettingIn(self.keys, data_keys)
         # None where no issuer is configured, so that requests with keys pay nothing for tokens.
         self.tokens: Tokens | None = None
-        self.models: list[ModelRecord] = []
+        self._prices = PriceClock()
         self.breakers: dict[str, Breaker] = {}
         self._policy = Bucket(connection, s.KV_POLICY)
         self._quotas = Bucket(connection, s.KV_QUOTAS)
@@ -43,18 +57,33 @@ class Directory:
         """Reads what stands, then follows."""
         for watch in self._watches:
             await watch.start()
+        if self.storage is not None:
+            await self.storage.start()
         await self.letting_in.start()
 
     async def stop(self) -> None:
         """Stops following."""
         for watch in self._watches:
             await watch.stop()
+        if self.storage is not None:
+            await self.storage.stop()
         await self.letting_in.stop()
 
     @property
     def ready(self) -> bool:
         """Whether there is a key to be let in with and a model to answer."""
         return bool(self.models) and any(True for _ in self.keys.tenants())
+
+    @property
+    def models(self) -> list[ModelRecord]:
+        """The roster, with the prices of now."""
+        return self._prices.models(self._now_ms())
+
+    def need_storage(self, tenant: str, tier: str, more_bytes: int = 1) -> None:
+        """Raises ApiError ``storage_full`` where a tenant may not store so much more; counted some seconds ago."""
+        reason = self.storage.refusal(tenant, tier, more_bytes) if self.storage is not None else None
+        if reason is not None:
+            raise ApiError("storage_full", reason)
 
     def take_tokens(self, tokens: Tokens) -> None:
         """Lets tokens of other issuers in beside keys."""
@@ -80,7 +109,7 @@ class Directory:
     def _learn_roster(self, entry: Entry) -> None:
         roster = self._read(entry)
         if isinstance(roster, Roster):
-            self.models = roster.models
+            self._prices = PriceClock(roster.models)
 
     def _learn_breaker(self, entry: Entry) -> None:
         breaker = self._read(entry)

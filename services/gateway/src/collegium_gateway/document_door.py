@@ -30,6 +30,8 @@ from collegium_gateway.replies import json_reply
 SCOPE = "knowledge"
 # A message takes a megabyte; what is larger goes through the object store.
 INLINE_BYTES_MAX = 256 * 1024
+# A document keeps its text, sealed, with some overlap, and a vector for every few hundred letters of it.
+KEPT_SHARE = 3
 ADD_SECONDS = 30.0
 PAGE_MAX = 200
 WAIT_SECONDS_MAX = 60.0
@@ -75,9 +77,10 @@ class DocumentDoor:
         document = sent(request.headers.get("content-type", ""), body, dict(request.query_params))
         if replaces:
             document = document._replace(id=_id_of(request))
+        self._directory.need_storage(principal.tenant, principal.tier, KEPT_SHARE * len(document.content))
         reply = await ask_context(
             self._platform,
-            s.SVC_CONTEXT_DOCUMENT_ADD,
+            s.SVC_KNOWLEDGE_DOCUMENT_ADD,
             await self._question(principal, document, replaces=replaces),
             k.DocumentReply,
             timeout_seconds=ADD_SECONDS,
@@ -95,7 +98,6 @@ class DocumentDoor:
                 claim = await self._platform.claims.put(_encode(content))
             except BusError as error:
                 raise ApiError("broker_unavailable", "the upload could not be stored; try again later") from error
-        tier = self._platform.settings.tiers.get(principal.tier)
         return k.DocumentAdd(
             tenant=tenant,
             document=document.id,
@@ -105,7 +107,6 @@ class DocumentDoor:
             claim=claim,
             meta=keyring.seal(tenant, _encode_json(document.meta)),
             replaces=replaces,
-            storage_bytes_max=tier.storage_bytes if tier is not None else 0,
         )
 
     async def _waited(self, principal: Principal, row: k.DocumentRow, seconds: float) -> k.DocumentRow:
@@ -131,7 +132,7 @@ class DocumentDoor:
         if after and not DOCUMENT_ID.match(after):
             raise ApiError("invalid_value", "cursor is a next_cursor of this list", param="cursor")
         question = k.DocumentList(tenant=principal.tenant, after=after, state=state, limit=int(limit))
-        reply = await ask_context(self._platform, s.SVC_CONTEXT_DOCUMENT_LIST, question, k.DocumentsReply)
+        reply = await ask_context(self._platform, s.SVC_KNOWLEDGE_DOCUMENT_LIST, question, k.DocumentsReply)
         data = [self._view(principal, row) for row in reply.documents]
         return json_reply({"data": data, "next_cursor": reply.next_after or None})
 
@@ -141,12 +142,12 @@ class DocumentDoor:
 
     async def _row(self, principal: Principal, document: str) -> k.DocumentRow:
         question = k.DocumentGet(tenant=principal.tenant, document=document)
-        return (await ask_context(self._platform, s.SVC_CONTEXT_DOCUMENT_GET, question, k.DocumentReply)).document
+        return (await ask_context(self._platform, s.SVC_KNOWLEDGE_DOCUMENT_GET, question, k.DocumentReply)).document
 
     async def _delete(self, request: Request) -> Response:
         principal = self._principal(request)
         question = k.DocumentDelete(tenant=principal.tenant, document=_id_of(request))
-        reply = await ask_context(self._platform, s.SVC_CONTEXT_DOCUMENT_DELETE, question, k.DocumentReply)
+        reply = await ask_context(self._platform, s.SVC_KNOWLEDGE_DOCUMENT_DELETE, question, k.DocumentReply)
         return json_reply({"id": reply.document.id, "deleted": True})
 
     async def _events(self, request: Request) -> Response:

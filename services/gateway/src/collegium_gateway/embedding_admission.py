@@ -7,6 +7,7 @@ One rule: what this version does not carry out (token ids, a length that the emb
 from __future__ import annotations
 
 import base64
+import sys
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, cast
@@ -147,5 +148,12 @@ def shown(output: EmbeddingOutput, encoding_format: str) -> Iterator[dict[str, A
     size = output.dimensions * FLOAT_BYTES
     for index, begin in enumerate(range(0, len(output.vectors), size)):
         vector = output.vectors[begin : begin + size]
-        value = base64.b64encode(vector).decode() if encoding_format == "base64" else array("f", vector).tolist()
+        value = base64.b64encode(vector).decode() if encoding_format == "base64" else _numbers(vector)
         yield {"object": "embedding", "index": index, "embedding": value}
+
+
+def _numbers(vector: bytes) -> list[float]:
+    numbers = array("f", vector)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()

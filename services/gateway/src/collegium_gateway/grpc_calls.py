@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 import msgspec
 import structlog
+from collegium_contracts.requests import Rates
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
 from google.protobuf.duration_pb2 import Duration
@@ -24,6 +25,7 @@ from google.rpc.status_pb2 import Status
 from collegium_gateway.asgi import request_id
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
+from collegium_gateway.holding import rate_headers
 from collegium_gateway.idempotency import HEADER, REPLAYED
 from collegium_gateway.keyed_tasks import Asking
 from collegium_gateway.keywatch import ASKING, peer_scope
@@ -60,12 +62,18 @@ class Call:
         self._key = key
         self.principal = principal
         self.hop = hop
+        self.trailing: tuple[tuple[str, str], ...] = ()
 
     def asking(self, request: ProtoMessage) -> Asking | None:
         """Returns the request as its idempotency key knows it; none where it came without one."""
         if self._key is None:
             return None
         return Asking(self._key, "gRPC", self._method, request.SerializeToString(deterministic=True))
+
+    def tell_rates(self, rates: Rates) -> None:
+        """Notes the rates, named as over HTTP; they go out when the call ends, however it ends."""
+        self.trailing = tuple((name.decode(), value.decode()) for name, value in rate_headers(rates))
+        self._context.set_trailing_metadata(self.trailing)
 
     async def accept(self, task_id: str, *, replayed: bool = False) -> None:
         """Sends the initial metadata: the ids by which this call is found again, and whether it repeats another."""
@@ -92,13 +100,15 @@ class Calls:
         metadata: dict[str, str | bytes] = dict(context.invocation_metadata() or ())
         hop = self._tracing.root(method.name, "server", incoming_traceparent=_text(metadata.get("traceparent")))
         ASKING.set(peer_scope(context.peer(), method.name))
+        call: Call | None = None
         try:
             if self._directory.tokens is not None:
                 await self._directory.tokens.prepare(_text(metadata.get("authorization")))
             principal = self._keys.authenticate(_text(metadata.get("authorization")))
             principal.need(method.scope)
             key = _text(metadata.get(HEADER.decode()))
-            return await work(Call(context, principal, hop, _request_id(metadata), method.name, key))
+            call = Call(context, principal, hop, _request_id(metadata), method.name, key)
+            return await work(call)
         except ApiError as error:
             hop.fail(error.code)
             refused = error
@@ -111,11 +121,11 @@ class Calls:
             refused = ApiError("internal_error", "the gateway failed on this call; its log says why")
         finally:
             hop.end()
-        return await refuse(context, refused)
+        return await refuse(context, refused, call.trailing if call is not None else ())
 
 
-async def refuse(context: Context, error: ApiError) -> NoReturn:
-    """Aborts a call with an error's canonical status and its details."""
+async def refuse(context: Context, error: ApiError, trailing: tuple[tuple[str, str], ...] = ()) -> NoReturn:
+    """Aborts a call with an error's canonical status, its details, and further trailing metadata."""
     message = error.message[:MAX_MESSAGE_CHARS]
     code = _STATUS[error.kind.grpc_status]
     status = Status(code=code.value[0], message=message)
@@ -126,7 +136,7 @@ async def refuse(context: Context, error: ApiError) -> NoReturn:
         delay = Duration()
         delay.FromMilliseconds(round(error.retry_after_seconds * 1000))
         status.details.add().Pack(RetryInfo(retry_delay=delay))
-    await context.abort(code, message, ((DETAILS_KEY, status.SerializeToString()),))
+    await context.abort(code, message, ((DETAILS_KEY, status.SerializeToString()), *trailing))
 
 
 def _text(value: str | bytes | None) -> str | None:

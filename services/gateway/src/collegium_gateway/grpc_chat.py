@@ -42,7 +42,9 @@ class ChatService(ChatServicer):
 
         async def work(call: Call) -> ChatResponse:
             chat = await self._accept(call, request, asked_over_chat(request, streamed=False))
-            return replies.chat_response(*self._completed(await chat.complete(call.hop)), _trace_of(call, chat))
+            return replies.chat_response(
+                *self._completed(await chat.complete(call.hop, call.tell_rates)), _trace_of(call, chat)
+            )
 
         return await self._calls.run(context, COMPLETE, work)
 
@@ -53,7 +55,7 @@ class ChatService(ChatServicer):
             asked = asked_over_chat(request, streamed=True)
             chat = await self._accept(call, request, asked)
             chunks = Chunks(chat.submitted, context)
-            pieces = chat.stream(call.hop)
+            pieces = chat.stream(call.hop, call.tell_rates)
             settled: SettledMessage | None = None
             # Closing the pieces early is what cancels the task.
             async with contextlib.aclosing(pieces):

@@ -74,9 +74,13 @@ class TaskService(TasksServicer):
                 describe(call.hop, submitted)
             await call.accept(submitted.task.id, replayed=keyed is not None and keyed.replayed)
             if keyed is not None:
-                return replies.task(await keyed.submit(call.hop, wait_seconds=wait_seconds))
+                return replies.task(await keyed.submit(call.hop, wait_seconds=wait_seconds, on_rates=call.tell_rates))
             view = await self._tasks.submit(
-                submitted, call.hop, wait_seconds=wait_seconds, callback_url=asked.callback_url
+                submitted,
+                call.hop,
+                wait_seconds=wait_seconds,
+                callback_url=asked.callback_url,
+                on_rates=call.tell_rates,
             )
             return replies.task(view)
 

@@ -5,18 +5,20 @@ One rule: a task that is refused here was never submitted, and one that could no
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import msgspec
 from collegium_bus.errors import BrokerUnavailableError, NoAnswerError
 from collegium_bus.holding import Holds
-from collegium_contracts.messages import TaskSubmitted
-from collegium_contracts.requests import HoldAsk, Rates
+from collegium_contracts.messages import TaskRef, TaskSubmitted
+from collegium_contracts.requests import HoldAnswer, HoldAsk, Rates
 from collegium_contracts.worstcase import GRACE_MS, counted_tokens, worst_picos
 from collegium_runtime.platform import Platform
 
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
+from collegium_gateway.hits import Hits
 
 OnRates = Callable[[Rates], None]
 
@@ -30,10 +32,15 @@ class Admission:
         self._platform = platform
         self._directory = directory
         self._holds = Holds(platform.connection)
+        self.hits = Hits(self._holds, time.monotonic)
 
-    async def admit(self, submitted: TaskSubmitted, on_rates: OnRates | None = None) -> TaskSubmitted:
+    async def admit(
+        self, submitted: TaskSubmitted, on_rates: OnRates | None = None, *, stores: bool = False
+    ) -> TaskSubmitted:
         """Returns the task with its hold; raises ApiError ``insufficient_quota``, ``rate_limited``,
-        ``quota_exceeded``, or ``billing_unavailable`` where nobody could decide in time.
+        ``quota_exceeded``, ``storage_full``, or ``billing_unavailable`` where nobody could decide in time.
+
+        ``stores``: it leaves more behind than a plain chat; so does every turn of a conversation.
         """
         task, models = submitted.task, self._directory.models
         expires_ms = task.deadline_ms + GRACE_MS
@@ -46,6 +53,7 @@ class Admission:
             picos=worst_picos(submitted, models),
             tokens=counted_tokens(submitted, models),
             expires_at_ms=expires_ms,
+            stores=stores or bool(task.conversation),
         )
         try:
             answer = await self._holds.ask(ask)
@@ -53,17 +61,32 @@ class Admission:
             raise ApiError(
                 "billing_unavailable", f"task {task.id} was not submitted: billing gave no answer; try again"
             ) from error
-        if on_rates is not None:
-            on_rates(answer.rates)
-        if answer.code:
-            retry = answer.retry_after_ms / 1000 if answer.code in _RATE_LIMITS else None
-            raise ApiError(answer.code, answer.message, retry_after_seconds=retry, task_id=task.id)
+        self.hits.learn(task.tenant, task.key_id, answer.rates)
+        _tell(answer, on_rates, task.id)
         return msgspec.structs.replace(submitted, task=msgspec.structs.replace(task, hold_expires_ms=expires_ms))
+
+    async def count(self, task: TaskRef, on_rates: OnRates | None = None) -> None:
+        """Counts an answer that stands already as a request; raises ApiError ``rate_limited`` or ``quota_exceeded``."""
+        rates = self.hits.take(task.tenant, task.key_id)
+        if rates is not None:
+            if on_rates is not None:
+                on_rates(rates)
+        elif (answer := await self.hits.ask(task)) is not None:
+            _tell(answer, on_rates, "")
 
     def give_back(self, submitted: TaskSubmitted, error: BaseException) -> None:
         """Gives a hold back where the task was surely not submitted; else it stands until it expires."""
         if not isinstance(error, BrokerUnavailableError):
             self._holds.release(submitted.task.tenant, submitted.task.id)
+
+
+def _tell(answer: HoldAnswer, on_rates: OnRates | None, task_id: str) -> None:
+    """Tells the rates; raises ApiError for a refusal."""
+    if on_rates is not None:
+        on_rates(answer.rates)
+    if answer.code:
+        retry = answer.retry_after_ms / 1000 if answer.code in _RATE_LIMITS else None
+        raise ApiError(answer.code, answer.message, retry_after_seconds=retry, task_id=task_id)
 
 
 def rate_headers(rates: Rates) -> list[tuple[bytes, bytes]]:

@@ -6,7 +6,7 @@ tenth of a plain call and a fifth of a task. One rule: whatever fails, the clien
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -23,8 +23,6 @@ from collegium_gateway.admin_guard import guarded
 from collegium_gateway.asgi import Receive, Scope, Send
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.directory import Directory
-from collegium_gateway.embeddings import PATH as EMBEDDINGS_PATH
-from collegium_gateway.embeddings import EmbeddingDoor
 from collegium_gateway.document_door import DocumentDoor
 from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import HEADER
@@ -32,6 +30,7 @@ from collegium_gateway.keyed_http import KeyedPosts
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.keywatch import ASKING
 from collegium_gateway.ledger_door import LedgerDoor
+from collegium_gateway.memory_door import MemoryDoor
 from collegium_gateway.replies import json_reply
 from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.search_door import SearchDoor
@@ -56,7 +55,6 @@ class HttpDoor:
         directory: Directory,
         chat: ChatDoor,
         submit: SubmitDoor,
-        embeddings: EmbeddingDoor,
         tasks: TaskDoor,
         admin: AdminDoor,
         webhooks: WebhookDoor,
@@ -64,18 +62,17 @@ class HttpDoor:
         replies: KeyedReplies,
         more_routes: Sequence[Route] = (),
         around: Callable[[Asgi], Asgi] | None = None,
+        more_hot: Mapping[str, Asgi] = {},
     ) -> None:
         self._platform = platform
         self._directory = directory
         # The key of such a request belongs to the task that it submits, not to its reply.
-        self._hot: dict[str, Asgi] = {CHAT_PATH: chat, TASKS_PATH: submit, EMBEDDINGS_PATH: embeddings}
+        self._hot: dict[str, Asgi] = {CHAT_PATH: chat, TASKS_PATH: submit, **more_hot}
         self._readiness = readiness
         self._routes = Starlette(
             routes=guarded(
                 [
-                    Route(CHAT_PATH, chat, methods=["POST"]),
-                    Route(TASKS_PATH, submit, methods=["POST"]),
-                    Route(EMBEDDINGS_PATH, embeddings, methods=["POST"]),
+                    *(Route(path, hot, methods=["POST"]) for path, hot in self._hot.items()),
                     Route("/v1/models", self._models),
                     *tasks.routes(),
                     *ScheduleDoor(platform, directory).routes(),
@@ -83,6 +80,7 @@ class HttpDoor:
                     *SearchDoor(platform, directory).routes(),
                     *admin.routes(),
                     *LedgerDoor(platform, directory).routes(),
+                    *MemoryDoor(platform, directory).routes(),
                     *webhooks.routes(),
                     *more_routes,
                     Route("/health/live", self._live),

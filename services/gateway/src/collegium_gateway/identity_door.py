@@ -19,7 +19,9 @@ from starlette.routing import Route
 from collegium_gateway import asgi
 from collegium_gateway import identity_requests as bodies
 from collegium_gateway.asking import ask_billing
+from collegium_gateway.budget_views import BudgetView, budget_view, standings_of
 from collegium_gateway.directory import Directory
+from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 from collegium_gateway.replies import json_reply
 from collegium_gateway.requests import decode_tenant, parse
@@ -93,7 +95,9 @@ class IdentityDoor:
 
     async def _change_tenant(self, request: Request) -> Response:
         body = parse(bodies.decode_tenant_patch, await self._body(request))
-        return await self._change(request, tier=body.tier)
+        if body == bodies.TenantPatch():
+            raise ApiError("invalid_value", "say what is to change: tier, cache_stale or pool", param="tier")
+        return await self._change(request, tier=body.tier, stale_answers=body.cache_stale, pool=body.pool)
 
     async def _delete_tenant(self, request: Request) -> Response:
         return await self._change(request, state="deleted")
@@ -104,9 +108,9 @@ class IdentityDoor:
     async def _resume(self, request: Request) -> Response:
         return await self._change(request, state="active")
 
-    async def _change(self, request: Request, tier: str | None = None, state: i.TenantState | None = None) -> Response:
+    async def _change(self, request: Request, **changes: Any) -> Response:
         self._principal(request)
-        question = i.TenantChange(tenant=request.path_params["id"], tier=tier, state=state)
+        question = i.TenantChange(tenant=request.path_params["id"], **changes)
         reply = await ask_billing(self._platform, s.SVC_BILLING_TENANT_CHANGE, question, q.TenantsReply)
         return json_reply(self._tenant_view(reply.tenants[0]))
 
@@ -212,26 +216,30 @@ class IdentityDoor:
         reply = await ask_billing(
             self._platform, s.SVC_BILLING_BUDGET_LIST, i.BudgetList(tenant=tenant), i.BudgetsReply
         )
-        return json_reply({"data": [_budget(row) for row in reply.budgets]})
+        return json_reply({"data": await self._shown(reply.budgets)})
 
     async def _budget(self, request: Request) -> Response:
         tenant = self._principal(request).within(request.path_params["tenant"])
         question = i.BudgetList(tenant=tenant, budget=request.path_params["id"])
         reply = await ask_billing(self._platform, s.SVC_BILLING_BUDGET_LIST, question, i.BudgetsReply)
-        return json_reply(_budget(reply.budgets[0]))
+        return json_reply((await self._shown(reply.budgets))[0])
+
+    async def _shown(self, rows: list[i.BudgetRow]) -> list[BudgetView]:
+        standings = await standings_of(self._platform, {row.tenant for row in rows})
+        return [budget_view(row, standings.get((row.tenant, row.budget.id))) for row in rows]
 
     async def _set_budget(self, request: Request) -> Response:
         tenant = self._principal(request).within(request.path_params["tenant"]) or ""
         body = parse(bodies.decode_budget, await self._body(request))
         question = bodies.budget_of(body, tenant, request.path_params["id"])
         reply = await ask_billing(self._platform, s.SVC_BILLING_BUDGET_SET, question, i.BudgetsReply)
-        return json_reply(_budget(reply.budgets[0]))
+        return json_reply(budget_view(reply.budgets[0]))
 
     async def _delete_budget(self, request: Request) -> Response:
         tenant = self._principal(request).within(request.path_params["tenant"]) or ""
         question = i.BudgetDelete(tenant=tenant, budget=request.path_params["id"])
         reply = await ask_billing(self._platform, s.SVC_BILLING_BUDGET_DELETE, question, i.BudgetsReply)
-        return json_reply(_budget(reply.budgets[0]))
+        return json_reply(budget_view(reply.budgets[0]))
 
     def _tenant_view(self, row: q.TenantRow) -> dict[str, Any]:
         tier = self._platform.settings.tiers.get(row.tier)
@@ -248,6 +256,8 @@ class IdentityDoor:
             "projects": row.projects,
             "limits": bodies.limits_view(row.limits),
             "quotas": quotas,
+            "cache": {"stale": row.stale_answers},
+            "pool": row.pool or None,
         }
 
 
@@ -278,10 +288,6 @@ def _key(row: q.KeyRow) -> dict[str, Any]:
         "revoked_at": _time(row.revoked_at_ms),
         "rotated_to": row.rotated_to or None,
     }
-
-
-def _budget(row: i.BudgetRow) -> dict[str, Any]:
-    return bodies.budget_view(row.tenant, row.budget, rfc3339(row.changed_at_ms))
 
 
 def _time(at_ms: int | None) -> str | None:

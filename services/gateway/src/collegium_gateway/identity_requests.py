@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 from collegium_contracts.identity import BudgetSet
-from collegium_contracts.money import picos_to_usd
-from collegium_contracts.state import BudgetRecord, BudgetScope, BudgetWindow, RateLimits
+from collegium_contracts.state import BudgetScope, BudgetWindow, RateLimits
 
 from collegium_gateway.errors import ApiError
 
@@ -20,9 +19,11 @@ INT64_MAX = 2**63 - 1
 
 
 class TenantPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``PATCH /v1/admin/tenants/{id}``."""
+    """``PATCH /v1/admin/tenants/{id}``; what is left out stays. An empty ``pool`` takes its own pool away."""
 
-    tier: str
+    tier: str | None = None
+    cache_stale: bool | None = None
+    pool: str | None = None
 
 
 class ProjectRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,22 +134,6 @@ def moment_ms(text: str | None, param: str) -> int:
 def limits_view(limits: RateLimits | None) -> dict[str, Any] | None:
     """Returns limits as they are shown."""
     return None if limits is None else {name: getattr(limits, name) for name in RateLimits.__struct_fields__}
-
-
-def budget_view(tenant: str, budget: BudgetRecord, changed_at: str) -> dict[str, Any]:
-    """Returns a budget as it is shown."""
-    rolling = budget.window == "rolling"
-    return {
-        "id": budget.id,
-        "tenant": tenant,
-        "scope": budget.scope,
-        "of": budget.of or None,
-        "usd": picos_to_usd(budget.limit_picos),
-        "window": budget.window,
-        "window_seconds": budget.window_seconds if rolling else None,
-        "alert_percents": budget.alert_percents,
-        "changed_at": changed_at,
-    }
 
 
 def _fitting(value: int | None, param: str) -> int | None:

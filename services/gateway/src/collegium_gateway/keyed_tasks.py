@@ -40,6 +40,7 @@ _NOTHING_STORED = frozenset(
         "insufficient_quota",
         "rate_limited",
         "quota_exceeded",
+        "storage_full",
         "billing_unavailable",
     }
 )
@@ -185,7 +186,7 @@ class KeyedTask:
             return
         tasks = self._keyed.tasks
         if not await self._has_begun():
-            await self._releasing(tasks.accept(self.submitted, hop))
+            await self._releasing(tasks.accept(self.submitted, hop, stores=announce))
         if announce:
             # Whoever died may have stored the task and not told of it, or of its callback; twice does no harm.
             await tasks.announce(self.submitted.task, hop, self._callback_url)

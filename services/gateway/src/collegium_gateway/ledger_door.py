@@ -5,6 +5,7 @@ One rule: money comes and goes as decimal strings of dollars.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 import msgspec
 from collegium_contracts import ledger as q
 from collegium_contracts import subjects as s
-from collegium_contracts.money import Price, picos_to_usd
-from collegium_contracts.state import PricePair
+from collegium_contracts.money import Price, by_class, picos_to_usd
+from collegium_contracts.state import ModelRecord, PricePair
 from collegium_settings.money import parse_usd, picos_per_token, scale_picos, usd_to_picos
 from starlette.requests import Request
 from starlette.responses import Response
@@ -115,16 +116,8 @@ class LedgerDoor(AskingDoor):
         self._principal(request, "admin")
         asked = q.PriceList(model=request.path_params["name"])
         reply = await self._ask(s.SVC_BILLING_PRICES, asked, q.PricesReply)
-        data = [
-            {
-                "version": row.version,
-                "valid_from": rfc3339(row.version),
-                "cost": _shown(row.cost),
-                "charge": _shown(row.charge),
-            }
-            for row in reply.prices
-        ]
-        return json_reply({"data": data})
+        model = next((one for one in self._directory.models if one.name == asked.model), None)
+        return json_reply({"data": version_views(model, reply.prices)})
 
     async def _price(self, request: Request) -> Response:
         self._principal(request, "admin")
@@ -188,6 +181,27 @@ def _moment(text: str) -> int:
     except ValueError:
         raise ApiError("invalid_value", "valid_from must be a time in RFC 3339", param="valid_from") from None
     return max(1, int((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp() * 1000))
+
+
+def version_views(model: ModelRecord | None, used: Sequence[q.PriceRow]) -> list[dict[str, Any]]:
+    """Returns all versions, newest first: those that calls were made with, and of the roster the one in force and
+    those that begin later."""
+    rows = {row.version: (row.cost, row.charge, "past") for row in used}
+    if model is not None:
+        now = (by_class(model.price), by_class(model.charge), "in_force")
+        rows[model.price_version] = now
+        for one in model.upcoming:
+            rows[one.version] = (by_class(one.prices.price), by_class(one.prices.charge), "scheduled")
+    return [
+        {
+            "version": version,
+            "valid_from": rfc3339(version),
+            "state": rows[version][2],
+            "cost": _shown(rows[version][0]),
+            "charge": _shown(rows[version][1]),
+        }
+        for version in sorted(rows, reverse=True)
+    ]
 
 
 def _shown(picos: dict[str, int]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Likeness:
         try:
             looked = await ask(
                 self.platform.connection,
-                s.SVC_CONTEXT_CACHE_LOOK,
+                s.SVC_LIKENESS_LOOK,
                 question,
                 LikenessLooked,
                 timeout_seconds=LOOK_SECONDS,
@@ -103,9 +103,7 @@ class Likeness:
 
     async def _tell(self, kept: LikenessKeep) -> None:
         try:
-            await ask(
-                self.platform.connection, s.SVC_CONTEXT_CACHE_KEEP, kept, LikenessKept, timeout_seconds=KEEP_SECONDS
-            )
+            await ask(self.platform.connection, s.SVC_LIKENESS_KEEP, kept, LikenessKept, timeout_seconds=KEEP_SECONDS)
         except (BusError, ContractError) as error:
             log.info("an answer is not kept for questions alike", tenant=kept.tenant, error=type(error).__name__)
 

@@ -14,8 +14,11 @@ from collegium_contracts.errors import ERRORS
 from collegium_contracts.knowledge import ProfileWeights
 from collegium_contracts.parts import CacheResult
 
+from collegium_gateway import memory_bodies
+from collegium_gateway.budget_views import BudgetView
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.document_bodies import DocumentRequest, SearchBody
+from collegium_gateway.embedding_admission import EmbeddingRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
 from collegium_gateway.identity_requests import (
     BudgetRequest,
@@ -34,6 +37,7 @@ from collegium_gateway.webhook_door import RotateRequest, WebhookView
 
 _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("post", "/v1/chat/completions", "chat", "Answers a chat, plain or streamed.", ChatRequest),
+    ("post", "/v1/embeddings", "chat", "Embeds texts, billed as a task.", EmbeddingRequest),
     ("get", "/v1/models", "chat", "Lists the models that may be asked.", None),
     ("post", "/v1/tasks", "tasks", "Submits a task for later.", TaskRequest),
     ("get", "/v1/tasks", "tasks", "Lists the tenant's tasks, newest first.", None),
@@ -68,6 +72,7 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("delete", "/v1/search/profiles/{user}", "search", "Forgets what a user's searches prefer.", None),
     ("get", "/v1/cache", "cache", "Tells how a tenant's answers to questions alike fare.", None),
     ("delete", "/v1/cache", "cache", "Forgets all kept answers of a tenant.", None),
+    *memory_bodies.OPERATIONS,
     ("get", "/v1/usage", "usage", "Reports usage, grouped, as JSON or CSV.", None),
     ("get", "/v1/requests", "usage", "Lists settled requests without their content, newest first.", None),
     ("get", "/v1/invoices", "usage", "Lists invoices.", None),
@@ -96,8 +101,8 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("post", "/v1/admin/projects", "admin", "Creates a project.", ProjectRequest),
     ("post", "/v1/admin/projects/{tenant}/{id}/archive", "admin", "Archives a project: it takes no new keys.", None),
     ("post", "/v1/admin/projects/{tenant}/{id}/restore", "admin", "Takes an archived project up again.", None),
-    ("get", "/v1/admin/budgets", "admin", "Lists budgets.", None),
-    ("get", "/v1/admin/budgets/{tenant}/{id}", "admin", "Shows a budget.", None),
+    ("get", "/v1/admin/budgets", "admin", "Lists budgets and how each stands.", None),
+    ("get", "/v1/admin/budgets/{tenant}/{id}", "admin", "Shows a budget and how it stands.", None),
     ("put", "/v1/admin/budgets/{tenant}/{id}", "admin", "Sets a budget, new or standing.", BudgetRequest),
     ("delete", "/v1/admin/budgets/{tenant}/{id}", "admin", "Deletes a budget.", None),
     ("get", "/v1/admin/keys", "admin", "Lists keys, without their secrets.", None),
@@ -112,7 +117,7 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/admin/ledger/calls", "admin", "Sums up booked calls by model and day, as providers count.", None),
     ("post", "/v1/admin/ledger/corrections", "admin", "Corrects what a tenant owes, once an id.", CorrectionRequest),
     ("get", "/v1/admin/models/{name}/prices", "admin", "Lists the versions of a model's prices.", None),
-    ("post", "/v1/admin/models/{name}/price", "admin", "Prices a model from now on: a new version.", PriceRequest),
+    ("post", "/v1/admin/models/{name}/price", "admin", "Prices a model from now or a later time on.", PriceRequest),
     ("get", "/v1/admin/dead-letters", "admin", "Lists dead letters, oldest first.", None),
     ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
     ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),
@@ -146,6 +151,7 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/admin/tenants/{id}/data-keys/rotate"): ("201",),
     ("post", "/v1/admin/ledger/corrections"): ("200", "201"),
     ("post", "/v1/admin/models/{name}/price"): ("200", "201"),
+    **memory_bodies.STATUSES,
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
@@ -197,7 +203,7 @@ def document() -> dict[str, Any]:
     """Returns the OpenAPI 3.1 document."""
     bodies = [operation[4] for operation in _OPERATIONS if operation[4] is not None]
     _, schemas = msgspec.json.schema_components(
-        [*bodies, TaskView, WebhookView], schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
+        [*bodies, TaskView, WebhookView, BudgetView], schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
     )
     for schema in schemas.values():
         for name, replacement in _RAW_SCHEMAS.items():
@@ -265,11 +271,16 @@ def _operation(method: str, path: str, tag: str, summary: str, body: type | None
     if path == "/v1/tasks/{id}/webhook":
         shown = {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookView"}}}
         operation["responses"]["200"]["content"] = shown
+    if path.startswith("/v1/admin/budgets"):
+        one = {"$ref": "#/components/schemas/BudgetView"}
+        many = {"type": "object", "properties": {"data": {"type": "array", "items": one}}, "required": ["data"]}
+        shown = {"application/json": {"schema": one if path.endswith("{id}") else many}}
+        operation["responses"]["200"]["content"] = shown
     if tag == "health":
         operation["security"] = []
     parameters = [
         {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
-        for name in (_QUERY.get(path, ()) if method == "get" else ())
+        for name in (_QUERY.get(path, ()) if method == "get" else ()) or memory_bodies.QUERY.get((method, path), ())
     ]
     for name in re.findall(r"{(\w+)}", path):
         parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})

@@ -42,6 +42,7 @@ class Principal(msgspec.Struct, frozen=True):
     models: tuple[str, ...] = ()
     key_limits: RateLimits | None = None
     stale_answers: bool = False
+    pool: str = ""
 
     def need(self, scope: str) -> None:
         """Raises ApiError ``insufficient_scope`` unless the key has the scope."""
@@ -115,6 +116,7 @@ class KeyBook:
                 tuple(key.models),
                 key.limits,
                 tenant.stale_answers,
+                tenant.pool,
             )
             self._keys[key.id] = (tenant, key, principal)
 

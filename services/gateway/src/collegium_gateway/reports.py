@@ -23,11 +23,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from collegium_gateway import asgi, csvtext
+from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 from collegium_gateway.replies import json_reply
 from collegium_gateway.requests import parse
-from collegium_gateway.storage import StorageStore
 from collegium_gateway.views import rfc3339
 
 R = TypeVar("R", bound=Message)
@@ -60,11 +60,11 @@ _decode_invoice = msgspec.json.Decoder(InvoiceBody)
 class ReportDoor:
     """Reports over HTTP; ``ask``, ``time_of`` and ``authenticate`` are the admin door's."""
 
-    def __init__(self, ask: Ask, time_of: TimeOf, authenticate: Authenticate, storage: StorageStore) -> None:
+    def __init__(self, ask: Ask, time_of: TimeOf, authenticate: Authenticate, directory: Directory) -> None:
         self._ask = ask
         self._time_of = time_of
         self._authenticate = authenticate
-        self._storage = storage
+        self._directory = directory
 
     def routes(self) -> list[Route]:
         """The routes of this door."""
@@ -142,8 +142,14 @@ class ReportDoor:
         if TENANT_ID.fullmatch(tenant) is None:
             raise ApiError("invalid_value", "a tenant's id has 1 to 40 characters of a-z, 0-9 and -", param="id")
         principal.within(tenant)
-        stored = await self._storage.of_tenant(tenant)
-        return json_reply({"tenant": tenant, "tasks": stored.tasks, "stored_bytes": stored.stored_bytes})
+        book, record = self._directory.storage, self._directory.keys.record(tenant)
+        assert book is not None, "a running gateway follows what is stored"
+        parts = book.parts(tenant)
+        shown = {name: {"items": part.items, "bytes": part.bytes} for name, part in sorted(parts.items())}
+        tasks = parts["gateway"].items if "gateway" in parts else 0
+        limit = book.limit_bytes(record.tier) if record is not None else None
+        answer = {"tenant": tenant, "tasks": tasks, "stored_bytes": book.used_bytes(tenant), "limit_bytes": limit}
+        return json_reply({**answer, "parts": shown})
 
 
 def tenant_of(principal: Principal, asked: str | None) -> str | None:

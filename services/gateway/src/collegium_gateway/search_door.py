@@ -56,7 +56,7 @@ class SearchDoor:
         asked = k.SearchAsked(**{name: getattr(body, name) for name in body.__struct_fields__})
         question = k.SearchRequest(tenant=principal.tenant, asked=self._seal(principal, asked))
         reply = await ask_context(
-            self._platform, s.SVC_CONTEXT_SEARCH, question, k.SearchReply, timeout_seconds=SEARCH_SECONDS
+            self._platform, s.SVC_KNOWLEDGE_SEARCH, question, k.SearchReply, timeout_seconds=SEARCH_SECONDS
         )
         results = msgspec.Raw(self._platform.keyring.open(principal.tenant, reply.results))
         return json_reply(
@@ -75,7 +75,7 @@ class SearchDoor:
     async def _get_profile(self, request: Request) -> Response:
         principal, user = self._principal(request), _user_of(request)
         question = k.ProfileGet(tenant=principal.tenant, user=user)
-        reply = await ask_context(self._platform, s.SVC_CONTEXT_PROFILE_GET, question, k.ProfileReply)
+        reply = await ask_context(self._platform, s.SVC_KNOWLEDGE_PROFILE_GET, question, k.ProfileReply)
         if reply.weights is None:
             raise ApiError("not_found", f"there is no profile of user {user!r}", param="user")
         weights = msgspec.Raw(self._platform.keyring.open(principal.tenant, reply.weights))
@@ -85,13 +85,13 @@ class SearchDoor:
         principal, user = self._principal(request), _user_of(request)
         weights = parse(decode_weights, await asgi.read_body(request.scope, request.receive, MAX_BODY_BYTES))
         question = k.ProfileSet(tenant=principal.tenant, user=user, weights=self._seal(principal, weights))
-        await ask_context(self._platform, s.SVC_CONTEXT_PROFILE_SET, question, k.ProfileReply)
+        await ask_context(self._platform, s.SVC_KNOWLEDGE_PROFILE_SET, question, k.ProfileReply)
         return json_reply({"user": user, "weights": weights})
 
     async def _forget_profile(self, request: Request) -> Response:
         principal, user = self._principal(request), _user_of(request)
         question = k.ProfileSet(tenant=principal.tenant, user=user, weights=None)
-        await ask_context(self._platform, s.SVC_CONTEXT_PROFILE_SET, question, k.ProfileReply)
+        await ask_context(self._platform, s.SVC_KNOWLEDGE_PROFILE_SET, question, k.ProfileReply)
         return json_reply({"user": user, "deleted": True})
 
     def _seal(self, principal: Principal, value: object) -> Envelope:

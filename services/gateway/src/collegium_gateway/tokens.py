@@ -194,7 +194,14 @@ class Tokens:
             raise suspended(tenant.id)
         role = role_of(tenant.id, known.role)
         return Principal(
-            tenant.id, known.project, known.key_id, known.scopes, tenant.tier, role, stale_answers=tenant.stale_answers
+            tenant.id,
+            known.project,
+            known.key_id,
+            known.scopes,
+            tenant.tier,
+            role,
+            stale_answers=tenant.stale_answers,
+            pool=tenant.pool,
         )
 
 

@@ -13,6 +13,7 @@ from collegium_contracts import codec
 from collegium_contracts.content import Answer, decode_answer
 from collegium_contracts.envelope import Envelope, Keyring
 from collegium_contracts.errors import kind_of
+from collegium_contracts.memory_paths import OFF
 from collegium_contracts.messages import AttemptUsage, SettledMessage, TaskCompleted, TaskFailed, TaskRef
 from collegium_contracts.money import Usage, picos_to_usd
 from collegium_contracts.state import Breaker
@@ -43,7 +44,17 @@ def collegium_of(settled: SettledMessage, trace_id: str) -> dict[str, Any]:
         "stop_reason": settled.stop_reason,
         "trace_id": trace_id,
         **stale,
+        **memory_of(settled.task),
     }
+
+
+def memory_of(task: TaskRef) -> dict[str, Any]:
+    """Returns what memory had to do with a task; nothing where it did not ask for any."""
+    if not task.memory:
+        return {}
+    use = task.recalled
+    state = use.state if use is not None else "off" if task.memory == OFF else "none"
+    return {"memory": {"path": task.memory, "state": state, "recalled": use.ids if use is not None else []}}
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:

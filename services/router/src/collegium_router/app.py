@@ -54,7 +54,9 @@ class RouterApp:
             changed=self._pump,
             now_ms=platform.now_ms,
         )
-        self._resources = Resources(self._permits, self._slices.permits, platform.now_ms)
+        self._resources = Resources(
+            self._permits, self._slices.permits, platform.now_ms, platform.settings.workers.dedicated_pools
+        )
         self._dispatcher = Dispatcher(platform, self._permits, self._resources)
         self._quotas = QuotaKeeper(platform, self._resources.quotas, ENDS, changed=self._pump)
         self._answers = QueueAnswers(platform, self._dispatcher)
@@ -73,6 +75,9 @@ class RouterApp:
         )
         self._erasing = Erasing(platform, {"router": partial(erase, connection)})
         platform.on_settings.append(self._use_settings)
+        self._pool_workers = platform.metrics.gauges(
+            names.METRIC_POOL_WORKERS, "Workers heard of late that take attempts of a pool", ("pool",)
+        )
         self._hearing: int | None = None
         self._started = False
 
@@ -99,6 +104,7 @@ class RouterApp:
         self._started = True
 
     def _roster_models(self) -> list[ModelRecord]:
+        self._resources.turn_prices(self._platform.now_ms())
         return list(self._resources.models.values())
 
     async def stop(self) -> None:
@@ -124,6 +130,8 @@ class RouterApp:
         return {"dispatching": self._started}
 
     def _needs(self) -> dict[str, Need]:
+        for pool in self._resources.pools:
+            self._pool_workers[pool].set(self._resources.workers(pool))
         return self._resources.needs(self._dispatcher.wanted())
 
     def _pump(self) -> None:

@@ -19,7 +19,6 @@ from collegium_bus.errors import BusError, QueueFullError
 from collegium_contracts.errors import TaskError
 from collegium_contracts.journey import template
 from collegium_contracts.messages import AttemptRequested, StopReason, TaskRef, TaskSubmitted
-from collegium_contracts.requests import TurnsReply
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_settings.settings import TierSettings
@@ -28,6 +27,7 @@ from collegium_telemetry.tracing import Hop
 
 from collegium_router.fairness import Entry, FairQueue, Standing
 from collegium_router.intake import Queued
+from collegium_router.lookups import NOTHING, Lookups, needs
 from collegium_router.permits import AttemptKey, Permit, Permits
 from collegium_router.plan import Busy, Fleet, Planned, Wait, make_plan, plan_again
 from collegium_router.resources import LOW_WAITS_MS, Resources, model_resource, pool_resource
@@ -45,6 +45,7 @@ LOOK_AGAIN_MS = 1_000
 STALLED_MS = 2_000
 # A tenant of a tier that the configuration does not know.
 UNKNOWN_TIER = (5, 1)
+OWN_POOL = pool_resource("")
 
 Verdict = Planned | Wait | TaskError
 
@@ -71,6 +72,7 @@ class Dispatcher:
         self._permits = permits
         self._resources = resources
         self._sender = Sender(platform, resources)
+        self._lookups = Lookups(platform, resources)
         self._tiers: dict[str, tuple[int, int]] = {}
         self.use_tiers(platform.settings.tiers)
         self._queue: FairQueue[Verdict] = FairQueue()
@@ -111,6 +113,8 @@ class Dispatcher:
         if self._resources.quotas.limited and _listens(task):
             # Who waits for a quota to renew must not hold up those who are told of it.
             route = (*route, "listens")
+        if task.pool:
+            route = (*route, pool_resource(task.pool))
         entry = Entry(
             queued.key,
             task.tenant,
@@ -165,13 +169,17 @@ class Dispatcher:
     def wanted(self) -> dict[str, int]:
         """Counts what waits for each resource: a named model for itself, and every entry for the pools."""
         found = Counter[str]()
-        for (model, *_), count in self._queue.ready_by_route().items():
+        for (model, *rest), count in self._queue.ready_by_route().items():
             record = self._resources.models.get(model)
+            own = rest[-1] if len(rest) > 1 and rest[-1].startswith(OWN_POOL) else ""
+            if own:
+                found[own] += count
             if record is not None:
                 found[model_resource(model)] += count
-                found[pool_resource(record.pool)] += count
+                if not own:
+                    found[pool_resource(record.pool)] += count
             else:
-                for pool in {one.pool for one in self._resources.models.values()}:
+                for pool in {one.pool for one in self._resources.models.values()} if not own else ():
                     found[pool_resource(pool)] += count
                 for name in self._resources.models:
                     found[model_resource(name)] += count
@@ -188,6 +196,7 @@ class Dispatcher:
         if not self._queue or not self._resources.any_room():
             return
         now = self._platform.now_ms()
+        self._resources.turn_prices(now)
         fleet = Fleet(
             self._resources.models,
             self._permits.by_model,
@@ -334,19 +343,19 @@ class Dispatcher:
         if isinstance(queued.message, AttemptRequested):
             await self._sender.dispatch_again(queued.message, job.plan, hop)
             return 0
-        history: TurnsReply | None = None
-        if queued.task.conversation:
-            turns = await self._sender.turns(queued.message, hop)
-            if turns is None:
+        added = NOTHING
+        if needs(queued.task):
+            found = await self._lookups.of(queued.message, job.plan, hop)
+            if found is None:
                 # Context is behind or away: the entry waits in the queue, where it can be canceled and expires.
                 return now + random.randint(CONTEXT_AGAIN_MS // 4, CONTEXT_AGAIN_MS)  # noqa: S311 - jitter
-            if isinstance(turns, TaskError):
+            if isinstance(found, TaskError):
                 self._give_back(job)
-                await self._sender.end(queued, failed(queued.message, turns, now), hop)
+                await self._sender.end(queued, failed(queued.message, found, now), hop)
                 return 0
-            history = turns
+            added = found
         failpoint("router.before-dispatch")
-        await self._sender.dispatch(queued.message, job.plan, history, hop)
+        await self._sender.dispatch(queued.message, job.plan, added, hop)
         failpoint("router.after-dispatch")
         return 0
 

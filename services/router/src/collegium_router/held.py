@@ -43,6 +43,8 @@ class ReleaseHolds:
                 picos=worst_picos(submitted, models),
                 tokens=counted_tokens(submitted, models),
                 expires_at_ms=expires_ms,
+                waited=True,
+                stores=True,
             )
         )
         if answer.code in LATER:

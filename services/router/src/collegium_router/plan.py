@@ -68,7 +68,7 @@ class Fleet(NamedTuple):
     models: Mapping[str, ModelRecord]
     outstanding: Mapping[str, int]
     open_until_ms: Mapping[str, int]
-    has_room: Callable[[ModelRecord], bool]
+    has_room: Callable[[ModelRecord, str], bool]
     now_ms: int
     quotas: Quotas | None = None
 
@@ -83,11 +83,12 @@ def make_plan(submitted: TaskSubmitted, fleet: Fleet) -> Planned | Wait | Busy |
     if fleet.quotas is not None:
         sampling = submitted.sampling
         size = Size(submitted.prompt_bytes, sampling.max_tokens, sampling.n, count)
-    chosen = _choose(submitted.task.model, candidates, fleet, size)
+    chosen = _choose(submitted.task, candidates, fleet, size)
     if not isinstance(chosen, ModelRecord):
         return chosen
     plan: Plan = "panel" if submitted.task.plan == "panel" else "single"
-    attempts = tuple(attempt_of(chosen, number, count, plan) for number in range(1, count + 1))
+    pool = submitted.task.pool
+    attempts = tuple(attempt_of(chosen, number, count, plan, pool) for number in range(1, count + 1))
     return Planned(plan, attempts, alternatives=len(candidates) > 1, tokens=_bound(chosen, size))
 
 
@@ -111,7 +112,7 @@ def plan_again(more: AttemptRequested, fleet: Fleet) -> Planned | Wait | Busy | 
     if more.error.code in GIVES_WAY or is_open or is_full or failures[same] >= FAILURES_BEFORE_ANOTHER:
         others = [model for model in candidates if model.name != same]
         fresh = [model for model in others if failures[model.name] < FAILURES_BEFORE_ANOTHER]
-        chosen = _choose(run.task.model, fresh, fleet, size) if fresh else None
+        chosen = _choose(run.task, fresh, fleet, size) if fresh else None
         if isinstance(chosen, ModelRecord | Busy):
             return _another(more, chosen, size)
     if more.error.code in ELSEWHERE:
@@ -119,7 +120,7 @@ def plan_again(more: AttemptRequested, fleet: Fleet) -> Planned | Wait | Busy | 
     if fleet.now_ms < more.not_before_ms:
         return Wait(more.not_before_ms)
     own = [model for model in candidates if model.name == same] or candidates
-    chosen = _choose(run.task.model, own, fleet, size)
+    chosen = _choose(run.task, own, fleet, size)
     return _another(more, chosen, size) if isinstance(chosen, ModelRecord) else chosen
 
 
@@ -127,7 +128,7 @@ def _another(more: AttemptRequested, chosen: ModelRecord | Busy, size: Size | No
     if isinstance(chosen, Busy):
         return chosen
     attempt = more.run.attempt
-    again = attempt_of(chosen, attempt.number, attempt.of, attempt.plan)
+    again = attempt_of(chosen, attempt.number, attempt.of, attempt.plan, more.run.task.pool)
     return Planned(attempt.plan, (again,), alternatives=more.run.alternatives, tokens=_bound(chosen, size))
 
 
@@ -172,7 +173,7 @@ def eligible(task: TaskRef, prompt_bytes: int, models: Mapping[str, ModelRecord]
 
 
 def _choose(
-    asked: str, candidates: Sequence[ModelRecord], fleet: Fleet, size: Size | None
+    task: TaskRef, candidates: Sequence[ModelRecord], fleet: Fleet, size: Size | None
 ) -> ModelRecord | Wait | Busy:
     """Chooses among candidates in their order: the first that may be asked, or for ``auto`` the freest of equal merit.
 
@@ -186,8 +187,8 @@ def _choose(
         is_open = fleet.open_until_ms.get(first, 0) >= until_ms
         return Wait(until_ms, is_open=is_open, is_full=not is_open)
     best = healthy[0]
-    equals = [model for model in healthy if _merit(model)[:2] == _merit(best)[:2]] if asked == AUTO else [best]
-    roomy = [model for model in equals if fleet.has_room(model)]
+    equals = [model for model in healthy if _merit(model)[:2] == _merit(best)[:2]] if task.model == AUTO else [best]
+    roomy = [model for model in equals if fleet.has_room(model, task.pool)]
     if size is not None:
         roomy = [model for model in roomy if not model.is_limited or _has_quota(model, fleet, size)]
     if not roomy:
@@ -219,14 +220,14 @@ def _merit(model: ModelRecord) -> tuple[int, int, str]:
     return _RANK_ORDER[model.rank], model.price.input_picos + model.price.output_picos, model.name
 
 
-def attempt_of(model: ModelRecord, number: int, of: int, plan: Plan) -> AttemptRef:
-    """Returns an attempt by a model, with the model's prices of now."""
+def attempt_of(model: ModelRecord, number: int, of: int, plan: Plan, pool: str = "") -> AttemptRef:
+    """Returns an attempt by a model, with the model's prices of now, in its tenant's own pool where it has one."""
     return AttemptRef(
         number=number,
         of=of,
         model=model.name,
         rank=model.rank,
-        pool=model.pool,
+        pool=pool or model.pool,
         price=model.price,
         charge=model.charge,
         plan=plan,

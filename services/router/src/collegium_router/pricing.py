@@ -1,6 +1,6 @@
 """Setting a model's prices while the platform runs: one compare-and-set of the roster.
 
-One rule: a call keeps the prices it was dispatched with, so a price begins now and never earlier.
+One rule: a call keeps the prices it was dispatched with, so a price begins now or later, and never earlier.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from collegium_contracts.errors import ContractError
 from collegium_contracts.ledger import PriceSet, PriceSetReply
 from collegium_contracts.messages import Message
 from collegium_contracts.money import Price
+from collegium_contracts.priceversions import in_force
 from collegium_contracts.requests import Refused
 from collegium_contracts.state import ModelRecord, Roster
 
-from collegium_router.prices import set_prices
+from collegium_router.prices import PriceTimeError, schedule_prices, set_prices
 
 log = structlog.get_logger(__name__)
 
@@ -84,17 +85,17 @@ class PriceAnswers:
                 raise RequestRefusedError("not_found", "there is no roster yet", "model")
             now_ms = self._now_ms()
             standing = _model(roster, asked.model)
-            _check_time(asked.from_ms, standing, now_ms)
-            priced = set_prices(standing, asked.prices, now_ms)
+            priced = _priced(standing, asked, now_ms)
             if priced is standing:
-                return PriceSetReply(model=asked.model, version=standing.price_version, is_new=False)
+                version = asked.from_ms or in_force(standing, now_ms).price_version
+                return PriceSetReply(model=asked.model, version=version, is_new=False)
             models = [priced if model is standing else model for model in roster.models]
             changed = msgspec.structs.replace(roster, version=roster.version + 1, models=models)
             try:
                 await self._models.put(s.ROSTER_KEY, codec.encode(changed), expected_revision=entry.revision)
             except AlreadyStandsError:
                 continue
-            return PriceSetReply(model=asked.model, version=priced.price_version, is_new=True)
+            return PriceSetReply(model=asked.model, version=asked.from_ms or priced.price_version, is_new=True)
 
 
 def _model(roster: Roster, name: str) -> ModelRecord:
@@ -109,13 +110,10 @@ def _check(price: Price, param: str) -> None:
         raise RequestRefusedError("invalid_price", "a price is zero or more", param)
 
 
-def _check_time(from_ms: int, standing: ModelRecord, now_ms: int) -> None:
-    if not from_ms:
-        return
-    if from_ms <= max(standing.price_version, now_ms):
-        raise RequestRefusedError(
-            "price_overlap",
-            "that time has its prices already, and they never change; leave it out",
-            "valid_from",
-        )
-    raise RequestRefusedError("invalid_price", "a price begins now; set it when its time has come", "valid_from")
+def _priced(standing: ModelRecord, asked: PriceSet, now_ms: int) -> ModelRecord:
+    if not asked.from_ms:
+        return set_prices(standing, asked.prices, now_ms)
+    try:
+        return schedule_prices(standing, asked.prices, asked.from_ms, now_ms)
+    except PriceTimeError as error:
+        raise RequestRefusedError(error.code, str(error), "valid_from") from None

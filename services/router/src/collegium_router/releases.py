@@ -12,6 +12,14 @@ from collegium_contracts.ids import task_id_of_firing
 from collegium_contracts.messages import TaskSubmitted
 from collegium_contracts.state import CronSchedule
 
+# What a hold is refused with where the key of a task has ended while it waited.
+KEY_ENDED = ("revoked_api_key",)
+
+
+def stopped(schedule: CronSchedule, code: str) -> CronSchedule:
+    """Returns a schedule that fires no more until somebody resumes it, and says why."""
+    return msgspec.structs.replace(schedule, paused=True, stopped=code)
+
 
 def released(submitted: TaskSubmitted, now_ms: int) -> TaskSubmitted:
     """Returns a scheduled task as it enters INGRESS: its deadline, as long as it was given, counts from now."""

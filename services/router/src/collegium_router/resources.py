@@ -7,13 +7,14 @@ resource without a slice of this router's own has no room.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
 from collegium_contracts import codec
 from collegium_contracts.errors import ContractError
 from collegium_contracts.messages import WorkerCapacity
+from collegium_contracts.priceversions import PriceClock
 from collegium_contracts.state import Breaker, ModelRecord, Roster
 
 from collegium_router.permits import Permits
@@ -36,9 +37,17 @@ LOW_WAITS_MS: Final = 30_000
 class Resources:
     """Everything that decides whether an attempt can go now; ``permits_of`` is this router's slice of a resource."""
 
-    def __init__(self, permits: Permits, permits_of: Callable[[str], int], now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        permits: Permits,
+        permits_of: Callable[[str], int],
+        now_ms: Callable[[], int],
+        dedicated: Iterable[str] = (),
+    ) -> None:
         self.models: dict[str, ModelRecord] = {}
+        self._prices = PriceClock()
         self._pools: tuple[str, ...] = ()
+        self._dedicated = tuple(dedicated)
         self.open_until_ms: dict[str, int] = {}
         self.quotas = Quotas(permits, permits_of)
         self._permits = permits
@@ -55,10 +64,16 @@ class Resources:
             return False
         if not isinstance(roster, Roster):
             return False
-        self.models = {model.name: model for model in roster.models}
-        self._pools = tuple({model.pool for model in roster.models})
+        self._prices = PriceClock(roster.models)
+        self.models = {model.name: model for model in self._prices.models(self._now_ms())}
+        self._pools = tuple({model.pool for model in roster.models} | set(self._dedicated))
         self.quotas.use_roster(self.models)
         return True
+
+    def turn_prices(self, now_ms: int) -> None:
+        """Takes the prices of now; called before every decision, it costs a comparison."""
+        if self._prices.turns(now_ms):
+            self.models = {model.name: model for model in self._prices.models(now_ms)}
 
     def use_breaker(self, value: bytes) -> None:
         """Learns the state of one model's breaker."""
@@ -93,7 +108,7 @@ class Resources:
     def needs(self, wanted: Mapping[str, int]) -> dict[str, Need]:
         """Returns every bounded resource and what this router needs of it; ``wanted`` counts what waits for each."""
         found: dict[str, Need] = {}
-        for pool in {model.pool for model in self.models.values()}:
+        for pool in self._pools:
             name, used = pool_resource(pool), self._permits.by_pool[pool]
             found[name] = Need(self.pool_capacity(pool), used + wanted.get(name, 0), used)
         for model in self.models.values():
@@ -108,9 +123,20 @@ class Resources:
         """Whether any pool has a permit left: where none has, no entry need be looked at."""
         return any(self._permits.by_pool[pool] < self._permits_of(pool_resource(pool)) for pool in self._pools)
 
-    def has_room(self, model: ModelRecord) -> bool:
-        """Whether one more attempt of a model may be dispatched."""
-        if self._permits.by_pool[model.pool] >= self._permits_of(pool_resource(model.pool)):
+    def workers(self, pool: str) -> int:
+        """How many workers of a pool were heard of late."""
+        self._forget_silent()
+        return sum(name == pool and capacity.slots > 0 for (name, _), (capacity, _) in self._workers.items())
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """All pools that attempts may go to."""
+        return self._pools
+
+    def has_room(self, model: ModelRecord, own_pool: str = "") -> bool:
+        """Whether one more attempt of a model may be dispatched, to its pool or that of the tenant's own."""
+        pool = own_pool or model.pool
+        if self._permits.by_pool[pool] >= self._permits_of(pool_resource(pool)):
             return False
         if model.concurrency is None:
             return True

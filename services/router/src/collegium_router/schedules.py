@@ -41,7 +41,7 @@ from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
 
 from collegium_router.held import ReleaseHolds
-from collegium_router.releases import decide, fired, released, task_of
+from collegium_router.releases import KEY_ENDED, decide, fired, released, stopped, task_of
 from collegium_router.settlement import End, canceled, failed
 
 log = structlog.get_logger(__name__)
@@ -142,8 +142,11 @@ class Schedules:
             return True
         return await direct.last(s.EVENTS, s.attempts_of(task.tenant, task.id)) is not None
 
-    async def _submit(self, waiting: TaskSubmitted, hop: Hop) -> None:
-        """Releases a task to INGRESS; where the tenant's queue is full, it waits in SCHEDULE a little longer."""
+    async def _submit(self, waiting: TaskSubmitted, hop: Hop) -> TaskError | None:
+        """Releases a task to INGRESS; where the tenant's queue is full, it waits in SCHEDULE a little longer.
+
+        Returns why it was refused for good, and settled so; none where it was not.
+        """
         task = waiting.task
         now_ms = self._platform.now_ms()
         headers = {s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant}
@@ -151,7 +154,7 @@ class Schedules:
         held = await self._holds.hold(released(waiting, now_ms))
         if isinstance(held, TaskError):
             await self._store_end(failed(waiting, held, now_ms), hop.traceparent)
-            return
+            return held
         try:
             if held is None:
                 raise QueueFullError(f"tenant {task.tenant} has reached a limit", 0)
@@ -173,6 +176,7 @@ class Schedules:
                 shard=shard,
                 headers=headers,
             )
+        return None
 
     async def _fire(self, event: EventOf[JourneyMessage], due: FireSchedule) -> None:
         key = s.schedule_key(due.tenant, due.schedule)
@@ -187,8 +191,19 @@ class Schedules:
             except (ContractError, CalendarError) as error:
                 await self._bury(event, "internal_error", f"schedule {due.schedule} cannot fire: {error}")
                 return
+            ended = ""
             for at_ms in decided.due_ms:
-                await self._submit_firing(schedule, at_ms)
+                ended = await self._submit_firing(schedule, at_ms)
+                if ended:
+                    break
+            if ended:
+                # Its key lets nobody in any more; the task that failed says so, and the schedule.
+                schedule = stopped(fired(schedule, decided), ended)
+                try:
+                    await self._definitions.put(key, codec.encode(schedule), expected_revision=entry.revision)
+                except AlreadyStandsError:
+                    continue
+                return
             if decided.next_ms != schedule.next_at_ms:
                 schedule = fired(schedule, decided)
                 try:
@@ -200,7 +215,8 @@ class Schedules:
                 await self._stream.arm(schedule, now_ms)
             return
 
-    async def _submit_firing(self, schedule: CronSchedule, at_ms: int) -> None:
+    async def _submit_firing(self, schedule: CronSchedule, at_ms: int) -> str:
+        """Submits one firing; returns the code of why the schedule may fire no more, empty where it may."""
         now_ms = self._platform.now_ms()
         waiting = task_of(schedule, at_ms, now_ms)
         task = waiting.task
@@ -208,16 +224,17 @@ class Schedules:
             task=task, at_ms=now_ms, callback=schedule.callback, callback_receiver=schedule.callback_receiver
         )
         if await self._platform.direct.last(s.EVENTS, s.task_told(task.tenant, task.id)) is not None:
-            return
+            return ""
         attributes = {names.TASK: task.id, names.TENANT: task.tenant}
         with self._platform.tracing.root(SPAN_FIRE, "producer", attributes=attributes) as hop:
-            await self._submit(waiting, hop)
+            refused = await self._submit(waiting, hop)
             await self._platform.publisher.publish(
                 s.task_changed(task.tenant, task.id),
                 codec.encode(accepted),
                 message_id=f"{task.id}.accepted",
                 headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
             )
+        return refused.code if refused is not None and refused.code in KEY_ENDED else ""
 
     async def _settle(self, submitted: TaskSubmitted, traceparent: str) -> None:
         await self._store_end(canceled(submitted, self._platform.now_ms()), traceparent)

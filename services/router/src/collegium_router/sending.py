@@ -1,4 +1,4 @@
-"""The messages by which the router carries out a plan: attempts to WORK, ends to EVENTS, questions to context.
+"""The messages by which the router carries out a plan: attempts to WORK, ends to EVENTS.
 
 One rule: every message has an id made of the task, the attempt and the try, so that sending it again changes nothing.
 """
@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import msgspec
 import structlog
-from collegium_bus.ask import ask
 from collegium_bus.dead import Original
-from collegium_bus.errors import AlreadyStandsError, NoAnswerError, RequestRefusedError
+from collegium_bus.errors import AlreadyStandsError
 from collegium_bus.settle import settle, standing_failure
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import encode
-from collegium_contracts.errors import TaskError, kind_of
 from collegium_contracts.messages import (
     AttemptFailed,
     AttemptRequested,
@@ -23,11 +21,11 @@ from collegium_contracts.messages import (
     TaskRef,
     TaskSubmitted,
 )
-from collegium_contracts.requests import TurnsReply, TurnsRequest
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
 
 from collegium_router.intake import Queued
+from collegium_router.lookups import Added
 from collegium_router.plan import MAX_CALLS, Planned, max_tokens
 from collegium_router.resources import Resources
 from collegium_router.settlement import End
@@ -42,9 +40,9 @@ class Sender:
         self._platform = platform
         self._resources = resources
 
-    async def dispatch(self, submitted: TaskSubmitted, planned: Planned, history: TurnsReply | None, hop: Hop) -> None:
-        """Sends the attempts of a plan."""
-        task = submitted.task
+    async def dispatch(self, submitted: TaskSubmitted, planned: Planned, added: Added, hop: Hop) -> None:
+        """Sends the attempts of a plan, with what was looked up for them."""
+        task = added.task(submitted.task)
         for attempt in planned.attempts:
             model = self._resources.models[attempt.model]
             bound = max_tokens(submitted.sampling.max_tokens, model)
@@ -54,8 +52,9 @@ class Sender:
                 attempt=attempt,
                 prompt=submitted.prompt,
                 sampling=msgspec.structs.replace(submitted.sampling, max_tokens=bound, stream=stream),
-                prompt_bytes=submitted.prompt_bytes + (history.history_bytes if history is not None else 0),
-                history=history.history if history is not None else None,
+                prompt_bytes=submitted.prompt_bytes + added.bytes,
+                history=added.history,
+                notes=added.notes,
                 max_calls=MAX_CALLS,
                 alternatives=planned.alternatives,
             )
@@ -120,24 +119,6 @@ class Sender:
             at_ms=self._platform.now_ms(),
             submitted=kept,
         )
-
-    async def turns(self, submitted: TaskSubmitted, hop: Hop) -> TurnsReply | TaskError | None:
-        """Asks context for the conversation; none where it did not answer and the task may still wait for it."""
-        task = submitted.task
-        try:
-            return await ask(
-                self._platform.connection,
-                s.SVC_CONTEXT_TURNS,
-                TurnsRequest(tenant=task.tenant, conversation=task.conversation),
-                TurnsReply,
-                timeout_seconds=3.0,
-                traceparent=hop.traceparent,
-            )
-        except (NoAnswerError, RequestRefusedError) as error:
-            if isinstance(error, RequestRefusedError) and not kind_of(error.code).retryable:
-                return TaskError(code=error.code, message=error.message, param=error.param)
-            log.info("conversation not readable yet", task=task.id, error=str(error))
-            return None
 
     async def end(self, queued: Queued, end: End, hop: Hop) -> None:
         """Settles a task, or ends a member of a larger plan; what had ended already stays as it ended."""

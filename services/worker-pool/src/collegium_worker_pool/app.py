@@ -9,6 +9,7 @@ from collegium_bus.work import WorkLoop
 from collegium_contracts.journey import work_consumer
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
+from collegium_settings.pools import served_pools
 from collegium_telemetry import names
 
 from collegium_worker_pool.attempts import AttemptRunner
@@ -41,7 +42,6 @@ class WorkerPoolApp:
             self._breakers,
         )
         self._runner = AttemptRunner(platform, self._caller, self._cancels, self._breakers)
-        pools = sorted({model.pool for model in platform.settings.models} | {"general"})
         self._loops = {
             pool: WorkLoop(
                 platform.connection,
@@ -51,7 +51,7 @@ class WorkerPoolApp:
                 slots=SLOTS,
                 give_up=self._runner.give_up,
             )
-            for pool in pools
+            for pool in served_pools(platform.settings)
         }
         self._runner.loops = self._loops
         self._announcer = Announcer(platform, self._loops)

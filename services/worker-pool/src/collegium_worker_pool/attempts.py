@@ -21,8 +21,10 @@ from collegium_bus.settle import settle, standing_failure
 from collegium_bus.work import WorkLoop
 from collegium_contracts import subjects as s
 from collegium_contracts.callnote import write_note
+from collegium_contracts.charging import billed_of
 from collegium_contracts.codec import encode, journey
 from collegium_contracts.errors import ContractError, TaskError, UndecodableMessageError
+from collegium_contracts.holds import billed_header
 from collegium_contracts.ids import shard_of
 from collegium_contracts.journey import template
 from collegium_contracts.messages import (
@@ -265,7 +267,7 @@ class AttemptRunner:
             f"{task.id}.{run.attempt.number}.{run.try_number}.retried.{number}.{self._worker}",
             run,
             hop,
-            write_note(call_usage(run, number, end)),
+            {s.H_CALL: write_note(call_usage(run, number, end))},
         )
         if not stored:
             await self._discard(run, number, end, hop)
@@ -322,25 +324,25 @@ class AttemptRunner:
             if stored and isinstance(terminal, TaskFailed):
                 await self._platform.dead_letters.keep_failed(terminal, delivery)
         else:
+            stood = ended(run, number, end, now)
             stored = await self._store_end(
                 s.attempt_ended(task.tenant, task.id, attempt.number),
-                encode(ended(run, number, end, now)),
+                encode(stood),
                 f"{task.id}.{attempt.number}.{run.try_number}.{number}.ended.{self._worker}",
                 run,
                 hop,
-                write_note(call_usage(run, number, end)),
+                {s.H_CALL: write_note(call_usage(run, number, end)), s.H_BILLED: billed_header(billed_of(stood))},
             )
         if not stored:
             await self._discard(run, number, end, hop)
         return stored
 
     async def _store_end(
-        self, subject: str, payload: bytes, message_id: str, run: RunAttempt, hop: Hop, note: str
+        self, subject: str, payload: bytes, message_id: str, run: RunAttempt, hop: Hop, told: dict[str, str]
     ) -> bool:
         """Stores an end create-once; false where another stands."""
         headers = {s.TRACEPARENT: hop.traceparent, s.H_TENANT: run.task.tenant}
-        if note:
-            headers[s.H_CALL] = note
+        headers |= {name: value for name, value in told.items() if value}
         try:
             await self._platform.publisher.publish(
                 subject,

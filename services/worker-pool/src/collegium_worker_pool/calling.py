@@ -18,6 +18,7 @@ from collegium_contracts.envelope import held
 from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import RunAttempt
 from collegium_contracts.money import Usage
+from collegium_contracts.wording import words_opened
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Hop
@@ -108,7 +109,7 @@ class Caller:
         self, run: RunAttempt, delivery: int, endpoint: Endpoint, streamed: StreamedAnswer, span: Hop
     ) -> CallResult:
         task, keyring = run.task, self._platform.keyring
-        await held(keyring, task.tenant, run.prompt, run.history)
+        await held(keyring, task.tenant, run.prompt, run.history, run.sampling.words, *run.notes)
         prompt = keyring.open(task.tenant, run.prompt)
         headers = {"x-request-id": task.id, "x-collegium-attempt": f"{task.id}.{run.attempt.number}.{delivery}"}
         if span.sampled:
@@ -116,7 +117,9 @@ class Caller:
         if task.kind == "embedding":
             return await self._embedding.call(run, endpoint, prompt, headers)
         history = keyring.open(task.tenant, run.history) if run.history is not None else None
-        body = request_body(endpoint.upstream_model, prompt, history, run.sampling)
+        notes = [keyring.open(task.tenant, note).decode() for note in run.notes]
+        sampling = words_opened(keyring, task.tenant, run.sampling)
+        body = request_body(endpoint.upstream_model, prompt, history, sampling, notes)
         if not run.sampling.stream:
             return await self._upstream.complete(run.attempt.model, endpoint, body, headers)
         tokens = TokenStream(self._platform, run, delivery)
@@ -173,6 +176,7 @@ class Caller:
         prompt = count_prompt(keyring.open(tenant, run.prompt))
         if run.history is not None:
             prompt += count_prompt(keyring.open(tenant, run.history))
+        prompt += sum(count_tokens(keyring.open(tenant, note).decode()) for note in run.notes)
         if run.task.kind == "embedding":
             return estimate(run.attempt, prompt, 0, bound=0, pieces=0)
         return estimate(run.attempt, prompt, _count_answer(answer), bound=output_bound(run), pieces=pieces)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import struct
 import sys
 from array import array
@@ -65,7 +66,8 @@ class EmbeddingCaller:
         texts = decode_texts(prompt)
         model = run.attempt.model
         if endpoint.url:
-            body = _encode(_Request(endpoint.upstream_model, texts, "base64", run.sampling.dimensions))
+            dimensions = run.sampling.dimensions or endpoint.dimensions
+            body = _encode(_Request(endpoint.upstream_model, texts, "base64", dimensions))
             content = await self._upstream.post(model, endpoint, body, headers)
             return read_reply(model, content, len(texts))
         embedded = await self._ask(run, texts)
@@ -102,6 +104,8 @@ def _bytes_of(vector: list[float] | str) -> bytes:
     if isinstance(vector, str):
         return base64.b64decode(vector, validate=True)
     numbers = array("f", vector)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("numbers that float32 does not hold")
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers.tobytes()

@@ -18,7 +18,8 @@ BUNDLED_TIMEOUT_SECONDS = 120.0
 class Endpoint(msgspec.Struct, frozen=True):
     """One model's endpoint: the URL to post to, its headers (with the key), its own name there, and its limits.
 
-    The bundled embedder has no URL: context is asked for it.
+    The bundled embedder has no URL: context is asked for it. ``dimensions`` are asked of an embedder where a request
+    does not say.
     """
 
     url: str
@@ -27,6 +28,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     provider: str
     timeout_seconds: float
     concurrency: int | None
+    dimensions: int | None = None
 
 
 def endpoints(settings: Settings, embedded: EmbeddedModel | None) -> dict[str, Endpoint]:
@@ -68,4 +70,5 @@ def _embedder(settings: EmbeddingsSettings) -> Endpoint:
         provider="openai-compatible" if settings.base_url is not None else "onnxruntime",
         timeout_seconds=settings.timeout_seconds if settings.base_url is not None else BUNDLED_TIMEOUT_SECONDS,
         concurrency=settings.limits.concurrency,
+        dimensions=settings.dimensions,
     )

@@ -76,6 +76,7 @@ async def _end(platform: Platform, run: RunAttempt, last: TextCheckpointed) -> C
     prompt = count_prompt(keyring.open(task.tenant, run.prompt))
     if run.history is not None:
         prompt += count_prompt(keyring.open(task.tenant, run.history))
+    prompt += sum(count_tokens(keyring.open(task.tenant, note).decode()) for note in run.notes)
     return CallEnd(
         usage=estimate(last.attempt, prompt, count_tokens(text), bound=output_bound(run), pieces=last.chunks),
         duration_ms=max(0, last.at_ms - began_ms),

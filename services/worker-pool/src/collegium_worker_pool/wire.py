@@ -5,6 +5,7 @@ One rule: the client's messages and tools pass through byte for byte.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -102,15 +103,40 @@ _encode = msgspec.json.Encoder().encode
 decode_completion = msgspec.json.Decoder(Completion).decode
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 _decode_raw_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_any = msgspec.json.Decoder().decode
 
 
-def request_body(upstream_model: str, prompt: bytes, history: bytes | None, sampling: Sampling) -> bytes:
-    """Writes the request; ``prompt`` and ``history`` are JSON lists of messages, history first."""
-    messages = prompt if history is None else _encode(_decode_raw_list(history) + _decode_raw_list(prompt))
+def joined(prompt: bytes, history: bytes | None, notes: Sequence[str] = ()) -> bytes:
+    """Joins what a model is sent: JSON lists of messages, history first, with the notes among its instructions.
+
+    Templates of many models take one message of instructions, as the first: notes are put after those of the client,
+    wherever they stand, or come first where it gave none.
+    """
+    if history is None and not notes:
+        return prompt
+    earlier = _decode_raw_list(history) if history is not None else []
+    messages = earlier + _decode_raw_list(prompt)
+    if not notes:
+        return _encode(messages)
+    note = "\n\n".join(notes)
+    for place, raw in enumerate(messages):
+        match _decode_any(raw):
+            case {"role": "system" | "developer", "content": str(told)} as message:
+                first = msgspec.Raw(_encode({**message, "content": f"{told}\n\n{note}"}))
+                return _encode([first, *messages[:place], *messages[place + 1 :]])
+            case _:
+                continue
+    return _encode([{"role": "system", "content": note}, *messages])
+
+
+def request_body(
+    upstream_model: str, prompt: bytes, history: bytes | None, sampling: Sampling, notes: Sequence[str] = ()
+) -> bytes:
+    """Writes the request; what goes into it is joined by :func:`joined`."""
     return _encode(
         UpstreamRequest(
             model=upstream_model,
-            messages=msgspec.Raw(messages),
+            messages=msgspec.Raw(joined(prompt, history, notes)),
             max_tokens=_max_tokens(sampling),
             temperature=sampling.temperature,
             top_p=sampling.top_p,

@@ -6,7 +6,6 @@ One rule: what is answered as accepted is durable, and what is wrong with a docu
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -37,16 +36,12 @@ from collegium_context.documents.extracting import check_begin, extracted
 from collegium_context.documents.indexing_store import is_heavy
 from collegium_context.documents.ingesting import Ingesting
 from collegium_context.documents.naming import document_id, fingerprint
-from collegium_context.documents.store import Accepting, DocumentStore, Standing
+from collegium_context.documents.store import Accepting, DocumentStore
 
 log = structlog.get_logger(__name__)
 
 PAGE_MAX = 200
 TAGS_MAX, FIELDS_MAX, TAG_CHARS, VALUE_CHARS, TITLE_CHARS = 64, 64, 128, 512, 500
-# What a tenant keeps is counted anew after this long; what it brings meanwhile is added.
-QUOTA_SECONDS = 5.0
-# A document keeps its text, sealed, with some overlap, and a vector for every few hundred letters of it.
-KEPT_SHARE = 3
 
 _decode_meta = msgspec.json.Decoder(DocumentMeta).decode
 _decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
@@ -72,7 +67,6 @@ class DocumentQuestions:
         self._ingesting = ingesting
         self._collection = collection
         self._now_ms = now_ms
-        self._kept: dict[str, tuple[float, int]] = {}
 
     async def add(self, question: Message, _traceparent: str) -> Message:
         """Takes a document in; the same again changes nothing."""
@@ -91,7 +85,6 @@ class DocumentQuestions:
         if standing is not None and not asked.replaces and (standing.row.is_served or standing.row.state != "failed"):
             raise _stands(document)
         await self._check(document, asked, content)
-        await self._check_quota(asked, len(content), standing)
         new = Accepting(document, asked.project, asked.kind, mark, asked.meta, sealed, len(content))
         accepted = await self._from_database(
             self._store.accept(scope, new, replaces=asked.replaces, now_ms=self._now_ms())
@@ -159,23 +152,6 @@ class DocumentQuestions:
                 await asyncio.to_thread(extracted, content, asked.kind)
         except DocumentError as error:
             raise RequestRefusedError(error.code, f"document {document}: {error}", "content") from error
-
-    async def _check_quota(self, asked: DocumentAdd, size: int, standing: Standing | None) -> None:
-        if not asked.storage_bytes_max:
-            return
-        now = time.monotonic()
-        counted_at, kept = self._kept.get(asked.tenant, (-QUOTA_SECONDS, 0))
-        if now - counted_at >= QUOTA_SECONDS:
-            counted_at, kept = now, await self._from_database(self._store.stored_bytes(Scope(asked.tenant)))
-        old = standing.row.stored_bytes if standing is not None else 0
-        after = kept + KEPT_SHARE * size - old
-        if after + asked.stored_elsewhere_bytes > asked.storage_bytes_max:
-            raise RequestRefusedError(
-                "storage_full",
-                f"tenant {asked.tenant} keeps {kept + asked.stored_elsewhere_bytes} bytes and may keep"
-                f" {asked.storage_bytes_max}; delete documents, or ask for a larger tier",
-            )
-        self._kept[asked.tenant] = (counted_at, after)
 
     async def _from_database(self, reading: Awaitable[A]) -> A:
         try:

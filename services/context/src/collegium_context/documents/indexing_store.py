@@ -27,7 +27,8 @@ _TAKE = """
 WITH due AS (
     SELECT tenant, id, due_at, source_bytes, row_number() OVER (PARTITION BY tenant ORDER BY due_at) AS turn
     FROM context.documents
-    WHERE state = 'accepted' AND due_at <= now() AND (kind = 'pdf' OR source_bytes > CASE kind WHEN 'markdown' THEN $6::int8 ELSE $1::int8 END) = $2
+    WHERE state = 'accepted' AND due_at <= now()
+        AND (kind = 'pdf' OR source_bytes > CASE kind WHEN 'markdown' THEN $6::int8 ELSE $1::int8 END) = $2
 ), first AS (
     SELECT tenant, id, sum(source_bytes) OVER turns - source_bytes AS before FROM due
     WINDOW turns AS (ORDER BY turn, due_at, tenant, id) ORDER BY turn, due_at, tenant, id LIMIT $3

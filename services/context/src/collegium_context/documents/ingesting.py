@@ -33,7 +33,7 @@ from collegium_context.documents.indexing_store import (
 )
 from collegium_context.documents.naming import NamedChunk, facets_of, named_chunks
 from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
-from collegium_context.vectors.interface import CollectionSpec, Point, VectorStore, VectorStoreError
+from collegium_context.vectors.interface import CollectionSpec, PayloadValue, Point, VectorStore, VectorStoreError
 
 log = structlog.get_logger(__name__)
 
@@ -201,7 +201,7 @@ class Ingesting:
         vectors = await self._embedder.embed([chunk.indexed for _, chunk in step])
         points: dict[str, list[Point]] = {}
         for (one, chunk), vector in zip(step, vectors, strict=True):
-            payload = {"facets": one.facets, "added": one.taken.created_at_ms}
+            payload: dict[str, PayloadValue] = {"facets": one.facets, "added": one.taken.created_at_ms}
             points.setdefault(one.taken.tenant, []).append(Point(chunk.id, vector, chunk.indexed, payload))
         for tenant, of_tenant in points.items():
             await self._vectors.upsert(Scope(tenant), self._collection, of_tenant)

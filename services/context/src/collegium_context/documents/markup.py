@@ -7,8 +7,10 @@ bounded before anything walks it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from collegium_context.documents.blocks import Block, Extracted
@@ -70,13 +72,12 @@ def markdown_blocks(text: str) -> Extracted:
     return Extracted(blocks, title)
 
 
-def _inline(tokens: list[object]) -> str:
+def _inline(tokens: Sequence[Token]) -> str:
     parts: list[str] = []
     for token in tokens:
-        kind: str = token.type  # pyright: ignore[reportAttributeAccessIssue]
-        if kind in ("text", "code_inline") or kind == "image":
-            parts.append(token.content)  # pyright: ignore[reportAttributeAccessIssue]
-        elif kind in ("softbreak", "hardbreak"):
+        if token.type in ("text", "code_inline", "image"):
+            parts.append(token.content)
+        elif token.type in ("softbreak", "hardbreak"):
             parts.append(" ")
     return "".join(parts).strip()
 

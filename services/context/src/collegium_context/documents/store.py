@@ -33,7 +33,8 @@ INSERT INTO context.documents AS old (
 VALUES ($1, $2, $3, $4, 'accepted', $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, now())
 ON CONFLICT (tenant, id) DO UPDATE SET
     project = EXCLUDED.project, kind = EXCLUDED.kind, state = 'accepted', fingerprint = EXCLUDED.fingerprint,
-    version = nextval('context.document_versions'), meta_key_id = EXCLUDED.meta_key_id, meta_nonce = EXCLUDED.meta_nonce,
+    version = nextval('context.document_versions'),
+    meta_key_id = EXCLUDED.meta_key_id, meta_nonce = EXCLUDED.meta_nonce,
     meta = EXCLUDED.meta, source_key_id = EXCLUDED.source_key_id, source_nonce = EXCLUDED.source_nonce,
     source = EXCLUDED.source, source_bytes = EXCLUDED.source_bytes, updated_at = EXCLUDED.updated_at,
     due_at = EXCLUDED.due_at, tries = 0, done = 0, total = 0, error_code = '', error_message = ''
@@ -53,9 +54,6 @@ WITH gone AS (
     ON CONFLICT (tenant) DO UPDATE SET version = old.version + 1
 )
 SELECT (SELECT count(*) FROM gone) AS documents, array(SELECT id::text FROM chunks) AS points
-"""
-_STORED = """
-SELECT coalesce(sum(stored_bytes + coalesce(octet_length(source), 0)), 0) FROM context.documents WHERE tenant = $1
 """
 _VERSION = "SELECT version FROM context.knowledge WHERE tenant = $1"
 
@@ -113,10 +111,6 @@ class DocumentStore:
         """Removes a document and returns the points that are left of it; none where there is no such document."""
         row = await self._pool.fetchrow(_DELETE, one_tenant(scope), document, collection)
         return list(row["points"]) if row["documents"] else None
-
-    async def stored_bytes(self, scope: Scope) -> int:
-        """Returns how much is kept of a tenant's documents: chunks, vectors, and sources not yet indexed."""
-        return int(await self._pool.fetchval(_STORED, one_tenant(scope)))
 
     async def knowledge_version(self, scope: Scope) -> int:
         """Returns the number that changes with everything that a tenant's searches may find."""

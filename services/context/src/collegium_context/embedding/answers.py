@@ -1,4 +1,4 @@
-"""``svc.context.embed``: vectors for other services.
+"""``svc.embed.texts``: vectors for other services.
 
 One rule: an answer holds vectors of the first texts at least, as many as one message takes; the asker asks for the
 rest.
@@ -41,7 +41,7 @@ class EmbedAnswers:
 
     async def embed(self, question: Message, traceparent: str) -> Message:
         """Answers with one vector a text, of the first texts where all would not fit."""
-        with self._tracing.hop(SPAN_EMBED, "server", traceparent, {names.MESSAGING_DESTINATION: s.SVC_CONTEXT_EMBED}):
+        with self._tracing.hop(SPAN_EMBED, "server", traceparent, {names.MESSAGING_DESTINATION: s.SVC_EMBED_TEXTS}):
             if not isinstance(question, EmbedRequest):
                 raise RequestRefusedError("invalid_value", f"{type(question).__name__} is not asked here")
             if not TENANT_ID.match(question.tenant):

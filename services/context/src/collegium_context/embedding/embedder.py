@@ -19,7 +19,7 @@ from collegium_contracts.scope import Scope, one_tenant
 from collegium_telemetry import names
 from collegium_telemetry.metrics import DURATION_BUCKETS, Metrics
 
-from collegium_context.embedding.interface import Counted, Engine, Vectors
+from collegium_context.embedding.interface import Counted, EmbedderUnavailableError, Engine, Vectors
 from collegium_context.embedding.shelf import Kept, VectorShelf
 
 # What a vector in memory costs beside its numbers.
@@ -148,10 +148,19 @@ class CachedEmbedder:
         return sha256(f"{self._engine.model}\x00{text}".encode("utf-8", "surrogatepass")).digest()
 
     async def _find(self, tenant: str, digests: Sequence[bytes]) -> dict[bytes, Kept]:
+        try:
+            size = self._engine.dimensions * np.dtype(np.float16).itemsize
+        except EmbedderUnavailableError:
+            # Kept vectors may be of another length: the first texts tell.
+            return {}
         found = {digest: kept for digest in digests if (kept := self._memory.get(tenant, digest)) is not None}
         self._texts["memory"].inc(sum(digest in found for digest in digests))
         if self._shelf is not None and (others := [one for one in dict.fromkeys(digests) if one not in found]):
-            shared = await self._shelf.get(tenant, others)
+            shared = {
+                digest: kept
+                for digest, kept in (await self._shelf.get(tenant, others)).items()
+                if len(kept.numbers) == size
+            }
             self._texts["shared"].inc(len(shared))
             for digest, kept in shared.items():
                 self._memory.put(tenant, digest, kept)

@@ -147,12 +147,13 @@ class EndpointEngine:
                     raise EmbedderUnavailableError(
                         f"the endpoint of embedder {self.model} answered {response.status}; check its configuration"
                     )
-                content = await response.content.read(REPLY_BYTES_MAX)
-                if not response.content.at_eof():
-                    raise EmbedderUnavailableError(
-                        f"the endpoint of embedder {self.model} answered more than {REPLY_BYTES_MAX} bytes"
-                    )
-                return content
+                content = bytearray()
+                async for part in response.content.iter_any():
+                    content += part
+                    if len(content) > REPLY_BYTES_MAX:
+                        text = f"the endpoint of embedder {self.model} answered more than {REPLY_BYTES_MAX} bytes"
+                        raise EmbedderUnavailableError(text)
+                return bytes(content)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _Passing(type(error).__name__) from None
 

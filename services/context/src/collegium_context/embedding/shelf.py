@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 from collegium_bus.connection import Connection
-from collegium_bus.direct import NEWEST_MAX, DirectReader
 from collegium_bus.errors import BusError
 from collegium_bus.kv import Bucket
 from collegium_bus.purging import purge
@@ -45,24 +44,17 @@ class VectorShelf:
     def __init__(self, connection: Connection, keyring: Keyring) -> None:
         self._connection = connection
         self._keyring = keyring
-        self._direct = DirectReader(connection)
         self._bucket = Bucket(connection, s.KV_EMBEDDINGS)
 
     async def get(self, tenant: str, digests: Sequence[bytes]) -> dict[bytes, Kept]:
         """Returns those of a tenant's vectors that stand and can be read."""
+        keys = {s.embedding_key(tenant, digest): digest for digest in digests}
         found: dict[bytes, Kept] = {}
-        prefix = f"$KV.{s.KV_EMBEDDINGS}."
         try:
             async with asyncio.timeout(GET_SECONDS):
-                for begin in range(0, len(digests), NEWEST_MAX):
-                    subjects = {
-                        prefix + s.embedding_key(tenant, digest): digest
-                        for digest in digests[begin : begin + NEWEST_MAX]
-                    }
-                    stored = await self._direct.newest(f"KV_{s.KV_EMBEDDINGS}", list(subjects))
-                    for subject, one in stored.items():
-                        if subject in subjects and (kept := await self._opened(tenant, one.payload)) is not None:
-                            found[subjects[subject]] = kept
+                for key, entry in (await self._bucket.newest(list(keys))).items():
+                    if (kept := await self._opened(tenant, entry.value)) is not None:
+                        found[keys[key]] = kept
         except (BusError, TimeoutError) as error:
             log.info("kept vectors not readable", tenant=tenant, error=str(error))
         return found

@@ -23,7 +23,7 @@ from collegium_context.embedding.interface import EmbedderUnavailableError
 
 LENGTH: Final = struct.Struct("<I")
 # Below everything that answers requests: whoever waits for a vector waits for little else.
-NICENESS: Final = 5
+NICENESS: Final = 2
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[int, list[str]]).decode

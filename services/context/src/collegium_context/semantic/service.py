@@ -79,10 +79,10 @@ class SemanticCache:
                 "Share of wrong answers among semantic hits, by those that were explored",
             )
         self.handlers: dict[str, Handler] = {
-            s.SVC_CONTEXT_CACHE_LOOK: self._look,
-            s.SVC_CONTEXT_CACHE_KEEP: self._keep,
-            s.SVC_CONTEXT_CACHE_FORGET: self._forget,
-            s.SVC_CONTEXT_CACHE_STATS: self._stats,
+            s.SVC_LIKENESS_LOOK: self._look,
+            s.SVC_LIKENESS_KEEP: self._keep,
+            s.SVC_LIKENESS_FORGET: self._forget,
+            s.SVC_LIKENESS_STATS: self._stats,
         }
 
     async def start(self) -> None:

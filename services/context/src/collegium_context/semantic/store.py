@@ -29,8 +29,8 @@ _PUT = """
 INSERT INTO context.kept_answers AS old
     (id, tenant, scope, digest, group_id, task_id, key_id, nonce, question, vectors, answer, stored_at_ms,
      expires_at_ms)
-SELECT $1::uuid, $2::text, $3::bytea, $4::bytea, $5::uuid, $6::text, $7::text, $8::bytea, $9::bytea, $10::bytea, $11::bytea,
-       $12::int8, $13::int8
+SELECT $1::uuid, $2::text, $3::bytea, $4::bytea, $5::uuid, $6::text, $7::text, $8::bytea, $9::bytea, $10::bytea,
+       $11::bytea, $12::int8, $13::int8
 WHERE NOT EXISTS (SELECT FROM context.kept_clears WHERE tenant = $2 AND cleared_at_ms >= $12)
 ON CONFLICT (tenant, scope, digest) DO UPDATE
 SET group_id = excluded.group_id, task_id = excluded.task_id, key_id = excluded.key_id, nonce = excluded.nonce,

@@ -188,6 +188,12 @@ def vector_bytes(vector: Vector, dimensions: int) -> bytes:
     return array.tobytes()
 
 
+def check_payload(point: Point) -> None:
+    """Raises InvalidQuestionError where a payload uses a name of the store's."""
+    if any(name.startswith("_") for name in point.payload):
+        raise InvalidQuestionError(f"point {point.id}: names of fields that begin with an underscore are the store's")
+
+
 def make_rows(points: Sequence[Point], spec: CollectionSpec) -> Rows:
     """Puts points into columns; raises WrongDimensionError and InvalidQuestionError."""
     vector_rows: list[int] = []
@@ -197,6 +203,7 @@ def make_rows(points: Sequence[Point], spec: CollectionSpec) -> Rows:
     indices: list[int] = []
     values: list[float] = []
     for row, point in enumerate(points):
+        check_payload(point)
         if point.vector is not None:
             vector_rows.append(row)
             vectors.append(vector_bytes(point.vector, spec.dimensions))

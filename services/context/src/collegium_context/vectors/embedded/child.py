@@ -11,12 +11,15 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import msgspec
 import structlog
 
-from collegium_context.vectors.embedded.owner import EXIT_LOCKED, Orders
+from collegium_context.vectors.embedded.owner import EXIT_LOCKED, Orders, is_locked
 
 log = structlog.get_logger(__name__)
 
@@ -24,17 +27,20 @@ AGAIN_SECONDS = 0.2
 AGAIN_SECONDS_MAX = 5.0
 LOCKED_AGAIN_SECONDS = 1.0
 STOP_SECONDS = 5.0
+START_SECONDS = 30.0
+STEADY_SECONDS = 30.0
 
 
 class Child:
     """Starts the owner and starts it again."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, others_answer: Callable[[], Awaitable[bool]]) -> None:
         self._orders = orders
+        self._others_answer = others_answer
         self._task: asyncio.Task[None] | None = None
         self._process: Process | None = None
-        self.owns = False
-        self.settled = asyncio.Event()
+        self.is_ready = False
+        self._settled = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
@@ -42,9 +48,13 @@ class Child:
         return self._process.pid if self._process is not None else None
 
     async def start(self) -> None:
-        """Returns once the child owns the folder, or another replica's does."""
+        """Returns once the store answers, from here or from another replica; or does not in time."""
         self._task = asyncio.create_task(self._keep(), name="vector-store-child")
-        await self.settled.wait()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await self._settled.wait()
+        except TimeoutError:
+            log.error("the vector store does not answer yet, going on without", seconds=START_SECONDS)
 
     async def stop(self) -> None:
         """Ends the child."""
@@ -67,15 +77,25 @@ class Child:
     async def _keep(self) -> None:
         pause_seconds = AGAIN_SECONDS
         while True:
-            code = await self._once()
-            self.owns = False
-            self.settled.set()
-            if code == EXIT_LOCKED:
+            if is_locked(Path(self._orders.folder)):
+                self._tell(is_ready=await self._others_answer())
                 await asyncio.sleep(LOCKED_AGAIN_SECONDS)
                 continue
+            began = time.monotonic()
+            code = await self._once()
+            self._tell(is_ready=False)
+            if code == EXIT_LOCKED:
+                continue
             log.warning("the process of the vector store ended, starting it again", code=code)
+            if time.monotonic() - began > STEADY_SECONDS:
+                pause_seconds = AGAIN_SECONDS
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, AGAIN_SECONDS_MAX)
+
+    def _tell(self, *, is_ready: bool) -> None:
+        self.is_ready = is_ready
+        if is_ready:
+            self._settled.set()
 
     async def _once(self) -> int:
         arguments = [sys.executable, "-m", "collegium_context.vectors.embedded.owner"]
@@ -87,8 +107,7 @@ class Child:
             await process.stdin.drain()
         while line := await process.stdout.readline():
             if line == b"ready\n":
-                self.owns = True
-                self.settled.set()
+                self._tell(is_ready=True)
         return await process.wait()
 
 

@@ -5,6 +5,7 @@ One rule: whatever happens to that process, a question ends in its answer or in 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -34,14 +35,14 @@ from collegium_context.vectors.interface import (
 )
 
 LOOK_SECONDS = 5.0
-WRITE_SECONDS = 30.0
+WRITE_SECONDS = 10.0
 FORGET_SECONDS = 300.0
 # Building a generation of a million points takes most of an hour.
 OPERATE_SECONDS = 7_200.0
-# A message of 384 dimensions and 200 stems a point then has about 800 KB; a batch takes effect whole.
-POINTS_A_MESSAGE = 200
+# Making a message's columns then takes some 10 ms; a batch takes effect whole.
+POINTS_A_MESSAGE = 100
 MESSAGE_BYTES_MAX = 900 * 1024
-POINTS_A_BATCH = 500
+POINTS_A_BATCH = 250
 IDS_A_MESSAGE = 10_000
 
 _ERRORS = {
@@ -68,14 +69,14 @@ class EmbeddedStore:
         await self._ask(wire.Ensure(spec=spec), wire.Done, WRITE_SECONDS)
 
     async def upsert(self, scope: Scope, collection: str, points: Sequence[Point]) -> None:
-        """Adds or replaces points; every 500 of them take effect together, and are durable when it returns."""
+        """Adds or replaces points; every 250 of them take effect together, and are durable when it returns."""
         tenant = one_tenant(scope)
         spec = await self._spec(collection)
         for start in range(0, len(points), POINTS_A_BATCH):
             await self._batch(tenant, spec, points[start : start + POINTS_A_BATCH])
 
     async def _batch(self, tenant: str, spec: CollectionSpec, points: Sequence[Point]) -> None:
-        parts = _split(points, spec)
+        parts = await _split(points, spec)
         batch = secrets.token_hex(8)
         for number, rows in enumerate(parts):
             put = wire.Put(collection=spec.name, tenant=tenant, rows=rows, batch=batch, part=number, parts=len(parts))
@@ -163,13 +164,14 @@ class EmbeddedStore:
         return answer
 
 
-def _split(points: Sequence[Point], spec: CollectionSpec) -> list[wire.Rows]:
+async def _split(points: Sequence[Point], spec: CollectionSpec) -> list[wire.Rows]:
     """Returns the points in columns, so many that each fits a message."""
     made: list[wire.Rows] = []
     waiting = [points[start : start + POINTS_A_MESSAGE] for start in range(0, len(points), POINTS_A_MESSAGE)]
     while waiting:
         some = waiting.pop(0)
         rows = wire.make_rows(some, spec)
+        await asyncio.sleep(0)
         if len(encode(rows)) <= MESSAGE_BYTES_MAX:
             made.append(rows)
         elif len(some) == 1:

@@ -20,10 +20,10 @@ from qdrant_edge import ScoredPoint
 
 from collegium_context.vectors import wire
 from collegium_context.vectors.embedded import shelf as shelves
-from collegium_context.vectors.embedded.filters import key_of
-from collegium_context.vectors.embedded.shards import keys_of
-from collegium_context.vectors.embedded.shelf import Shelf
+from collegium_context.vectors.embedded.shards import Prepared
+from collegium_context.vectors.embedded.shelf import Shelf, Sizes
 from collegium_context.vectors.interface import CollectionSpec, InvalidQuestionError, Where, WrongDimensionError
+from collegium_context.vectors.keys import key_of
 
 STATE = "collection.json"
 SHARED = "shared"
@@ -54,11 +54,16 @@ class CollectionState(msgspec.Struct, frozen=True):
 class Generation:
     """One generation's shelves."""
 
-    def __init__(self, folder: Path, state: GenerationState) -> None:
+    def __init__(self, folder: Path, state: GenerationState, sizes: Sizes) -> None:
         self.folder = folder
         self.state = state
-        self.shared = Shelf(folder / SHARED, state.spec)
-        self.own = {tenant: Shelf(folder / OWN / tenant, state.spec) for tenant in state.tenants}
+        self.sizes = sizes
+        self.shared = Shelf(folder / SHARED, state.spec, sizes)
+        self.own = {tenant: self.open_own(tenant) for tenant in state.tenants}
+
+    def open_own(self, tenant: str) -> Shelf:
+        """Opens, or makes, the shelf of one tenant."""
+        return Shelf(self.folder / OWN / tenant, self.state.spec, self.sizes)
 
     @property
     def shelves(self) -> list[Shelf]:
@@ -72,13 +77,13 @@ class Generation:
             return [self.shared]
         return [self.own[tenant]] if place == "own" else [self.shared, self.own[tenant]]
 
-    def add(self, tenant: str, rows: Sequence[wire.Rows]) -> None:
+    def add(self, tenant: str, made: Sequence[Prepared]) -> None:
         """Adds or replaces a batch."""
         *older, home = self.asked(tenant)
-        home.add(tenant, rows)
+        home.add(tenant, made)
         for shelf in older:
-            for some in rows:
-                shelf.drop(keys_of(tenant, some))
+            for one in made:
+                shelf.drop(one.keys)
 
     def drop(self, tenant: str, keys: Sequence[bytes]) -> None:
         """Removes points."""
@@ -99,8 +104,9 @@ class Generation:
 class Collection:
     """A collection that is open."""
 
-    def __init__(self, folder: Path, spec: CollectionSpec | None = None) -> None:
+    def __init__(self, folder: Path, sizes: Sizes, spec: CollectionSpec | None = None) -> None:
         self.folder = folder
+        self._sizes = sizes
         folder.mkdir(parents=True, exist_ok=True)
         saved = folder / STATE
         if saved.exists():
@@ -110,7 +116,9 @@ class Collection:
             self.state = CollectionState(serving="g1", generations={"g1": GenerationState(spec)})
             self.save()
         self._clear()
-        self.generations = {name: Generation(folder / name, state) for name, state in self.state.generations.items()}
+        self.generations = {
+            name: Generation(folder / name, state, sizes) for name, state in self.state.generations.items()
+        }
         for generation in self.generations.values():
             for tenant, place in generation.state.tenants.items():
                 if place == "moving":
@@ -163,10 +171,10 @@ class Collection:
         if len(vectors) != 4 * self.spec.dimensions * count:
             raise WrongDimensionError(f"collection {self.spec.name} has {self.spec.dimensions} dimensions")
 
-    def add(self, tenant: str, rows: Sequence[wire.Rows]) -> None:
+    def add(self, tenant: str, made: Sequence[Prepared]) -> None:
         """Adds or replaces a batch in every generation, the one that answers last."""
         for generation in self._in_order():
-            generation.add(tenant, rows)
+            generation.add(tenant, made)
 
     def _in_order(self) -> list[Generation]:
         return sorted(self.generations.values(), key=lambda one: one is self.serving)
@@ -210,7 +218,7 @@ class Collection:
         generations = {**self.state.generations, name: state}
         self.state = msgspec.structs.replace(self.state, generations=generations, next=self.state.next + 1)
         self.save()
-        self.generations[name] = Generation(self.folder / name, state)
+        self.generations[name] = Generation(self.folder / name, state, self._sizes)
         return name
 
     def switch(self, name: str) -> None:

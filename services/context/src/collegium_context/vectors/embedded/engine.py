@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,15 @@ from qdrant_edge import ScoredPoint
 
 from collegium_context.vectors import wire
 from collegium_context.vectors.embedded.collection import STATE, Collection
-from collegium_context.vectors.embedded.filters import ID_FIELD, TENANT_FIELD
-from collegium_context.vectors.embedded.shards import DENSE
+from collegium_context.vectors.embedded.shards import DENSE, Prepared
+from collegium_context.vectors.embedded.shelf import Sizes
 from collegium_context.vectors.interface import (
     CollectionSpec,
     InvalidQuestionError,
     UnknownCollectionError,
     WrongDimensionError,
 )
+from collegium_context.vectors.keys import ID_FIELD, TENANT_FIELD
 
 NAME = re.compile(r"[a-z0-9_-]{1,64}\Z")
 DIMENSIONS_MAX = 65_536
@@ -34,11 +36,12 @@ PARTS_MAX = 64
 class Engine:
     """Everything in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sizes: Sizes | None = None) -> None:
         self.folder = folder
+        self.sizes = sizes or Sizes()
         self._batches: OrderedDict[str, dict[int, wire.Rows]] = OrderedDict()
         found = sorted(folder.glob(f"collections/*/{STATE}"))
-        self.collections = {path.parent.name: Collection(path.parent) for path in found}
+        self.collections = {path.parent.name: Collection(path.parent, self.sizes) for path in found}
 
     def collection(self, name: str) -> Collection:
         """Returns a collection; raises UnknownCollectionError."""
@@ -53,20 +56,19 @@ class Engine:
             raise InvalidQuestionError(f"no collection is made of {spec.name!r} with {spec.dimensions} dimensions")
         standing = self.collections.get(spec.name)
         if standing is None:
-            self.collections[spec.name] = Collection(self.folder / "collections" / spec.name, spec)
+            self.collections[spec.name] = Collection(self.folder / "collections" / spec.name, self.sizes, spec)
         elif standing.spec.dimensions != spec.dimensions:
             raise WrongDimensionError(
                 f"collection {spec.name} has {standing.spec.dimensions} dimensions, not {spec.dimensions}"
             )
 
-    def put(self, question: wire.Put) -> int:
-        """Takes a part of a batch; with its last part the whole batch takes effect, and its size is returned."""
+    def collect(self, question: wire.Put) -> list[wire.Rows]:
+        """Takes a part of a batch; returns the whole batch with its last part, before that nothing."""
         collection = self.collection(question.collection)
         rows = question.rows
         collection.check(rows.vectors, len(rows.vector_rows))
         if question.parts == 1:
-            collection.add(question.tenant, [rows])
-            return len(rows)
+            return [rows]
         if not 0 <= question.part < question.parts <= PARTS_MAX:
             raise InvalidQuestionError(f"part {question.part} of {question.parts}")
         batch = self._batches.setdefault(question.batch, {})
@@ -74,10 +76,13 @@ class Engine:
         if len(batch) < question.parts:
             while len(self._batches) > BATCHES_OPEN_MAX:
                 self._batches.popitem(last=False)
-            return 0
+            return []
         del self._batches[question.batch]
-        collection.add(question.tenant, [batch[part] for part in range(question.parts)])
-        return sum(len(part) for part in batch.values())
+        return [batch[part] for part in range(question.parts)]
+
+    def put(self, question: wire.Put, made: Sequence[Prepared]) -> None:
+        """Adds or replaces a batch, whole."""
+        self.collection(question.collection).add(question.tenant, made)
 
     def drop(self, question: wire.Drop) -> bool:
         """Removes points by id, or a page of those that a filter chooses; true where there may be more."""

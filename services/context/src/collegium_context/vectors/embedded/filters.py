@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from qdrant_edge import FieldCondition, Filter, MatchAny, MatchValue, RangeFloat
 
 from collegium_context.vectors.interface import Between, Equals, Where
-
-# Payloads may not use it: names that begin with an underscore are the store's.
-TENANT_FIELD = "_tenant"
-ID_FIELD = "_id"
+from collegium_context.vectors.keys import TENANT_FIELD
 
 _Condition = FieldCondition | Filter
-
-
-def key_of(tenant: str, point_id: bytes) -> bytes:
-    """Returns under what a tenant's point is kept: two tenants with the same id have two points."""
-    return hashlib.blake2b(point_id, digest_size=16, key=tenant.encode()).digest()
 
 
 def of_tenant(tenant: str, where: Where | None) -> Filter:

@@ -21,12 +21,13 @@ from collegium_context.vectors.embedded import journal as journals
 from collegium_context.vectors.embedded import shards
 from collegium_context.vectors.embedded.frequencies import Frequencies
 from collegium_context.vectors.embedded.journal import Journal
-from collegium_context.vectors.embedded.part import BUILT, DEAD, JOURNAL, STEMS, dead_keys
+from collegium_context.vectors.embedded.part import BUILT, DEAD, FLAT, JOURNAL, STEMS, dead_keys
+from collegium_context.vectors.embedded.shards import Graphs
 from collegium_context.vectors.embedded.shelf import Added, Dropped, record_codec
 from collegium_context.vectors.interface import CollectionSpec
 
 # Searching comes first on the cores that both share.
-NICENESS = 15
+NICENESS = 10
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -39,17 +40,16 @@ class Input(msgspec.Struct, frozen=True):
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What to build, and where; ``only`` one tenant's points, or all but those of ``without``.
 
-    ``graphs`` false: only the journal is written anew, for a snapshot.
+    No ``graphs``: only the journal is written anew, for a snapshot.
     """
 
     parent: int
     inputs: tuple[Input, ...]
     output: str
     spec: CollectionSpec
-    one_tenant: bool = False
     only: str | None = None
     without: tuple[str, ...] = ()
-    graphs: bool = True
+    graphs: Graphs | None = "by_tenant"
 
 
 def living(source: Input) -> dict[bytes, int]:
@@ -97,18 +97,20 @@ def build(job: Job) -> None:
     folder.mkdir(parents=True)
     journal = Journal(folder / JOURNAL)
     frequencies = Frequencies()
-    shard = shards.create(folder / BUILT, job.spec, indexed=True, one_tenant=job.one_tenant) if job.graphs else None
+    shard = shards.create(folder / BUILT, job.spec, indexed=True, graphs=job.graphs) if job.graphs else None
     for source in job.inputs:
         for tenant, rows in left_of(job, source):
             journal.append(encode(Added(tenant=tenant, rows=[rows])))
             frequencies.add(tenant, len(rows), len(rows.word_rows), shards.indices_of(rows))
             if shard is not None:
-                for step in shards.steps(tenant, rows):
+                for step in shards.prepared(tenant, rows).steps:
                     shard.update(step)
     os.fsync(os.open(folder / JOURNAL, os.O_RDONLY))
     journal.close()
     if shard is not None:
         frequencies.save(folder / STEMS)
+        if job.graphs == "none":
+            (folder / FLAT).touch()
         shard.optimize()
         shard.flush()
         shard.close()

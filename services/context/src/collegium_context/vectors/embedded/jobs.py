@@ -26,6 +26,7 @@ from collegium_context.vectors.embedded.collection import Collection, Generation
 from collegium_context.vectors.embedded.engine import Engine
 from collegium_context.vectors.embedded.indexer import Input, Job
 from collegium_context.vectors.embedded.part import DEAD, JOURNAL, Part, dead_keys
+from collegium_context.vectors.embedded.shards import Graphs
 from collegium_context.vectors.embedded.shelf import Added, Shelf, record_codec
 from collegium_context.vectors.embedded.snapshots import Snapshot
 from collegium_context.vectors.interface import CollectionSpec, StoreUnavailableError
@@ -33,14 +34,13 @@ from collegium_context.vectors.interface import CollectionSpec, StoreUnavailable
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 0.5
-# Points that one job builds: a part of this size takes the indexer some minutes on one core.
-POINTS_A_JOB = 250_000
+# So many closed parts at once are first put together without graphs, which takes a tenth of the time: what is asked
+# meanwhile scans one large part faster than many small ones, and a start need not fill them again.
+PLAIN_PARTS_MAX = 3
 # More built parts than these on one shelf are built into fewer, the smallest first.
 BUILT_PARTS_MAX = 6
 # A part that lost this share of its points is built anew without them.
 GONE_SHARE_MAX = 0.3
-# Above it a tenant's points get a shelf, and so graphs, of their own.
-OWN_POINTS = 50_000
 FAILED_AGAIN_SECONDS = 30.0
 
 
@@ -72,9 +72,8 @@ class Kept(msgspec.Struct, frozen=True):
 class Jobs:
     """Runs the indexer where there is something to do."""
 
-    def __init__(self, engine: Engine, *, own_points: int = OWN_POINTS) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._own_points = own_points
         self._task: asyncio.Task[None] | None = None
         self._one = asyncio.Lock()
         self.running = ""
@@ -99,7 +98,7 @@ class Jobs:
             for collection in self._engine.collections.values()
             for shelf in collection.serving.shelves
             for part in shelf.parts[:-1]
-            if not part.is_built
+            if not part.has_graphs
         )
 
     @property
@@ -135,7 +134,7 @@ class Jobs:
                     return
                 for tenant, shelf in [("", generation.shared), *generation.own.items()]:
                     if parts := due(shelf):
-                        await self._build(shelf, parts, one_tenant=bool(tenant))
+                        await self._build(shelf, parts, graphs_of(parts, one_tenant=bool(tenant)))
                         return
 
     def _growing(self, generation: Generation) -> str | None:
@@ -147,25 +146,25 @@ class Jobs:
             for tenant, counted in part.frequencies.tenants.items():
                 points[tenant] = points.get(tenant, 0) + counted.points
         for tenant, count in points.items():
-            is_large = count > self._own_points and tenant not in generation.state.tenants
-            if is_large and generation.shared.count(tenant, None) > self._own_points:
+            is_large = count > generation.sizes.own_points and tenant not in generation.state.tenants
+            if is_large and generation.shared.count(tenant, None) > generation.sizes.own_points:
                 return tenant
         return None
 
-    async def _build(self, shelf: Shelf, parts: Sequence[Part], *, one_tenant: bool) -> None:
-        made = await self.make(shelf, parts, one_tenant=one_tenant)
+    async def _build(self, shelf: Shelf, parts: Sequence[Part], graphs: Graphs) -> None:
+        made = await self.make(shelf, parts, graphs)
         await _discard(shelf.adopt(made, [part.name for part in parts]))
 
     async def _move(self, collection: Collection, name: str, tenant: str) -> None:
         generation = collection.generations[name]
         if tenant not in generation.own:
-            generation.own[tenant] = Shelf(generation.folder / "tenants" / tenant, generation.state.spec)
+            generation.own[tenant] = generation.open_own(tenant)
             generation.shared.rotate()
             moving: dict[str, Place] = {**generation.state.tenants, tenant: "moving"}
             collection.change(name, tenants=moving)
         shared, own = generation.shared, generation.own[tenant]
         closed = [part for part in shared.parts[:-1] if tenant in part.frequencies.tenants]
-        made = await self.make(own, closed, one_tenant=True, only=tenant)
+        made = await self.make(own, closed, "one", only=tenant)
         own.adopt(made, [])
         settled: dict[str, Place] = {**generation.state.tenants, tenant: "own"}
         collection.change(name, tenants=settled)
@@ -203,8 +202,8 @@ class Jobs:
         try:
             for shelf in generation.shelves:
                 if sources := closed.get(_place(shelf, generation)):
-                    one_tenant = shelf is not generation.shared
-                    made = await self.make(shelf, sources, one_tenant=one_tenant)
+                    graphs: Graphs = "by_tenant" if shelf is generation.shared else "one"
+                    made = await self.make(shelf, sources, graphs)
                     shelf.supersede(made)
                     shelf.adopt(made, [])
         except BaseException:
@@ -232,7 +231,7 @@ class Jobs:
         if tenant in shelf.open.frequencies.tenants:
             shelf.rotate()
         for part in [part for part in shelf.parts[:-1] if tenant in part.frequencies.tenants]:
-            await self._build(shelf, [part], one_tenant=False)
+            await self._build(shelf, [part], "by_tenant")
 
     async def _purge_snapshot(self, snapshot: Snapshot, tenant: str) -> None:
         root = self._engine.folder
@@ -245,14 +244,14 @@ class Jobs:
                 shutil.rmtree(draft, ignore_errors=True)
                 source = Input(str(folder), (folder / DEAD).stat().st_size)
                 job = Job(parent=os.getpid(), inputs=(source,), output=str(draft), spec=snapshot.spec)
-                await self.run(msgspec.structs.replace(job, without=(tenant,), graphs=False))
+                await self.run(msgspec.structs.replace(job, without=(tenant,), graphs=None))
                 (draft / DEAD).touch()
                 # Both files at once would need a third name; a ``dead`` file of points that are no more is harmless.
                 (draft / JOURNAL).replace(folder / JOURNAL)
                 (draft / DEAD).replace(folder / DEAD)
                 shutil.rmtree(draft)
 
-    async def make(self, shelf: Shelf, parts: Sequence[Source], *, one_tenant: bool, only: str | None = None) -> Part:
+    async def make(self, shelf: Shelf, parts: Sequence[Source], graphs: Graphs, *, only: str | None = None) -> Part:
         """Returns a built part with the points that are left of others; the caller adopts it in the same turn."""
         places = {part.folder: part.dead_bytes for part in parts}
         name = shelf.next_name()
@@ -263,7 +262,7 @@ class Jobs:
             inputs=tuple(Input(str(part.folder), places[part.folder]) for part in parts),
             output=str(draft),
             spec=shelf.spec,
-            one_tenant=one_tenant,
+            graphs=graphs,
             only=only,
         )
         began = time.monotonic()
@@ -300,14 +299,23 @@ def due(shelf: Shelf) -> list[Part]:
     """Returns the closed parts of a shelf that should be built into one now; none: nothing is to be done."""
     closed = shelf.parts[:-1]
     if plain := [part for part in closed if not part.is_built]:
-        return _up_to(plain)
+        return _up_to(plain, shelf.sizes.job_points)
+    if flat := [part for part in closed if not part.has_graphs]:
+        return _up_to(flat, shelf.sizes.job_points)
     worn = [part for part in closed if part.gone > GONE_SHARE_MAX * max(1, part.points)]
     if worn:
         return worn[:1]
     if len(closed) > BUILT_PARTS_MAX:
-        smallest = _up_to(sorted(closed, key=lambda part: part.points))
+        smallest = _up_to(sorted(closed, key=lambda part: part.points), shelf.sizes.job_points)
         return smallest if len(smallest) > 1 else []
     return []
+
+
+def graphs_of(parts: Sequence[Part], *, one_tenant: bool) -> Graphs:
+    """Returns with which graphs the parts that are due should be built."""
+    if sum(not part.is_built for part in parts) > PLAIN_PARTS_MAX:
+        return "none"
+    return "one" if one_tenant else "by_tenant"
 
 
 def holds(folder: Path, tenant: str) -> bool:
@@ -323,11 +331,11 @@ def _place(shelf: Shelf, generation: Generation) -> str:
     return str(shelf.folder.relative_to(generation.folder))
 
 
-def _up_to(parts: Sequence[Part]) -> list[Part]:
+def _up_to(parts: Sequence[Part], most: int) -> list[Part]:
     chosen: list[Part] = []
     points = 0
     for part in parts:
-        if chosen and points + part.points > POINTS_A_JOB:
+        if chosen and points + part.points > most:
             break
         chosen.append(part)
         points += part.points

@@ -30,9 +30,12 @@ from collegium_settings.settings import NatsSettings
 from collegium_telemetry.logs import bind_service, configure_logging
 
 from collegium_context.vectors import wire
+from collegium_context.vectors.embedded import scratch
 from collegium_context.vectors.embedded.engine import Engine
-from collegium_context.vectors.embedded.jobs import OWN_POINTS, Jobs
+from collegium_context.vectors.embedded.jobs import Jobs
 from collegium_context.vectors.embedded.operating import Operator
+from collegium_context.vectors.embedded.shards import Prepared, prepare
+from collegium_context.vectors.embedded.shelf import Sizes
 from collegium_context.vectors.interface import InvalidQuestionError, StoreLockedError, VectorStoreError
 
 log = structlog.get_logger(__name__)
@@ -51,13 +54,13 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     nats: NatsSettings
     seed_file: str | None
     durability: str
-    own_points: int = OWN_POINTS
+    sizes: Sizes = Sizes()
 
 
 def lock(folder: Path) -> int:
     """Takes the folder's lock and returns what holds it; raises StoreLockedError at once."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(folder / scratch.LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -66,6 +69,15 @@ def lock(folder: Path) -> int:
             f"{folder} is in use: another process owns this vector store; stop it, or use another data folder"
         ) from None
     return descriptor
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process owns the folder now."""
+    try:
+        os.close(lock(folder))
+    except StoreLockedError:
+        return True
+    return False
 
 
 class Owner:
@@ -79,6 +91,7 @@ class Owner:
         self._sync = sync
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscription = 0
+        self._writing = asyncio.Lock()
 
     async def start(self) -> None:
         """Subscribes."""
@@ -115,11 +128,10 @@ class Owner:
             case wire.Look():
                 return engine.look(question)
             case wire.Put():
-                count = engine.put(question)
-                await self._synced(question.collection)
-                return wire.Done(count=count)
+                return wire.Done(count=await self._put(question))
             case wire.Drop():
-                await self._drop(question)
+                async with self._writing:
+                    await self._drop(question)
                 await self._synced(question.collection)
                 return wire.Done()
             case wire.Count():
@@ -137,6 +149,22 @@ class Owner:
             case _:
                 raise InvalidQuestionError(f"{type(question).__name__} is not asked here")
 
+    async def _put(self, question: wire.Put) -> int:
+        batch = self._engine.collect(question)
+        if not batch:
+            return 0
+        # One at a time, so that what was sent later also stands later; who searches is answered in between.
+        async with self._writing:
+            made: list[Prepared] = []
+            for rows in batch:
+                for step in prepare(question.tenant, rows):
+                    if step is not None:
+                        made.append(step)
+                    await asyncio.sleep(0)
+            self._engine.put(question, made)
+        await self._synced(question.collection)
+        return sum(len(rows) for rows in batch)
+
     async def _drop(self, question: wire.Drop) -> None:
         more = self._engine.drop(question)
         while more:
@@ -153,10 +181,12 @@ async def _run(orders: Orders) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    engine = Engine(Path(orders.folder))
+    scratch.clear(Path(orders.folder))
+    scratch.sweep()
+    engine = Engine(Path(orders.folder), orders.sizes)
     runtime = Runtime(credentials={"context": orders.seed_file} if orders.seed_file else {})
     connection = await connect_as("context", Settings(nats=orders.nats), runtime)
-    jobs = Jobs(engine, own_points=orders.own_points)
+    jobs = Jobs(engine)
     jobs.start()
     owner = Owner(connection, engine, jobs, sync=orders.durability == "power")
     await owner.start()
@@ -167,6 +197,7 @@ async def _run(orders: Orders) -> None:
     await jobs.stop()
     await connection.close()
     engine.close()
+    scratch.clear(Path(orders.folder))
 
 
 def main() -> int:

@@ -1,9 +1,10 @@
 """One part of a shelf: a journal of points, a shard of the engine made of it, and what BM25 counts of them.
 
-The open part takes points into a plain shard; a built part has a shard with graphs, which the indexer made. What leaves
-a part later, because it was deleted or a newer part has it, is noted in ``dead``. The shard is derived: it is never
-flushed here (that would hold the interpreter for a tenth of a second), and what a kill undoes in it is done again from
-the journals. One rule: a point that is in ``dead`` never comes back to this part.
+The open part takes points into a plain shard; a built part has a shard that the indexer made, with graphs, or at first
+without them where much was added at once. What leaves a part later, because it was deleted or a newer part has it, is
+noted in ``dead``. The shard is derived: it is never flushed here (that would hold the interpreter for a tenth of a
+second), and what a kill undoes in it is done again from the journals. One rule: a point that is in ``dead`` never comes
+back to this part.
 """
 
 from __future__ import annotations
@@ -26,18 +27,17 @@ from qdrant_edge import (
     UpdateOperation,
 )
 
-from collegium_context.vectors import wire
 from collegium_context.vectors.embedded import journal as journals
-from collegium_context.vectors.embedded import shards
+from collegium_context.vectors.embedded import scratch, shards
 from collegium_context.vectors.embedded.frequencies import Frequencies
 from collegium_context.vectors.embedded.journal import Journal
-from collegium_context.vectors.embedded.shards import DENSE, POINTS_A_STEP, WORDS
+from collegium_context.vectors.embedded.shards import DENSE, POINTS_A_STEP, WORDS, Prepared
 from collegium_context.vectors.interface import CollectionSpec
 
 JOURNAL = "journal"
 DEAD = "dead"
-LIVE = "live"
 BUILT = "built"
+FLAT = "flat"
 STEMS = "stems"
 KEY_BYTES = 16
 
@@ -59,15 +59,17 @@ class Part:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.name = folder.name
+        self._live: Path | None = None
         self.is_built = (folder / BUILT).is_dir()
+        self.has_graphs = self.is_built and not (folder / FLAT).exists()
         self.journal = Journal(folder / JOURNAL)
         self.dead = Journal(folder / DEAD)
         if self.is_built:
             self.shard = EdgeShard.load(str(folder / BUILT))
             self.frequencies = Frequencies.load(folder / STEMS)
         else:
-            shutil.rmtree(folder / LIVE, ignore_errors=True)
-            self.shard = shards.create(folder / LIVE, spec)
+            self._live = scratch.place_of(folder)
+            self.shard = shards.create(self._live, spec)
             self.frequencies = Frequencies()
 
     @property
@@ -92,10 +94,11 @@ class Part:
             self._remove(keys)
         self.dead.cut(end)
 
-    def put(self, tenant: str, rows: wire.Rows) -> None:
+    def put(self, tenant: str, made: Prepared) -> None:
         """Adds or replaces points."""
-        for step in shards.steps(tenant, rows):
+        for step in made.steps:
             self.shard.update(step)
+        rows = made.rows
         self.frequencies.add(tenant, len(rows), len(rows.word_rows), shards.indices_of(rows))
 
     def drop(self, keys: Sequence[bytes], *, note: bool) -> None:
@@ -163,6 +166,8 @@ class Part:
         self.journal.close()
         self.dead.close()
         del self.shard
+        if self._live is not None:
+            shutil.rmtree(self._live, ignore_errors=True)
 
 
 def dead_keys(path: Path, start: int = 0, limit: int | None = None) -> Iterable[tuple[list[bytes], int]]:

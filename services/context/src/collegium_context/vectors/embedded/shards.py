@@ -9,8 +9,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import msgspec
 import numpy as np
 from qdrant_edge import (
     Distance,
@@ -30,13 +31,13 @@ from qdrant_edge import (
 )
 
 from collegium_context.vectors import wire
-from collegium_context.vectors.embedded.filters import ID_FIELD, TENANT_FIELD, key_of
 from collegium_context.vectors.interface import CollectionSpec
+from collegium_context.vectors.keys import ID_FIELD, TENANT_FIELD, key_of
 
 DENSE = "dense"
 WORDS = "words"
-# A step of the engine holds the interpreter for 5 to 10 ms at this many points.
-POINTS_A_STEP = 128
+# A step of the engine holds the interpreter for 2 to 5 ms at this many points.
+POINTS_A_STEP = 64
 # Edges of the graph of one tenant's points. Below 10 MB of vectors (6,500 of 384 dimensions) a scan is as fast.
 HNSW_EDGES = 16
 HNSW_CANDIDATES = 100
@@ -46,16 +47,24 @@ NEVER_KB = 2**40
 SEGMENT_KB_MAX = 2**30
 
 
-def config(spec: CollectionSpec, *, indexed: bool, one_tenant: bool = False) -> EdgeConfig:
-    """Returns the engine's configuration; ``indexed`` is for the indexer, ``one_tenant`` for a tenant's own shelf."""
+Graphs = Literal["none", "by_tenant", "one"]
+
+
+def config(spec: CollectionSpec, *, indexed: bool, graphs: Graphs = "none") -> EdgeConfig:
+    """Returns the engine's configuration; ``indexed`` is for the indexer.
+
+    ``graphs``: one of each tenant's points on a shared shelf, where every question names a tenant; a single one on a
+    tenant's own; or none.
+    """
     quantization = ScalarQuantizationConfig(type=ScalarType.Int8, always_ram=True) if spec.quantized else None
-    # On a shared shelf every question names a tenant, so only the tenants' own graphs are built.
-    edges, tenant_edges = (HNSW_EDGES, 0) if one_tenant else (0, HNSW_EDGES)
     return EdgeConfig(
         vectors={DENSE: EdgeVectorParams(size=spec.dimensions, distance=Distance.Cosine)},
         sparse_vectors={WORDS: EdgeSparseVectorParams()} if spec.has_words else None,
         hnsw_config=HnswIndexConfig(
-            m=edges, payload_m=tenant_edges, ef_construct=HNSW_CANDIDATES, full_scan_threshold=FULL_SCAN_KB
+            m=HNSW_EDGES if graphs == "one" else 0,
+            payload_m=HNSW_EDGES if graphs == "by_tenant" else 0,
+            ef_construct=HNSW_CANDIDATES,
+            full_scan_threshold=FULL_SCAN_KB,
         ),
         quantization_config=quantization if indexed else None,
         optimizers=EdgeOptimizersConfig(
@@ -65,10 +74,10 @@ def config(spec: CollectionSpec, *, indexed: bool, one_tenant: bool = False) -> 
     )
 
 
-def create(folder: Path, spec: CollectionSpec, *, indexed: bool = False, one_tenant: bool = False) -> EdgeShard:
+def create(folder: Path, spec: CollectionSpec, *, indexed: bool = False, graphs: Graphs = "none") -> EdgeShard:
     """Makes an empty shard with its payload indexes."""
     folder.mkdir(parents=True)
-    shard = EdgeShard.create(str(folder), config(spec, indexed=indexed, one_tenant=one_tenant))
+    shard = EdgeShard.create(str(folder), config(spec, indexed=indexed, graphs=graphs))
     shard.update(UpdateOperation.create_field_index(TENANT_FIELD, KeywordIndexParams(is_tenant=True)))
     for field in spec.keyword_fields:
         shard.update(UpdateOperation.create_field_index(field, KeywordIndexParams(enable_hnsw=False)))
@@ -79,9 +88,19 @@ def create(folder: Path, spec: CollectionSpec, *, indexed: bool = False, one_ten
     return shard
 
 
-def steps(tenant: str, rows: wire.Rows) -> Iterator[UpdateOperation]:
-    """Yields the engine's operations that add rows, a bounded number of points each."""
+class Prepared(msgspec.Struct, frozen=True):
+    """Rows in the engine's words: what takes long about them is done, and nothing has changed yet."""
+
+    rows: wire.Rows
+    keys: list[bytes]
+    steps: list[UpdateOperation]
+
+
+def prepare(tenant: str, rows: wire.Rows) -> Iterator[Prepared | None]:
+    """Yields none after each bounded share of the work, and what came of it in the end."""
     vectors, words = wire.vector_lists(rows), wire.word_lists(rows)
+    keys = keys_of(tenant, rows)
+    made: list[UpdateOperation] = []
     batch: list[Point] = []
     for row, payload in enumerate(rows.payloads):
         named: dict[str, Any] = {}
@@ -91,12 +110,21 @@ def steps(tenant: str, rows: wire.Rows) -> Iterator[UpdateOperation]:
             named[WORDS] = SparseVector(sparse.indices, sparse.values)
         raw = rows.ids[row * wire.ID_BYTES : (row + 1) * wire.ID_BYTES]
         kept = {**payload, TENANT_FIELD: tenant, ID_FIELD: wire.id_text(raw)}
-        batch.append(Point(uuid.UUID(bytes=key_of(tenant, raw)), named, kept))
+        batch.append(Point(uuid.UUID(bytes=keys[row]), named, kept))
         if len(batch) == POINTS_A_STEP:
-            yield UpdateOperation.upsert_points(batch)
+            made.append(UpdateOperation.upsert_points(batch))
             batch = []
+            yield None
     if batch:
-        yield UpdateOperation.upsert_points(batch)
+        made.append(UpdateOperation.upsert_points(batch))
+    yield Prepared(rows, keys, made)
+
+
+def prepared(tenant: str, rows: wire.Rows) -> Prepared:
+    """Returns the same at once, where nobody waits."""
+    *_, made = prepare(tenant, rows)
+    assert made is not None
+    return made
 
 
 def key_in(point_id: object) -> bytes:

@@ -25,14 +25,26 @@ from collegium_context.vectors.embedded import journal as journals
 from collegium_context.vectors.embedded import shards
 from collegium_context.vectors.embedded.filters import of_tenant
 from collegium_context.vectors.embedded.part import JOURNAL, Part, Signals
+from collegium_context.vectors.embedded.shards import Prepared
 from collegium_context.vectors.interface import CollectionSpec, Where
 from collegium_context.vectors.words import Sparse
 
 MANIFEST = "manifest.json"
 # Keys of one record, and of one page of a deletion by filter.
 KEYS_A_RECORD = 1_000
-# A plain shard of this size is scanned in 2 to 4 ms, and is filled again in 2 s when its owner was killed.
-OPEN_POINTS_MAX = 10_000
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """When something grows out of its place: the open part, a tenant on the shared shelf, what one job builds.
+
+    A plain shard of ``open_points`` is scanned in 2 to 4 ms, and filled again in 2 s when its owner was killed. Above
+    ``own_points`` a tenant gets a shelf, and so graphs, of its own. The indexer is given up to ``job_points`` at once:
+    some minutes of one core.
+    """
+
+    open_points: int = 10_000
+    own_points: int = 50_000
+    job_points: int = 250_000
 
 
 class Added(Message, frozen=True, kw_only=True):
@@ -62,8 +74,9 @@ class Manifest(msgspec.Struct, frozen=True):
 class Shelf:
     """Parts that are asked and changed as one."""
 
-    def __init__(self, folder: Path, spec: CollectionSpec) -> None:
+    def __init__(self, folder: Path, spec: CollectionSpec, sizes: Sizes) -> None:
         self.folder = folder
+        self.sizes = sizes
         self.spec = spec
         folder.mkdir(parents=True, exist_ok=True)
         saved = folder / MANIFEST
@@ -84,7 +97,12 @@ class Shelf:
                 continue
             end = 0
             for body, end in journals.records(part.folder / JOURNAL):  # noqa: B007 - where the whole records end
-                self._apply(record_codec.decode(body), self.parts[: place + 1])
+                record = record_codec.decode(body)
+                if isinstance(record, Dropped):
+                    self._take_out(record.keys, self.parts[: place + 1])
+                else:
+                    made = [shards.prepared(record.tenant, rows) for rows in record.rows]
+                    self._take_in(record.tenant, made, self.parts[: place + 1])
             part.journal.cut(end)
             part.bury()
 
@@ -106,23 +124,26 @@ class Shelf:
             os.fsync(file.fileno())
         draft.replace(self.folder / MANIFEST)
 
-    def _apply(self, record: Record, known: Sequence[Part]) -> None:
+    @staticmethod
+    def _take_out(keys: Sequence[bytes], known: Sequence[Part]) -> None:
         *older, last = known
-        if isinstance(record, Dropped):
-            last.drop(record.keys, note=False)
-            for part in older:
-                part.drop(record.keys, note=True)
-            return
-        for rows in record.rows:
-            last.put(record.tenant, rows)
-            keys = shards.keys_of(record.tenant, rows)
-            for part in older:
-                part.drop(keys, note=True)
+        last.drop(keys, note=False)
+        for part in older:
+            part.drop(keys, note=True)
 
-    def add(self, tenant: str, rows: Sequence[wire.Rows]) -> None:
+    @staticmethod
+    def _take_in(tenant: str, made: Sequence[Prepared], known: Sequence[Part]) -> None:
+        *older, last = known
+        for one in made:
+            last.put(tenant, one)
+            for part in older:
+                part.drop(one.keys, note=True)
+
+    def add(self, tenant: str, made: Sequence[Prepared]) -> None:
         """Adds or replaces a batch of points, whole."""
-        self._commit(Added(tenant=tenant, rows=list(rows)))
-        if self.open.points >= OPEN_POINTS_MAX:
+        self.open.journal.append(encode(Added(tenant=tenant, rows=[one.rows for one in made])))
+        self._take_in(tenant, made, self.parts)
+        if self.open.points >= self.sizes.open_points:
             self.rotate()
 
     def drop(self, keys: Sequence[bytes]) -> None:
@@ -130,11 +151,8 @@ class Shelf:
         for start in range(0, len(keys), KEYS_A_RECORD):
             some = keys[start : start + KEYS_A_RECORD]
             if any(part.held(some) for part in self.parts):
-                self._commit(Dropped(keys=list(some)))
-
-    def _commit(self, record: Record) -> None:
-        self.open.journal.append(encode(record))
-        self._apply(record, self.parts)
+                self.open.journal.append(encode(Dropped(keys=list(some))))
+                self._take_out(some, self.parts)
 
     def rotate(self) -> None:
         """Closes the open part, unless it is empty, and opens another."""

@@ -1,15 +1,15 @@
 """Answers that may be given to questions that are alike, and what was seen of them.
 
-Revision ID: 0004
-Revises: 0002
+Revision ID: 0006
+Revises: 0005
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0004"
-down_revision = "0002"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,33 @@
+"""Options of the verb ``memory``."""
+
+from __future__ import annotations
+
+import argparse
+
+ACTIONS = ("add", "recall", "ls", "show", "explain", "correct", "forget", "path", "paths", "grant", "grants", "revoke")
+
+
+def add_memory(memory: argparse.ArgumentParser) -> None:
+    """Adds what the actions of ``memory`` take."""
+    memory.add_argument("action", choices=ACTIONS)
+    memory.add_argument(
+        "what",
+        nargs="*",
+        metavar="TEXT | QUESTION | ID",
+        help="a text for add, a question for recall, else ids; for correct an id and the new text",
+    )
+    memory.add_argument("--path", help="where, for instance web/ada (default: / for add, recall and ls)")
+    memory.add_argument("--kind", default="", help="of what is added")
+    memory.add_argument("--valid-from", metavar="TIME", help="since when it is true (default: now)")
+    memory.add_argument("--valid-to", metavar="TIME", help="until before when (default: for good)")
+    memory.add_argument("--as-of", metavar="TIME", help="recall what is true at a time")
+    memory.add_argument("--known-at", metavar="TIME", help="recall what was known at a time")
+    memory.add_argument("--question", help="explain whether this recalls it")
+    memory.add_argument("--task", help="explain whether this task was told it")
+    memory.add_argument("--limit", type=int, default=10)
+    memory.add_argument("--all", action="store_true", help="ls: also superseded and forgotten ones")
+    memory.add_argument("--off", choices=["yes", "no"], help="path: switch memory off there and below")
+    memory.add_argument("--inherits", choices=["yes", "no"], help="path: whether it sees what lies above it")
+    memory.add_argument("--reader", help="grant: the path that may read")
+    memory.add_argument("--source", help="grant: what it may read, with all below")
+    memory.add_argument("--dry-run", action="store_true")
