@@ -47,6 +47,7 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/documents/{id}": (("{document}",), {404}),
     "/v1/documents/{id}/events": (("{document}",), {404}),
     "/v1/search/profiles/{user}": (("shared-user",), {404}),
+    "/v1/cache": (("", "?tenant=acme"), {403}),
     "/v1/memories": (("", "?path=/&forgotten=true&limit=200", "?path=shared", "?cursor={memory}"), {200}),
     "/v1/memories/paths": (("",), {200}),
     "/v1/memories/grants": (("",), {200}),

@@ -19,6 +19,7 @@ from collegium_contracts import (
     ids,
     knowledge,
     ledger,
+    likeness,
     memory_requests,
     messages,
     permissions,
@@ -211,7 +212,7 @@ def test_every_message_class_travels_or_is_a_base():
 
 def test_every_question_and_state_value_is_in_its_union():
     questions = (requests.ServiceRequest, requests.ServiceReply)
-    asked = (requests, identity, audit_requests, knowledge, ledger, reports, memory_requests, embedding)
+    asked = (requests, identity, audit_requests, knowledge, ledger, likeness, reports, memory_requests, embedding)
     for modules, unions in ((asked, questions), ((state,), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {
@@ -297,6 +298,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("dead.gateway.acme", {"gateway"}),
         ("svc.context.turns", {"router"}),
         ("svc.memory.add", {"gateway"}),
+        ("svc.likeness.look", {"gateway"}),
         ("svc.billing.usage", {"gateway"}),
         ("$KV.tenants.acme", {"billing"}),
         ("$KV.models.roster", {"router"}),

@@ -226,7 +226,6 @@ EXTENSION = [
     ({"memory": "notes"}, "insufficient_scope", None),
     ({"gates": ["age_21"]}, "unsupported_option", "gates"),
     ({"verified": {"age": 21}}, "unsupported_option", "verified"),
-    ({"cache": "use"}, "unsupported_option", "cache"),
 ]
 
 

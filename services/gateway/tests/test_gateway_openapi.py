@@ -8,6 +8,7 @@ import pytest
 from collegium_gateway import openapi
 from collegium_gateway.admin import AdminDoor
 from collegium_gateway.audit_door import AuditDoor
+from collegium_gateway.cache_door import CacheDoor
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.embeddings import PATH, EmbeddingDoor
@@ -40,6 +41,7 @@ def served() -> set[tuple[str, str]]:
         nobody,
         [
             *DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
+            *CacheDoor(platform, nobody, nobody).routes(),
             *AuditDoor(platform, nobody, nobody).routes(),
             *PrivacyDoor(nobody, nobody, nobody).routes(),
         ],
@@ -202,5 +204,5 @@ def test_the_page_needs_nothing_from_elsewhere():
 
 def test_a_chats_answer_says_whether_it_is_a_new_one():
     headers = openapi.document()["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["headers"]
-    assert headers["x-collegium-cache"]["schema"]["enum"] == ["off", "miss", "hit_exact"]
+    assert headers["x-collegium-cache"]["schema"]["enum"] == ["off", "miss", "hit_exact", "hit_semantic"]
     assert "x-collegium-cache-stale" in headers

@@ -18,6 +18,7 @@ def add_benchmarks(verbs: argparse._SubParsersAction, add: Add) -> None:  # pyri
     bench = verbs.add_parser("bench", help=_ABOUT, description=_ABOUT)
     kinds = bench.add_subparsers(title="kinds", metavar="KIND", required=True)
     _gateway(add(kinds, "gateway", "What a chat call costs beside a direct one.", _runs("gateway")))
+    _cache(add(kinds, "cache", "What a reused answer costs, and how many a second.", _runs("cache")))
     _tasks(add(kinds, "tasks", "Tasks a second from submit to completed, every guarantee on.", _runs("tasks")))
     _fairness(
         add(kinds, "fairness", "What a tenant waits beside a greedy one, and shares by weight.", _runs("fairness"))
@@ -50,6 +51,13 @@ def _gateway(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--peer-key", default="")
     verb.add_argument("--peer-model", default="sim")
     verb.add_argument("--simulator-port", type=int, default=0)
+
+
+def _cache(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--clients", default="16,64", help="numbers of clients of exact hits, by comma")
+    verb.add_argument("--seconds", type=float, default=5.0)
+    verb.add_argument("--alike", type=_count, default=200, help="questions that are asked again in other words")
+    verb.add_argument("--alike-clients", type=_count, default=4, help="how many of them at a time")
 
 
 def _tasks(verb: argparse.ArgumentParser) -> None:

@@ -94,7 +94,7 @@ def _round(folder: Path, targets: dict[str, tuple[str, str, str]], clients: int,
     for name, (url, key, model) in targets.items():
         print(f"  {clients:>3} clients, {name} …", file=sys.stderr, flush=True)
         more = UNCACHED if name == "collegium" else {}
-        reports[name] = _load(folder, url, key, model, clients, seconds, more)
+        reports[name] = load(folder, url, key, model, clients, seconds, more)
     direct = reports["direct"]["p50_ms"]
     for name, report in reports.items():
         report["added_p50_ms"] = round(report["p50_ms"] - direct, 3)
@@ -107,9 +107,10 @@ def _round(folder: Path, targets: dict[str, tuple[str, str, str]], clients: int,
     return reports
 
 
-def _load(
+def load(
     folder: Path, url: str, key: str, model: str, clients: int, seconds: float, more: dict[str, Any]
 ) -> dict[str, Any]:
+    """Loads a URL with one body (``BODY``, with ``more`` in it) by the load tool and returns its report."""
     body = folder / "body.json"
     body.write_text(json.dumps({**BODY, "model": model, **more}))
     command = [sys.executable, "-m", "collegium_testing.load", "--url", url, "--body", str(body)]

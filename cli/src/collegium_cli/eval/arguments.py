@@ -17,6 +17,7 @@ def add_evaluations(verbs: argparse._SubParsersAction, add: Add) -> None:  # pyr
     """Adds ``eval`` with its kinds; ``add`` gives each the options that every verb takes."""
     evaluate = verbs.add_parser("eval", help=_ABOUT, description=_ABOUT)
     kinds = evaluate.add_subparsers(title="kinds", metavar="KIND", required=True)
+    _cache(_without_data(add)(kinds, "cache", "What the semantic cache would serve, and how often wrongly.", "cache"))
     _retrieval(_without_data(add)(kinds, "retrieval", "How well documents are found, by which signal.", "retrieval"))
 
 
@@ -48,3 +49,13 @@ def _retrieval(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--corpus", type=Path, required=True, help="documents to search")
     verb.add_argument("--data", type=Path, required=True, help="questions with what is relevant to them")
     verb.add_argument("--train", type=Path, help="other such questions, to fit the dense side's weight on")
+
+
+def _cache(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--train", type=Path, help="rows to learn from (default: what the platform ships)")
+    verb.add_argument("--data", type=Path, required=True, help="rows to measure on")
+    verb.add_argument("--wrong-max", type=float, default=0.02, help="the share of wrong answers that is tolerated")
+    verb.add_argument(
+        "--splits", type=int, default=0, help="instead: halve --data so often, learn on one half, measure on the other"
+    )
+    verb.add_argument("--write", type=Path, help="write what was learned as a calibration file")

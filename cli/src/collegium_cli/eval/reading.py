@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from collegium_context.semantic.risk import interval
 
 RESAMPLED = 1_000
 
@@ -30,6 +31,12 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
                         raise EvaluationError(f"{path}, line {number}: {error}") from None
     except OSError as error:
         raise EvaluationError(f"{path}: {error.strerror or error}") from None
+
+
+def rate(events: int, trials: int) -> dict[str, float]:
+    """Returns a rate with its Clopper–Pearson interval (95 %); 0 of 0 is 0, between 0 and 1."""
+    low, high = interval(events, trials)
+    return {"value": round(events / trials if trials else 0.0, 6), "low": round(low, 6), "high": round(high, 6)}
 
 
 def median(values: Sequence[float], seed: int) -> dict[str, float]:

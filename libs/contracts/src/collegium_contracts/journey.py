@@ -175,6 +175,7 @@ ASKS: Final[tuple[Ask, ...]] = (
     Ask(subject=s.SVC_CONTEXT_ALL, asker=("router",), answerer="context"),
     Ask(subject=s.SVC_KNOWLEDGE_ALL, asker=("gateway",), answerer="context"),
     Ask(subject=s.SVC_MEMORY_ALL, asker=("gateway",), answerer="context"),
+    Ask(subject=s.SVC_LIKENESS_ALL, asker=("gateway",), answerer="context"),
     Ask(subject=s.SVC_EMBED_ALL, asker=("worker-pool",), answerer="context"),
     Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
     Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router", "billing"), answerer="billing"),

@@ -13,7 +13,7 @@ import msgspec
 
 from collegium_contracts.money import Usage
 
-CacheResult = Literal["off", "miss", "hit_exact"]
+CacheResult = Literal["off", "miss", "hit_exact", "hit_semantic"]
 Rank = Literal["student", "ta", "teacher"]
 
 

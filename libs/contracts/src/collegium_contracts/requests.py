@@ -13,6 +13,7 @@ from collegium_contracts.envelope import Envelope
 from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
 from collegium_contracts.knowledge import KnowledgeReply, KnowledgeRequest
 from collegium_contracts.ledger import LedgerReply, LedgerRequest
+from collegium_contracts.likeness import LikenessReply, LikenessRequest
 from collegium_contracts.memory_requests import MemoryAnswer, MemoryQuestion
 from collegium_contracts.messages import Message
 from collegium_contracts.reports import ReportReply, ReportRequest
@@ -348,6 +349,7 @@ ServiceRequest = (
     | LedgerRequest
     | ReportRequest
     | KnowledgeRequest
+    | LikenessRequest
     | MemoryQuestion
     | EmbedRequest
 )
@@ -366,6 +368,7 @@ ServiceReply = (
     | LedgerReply
     | ReportReply
     | KnowledgeReply
+    | LikenessReply
     | MemoryAnswer
     | EmbedReply
 )

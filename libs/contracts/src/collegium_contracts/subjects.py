@@ -113,6 +113,10 @@ SVC_MEMORY_SHARED_LIST: Final = "svc.memory.shared.list"
 SVC_MEMORY_CONVERSATION_LIST: Final = "svc.memory.conversation.list"
 SVC_MEMORY_CONVERSATION_GET: Final = "svc.memory.conversation.get"
 SVC_MEMORY_CONVERSATION_FORGET: Final = "svc.memory.conversation.forget"
+SVC_LIKENESS_LOOK: Final = "svc.likeness.look"
+SVC_LIKENESS_KEEP: Final = "svc.likeness.keep"
+SVC_LIKENESS_FORGET: Final = "svc.likeness.forget"
+SVC_LIKENESS_STATS: Final = "svc.likeness.stats"
 SVC_EMBED_TEXTS: Final = "svc.embed.texts"
 SVC_BILLING_USAGE: Final = "svc.billing.usage"
 SVC_BILLING_POSSIBLE_SPEND: Final = "svc.billing.possible-spend"
@@ -146,6 +150,7 @@ SVC_ROUTER_QUEUE_ALL: Final = "svc.router.queue.*"
 SVC_CONTEXT_ALL: Final = "svc.context.>"
 SVC_KNOWLEDGE_ALL: Final = "svc.knowledge.>"
 SVC_MEMORY_ALL: Final = "svc.memory.>"
+SVC_LIKENESS_ALL: Final = "svc.likeness.*"
 SVC_EMBED_ALL: Final = "svc.embed.*"
 SVC_BILLING_ALL: Final = "svc.billing.>"
 SVC_HOLDS_ALL: Final = "svc.holds.*"
@@ -275,6 +280,11 @@ def cache_key(tenant: str, digest: bytes) -> str:
 def embedding_key(tenant: str, digest: bytes) -> str:
     """Key of a text's vector in the bucket of vectors; its last token is ``digest`` in hex."""
     return f"{tenant}.{digest.hex()}"
+
+
+def cache_cleared(tenant: str) -> str:
+    """Key that is written in the bucket of answers when a tenant's were removed."""
+    return f"{tenant}.cleared"
 
 
 def cancel(tenant: str, task: str) -> str:

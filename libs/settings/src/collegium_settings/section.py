@@ -18,6 +18,8 @@ from collegium_settings.secret import MASK, Secret, mask_text
 _KEYS = {
     "exact_ttl_seconds": "exact_ttl",
     "stale_ttl_seconds": "stale_ttl",
+    "semantic_ttl_seconds": "semantic_ttl",
+    "semantic_ttls_seconds": "semantic_ttls",
     "window_seconds": "window",
     "anchor_seconds": "anchor_every",
     "from_time": "from",

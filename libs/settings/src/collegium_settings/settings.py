@@ -101,7 +101,8 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     """Answer caches; ``wrong_max`` is the share of wrong semantic hits that is tolerated.
 
     ``stale_ttl`` is how long beyond ``exact_ttl`` an answer may be shown while no model can be asked (0: never), to
-    tenants that allow it. ``memory_bytes`` and ``entries_max`` bound what one gateway keeps.
+    tenants that allow it. ``memory_bytes`` and ``entries_max`` bound what one gateway keeps. Answers to questions alike
+    are kept for ``semantic_ttl``, or as ``semantic_ttls`` has it for the request's domain.
     """
 
     exact: Flag = True
@@ -111,6 +112,8 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     entries_max: Count = 20_000
     semantic: Flag = False
     wrong_max: Ratio = 0.01
+    semantic_ttl_seconds: DurationSeconds = 86_400
+    semantic_ttls_seconds: dict[str, DurationSeconds] = field(default_factory=dict[str, int])
 
 
 class MemorySettings(Section, frozen=True, kw_only=True):

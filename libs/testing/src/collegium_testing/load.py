@@ -35,6 +35,7 @@ class LoadReport(msgspec.Struct, frozen=True):
     p99_ms: float
     max_ms: float
     statuses: dict[int, int]
+    p95_ms: float = 0.0
 
 
 class _Client(asyncio.Protocol):
@@ -123,6 +124,7 @@ async def run(
         p99_ms=_percentile(measured, 0.99),
         max_ms=_percentile(measured, 1.0),
         statuses=dict(counted),
+        p95_ms=_percentile(measured, 0.95),
     )
 
 

@@ -27,6 +27,7 @@ from collegium_context.freshness import Freshness
 from collegium_context.handlers import Questions
 from collegium_context.knowledge import Knowledge
 from collegium_context.memory.parts import MemoryParts
+from collegium_context.semantic.service import SemanticCache
 from collegium_context.store import Store
 from collegium_context.vectors.interface import VectorStore
 from collegium_context.vectors.opening import OpenStore, open_store
@@ -49,6 +50,7 @@ class ContextApp:
         self._memory_pool: asyncpg.Pool | None = None
         self._memory: MemoryParts | None = None
         self._knowledge: Knowledge | None = None
+        self._semantic: SemanticCache | None = None
         self._embedder: CachedEmbedder | None = None
 
     async def start(self) -> None:
@@ -79,6 +81,10 @@ class ContextApp:
         await self._memory.start()
         self._knowledge = Knowledge(platform, self._memory_pool, self._vectors, self._embedder)
         self._knowledge.start()
+        self._semantic = SemanticCache(
+            platform, self._memory_pool, self._vectors, self._embedder, self._knowledge.knowledge_version
+        )
+        await self._semantic.start()
         questions = Questions(store, platform.keyring, freshness, platform.tracing, self._memory.summaries)
         self._answering = Answering(
             platform.connection,
@@ -87,6 +93,7 @@ class ContextApp:
                 s.SVC_EMBED_TEXTS: embedding.embed,
                 **self._memory.handlers(),
                 **self._knowledge.handlers,
+                **self._semantic.handlers,
             },
         )
         await self._answering.start()
@@ -99,6 +106,7 @@ class ContextApp:
     async def _erase(self, pool: asyncpg.Pool, vectors: VectorStore, shelf: VectorShelf, tenant: str) -> int:
         forgotten = self._embedder.forget(tenant) if self._embedder is not None else 0
         documents = await self._knowledge.erase(tenant) if self._knowledge is not None else 0
+        documents += await self._semantic.forget(tenant) if self._semantic is not None else 0
         return await erase(pool, vectors, tenant) + await shelf.erase(tenant) + forgotten + documents
 
     async def stop(self) -> None:
@@ -109,6 +117,9 @@ class ContextApp:
         if self._storage_count is not None:
             await self._storage_count.stop()
             self._storage_count = None
+        if self._semantic is not None:
+            await self._semantic.stop()
+            self._semantic = None
         if self._erasing is not None:
             await self._erasing.stop()
             self._erasing = None

@@ -17,7 +17,18 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone
 """
-TABLES = ("turns", "memories", "recalls", "shared", "memory_grants", "memory_paths", "forgotten_turns")
+TABLES = (
+    "turns",
+    "memories",
+    "recalls",
+    "shared",
+    "memory_grants",
+    "memory_paths",
+    "forgotten_turns",
+    "kept_answers",
+    "kept_scopes",
+    "kept_clears",
+)
 
 
 async def erase(pool: asyncpg.Pool, vectors: VectorStore, tenant: str) -> int:

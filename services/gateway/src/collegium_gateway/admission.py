@@ -86,7 +86,7 @@ def asked_by_chat(request: ChatRequest, surface: Surface = "chat") -> Asked:
 
 def asked_by_task(request: TaskRequest, options: Options, surface: Surface = "tasks") -> Asked:
     """Returns what a task request asks for; its text becomes one user message."""
-    if options.cache == "refresh":
+    if options.cache in ("use", "refresh"):
         raise _unsupported("cache")
     raw = bytes(request.input)
     messages = raw
@@ -258,7 +258,6 @@ def _refuse_unsupported(options: Options) -> None:
         "budget_usd_max": options.budget_usd_max is not None,
         "gates": bool(options.gates),
         "verified": bool(options.verified),
-        "cache": options.cache == "use",
     }
     for name, present in asked_for.items():
         if present:

@@ -47,6 +47,11 @@ class AnswerMemory:
         if found is not None:
             self.size_bytes -= _size(found)
 
+    def drop_tenant(self, tenant: str) -> None:
+        """Forgets the answers of a tenant."""
+        for digest in [digest for digest, answer in self._answers.items() if answer.tenant == tenant]:
+            self.drop(digest)
+
 
 def _size(answer: CachedAnswer) -> int:
     return ENTRY_BYTES + len(answer.output.body)

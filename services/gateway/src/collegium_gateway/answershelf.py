@@ -32,11 +32,18 @@ _HEX_CHARS: Final = 64
 
 
 class AnswerShelf:
-    """The shared answers; ``on_replaced(digest, task_id)`` hears of each answer that anybody adds."""
+    """The shared answers; ``on_replaced(digest, task_id)`` hears of each answer that anybody adds, ``on_cleared(tenant)``
+    of tenants whose answers were all removed."""
 
-    def __init__(self, connection: Connection, on_replaced: Callable[[bytes, str], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        on_replaced: Callable[[bytes, str], None],
+        on_cleared: Callable[[str], None] = lambda _tenant: None,
+    ) -> None:
         self._bucket = Bucket(connection, s.KV_CACHE)
         self._on_replaced = on_replaced
+        self._on_cleared = on_cleared
         self._known: OrderedDict[bytes, int] = OrderedDict()
         self._following = self._bucket.follow_headers(self._learn)
 
@@ -74,6 +81,10 @@ class AnswerShelf:
         self._bucket.tell(key, codec.encode(answer), {s.H_TASK: answer.task_id})
 
     def _learn(self, delivery: Delivery) -> None:
+        _, tenant, _ = delivery.subject.rsplit(".", 2)
+        if delivery.subject.endswith(s.cache_cleared(tenant)):
+            self._on_cleared(tenant)
+            return
         try:
             digest = bytes.fromhex(delivery.subject[-_HEX_CHARS:])
         except ValueError:

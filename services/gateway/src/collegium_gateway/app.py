@@ -26,6 +26,7 @@ from collegium_gateway.admin import AdminDoor
 from collegium_gateway.application import Tasks
 from collegium_gateway.audit_door import AuditDoor
 from collegium_gateway.audited import AuditedActs
+from collegium_gateway.cache_door import CacheDoor
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.chats import Chats
 from collegium_gateway.claimbook import ClaimBook
@@ -147,6 +148,7 @@ class GatewayApp:
             replies,
             [
                 *DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
+                *CacheDoor(platform, self._directory, self._chats).routes(),
                 *AuditDoor(platform, self._directory, self._audit).routes(),
                 *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),
             ],

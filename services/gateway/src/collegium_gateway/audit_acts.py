@@ -14,7 +14,7 @@ from collegium_contracts.ids import TENANT_ID
 
 PREFIX: Final = "/v1/admin/"
 # Acts outside of administration that change what a tenant trusts.
-OTHERS: Final = {"/v1/webhooks/secret/rotate": "webhooks.rotate_secret"}
+OTHERS: Final = {"/v1/webhooks/secret/rotate": "webhooks.rotate_secret", "/v1/cache": "cache.clear"}
 
 _METHODS: Final = {"POST": "create", "PUT": "set", "PATCH": "change", "DELETE": "delete"}
 _TOLD: Final = frozenset(

@@ -35,35 +35,49 @@ def digest(tenant: str, asked: Asked, *, knowledge: str = "") -> bytes | None:
 
     ``knowledge`` is the version of what the platform itself adds to prompts.
     """
-    options, sampling = asked.options, asked.sampling
     try:
-        parts = (
-            VERSION,
-            tenant,
-            (AUTO, options.domain) if asked.model == AUTO else asked.model,
-            "single" if options.plan == AUTO else options.plan,
-            [_message(message) for message in _decode_messages(asked.messages)],
-            sampling.max_tokens,
-            sampling.temperature,
-            sampling.top_p,
-            sampling.frequency_penalty,
-            sampling.presence_penalty,
-            sampling.seed,
-            sampling.stop,
-            sampling.n,
-            _json(sampling.tools),
-            _json(sampling.tool_choice),
-            _json(sampling.response_format),
-            options.quality_min,
-            options.budget_usd_max,
-            options.gates,
-            options.verified,
-            knowledge,
-        )
-        return hashlib.sha256(_encode(parts)).digest()
+        messages = [_message(message) for message in _decode_messages(asked.messages)]
+        return hashlib.sha256(_encode(_parts(tenant, asked, messages, knowledge))).digest()
     except (msgspec.DecodeError, OverflowError, RecursionError, TypeError, ValueError):
         # Numbers that no MessagePack holds, or nesting without end.
         return None
+
+
+def setting(tenant: str, asked: Asked, policy: tuple[Any, ...]) -> bytes | None:
+    """Returns the hash of everything but the messages that an answer depends on; ``policy`` is what else it is.
+
+    Only for requests that have a :func:`digest`; none where what is asked for is no single text.
+    """
+    if asked.sampling.n != 1 or asked.sampling.tools is not None:
+        return None
+    return hashlib.sha256(_encode((_parts(tenant, asked, [], ""), policy))).digest()
+
+
+def _parts(tenant: str, asked: Asked, messages: list[dict[str, Any]], knowledge: str) -> tuple[Any, ...]:
+    options, sampling = asked.options, asked.sampling
+    return (
+        VERSION,
+        tenant,
+        (AUTO, options.domain) if asked.model == AUTO else asked.model,
+        "single" if options.plan == AUTO else options.plan,
+        messages,
+        sampling.max_tokens,
+        sampling.temperature,
+        sampling.top_p,
+        sampling.frequency_penalty,
+        sampling.presence_penalty,
+        sampling.seed,
+        sampling.stop,
+        sampling.n,
+        _json(sampling.tools),
+        _json(sampling.tool_choice),
+        _json(sampling.response_format),
+        options.quality_min,
+        options.budget_usd_max,
+        options.gates,
+        options.verified,
+        knowledge,
+    )
 
 
 def has_answer_of_its_own(asked: Asked) -> bool:

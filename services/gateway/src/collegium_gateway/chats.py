@@ -1,6 +1,7 @@
 """Chats and the answers that others got before: a chat is answered from what is kept, or asked, and then kept.
 
-In order: this gateway's memory, a call for the same that is under way here, what all gateways share, a model. While no
+In order: this gateway's memory, a call for the same that is under way here, what all gateways share, for those who opted
+in an answer to a question that is alike (likeness.py), a model. While no
 model can be asked, tenants that allow it get what is too old otherwise, marked so. One rule: a miss waits for nothing
 that it would not wait for without a cache.
 """
@@ -12,6 +13,7 @@ from typing import Final
 
 import msgspec
 from collegium_contracts.messages import SettledMessage, TaskCompleted, TaskSubmitted
+from collegium_contracts.parts import CacheResult
 from collegium_contracts.state import CachedAnswer
 from collegium_runtime.platform import Platform
 from collegium_settings.settings import CacheSettings
@@ -26,6 +28,7 @@ from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
 from collegium_gateway.flights import Flights
 from collegium_gateway.holding import OnRates
+from collegium_gateway.likeness import Alike, Likeness
 from collegium_gateway.livetext import Piece
 from collegium_gateway.principal import Principal
 from collegium_gateway.reusebook import ReuseBook
@@ -42,9 +45,10 @@ class Chats:
         self.directory = directory
         self.tasks = tasks
         self.memory = AnswerMemory()
-        self.shelf = AnswerShelf(platform.connection, self._replaced)
+        self.shelf = AnswerShelf(platform.connection, self._replaced, self.memory.drop_tenant)
         self.flights = Flights()
         self.book = ReuseBook(platform)
+        self.likeness = Likeness(platform, directory)
 
     def start(self) -> None:
         """Begins to follow the shared answers and to tell of reused ones."""
@@ -53,6 +57,7 @@ class Chats:
 
     async def stop(self) -> None:
         """Stops following, and tells of what was reused."""
+        await self.likeness.stop()
         await self.shelf.stop()
         await self.book.stop()
         await self.tasks.admission.hits.stop()
@@ -72,7 +77,8 @@ class Chats:
             return Chat(self, submitted, None)
         reads = asked.options.cache != "refresh" and not self.book.is_full
         stale_seconds = self.settings.stale_ttl_seconds if principal.stale_answers else 0
-        return Chat(self, submitted, digest, reads=reads, stale_seconds=stale_seconds)
+        alike = self.likeness.of(principal, asked, submitted)
+        return Chat(self, submitted, digest, reads=reads, stale_seconds=stale_seconds, alike=alike)
 
     def count(self, result: str) -> None:
         """Counts a look into the cache."""
@@ -114,11 +120,13 @@ class Chat:
         *,
         reads: bool = False,
         stale_seconds: int = 0,
+        alike: Alike | None = None,
     ) -> None:
         self._chats = chats
         self._digest = digest
         self._reads = reads
         self._stale_seconds = stale_seconds
+        self._alike = alike
         self._leads = False
         self._answer: CachedAnswer | None = None
         self.submitted = submitted
@@ -156,6 +164,9 @@ class Chat:
         if digest is None:
             return None
         kept = await self._find(digest) if self._reads else None
+        if kept is None and self._reads and self._alike is not None:
+            # Whoever waits for this chat gets the same answer, and learns by its key that it is one to a question alike.
+            kept = self._answer = await self._alike.look()
         if kept is not None:
             await self._chats.tasks.admission.count(self.submitted.task, on_rates)
             return self._give(kept)
@@ -204,17 +215,21 @@ class Chat:
 
     def _give(self, kept: CachedAnswer) -> TaskCompleted:
         chats, now = self._chats, self._chats.platform.now_ms()
-        is_stale = now - kept.stored_at_ms >= chats.settings.exact_ttl_seconds * 1000
-        given = reuse.given_again(self.submitted.task, kept, now, is_stale=is_stale)
+        is_exact = kept.digest == self._digest
+        is_stale = is_exact and now - kept.stored_at_ms >= chats.settings.exact_ttl_seconds * 1000
+        result: CacheResult = "hit_exact" if is_exact else "hit_semantic"
+        given = reuse.given_again(self.submitted.task, kept, now, is_stale=is_stale, result=result)
         self.submitted = msgspec.structs.replace(self.submitted, task=given.task)
         chats.book.note(given)
-        chats.count("stale" if is_stale else "hit_exact")
+        chats.count("stale" if is_stale else result)
         return given
 
     def _settled(self, settled: SettledMessage | None) -> None:
         """Keeps the answer, and gives it to those who wait: none of them waits for this chat's client to read it."""
         if self._digest is not None and settled is not None:
             self._answer = self._chats.keep(self._digest, settled)
+            if self._alike is not None and self._answer is not None:
+                self._alike.keep(self._answer)
         self._land()
 
     def _land(self) -> None:

@@ -70,6 +70,8 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/search/profiles/{user}", "search", "Shows what a user's searches prefer.", None),
     ("put", "/v1/search/profiles/{user}", "search", "Sets what a user's searches prefer.", ProfileWeights),
     ("delete", "/v1/search/profiles/{user}", "search", "Forgets what a user's searches prefer.", None),
+    ("get", "/v1/cache", "cache", "Tells how a tenant's answers to questions alike fare.", None),
+    ("delete", "/v1/cache", "cache", "Forgets all kept answers of a tenant.", None),
     *memory_bodies.OPERATIONS,
     ("get", "/v1/usage", "usage", "Reports usage, grouped, as JSON or CSV.", None),
     ("get", "/v1/requests", "usage", "Lists settled requests without their content, newest first.", None),
@@ -153,6 +155,7 @@ _STATUSES: dict[tuple[str, str], tuple[str, ...]] = {
 }
 _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/tasks": ("state", "since", "cursor", "limit"),
+    "/v1/cache": ("tenant",),
     "/v1/documents": ("state", "cursor", "limit"),
     "/v1/usage": ("from", "to", "group_by", "tenant", "format"),
     "/v1/requests": ("from", "to", "state", "model", "key", "tenant", "cursor", "limit", "format"),

@@ -17,7 +17,7 @@ from collegium_gateway.reuse import original_of, with_output
 from collegium_gateway.store import TaskStore
 
 # Stands in every settled message of a reused answer, and makes most rows pass undecoded.
-_MARK: Final = b"hit_exact"
+_MARK: Final = b"hit_"
 
 
 async def with_outputs(store: TaskStore, tenant: str, rows: Sequence[TaskRow]) -> list[TaskRow]:

@@ -36,7 +36,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_seconds: float = 50.0
     priority: Priority = "normal"
     domain: str = ""
-    cache: CacheMode = "exact"
+    cache: CacheMode | None = None
     conversation: str | None = None
     memory: str | None = None
     gates: list[str] | None = None

@@ -14,7 +14,7 @@ import msgspec
 from collegium_contracts.content import decode_answer
 from collegium_contracts.envelope import Envelope, Keyring
 from collegium_contracts.messages import SettledMessage, TaskCompleted, TaskRef
-from collegium_contracts.parts import Reuse
+from collegium_contracts.parts import CacheResult, Reuse
 from collegium_contracts.state import Breaker, CachedAnswer, ModelRecord
 
 from collegium_gateway.admission import AUTO, BYTES_PER_TOKEN_AT_MOST
@@ -55,7 +55,14 @@ def answer_of(digest: bytes, settled: SettledMessage, now_ms: int) -> CachedAnsw
     )
 
 
-def given_again(task: TaskRef, kept: CachedAnswer, now_ms: int, *, is_stale: bool = False) -> TaskCompleted:
+def given_again(
+    task: TaskRef,
+    kept: CachedAnswer,
+    now_ms: int,
+    *,
+    is_stale: bool = False,
+    result: CacheResult = "hit_exact",
+) -> TaskCompleted:
     """Returns the terminal message of a task that a kept answer answers."""
     reused = Reuse(
         original=kept.task_id,
@@ -64,7 +71,7 @@ def given_again(task: TaskRef, kept: CachedAnswer, now_ms: int, *, is_stale: boo
         saved_usd_picos=kept.usage.charge_usd_picos,
     )
     return TaskCompleted(
-        task=msgspec.structs.replace(task, cache="hit_exact", reused=reused),
+        task=msgspec.structs.replace(task, cache=result, reused=reused),
         plan=kept.plan,
         stop_reason=kept.stop_reason,
         usage=msgspec.structs.replace(kept.usage, cost_usd_picos=0, charge_usd_picos=0),

@@ -16,23 +16,23 @@ Permission = Literal[
     "models.read", "spend.read", "tenants.read", "tenants.write", "tenants.delete", "projects.read", "projects.write",
     "keys.read", "keys.write", "limits.read", "limits.write", "key-limits.write", "budgets.read", "budgets.write",
     "dead-letters.read", "dead-letters.write", "audit.read", "invoices.write",
-    "encryption.read", "encryption.write", "ledger.read", "ledger.write", "prices.read", "prices.write",
+    "encryption.read", "encryption.write", "ledger.read", "ledger.write", "prices.read", "prices.write", "cache.read", "cache.write",
 ]  # fmt: skip
 
 _READS: Final[frozenset[Permission]] = frozenset({
     "models.read", "spend.read", "tenants.read", "projects.read", "keys.read", "limits.read", "budgets.read",
     "dead-letters.read", "audit.read", "encryption.read",
-    "ledger.read", "prices.read",
+    "ledger.read", "prices.read", "cache.read",
 })  # fmt: skip
 _WRITES: Final[frozenset[Permission]] = frozenset({
     "tenants.write", "projects.write", "keys.write", "limits.write", "key-limits.write", "budgets.write",
-    "dead-letters.write", "encryption.write", "ledger.write", "prices.write", "invoices.write",
+    "dead-letters.write", "encryption.write", "ledger.write", "prices.write", "invoices.write", "cache.write",
 })  # fmt: skip
 _DELETES: Final[frozenset[Permission]] = frozenset({"tenants.delete"})
 # What a tenant pays for is its operator's to bound, so a member reads budgets and limits and sets those of keys alone.
 _MEMBER: Final[frozenset[Permission]] = frozenset({
     "models.read", "spend.read", "tenants.read", "projects.read", "projects.write", "keys.read", "keys.write",
-    "limits.read", "key-limits.write", "budgets.read", "audit.read",
+    "limits.read", "key-limits.write", "budgets.read", "audit.read", "cache.read", "cache.write",
 })  # fmt: skip
 
 ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
