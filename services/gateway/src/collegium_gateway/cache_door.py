@@ -11,6 +11,7 @@ from typing import Final
 from collegium_bus.errors import BusError
 from collegium_bus.kv import Bucket
 from collegium_bus.purging import purge
+from collegium_contracts import belongings
 from collegium_contracts import subjects as s
 from collegium_contracts.ids import TENANT_ID
 from collegium_contracts.likeness import LikenessForget, LikenessForgotten, LikenessStats, LikenessStatsReply
@@ -77,7 +78,7 @@ class CacheDoor:
             timeout_seconds=FORGET_SECONDS,
         )
         try:
-            exact = await purge(self._platform.connection, *s.kv_of_tenant(s.KV_CACHE, tenant))
+            exact = await purge(self._platform.connection, *belongings.bucket_of(s.KV_CACHE, tenant))
             # Every gateway follows the bucket, and forgets what it has in memory when this comes by.
             await self._bucket.put(s.cache_cleared(tenant), b"")
         except BusError as error:
