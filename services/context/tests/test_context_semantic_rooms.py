@@ -172,7 +172,7 @@ def test_limits_follow_what_is_promised():
     loose, strict = Limits.of(shipped(), 0.05), Limits.of(shipped(), 0.01)
     assert loose.among >= strict.among > 0
     assert loose.alone >= strict.alone > 0
-    assert Limits.of(shipped(), 0.0) == Limits(0.0, 0.0)
+    assert Limits.of(shipped(), 0.0) == Limits(0.0, 0.0, 0.0)
 
 
 def test_a_lone_neighbour_is_no_crowd():

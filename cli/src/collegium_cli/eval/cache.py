@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 # What nobody asked before has this class, and no two of it are the same.
 NEW_CLASS = "oos"
-TRAIN_ROWS_MAX = 12_000
+TRAIN_ROWS_MAX = 20_000
 SPLIT_ROWS_MAX = 2_500
 # Other rows' questions that a question is compared with, to learn what is far apart: not the very nearest, which may
 # mean the same, and none that is nearly equal.

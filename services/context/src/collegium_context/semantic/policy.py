@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from collegium_context.semantic.features import Compared, Neighbour, among
-from collegium_context.semantic.risk import Logistic, Mark, threshold
+from collegium_context.semantic.risk import Logistic, Mark, clean_threshold, threshold
 
 Decision = Literal["serve", "explore", "call"]
 
@@ -53,6 +53,8 @@ class Limits(msgspec.Struct, frozen=True):
 
     alone: float
     among: float
+    sure: float = 0.0
+    """Below it, the words of an entry are enough where a crowd does not know."""
 
     @classmethod
     def of(cls, calibration: Calibration, wrong_max: float) -> Limits:
@@ -60,8 +62,9 @@ class Limits(msgspec.Struct, frozen=True):
         # Too few traps to be sure of a small rate: none of them may be served then.
         clean = max((mark.risk for mark in calibration.alone_marks if mark.wrong == 0), default=0.0)
         return cls(
-            max(clean, threshold(calibration.alone_marks, wrong_max, least=0)) if wrong_max > 0 else 0.0,
+            max(clean, clean_threshold(calibration.alone_marks, wrong_max)) if wrong_max > 0 else 0.0,
             threshold(calibration.among_marks, wrong_max),
+            wrong_max / 2,
         )
 
 
@@ -115,16 +118,18 @@ def weigh(
 ) -> Candidate | None:
     """Returns a candidate as it stands; none where a veto speaks against it.
 
-    ``neighbours`` are all entries near, nearest first, the candidate's own answer being the first's. With a crowd that
-    agrees, that crowd is gone by; a lonely entry is taken at its words alone.
+    ``neighbours`` are all entries near, nearest first, the candidate's own answer being the first's. A crowd that agrees
+    is gone by; where there is none, or it does not know, the words of the entry alone may do.
     """
     if compared.vetoes:
         return None
+    risk = calibration.alone.risk(compared.row)
+    alone = Candidate(risk, _adjusted(risk, entry, scope), limits.alone)
     if not is_crowd(neighbours):
-        risk = calibration.alone.risk(compared.row)
-        return Candidate(risk, _adjusted(risk, entry, scope), limits.alone)
+        return alone
     risk = calibration.among.risk(among(compared.row, neighbours))
-    return Candidate(risk, _adjusted(risk, entry, scope), limits.among, is_crowd=True)
+    crowd = Candidate(risk, _adjusted(risk, entry, scope), limits.among, is_crowd=True)
+    return alone if not crowd.fits and alone.adjusted <= limits.sure else crowd
 
 
 def _adjusted(risk: float, entry: Evidence, scope: Evidence) -> float:

@@ -14,6 +14,9 @@ import numpy as np
 
 # How sure a bound is.
 CONFIDENCE = 0.95
+# Where the search for a threshold begins, as a share of all answers; which part of the doubt it may use up; and how
+# many are tried instead where it fails at once.
+BEGIN, WALKED, TRIED = 0.1, 0.8, 6
 _STEPS = 60
 
 
@@ -87,18 +90,29 @@ def marks_of(risks: np.ndarray, wrong: np.ndarray, weights: np.ndarray | None = 
     return [Mark(float(risks[order[i]]), int(served[i]), round(float(bad[i]), 3)) for i in at]
 
 
-def threshold(marks: Sequence[Mark], wrong_max: float, *, least: float = 5.0) -> float:
+def threshold(marks: Sequence[Mark], wrong_max: float) -> float:
     """Returns the highest risk up to which the rate of wrong answers is at most ``wrong_max`` for sure; 0 if none is.
 
-    Sure means the upper Clopper–Pearson bound. Marks are tried from the lowest risk on, and the first that fails ends
-    it: whoever picked the best of many would promise more than each of them holds. Those with too few answers to pass
-    (below ``least / wrong_max``) are left out, whatever they say.
+    Sure means the upper Clopper–Pearson bound, for all that is tried together: whoever picked the best of many marks
+    would promise more than each of them holds. From the mark that serves a tenth of all on, each is tried until one
+    fails (a fixed sequence, which costs no sureness); where the first fails, a few that serve less, each with its share.
     """
+    if not marks:
+        return 0.0
+    first = next(place for place, mark in enumerate(marks) if mark.served >= marks[-1].served * BEGIN)
+    found = clean_threshold(marks[first:], wrong_max, 1 - (1 - CONFIDENCE) * WALKED)
+    if found:
+        return found
+    fewer = marks[: first + 1 : max(1, (first + 1) // TRIED)]
+    each = 1 - (1 - CONFIDENCE) * (1 - WALKED) / len(fewer)
+    return max((mark.risk for mark in fewer if upper_bound(mark.wrong, mark.served, each) <= wrong_max), default=0.0)
+
+
+def clean_threshold(marks: Sequence[Mark], wrong_max: float, confidence: float = CONFIDENCE) -> float:
+    """Returns the risk of the last mark before the first, lowest risk first, whose bound is over ``wrong_max``."""
     found = 0.0
     for mark in marks:
-        if mark.served * wrong_max < least:
-            continue
-        if upper_bound(mark.wrong, mark.served) > wrong_max:
+        if upper_bound(mark.wrong, mark.served, confidence) > wrong_max:
             break
         found = mark.risk
     return found
