@@ -1,7 +1,7 @@
 """``/v1/cache``: how a tenant's kept answers fare, and forgetting all of them, exact and alike.
 
-Tenants' administrators for their own, operators for any by ``?tenant=``. One rule: when the answer is here, what was forgotten stands
-nowhere but in other gateways' memory, and there for as long as the broker needs to tell them.
+Tenants' administrators for their own, operators for any by ``?tenant=``. One rule: when the answer is here, what was
+forgotten stands nowhere but in other gateways' memory, and there for as long as the broker needs to tell them.
 """
 
 from __future__ import annotations

@@ -11,8 +11,7 @@ import asyncio
 from collegium_bus.errors import BusError
 from collegium_bus.publisher import CLAIM_CHECK_BYTES
 from collegium_bus.schedules import MAX_BYTES, Filling, ScheduleStream
-from collegium_contracts import codec, ids
-from collegium_contracts import belongings
+from collegium_contracts import belongings, codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import TaskSubmitted
 from collegium_runtime.platform import Platform

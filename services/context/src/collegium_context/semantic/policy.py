@@ -118,8 +118,8 @@ def weigh(
 ) -> Candidate | None:
     """Returns a candidate as it stands; none where a veto speaks against it.
 
-    ``neighbours`` are all entries near, nearest first, the candidate's own answer being the first's. A crowd that agrees
-    is gone by; where there is none, or it does not know, the words of the entry alone may do.
+    ``neighbours`` are all entries near, nearest first, the candidate's own answer being the first's. A crowd that
+    agrees is gone by; where there is none, or it does not know, the words of the entry alone may do.
     """
     if compared.vetoes:
         return None
