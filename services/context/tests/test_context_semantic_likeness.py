@@ -60,7 +60,7 @@ class Cache:
             IdentityKeyring(),
             self._version,
             shipped(),
-            Limits(alone=0.2, among=0.05),
+            Limits(alone=0.2, among=0.05, lone=0.2),
             lambda: self.now_ms,
             NeverExplores(),
         )

@@ -172,7 +172,7 @@ def test_limits_follow_what_is_promised():
     loose, strict = Limits.of(shipped(), 0.05), Limits.of(shipped(), 0.01)
     assert loose.among >= strict.among > 0
     assert loose.alone >= strict.alone > 0
-    assert Limits.of(shipped(), 0.0) == Limits(0.0, 0.0, 0.0)
+    assert Limits.of(shipped(), 0.0) == Limits(0.0, 0.0)
 
 
 def test_a_lone_neighbour_is_no_crowd():
@@ -199,12 +199,12 @@ def test_a_served_rows_label_reaches_no_decision():
         rows.append(Asked(read(f"word{'abcd'[number % 4]} thing"), vector / np.linalg.norm(vector), number % 4))
 
     def served(lying: bool) -> list[bool]:
-        cache = Replay(8, shipped(), Limits(0.2, 0.2), np.random.default_rng(2), clock=lambda: 0.0)
+        cache = Replay(8, shipped(), Limits(0.2, 0.2, 0.2), np.random.default_rng(2), clock=lambda: 0.0)
         outcomes = [cache.ask(row) for row in rows]
         first = [one.served for one in outcomes]
         if not lying:
             return first
-        again = Replay(8, shipped(), Limits(0.2, 0.2), np.random.default_rng(2), clock=lambda: 0.0)
+        again = Replay(8, shipped(), Limits(0.2, 0.2, 0.2), np.random.default_rng(2), clock=lambda: 0.0)
         lies = [row._replace(answer="lie") if was else row for row, was in zip(rows, first, strict=True)]
         return [again.ask(row).served for row in lies]
 

@@ -13,7 +13,7 @@ import numpy as np
 from collegium_context.semantic.features import Compared
 from collegium_context.semantic.policy import Calibration, Limits
 from collegium_context.semantic.replay import Asked, Outcome, Replay
-from collegium_context.semantic.risk import Logistic, Mark, fit, marks_of, threshold
+from collegium_context.semantic.risk import Logistic, Mark, fit, marks_of
 
 # The share of a recording that is looked at as if it were new: what is asked later holds things never asked before.
 NEW_SHARE = 0.04
@@ -30,13 +30,10 @@ def learn_stream(
     The stream is replayed twice: once storing every row, and once serving as the first replay taught, because a cache
     that serves holds fewer entries of what is asked often.
     """
-    everything = _usable(_replayed(rows, None, Limits(0.0, 0.0), seed, clock))
-    if len(everything[0]) < LEAST_ROWS:
-        return base
+    everything = _replayed(rows, None, Limits(0.0, 0.0), seed, clock)
     first = _calibrated(base, everything)
-    limits = Limits(Limits.of(base, wrong_max).alone, threshold(first.among_marks, wrong_max))
-    served = _usable(_replayed(rows, first, limits, seed + 1, clock))
-    return _calibrated(base, served if len(served[0]) >= LEAST_ROWS else everything)
+    served = _replayed(rows, first, Limits.of(first, wrong_max), seed + 1, clock)
+    return _calibrated(first, served)
 
 
 def learn_pairs(
@@ -87,15 +84,20 @@ def _replayed(
     return [cache.ask(row) for row in rows]
 
 
-def _usable(outcomes: Sequence[Outcome]) -> tuple[np.ndarray, np.ndarray]:
-    kept = [(one.features, float(one.wrong)) for one in outcomes if one.features is not None]
-    return np.array([features for features, _ in kept]), np.array([wrong for _, wrong in kept])
-
-
-def _calibrated(base: Calibration, usable: tuple[np.ndarray, np.ndarray]) -> Calibration:
-    features, wrong = usable
+def _calibrated(base: Calibration, outcomes: Sequence[Outcome]) -> Calibration:
+    """Returns a calibration with what a replay teaches; the rest, and what it has too few rows for, is the base's."""
+    lone = [(one.lone, float(one.wrong)) for one in outcomes if one.lone is not None]
+    marks = base.lone_marks
+    if len(lone) >= LEAST_ROWS:
+        marks = marks_of(base.alone.risks(np.array([row for row, _ in lone])), np.array([wrong for _, wrong in lone]))
+    crowd = [(one.features, float(one.wrong)) for one in outcomes if one.features is not None]
+    if len(crowd) < LEAST_ROWS:
+        return msgspec.structs.replace(base, lone_marks=marks)
+    features, wrong = np.array([row for row, _ in crowd]), np.array([wrong for _, wrong in crowd])
     half = np.arange(len(features)) % 2 == 0
     risks = np.zeros(len(features))
     for fold in (half, ~half):
         risks[fold] = fit(features[~fold], wrong[~fold]).risks(features[fold])
-    return msgspec.structs.replace(base, among=fit(features, wrong), among_marks=marks_of(risks, wrong))
+    return msgspec.structs.replace(
+        base, among=fit(features, wrong), among_marks=marks_of(risks, wrong), lone_marks=marks
+    )

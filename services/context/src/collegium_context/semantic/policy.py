@@ -36,8 +36,9 @@ EXPLORED = 0.02
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """What was learned of the two risks, with which embedder, and on what; and how it fared on data not fitted on.
 
-    The marks of ``among`` count answers, and those wrong; the marks of ``alone`` count different questions (adversarial
-    ones), and those that would have been answered: a bound on them holds however often questions repeat.
+    The marks of ``among`` and ``lone`` count answers of a stream, in a crowd and without one, and those wrong; the marks
+    of ``alone`` count different questions (adversarial ones), and those that would have been answered: a bound on them
+    holds however often questions repeat, and says nothing of how often they do.
     """
 
     embedder: str
@@ -46,26 +47,33 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     alone_marks: list[Mark]
     among: Logistic
     among_marks: list[Mark]
+    lone_marks: list[Mark] = []
 
 
 class Limits(msgspec.Struct, frozen=True):
     """The highest risks at which answers are served."""
 
     alone: float
+    """Of one question beside another, with nothing known of how often what is asked."""
     among: float
+    """Of an entry in a crowd."""
+    lone: float = 0.0
+    """Of an entry without a crowd."""
     sure: float = 0.0
-    """Below it, the words of an entry are enough where a crowd does not know."""
+    """Below it, the words of an entry are enough where neither a crowd nor what was measured knows."""
 
     @classmethod
     def of(cls, calibration: Calibration, wrong_max: float) -> Limits:
         """Returns the limits that keep a rate of wrong answers."""
-        # Too few traps to be sure of a small rate: none of them may be served then.
-        clean = max((mark.risk for mark in calibration.alone_marks if mark.wrong == 0), default=0.0)
-        return cls(
-            max(clean, clean_threshold(calibration.alone_marks, wrong_max)) if wrong_max > 0 else 0.0,
-            threshold(calibration.among_marks, wrong_max),
-            wrong_max / 2,
-        )
+        if wrong_max <= 0:
+            return cls(0.0, 0.0)
+        alone = clean_threshold(calibration.alone_marks, wrong_max)
+        if not alone:
+            # Too few traps to be sure of so small a rate: well below all of them, then.
+            alone = max((mark.risk for mark in calibration.alone_marks if mark.wrong == 0), default=0.0) / 2
+        sure = min(alone, wrong_max / 2)
+        lone = min(alone, max(sure, threshold(calibration.lone_marks, wrong_max)))
+        return cls(alone, threshold(calibration.among_marks, wrong_max), lone, sure)
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -118,13 +126,14 @@ def weigh(
 ) -> Candidate | None:
     """Returns a candidate as it stands; none where a veto speaks against it.
 
-    ``neighbours`` are all entries near, nearest first, the candidate's own answer being the first's. A crowd that
-    agrees is gone by; where there is none, or it does not know, the words of the entry alone may do.
+    ``neighbours`` are all entries near, nearest first, the candidate's own answer being the first's (none where a
+    question is compared with one other, and nothing else stands). A crowd that agrees is gone by; where there is none,
+    or it does not know, the words of the entry alone may do.
     """
     if compared.vetoes:
         return None
     risk = calibration.alone.risk(compared.row)
-    alone = Candidate(risk, _adjusted(risk, entry, scope), limits.alone)
+    alone = Candidate(risk, _adjusted(risk, entry, scope), limits.lone if neighbours else limits.alone)
     if not is_crowd(neighbours):
         return alone
     risk = calibration.among.risk(among(compared.row, neighbours))

@@ -37,12 +37,13 @@ class Asked(NamedTuple):
 class Outcome(NamedTuple):
     """What became of a row: whether it was served, whether that answer was (or would have been) wrong, and why.
 
-    ``features`` are those of a crowd's candidate that no veto spoke against, else none.
+    ``features`` are those of a crowd's candidate that no veto spoke against, ``lone`` those of one without a crowd.
     """
 
     served: bool
     wrong: bool
     features: np.ndarray | None
+    lone: np.ndarray | None
     is_new: bool
     look_seconds: float
 
@@ -85,13 +86,13 @@ class Replay:
         decision = decide(candidate, chance)
         seconds = self._clock() - began
         wrong = found is not None and self._entries[found[1]].answer != asked.answer
-        features = self._features(found, near) if found is not None else None
+        features, lone = self._features(found, near) if found is not None else (None, None)
         if decision == "serve" and not is_new:
-            return Outcome(True, wrong, features, is_new, seconds)
+            return Outcome(True, wrong, features, lone, is_new, seconds)
         if candidate is not None and found is not None and not is_new:
             self._learn(found[1], candidate, wrong)
         self._store(asked)
-        return Outcome(False, wrong, features, is_new, seconds)
+        return Outcome(False, wrong, features, lone, is_new, seconds)
 
     def _near(self, asked: Asked, without: Hashable | None) -> list[tuple[Neighbour, int]]:
         count = len(self._entries)
@@ -130,9 +131,13 @@ class Replay:
         entry = self._evidence.get(found[1], Evidence())
         return weigh(self._calibration, self._limits, found[0], neighbours, entry, self._scope)
 
-    def _features(self, found: tuple[Compared, int], near: Sequence[tuple[Neighbour, int]]) -> np.ndarray | None:
+    def _features(
+        self, found: tuple[Compared, int], near: Sequence[tuple[Neighbour, int]]
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        if found[0].vetoes:
+            return None, None
         neighbours = [one for one, _ in near]
-        return None if found[0].vetoes or not is_crowd(neighbours) else among(found[0].row, neighbours)
+        return (among(found[0].row, neighbours), None) if is_crowd(neighbours) else (None, found[0].row)
 
     def _learn(self, index: int, candidate: Candidate, wrong: bool) -> None:
         if candidate.is_near:
