@@ -36,9 +36,9 @@ EXPLORED = 0.02
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """What was learned of the two risks, with which embedder, and on what; and how it fared on data not fitted on.
 
-    The marks of ``among`` and ``lone`` count answers of a stream, in a crowd and without one, and those wrong; the marks
-    of ``alone`` count different questions (adversarial ones), and those that would have been answered: a bound on them
-    holds however often questions repeat, and says nothing of how often they do.
+    The marks of ``among`` and ``lone`` count answers of a stream, in a crowd and without one, and those wrong; the
+    marks of ``alone`` count different questions (adversarial ones), and those that would have been answered: a bound on
+    them holds however often questions repeat, and says nothing of how often they do.
     """
 
     embedder: str
