@@ -29,6 +29,8 @@ SCOPE_DECAY = 0.998
 NEAR = 2.0
 # With fewer neighbours than this there is no crowd to go by.
 CROWD = 8
+# An entry whose nearest rival is farther from the question by so much stands alone.
+UNCONTESTED = 0.2
 # The share of candidates that are explored although they would be served.
 EXPLORED = 0.02
 
@@ -36,9 +38,9 @@ EXPLORED = 0.02
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """What was learned of the two risks, with which embedder, and on what; and how it fared on data not fitted on.
 
-    The marks of ``among`` and ``lone`` count answers of a stream, in a crowd and without one, and those wrong; the
-    marks of ``alone`` count different questions (adversarial ones), and those that would have been answered: a bound on
-    them holds however often questions repeat, and says nothing of how often they do.
+    The marks of ``among`` and ``lone`` count answers of a stream, in a crowd and without one, and those wrong; those of
+    ``alone`` count different questions (adversarial ones), and those that would have been answered: a bound on them
+    holds however often questions repeat, and says nothing of how often they do.
     """
 
     embedder: str
@@ -58,7 +60,7 @@ class Limits(msgspec.Struct, frozen=True):
     among: float
     """Of an entry in a crowd."""
     lone: float = 0.0
-    """Of an entry without a crowd."""
+    """Of an entry that no other agrees with, while another answer is nearly as near."""
     sure: float = 0.0
     """Below it, the words of an entry are enough where neither a crowd nor what was measured knows."""
 
@@ -128,22 +130,31 @@ def weigh(
 
     ``neighbours`` are all entries near, nearest first, the candidate's own answer being the first's (none where a
     question is compared with one other, and nothing else stands). A crowd that agrees is gone by; where there is none,
-    or it does not know, the words of the entry alone may do.
+    or it does not know, the words of the entry alone may do: by a limit that is stricter where a rival is near.
     """
     if compared.vetoes:
         return None
     risk = calibration.alone.risk(compared.row)
-    alone = Candidate(risk, _adjusted(risk, entry, scope), limits.lone if neighbours else limits.alone)
+    is_contested = _is_contested(neighbours)
+    alone = Candidate(risk, _adjusted(risk, entry, scope), limits.lone if is_contested else limits.alone)
     if not is_crowd(neighbours):
         return alone
     risk = calibration.among.risk(among(compared.row, neighbours))
     crowd = Candidate(risk, _adjusted(risk, entry, scope), limits.among, is_crowd=True)
-    return alone if not crowd.fits and alone.adjusted <= limits.sure else crowd
+    words_do = alone.adjusted <= (limits.sure if is_contested else limits.alone)
+    return alone if words_do and not crowd.fits else crowd
 
 
 def _adjusted(risk: float, entry: Evidence, scope: Evidence) -> float:
     doubted = max(entry.own(risk, ENTRY_STRENGTH), scope.own(risk, SCOPE_OWN_STRENGTH))
     return min(1.0, doubted * scope.factor(SCOPE_STRENGTH))
+
+
+def _is_contested(neighbours: Sequence[Neighbour]) -> bool:
+    first = neighbours[0] if neighbours else None
+    return first is not None and any(
+        one.group != first.group and first.cosine - one.cosine < UNCONTESTED for one in neighbours
+    )
 
 
 def is_crowd(neighbours: Sequence[Neighbour]) -> bool:

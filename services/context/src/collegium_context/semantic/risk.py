@@ -17,6 +17,7 @@ CONFIDENCE = 0.95
 # Where the search for a threshold begins, as a share of all answers; which part of the doubt it may use up; and how
 # many are tried instead where it fails at once.
 BEGIN, WALKED, TRIED = 0.1, 0.8, 6
+LEAST_SERVED = 10
 _STEPS = 60
 
 
@@ -100,7 +101,9 @@ def threshold(marks: Sequence[Mark], wrong_max: float) -> float:
     """
     if not marks:
         return 0.0
-    first = next(place for place, mark in enumerate(marks) if mark.served >= marks[-1].served * BEGIN)
+    # Fewer answers could not pass with two or three of them wrong, however good the rest is.
+    least = min(LEAST_SERVED / wrong_max, marks[-1].served / 2) if wrong_max > 0 else 0
+    first = next(place for place, mark in enumerate(marks) if mark.served >= max(least, marks[-1].served * BEGIN))
     found = clean_threshold(marks[first:], wrong_max, 1 - (1 - CONFIDENCE) * WALKED)
     if found:
         return found
