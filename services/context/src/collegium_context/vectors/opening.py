@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import structlog
@@ -27,6 +27,9 @@ from collegium_context.vectors.interface import (
     VectorStoreError,
     Where,
 )
+
+if TYPE_CHECKING:
+    from collegium_context.vectors.server import QdrantStore
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +54,7 @@ async def open_store(platform: Platform) -> OpenStore:
     qdrant = platform.settings.qdrant
     if qdrant.url is not None:
         # Only whoever has a server pays for its client: importing it takes most of a second.
-        from collegium_context.vectors.server import QdrantStore
+        from collegium_context.vectors.server import QdrantStore  # noqa: PLC0415
 
         api_key = qdrant.api_key.reveal() if qdrant.api_key is not None else None
         return Measured(QdrantStore.connected(qdrant.url, api_key), platform)
