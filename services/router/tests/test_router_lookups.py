@@ -83,10 +83,13 @@ def test_a_task_that_asks_for_nothing_needs_nothing(submission, conversation: st
 
 def test_the_window_leaves_room_for_the_prompt_the_notes_and_the_answer(model):
     small = model("small", context_tokens=4096, max_output_tokens=1024)
-    assert window_bytes(small, 96, 300) == (4096 - 96) * 3 - 300 - NOTE_BYTES_MAX
-    assert window_bytes(small, None, 10**9) == 1
+    assert window_bytes(small, 96, 300) == (4096 - 96) * 3 - 300
+    assert window_bytes(small, 96, 300, 1_000) == (4096 - 96) * 3 - 300 - 1_000
+    assert window_bytes(small, None, 10**9, NOTE_BYTES_MAX) == 1
+    tiny = model("tiny", context_tokens=2048, max_output_tokens=256)
+    assert window_bytes(tiny, None, 100, NOTE_BYTES_MAX) == ((2048 - 256) * 3 - 100) // 2, "turns have half of it"
     greedy = model("small", context_tokens=4096, max_output_tokens=100_000)
-    assert window_bytes(greedy, None, 0) == 2048 * 3 - NOTE_BYTES_MAX, "an answer never takes all of it"
+    assert window_bytes(greedy, None, 0) == 2048 * 3, "an answer never takes all of it"
 
 
 def test_what_was_added_counts_to_the_prompt():

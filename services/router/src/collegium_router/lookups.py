@@ -80,10 +80,14 @@ def needs(task: TaskRef) -> bool:
     return bool(task.conversation) or task.memory not in ("", OFF)
 
 
-def window_bytes(model: ModelRecord, requested: int | None, prompt_bytes: int) -> int:
-    """Returns how many bytes of turns fit a model's window beside a prompt, notes and the answer; at least one."""
+def window_bytes(model: ModelRecord, requested: int | None, prompt_bytes: int, note_bytes: int = 0) -> int:
+    """Returns how many bytes of turns fit a model's window beside a prompt, notes and the answer; at least one.
+
+    Notes may take half of what prompt and answer leave at most, or a small window would have no turns at all.
+    """
     answer = min(max_tokens(requested, model), model.context_tokens // _ANSWER_SHARE)
-    return max(1, (model.context_tokens - answer) * _BYTES_PER_TOKEN - prompt_bytes - NOTE_BYTES_MAX)
+    room = (model.context_tokens - answer) * _BYTES_PER_TOKEN - prompt_bytes
+    return max(1, room - min(note_bytes, room // 2))
 
 
 class Lookups:
@@ -105,11 +109,10 @@ class Lookups:
         return Added(turns, recalled) if isinstance(turns, TurnsReply) else turns
 
     async def _turns(self, submitted: TaskSubmitted, planned: Planned, hop: Hop) -> TurnsReply | TaskError | None:
-        task = submitted.task
-        windows = [
-            window_bytes(self._resources.models[one.model], submitted.sampling.max_tokens, submitted.prompt_bytes)
-            for one in planned.attempts
-        ]
+        task, models = submitted.task, self._resources.models
+        notes = 0 if task.memory in ("", OFF) else NOTE_BYTES_MAX
+        asked, prompt = submitted.sampling.max_tokens, submitted.prompt_bytes
+        windows = [window_bytes(models[one.model], asked, prompt, notes) for one in planned.attempts]
         question = TurnsRequest(tenant=task.tenant, conversation=task.conversation, max_bytes=min(windows))
         try:
             return await ask(
