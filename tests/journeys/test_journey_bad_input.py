@@ -74,8 +74,12 @@ def session(platform: PlatformProcess, key: str) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(platform.http, headers={"Authorization": f"Bearer {key}"} if key else None)
 
 
+# When a key was used last, and what work under way does to a budget, are no administrative acts.
+_MOVING = ("last_used_at", "captured_usd", "held_usd", "remaining_usd", "renews_at")
+
+
 async def standing(platform: PlatformProcess) -> dict[str, Any]:
-    """Everything that an administrative act could change; when keys were used last is no such thing."""
+    """Everything that an administrative act could change."""
     found: dict[str, Any] = {}
     async with session(platform, platform.admin_key) as operator:
         for what in ("tenants", "keys", "projects", "budgets", "models", "tenants/acme/limits"):
@@ -85,7 +89,7 @@ async def standing(platform: PlatformProcess) -> dict[str, Any]:
             rows: list[dict[str, Any]] = answer.get("data", [answer])
             if what == "models":
                 rows = [{name: row[name] for name in ("name", "price")} for row in rows]
-            found[what] = [{name: value for name, value in row.items() if name != "last_used_at"} for row in rows]
+            found[what] = [{name: value for name, value in row.items() if name not in _MOVING} for row in rows]
         async with operator.get("/v1/admin/models/sim/prices") as response:
             found["prices"] = await response.json()
     return found
