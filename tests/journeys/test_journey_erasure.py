@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from collegium_bus.connection import connect
 from collegium_bus.direct import DirectReader
+from collegium_contracts import belongings
 from collegium_contracts import subjects as s
 from collegium_testing import Behaviour, ModelSimulator, Rule, eventually
 from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform, start_platform
@@ -122,13 +123,13 @@ async def messages(platform: PlatformProcess, tenant: str) -> dict[str, int]:
     seed = Path(runtime["credentials"]["operator"]).read_text().strip()  # noqa: ASYNC240 - a test's own file
     connection = await connect(runtime["nats"], "operator", nkey_seed=seed)
     filters = [
-        *((s.INGRESS, one) for one in s.ingress_of_tenant(tenant)),
-        (s.SCHEDULE, s.schedule_tasks_of(tenant)),
-        (s.SCHEDULE, s.schedule_crons_of(tenant)),
-        s.kv_of_tenant(s.KV_SCHEDULES, tenant),
-        s.kv_of_tenant(s.KV_IDEMPOTENCY, tenant),
+        *((s.INGRESS, one) for one in belongings.ingress_of(tenant)),
+        (s.SCHEDULE, belongings.scheduled_of(tenant)),
+        (s.SCHEDULE, belongings.crons_of(tenant)),
+        belongings.bucket_of(s.KV_SCHEDULES, tenant),
+        belongings.bucket_of(s.KV_IDEMPOTENCY, tenant),
         (s.DEAD, s.dead_of(tenant=tenant)),
-        *((s.EVENTS, one) for one in s.events_of_tenant(tenant)),
+        *((s.EVENTS, one) for one in belongings.events_of(tenant)),
     ]
     try:
         reader = DirectReader(connection)

@@ -12,14 +12,12 @@ from collegium_testing import ModelSimulator, eventually
 from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform
 from collegium_testing.simulator import Behaviour, Rule
 
-from tests.conftest import LoopThread
-
 pytestmark = pytest.mark.timeout(180)
 CHAT = "/v1/chat/completions"
 
 
 class Alike:
-    """A platform whose tenant ``acme`` opted in, ``globex`` asks for it by request, and ``plain`` knows nothing of it."""
+    """A platform whose tenant ``acme`` opted in, ``globex`` asks by request, and ``plain`` knows nothing of it."""
 
     def __init__(
         self, platform: PlatformProcess, sim: ModelSimulator, keys: dict[str, str], admins: dict[str, str]

@@ -19,6 +19,7 @@ from collegium_bus.kv import Bucket
 from collegium_bus.publisher import Publisher
 from collegium_bus.pull import PullRequests
 from collegium_bus.schedules import ScheduleStream
+from collegium_contracts import belongings
 from collegium_contracts import subjects as s
 from collegium_servers import nats
 from collegium_testing import eventually
@@ -75,7 +76,7 @@ async def test_it_is_moved_once_not_before_its_time_with_its_headers(clean_nats_
         assert payload == b"later"
         assert (headers[s.TRACEPARENT], headers[s.H_TENANT]) == ("tp", "acme")
         assert at_ms <= moved_ms < at_ms + TICK_MS
-        filling = await scene.stream.filling(s.schedule_tasks_of("acme"))
+        filling = await scene.stream.filling(belongings.scheduled_of("acme"))
         assert filling.messages == 0
         assert (await scene.stream.filling(">")).bytes == 0, "acknowledged is removed"
 
@@ -115,10 +116,10 @@ async def test_the_brokers_clock_and_the_filling_are_told(clean_nats_url: str):
         for number in range(5):
             await scene.put(f"far-{number}", b"x" * 100, 1_000_000)
         assert abs(await scene.stream.broker_now_ms() - now_ms()) < 1_000
-        filling = await scene.stream.filling(s.schedule_tasks_of("acme"))
+        filling = await scene.stream.filling(belongings.scheduled_of("acme"))
         assert filling.messages == 5
         assert filling.bytes > 500
-        assert (await scene.stream.filling(s.schedule_tasks_of("globex"))).messages == 0
+        assert (await scene.stream.filling(belongings.scheduled_of("globex"))).messages == 0
 
 
 @pytest.mark.chaos

@@ -15,6 +15,7 @@ from collegium_bus.errors import NoAnswerError
 from collegium_bus.publisher import Publisher
 from collegium_bus.pull import PullRequests
 from collegium_bus.purging import read_up_to
+from collegium_contracts import belongings
 from collegium_contracts import subjects as s
 from collegium_testing import eventually
 
@@ -31,7 +32,7 @@ async def broker(clean_nats_url: str) -> AsyncIterator[Connection]:
 
 async def stand(broker: Connection, tenant: str) -> int:
     reader = DirectReader(broker)
-    return sum([len(await reader.headers(s.EVENTS, one, limit=100)) for one in s.events_of_tenant(tenant)])
+    return sum([len(await reader.headers(s.EVENTS, one, limit=100)) for one in belongings.events_of(tenant)])
 
 
 async def acknowledged(broker: Connection, durable: str, count: int) -> None:

@@ -143,8 +143,8 @@ def alike(cosine: float = 0.99) -> Any:
 def test_an_entry_that_was_wrong_is_trusted_less_and_no_evidence_makes_it_bolder():
     limits = Limits(alone=0.12, among=0.05)
 
-    def weighed(entry: Evidence, scope: Evidence = Evidence()) -> Candidate:
-        candidate = weigh(shipped(), limits, alike(), [], entry, scope)
+    def weighed(entry: Evidence, scope: Evidence | None = None) -> Candidate:
+        candidate = weigh(shipped(), limits, alike(), [], entry, scope or Evidence())
         assert candidate is not None
         return candidate
 

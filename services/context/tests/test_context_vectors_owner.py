@@ -8,7 +8,7 @@ import random
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -130,15 +130,29 @@ async def test_a_killed_owner_loses_nothing_and_serves_no_half_batch(killed: Kil
             killed.acknowledged[number] = killed.tried[number] = now
 
 
-async def test_a_second_owner_is_told_and_takes_over_when_the_first_ends(platforms: Any) -> None:
+@pytest.fixture
+async def opened(platforms: Any) -> AsyncIterator[Callable[[Any], OwnedStore]]:
+    """Gives a maker of stores that are closed whatever happens."""
+    stores: list[OwnedStore] = []
+
+    def make(platform: Any) -> OwnedStore:
+        stores.append(OwnedStore(platform))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        await store.close()
+
+
+async def test_a_second_owner_is_told_and_takes_over_when_the_first_ends(platforms: Any, opened: Any) -> None:
     first_platform, second_platform = await platforms(), await platforms()
-    first = OwnedStore(first_platform)
+    first = opened(first_platform)
     await first.start()
     await first.ensure(SPEC)
     await first.upsert(ACME, "chunks", group(1, 1))
     with pytest.raises(StoreLockedError, match="another process owns"):
         lock(Path(orders_of(second_platform).folder))
-    second = OwnedStore(second_platform)
+    second = opened(second_platform)
     await second.start()
     assert (second.is_ready, second.child.pid) == (True, None)
     assert await second.count(ACME, "chunks") == POINTS_A_GROUP
@@ -149,7 +163,6 @@ async def test_a_second_owner_is_told_and_takes_over_when_the_first_ends(platfor
 
     await eventually(taken_over, deadline_seconds=60)
     assert await second.count(ACME, "chunks") == POINTS_A_GROUP
-    await second.close()
 
 
 async def test_readiness_and_figures_follow_the_child(platforms: Any) -> None:

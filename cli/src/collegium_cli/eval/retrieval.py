@@ -105,7 +105,7 @@ def embedded(model: MiniLm, texts: list[str]) -> np.ndarray:
     batches: list[list[int]] = runs(texts)
     done, told = 0, time.monotonic()
     with ThreadPoolExecutor(THREADS) as pool:
-        encoded = pool.map(lambda run: model.encode([texts[place] for place in run]).vectors, batches)
+        encoded = pool.map(lambda run: unit(model.encode([texts[place] for place in run]).vectors), batches)
         for run, found in zip(batches, encoded, strict=True):
             vectors[run] = found
             done += len(run)
@@ -113,6 +113,11 @@ def embedded(model: MiniLm, texts: list[str]) -> np.ndarray:
                 told = time.monotonic()
                 tell(f"embedded {done} of {len(texts)} texts")
     return vectors
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Returns rows of length one, as they are kept and compared."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def fitted(corpus: Corpus, questions: Sequence[Question], vectors: np.ndarray) -> float:
@@ -142,7 +147,7 @@ def measured(
     agreements = Agreements()
     for one in questions:
         began = time.perf_counter()
-        dense = corpus.by_vector(model.encode([one.text]).vectors[0])
+        dense = corpus.by_vector(unit(model.encode([one.text]).vectors)[0])
         words = corpus.by_words(one.text)
         agreements.see(_TENANT, dense, words)
         both = fused(dense, words, agreements.of(_TENANT).weight if fixed is None else fixed)

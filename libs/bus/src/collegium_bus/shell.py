@@ -48,7 +48,7 @@ class _SharedBroker(NatsBroker):
         self.config.connect(self._shared)
         return self._shared
 
-    async def stop(self, *_args: Any) -> None:
+    async def stop(self, *_args: Any, **_fields: Any) -> None:
         """Stops the subscribers and leaves the connection open."""
         for subscriber in self.subscribers:
             await subscriber.stop()

@@ -247,11 +247,6 @@ def schedule_task(tenant: str, task: str) -> str:
     return f"schedule.task.{tenant}.{task}"
 
 
-def schedule_tasks_of(tenant: str) -> str:
-    """Filter of one tenant's waiting tasks."""
-    return f"schedule.task.{tenant}.>"
-
-
 def schedule_cron(tenant: str, schedule: str) -> str:
     """Subject on which the next FireSchedule of a cron schedule waits: one per schedule."""
     return f"schedule.cron.{tenant}.{schedule}"
@@ -340,27 +335,6 @@ def dead(service: str, tenant: str) -> str:
 def dead_of(service: str = "", tenant: str | None = None) -> str:
     """Filter of dead letters: of one service, of one tenant (empty: those whose tenant could not be told), or all."""
     return f"dead.{service or '*'}.{'*' if tenant is None else tenant or '-'}"
-
-
-def kv_of_tenant(bucket: str, tenant: str) -> tuple[str, str]:
-    """The stream of a bucket whose keys begin with the tenant, and the filter of one tenant's keys."""
-    return f"KV_{bucket}", f"$KV.{bucket}.{tenant}.>"
-
-
-def ingress_of_tenant(tenant: str) -> tuple[str, ...]:
-    """Filters of what waits of one tenant in INGRESS."""
-    return (f"task.submitted.*.*.{tenant}", f"task.more.*.*.{tenant}")
-
-
-def events_of_tenant(tenant: str) -> tuple[str, ...]:
-    """Filters of everything in EVENTS whose subject names a tenant, what a consumer got again included."""
-    firsts = (f"attempt.{tenant}.>", f"task.settled.{tenant}.>", f"task.changed.{tenant}.>", f"ctl.cancel.{tenant}.>")
-    return (*firsts, *(f"again.*.*.{first}" for first in firsts))
-
-
-def schedule_crons_of(tenant: str) -> str:
-    """Filter of one tenant's next firings."""
-    return f"schedule.cron.{tenant}.>"
 
 
 def again(durable: str, letter: int, subject: str) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 from collegium_bus.connection import Connection
 from collegium_bus.errors import NoAnswerError
 from collegium_bus.purging import purge, read_up_to
+from collegium_contracts import belongings
 from collegium_contracts import subjects as s
 from collegium_contracts.journey import CONSUMERS
 
@@ -31,7 +32,7 @@ async def erase_events(connection: Connection, tenant: str) -> int:
         floor, last = await read_up_to(connection, s.EVENTS, READERS)
         wanted = wanted or last
         if floor:
-            for subject in s.events_of_tenant(tenant):
+            for subject in belongings.events_of(tenant):
                 removed += await purge(connection, s.EVENTS, subject, up_to=floor)
         if floor >= wanted:
             return removed

@@ -32,8 +32,11 @@ _HEX_CHARS: Final = 64
 
 
 class AnswerShelf:
-    """The shared answers; ``on_replaced(digest, task_id)`` hears of each answer that anybody adds, ``on_cleared(tenant)``
-    of tenants whose answers were all removed."""
+    """The shared answers.
+
+    ``on_replaced(digest, task_id)`` hears of each answer that anybody adds, ``on_cleared(tenant)`` of tenants whose
+    answers were all removed.
+    """
 
     def __init__(
         self,

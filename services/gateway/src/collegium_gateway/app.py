@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 import uvicorn
@@ -74,7 +74,7 @@ class GatewayApp:
         self._audit = Audit.of(platform)
         self._watch = KeyWatch(platform, self._audit)
         self._waiting = Waiting(platform)
-        self._pool: asyncpg.Pool[Any] | None = None
+        self._pool: asyncpg.Pool | None = None
         self._store: TaskStore | None = None
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None

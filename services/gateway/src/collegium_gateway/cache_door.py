@@ -1,7 +1,7 @@
 """``/v1/cache``: how a tenant's kept answers fare, and forgetting all of them, exact and alike.
 
-Tenants' administrators for their own, operators for any by ``?tenant=``. One rule: when the answer is here, what was forgotten stands
-nowhere but in other gateways' memory, and there for as long as the broker needs to tell them.
+Tenants' administrators for their own, operators for any by ``?tenant=``. One rule: when the answer is here, what was
+forgotten stands nowhere but in other gateways' memory, and there for as long as the broker needs to tell them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final
 from collegium_bus.errors import BusError
 from collegium_bus.kv import Bucket
 from collegium_bus.purging import purge
+from collegium_contracts import belongings
 from collegium_contracts import subjects as s
 from collegium_contracts.ids import TENANT_ID
 from collegium_contracts.likeness import LikenessForget, LikenessForgotten, LikenessStats, LikenessStatsReply
@@ -77,7 +78,7 @@ class CacheDoor:
             timeout_seconds=FORGET_SECONDS,
         )
         try:
-            exact = await purge(self._platform.connection, *s.kv_of_tenant(s.KV_CACHE, tenant))
+            exact = await purge(self._platform.connection, *belongings.bucket_of(s.KV_CACHE, tenant))
             # Every gateway follows the bucket, and forgets what it has in memory when this comes by.
             await self._bucket.put(s.cache_cleared(tenant), b"")
         except BusError as error:

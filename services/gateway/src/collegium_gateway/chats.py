@@ -1,9 +1,9 @@
 """Chats and the answers that others got before: a chat is answered from what is kept, or asked, and then kept.
 
-In order: this gateway's memory, a call for the same that is under way here, what all gateways share, for those who opted
-in an answer to a question that is alike (likeness.py), a model. While no
-model can be asked, tenants that allow it get what is too old otherwise, marked so. One rule: a miss waits for nothing
-that it would not wait for without a cache.
+In order: this gateway's memory, a call for the same that is under way here, what all gateways share, for those who
+opted in an answer to a question that is alike (likeness.py), a model. While no model can be asked, tenants that allow
+it get what is too old otherwise, marked so. One rule: a miss waits for nothing that it would not wait for without a
+cache.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Chat:
             return None
         kept = await self._find(digest) if self._reads else None
         if kept is None and self._reads and self._alike is not None:
-            # Whoever waits for this chat gets the same answer, and learns by its key that it is one to a question alike.
+            # Whoever waits for this chat gets the same answer, and learns by its key that it is another's.
             kept = self._answer = await self._alike.look()
         if kept is not None:
             await self._chats.tasks.admission.count(self.submitted.task, on_rates)

@@ -10,6 +10,7 @@ from typing import Final
 import asyncpg
 from collegium_bus.connection import Connection
 from collegium_bus.purging import purge
+from collegium_contracts import belongings
 from collegium_contracts import subjects as s
 
 AT_ONCE: Final = 5_000
@@ -34,5 +35,5 @@ class GatewayErasure:
             while gone := await self._pool.fetchval(statement, tenant, AT_ONCE):
                 total += gone
         for bucket in (s.KV_IDEMPOTENCY, s.KV_CACHE):
-            total += await purge(self._connection, *s.kv_of_tenant(bucket, tenant))
+            total += await purge(self._connection, *belongings.bucket_of(bucket, tenant))
         return total + await purge(self._connection, s.DEAD, s.dead_of(tenant=tenant))

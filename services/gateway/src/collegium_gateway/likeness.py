@@ -123,7 +123,7 @@ class Likeness:
             (model.name, model.rank, model.pool, model.max_output_tokens, sorted(model.labels.items()))
             for model in self._directory.models
             if model.enabled
-            and (model.name == asked.model or asked.model == AUTO)
+            and asked.model in (model.name, AUTO)
             and (not principal.models or model.name in principal.models)
         ]
         return principal.tier, sorted(principal.models), sorted(could)

@@ -16,7 +16,8 @@ Permission = Literal[
     "models.read", "spend.read", "tenants.read", "tenants.write", "tenants.delete", "projects.read", "projects.write",
     "keys.read", "keys.write", "limits.read", "limits.write", "key-limits.write", "budgets.read", "budgets.write",
     "dead-letters.read", "dead-letters.write", "audit.read", "invoices.write",
-    "encryption.read", "encryption.write", "ledger.read", "ledger.write", "prices.read", "prices.write", "cache.read", "cache.write",
+    "encryption.read", "encryption.write", "ledger.read", "ledger.write", "prices.read", "prices.write",
+    "cache.read", "cache.write",
 ]  # fmt: skip
 
 _READS: Final[frozenset[Permission]] = frozenset({

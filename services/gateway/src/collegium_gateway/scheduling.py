@@ -11,7 +11,7 @@ import asyncio
 from collegium_bus.errors import BusError
 from collegium_bus.publisher import CLAIM_CHECK_BYTES
 from collegium_bus.schedules import MAX_BYTES, Filling, ScheduleStream
-from collegium_contracts import codec, ids
+from collegium_contracts import belongings, codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import TaskSubmitted
 from collegium_runtime.platform import Platform
@@ -69,7 +69,7 @@ class Scheduling:
         looked_at, filling = self._seen.get(tenant, (0.0, Filling(0, 0)))
         if now - looked_at >= LOOK_AGAIN_SECONDS:
             self._seen = {name: seen for name, seen in self._seen.items() if now - seen[0] < LOOK_AGAIN_SECONDS}
-            looked_at, filling = now, await self._stream.filling(s.schedule_tasks_of(tenant))
+            looked_at, filling = now, await self._stream.filling(belongings.scheduled_of(tenant))
         if filling.messages >= MAX_WAITING_PER_TENANT:
             raise ApiError(
                 "too_many_scheduled",

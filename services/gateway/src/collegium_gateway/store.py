@@ -31,7 +31,7 @@ _COLUMNS = "task_id, tenant, state, created_at_ms, settled_at_ms, reference, set
 class TaskStore:
     """Reads and writes task rows."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     async def upsert(self, rows: Sequence[TaskRow], webhooks: Changes | None = None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collegium_bus.connection import Connection
 from collegium_bus.direct import DirectReader
 from collegium_bus.purging import purge, remove
+from collegium_contracts import belongings
 from collegium_contracts import subjects as s
 
 from collegium_router.standing import LIMIT
@@ -17,10 +18,10 @@ from collegium_router.standing import LIMIT
 async def erase(connection: Connection, tenant: str) -> int:
     """Removes what waits of a tenant and returns how many messages that were."""
     filters = [
-        *((s.INGRESS, subject) for subject in s.ingress_of_tenant(tenant)),
-        (s.SCHEDULE, s.schedule_tasks_of(tenant)),
-        (s.SCHEDULE, s.schedule_crons_of(tenant)),
-        s.kv_of_tenant(s.KV_SCHEDULES, tenant),
+        *((s.INGRESS, subject) for subject in belongings.ingress_of(tenant)),
+        (s.SCHEDULE, belongings.scheduled_of(tenant)),
+        (s.SCHEDULE, belongings.crons_of(tenant)),
+        belongings.bucket_of(s.KV_SCHEDULES, tenant),
     ]
     removed = sum([await purge(connection, stream, subject) for stream, subject in filters])
     for stored in await DirectReader(connection).headers(s.WORK, s.WORK_ALL, limit=LIMIT):

@@ -119,7 +119,6 @@ class DocumentQuestions:
         points = await self._from_database(self._store.delete(scope, asked.document, collection=self._collection))
         if standing is None or points is None:
             raise _missing(asked.document)
-        self._kept.pop(asked.tenant, None)
         self._ingesting.wake_sweep()
         return DocumentReply(document=standing.row)
 

@@ -16,6 +16,7 @@ from collegium_bus.connection import Connection
 from collegium_bus.errors import BusError
 from collegium_bus.kv import Bucket
 from collegium_bus.purging import purge
+from collegium_contracts import belongings
 from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope, Keyring, UnknownKeyError, held
 
@@ -70,7 +71,7 @@ class VectorShelf:
 
     async def erase(self, tenant: str) -> int:
         """Removes a tenant's vectors and returns how many there were."""
-        return await purge(self._connection, *s.kv_of_tenant(s.KV_EMBEDDINGS, tenant))
+        return await purge(self._connection, *belongings.bucket_of(s.KV_EMBEDDINGS, tenant))
 
     async def _opened(self, tenant: str, payload: bytes) -> Kept | None:
         try:

@@ -96,7 +96,8 @@ def threshold(marks: Sequence[Mark], wrong_max: float) -> float:
 
     Sure means the upper Clopper–Pearson bound, for all that is tried together: whoever picked the best of many marks
     would promise more than each of them holds. From the mark that serves a tenth of all on, each is tried until one
-    fails (a fixed sequence, which costs no sureness); where the first fails, a few that serve less, each with its share.
+    fails (a fixed sequence, which costs no sureness); where the first fails, a few that serve less, each with its
+    share.
     """
     if not marks:
         return 0.0

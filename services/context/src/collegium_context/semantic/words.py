@@ -29,8 +29,8 @@ _EMPTY: Final = frozenset(
     anyone tell know let see want wants wanted wish need needs needed help get gets getting got obtain receive go goes
     going find show give bother silly many much lot advance in on into onto about also too very let's theyre they them
     their he she his her him exactly usually currently mind anyway btw lol kindly my mine from but one ones single
-    through ahead onto among there's been make makes making made come comes came take takes taking took thing things case
-    way ways step steps available entitled via
+    through ahead onto among there's been make makes making made come comes came take takes taking took thing things
+    case way ways step steps available entitled via
     """)
 )
 # Small words that turn a sentence round, by what they are about; texts that say other things about it differ.

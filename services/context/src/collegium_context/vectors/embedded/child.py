@@ -81,6 +81,7 @@ class Child:
                 self._tell(is_ready=await self._others_answer())
                 await asyncio.sleep(LOCKED_AGAIN_SECONDS)
                 continue
+            self._tell(is_ready=False)  # whoever answered before has ended
             began = time.monotonic()
             code = await self._once()
             self._tell(is_ready=False)
