@@ -118,7 +118,7 @@ def test_verbs_find_the_platform_on_the_folder(standing: PlatformProcess) -> Non
     tenants = verb("tenant", "ls", "--json", data=standing.folder)
     assert {one["id"] for one in json.loads(tenants.stdout)} == {"acme", "operator"}
     models = json.loads(verb("model", "ls", "--json", data=standing.folder).stdout)
-    assert [model["name"] for model in models] == ["sim"]
+    assert [model["name"] for model in models] == ["sim", "all-minilm-l6-v2"]
     assert verb("migrate", "--dry-run", data=standing.folder).stdout == "nothing to do\n"
 
 

@@ -27,7 +27,6 @@ from collegium_context.vectors.interface import (
     VectorStoreError,
     Where,
 )
-from collegium_context.vectors.server import QdrantStore
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +50,9 @@ async def open_store(platform: Platform) -> OpenStore:
     """
     qdrant = platform.settings.qdrant
     if qdrant.url is not None:
+        # Only whoever has a server pays for its client: importing it takes most of a second.
+        from collegium_context.vectors.server import QdrantStore
+
         api_key = qdrant.api_key.reveal() if qdrant.api_key is not None else None
         return Measured(QdrantStore.connected(qdrant.url, api_key), platform)
     store = OwnedStore(platform)
