@@ -29,7 +29,7 @@ Row = dict[str, Any]
 # What nobody asked before has this class, and no two of it are the same.
 NEW_CLASS = "oos"
 TRAIN_ROWS_MAX = 20_000
-SPLIT_ROWS_MAX = 2_500
+SPLIT_ROWS_MAX = 4_000
 # Other rows' questions that a question is compared with, to learn what is far apart: not the very nearest, which may
 # mean the same, and none that is nearly equal.
 UNLIKE_FROM, UNLIKE_TO, UNLIKE_COSINE = 2, 8, 0.9
