@@ -32,8 +32,6 @@ from collegium_context.semantic.words import read
         ('What does "foo" mean?', 'What does "bar" mean?', "quoted"),
         ("What does parse_int do?", "What does parse_float do?", "code"),
         ("How do I lock a screen?", "How do I unlock a screen?", "opposite"),
-        ("Why is the door shut?", "Please shut the door", "asking"),
-        ("Tell me my name", "Tell me your name", "owner"),
         ("How do I import a file?", "How do I export a file?", "opposite"),
     ],
 )

@@ -10,25 +10,8 @@ from typing import Final, Literal
 
 from collegium_context.semantic.words import STRICT_TURNS, Read, is_opposite_form, words_of
 
-Veto = Literal[
-    "number",
-    "negation",
-    "direction",
-    "date",
-    "name",
-    "order",
-    "quoted",
-    "code",
-    "opposite",
-    "context",
-    "asking",
-    "owner",
-]
+Veto = Literal["number", "negation", "direction", "date", "name", "order", "quoted", "code", "opposite", "context"]
 
-# What is asked for: `why is it frozen` is not `please freeze it`. `How` and `what` ask for the same often enough.
-_MATTERING: Final = frozenset(
-    {"why", "when", "where", "who", "how many", "how long", "how often", "how far", "how old"}
-)
 # Pairs of common words that say the opposite, as stems (words.py); each is a difference and no rewording.
 _OPPOSITES: Final = frozenset(
     frozenset(pair.split("/"))
@@ -57,14 +40,10 @@ def vetoes(a: Read, b: Read, *, in_order: bool = False) -> frozenset[Veto]:
     found: set[Veto] = set()
     if (a.numbers != b.numbers) if in_order else (sorted(a.numbers) != sorted(b.numbers)):
         found.add("number")
-    if min(a.negations, 2) != min(b.negations, 2):
+    if (a.negations - b.negations) % 2:
         found.add("negation")
     if _turned(a, b):
         found.add("direction")
-    if (a.questions ^ b.questions) & _MATTERING:
-        found.add("asking")
-    if a.owners and b.owners and a.owners != b.owners:
-        found.add("owner")
     if a.dates != b.dates:
         found.add("date")
     if a.names - b.stems or b.names - a.stems:

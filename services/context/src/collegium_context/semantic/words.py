@@ -33,13 +33,6 @@ _EMPTY: Final = frozenset(
     case way ways step steps available entitled via
     """)
 )
-# With fewer content words than this every word counts, but what is only polite or an article.
-FEW: Final = 2
-_POLITE: Final = frozenset(
-    words_of("""
-    a an the please pls thanks thank cheers hi hiya hello hey dear sorry um uh er hmm well okay ok so just
-    """)
-)
 # Small words that turn a sentence round, by what they are about; texts that say other things about it differ.
 _TURNS: Final = {
     "over": "amount above", "above": "amount above", "under": "amount below", "below": "amount below",
@@ -53,7 +46,7 @@ _TURNS: Final = {
     "last": "rank last", "next": "rank next", "previous": "rank last", "former": "rank former",
     "latter": "rank latter", "am": "clock am", "pm": "clock pm", "inside": "side in", "outside": "side out",
     "best": "worth best", "worst": "worth worst", "same": "kind same", "different": "kind different",
-    "true": "truth true", "false": "truth false", "untrue": "truth false", "left": "hand left", "right": "hand right",
+    "true": "truth true", "false": "truth false", "left": "hand left", "right": "hand right",
 }  # fmt: skip
 # Where one text says one of these and the other nothing of the kind, they differ as well.
 STRICT_TURNS: Final = frozenset({"amount", "extreme", "set", "rank", "worth"})
@@ -128,18 +121,12 @@ class Read(NamedTuple):
     quoted: tuple[str, ...]
     code: tuple[str, ...]
     grams: frozenset[str]
+    words: int
     questions: frozenset[str]
-    owners: frozenset[str]
 
 
-# Whose it is that is asked of.
-_OWNERS: Final = {
-    "my": "me", "mine": "me", "our": "me", "ours": "me", "your": "you", "yours": "you", "his": "him", "her": "her",
-    "their": "them", "theirs": "them",
-}  # fmt: skip
 _ASKING: Final = {"who": "who", "whom": "who", "where": "where", "when": "when", "why": "why", "how": "how"}
-_AMOUNT: Final = frozenset({"many", "long", "often", "far", "old"})
-_MOMENTS: Final = frozenset({"time", "date", "day"})
+_AMOUNT: Final = frozenset({"much", "many", "long", "often", "far", "old"})
 
 
 @lru_cache(maxsize=8192)
@@ -156,16 +143,14 @@ def read(text: str) -> Read:
     dates: set[str] = set()
     names: set[str] = set()
     asking: set[str] = set()
-    owners: set[str] = set()
-    negations = 0
+    negations = words = 0
     before = ""
     for match in _WORD.finditer(plain):
         raw = match.group()
         word = raw.lower()
+        words += 1
         if word in _LINKS:
             link = word
-        if word in _OWNERS:
-            owners.add(_OWNERS[word])
         _mark_asking(word, before, asking)
         before = word
         if word in _NEGATIONS or word.endswith("n't"):
@@ -190,32 +175,21 @@ def read(text: str) -> Read:
             if link:
                 linked.add((link, stem))
                 link = ""
-            if _is_name(raw, plain, match.start()):
+            if raw[:1].isupper() and not _begins_sentence(plain, match.start()):
                 names.add(stem)
-    if len(content) < FEW:
-        # So little is said that the small words are all there is to tell it apart by.
-        content = [word for match in _WORD.finditer(plain) if (word := match.group().lower()) not in _POLITE]
+            if len(raw) > 1 and raw.isupper():
+                names.add(stem)
+    squeezed = " ".join(content)
+    grams = frozenset(squeezed[i : i + 3] for i in range(max(1, len(squeezed) - 2)))
     return Read(
-        tuple(content), frozenset(content), tuple(numbers), negations, frozenset(turns), frozenset(linked),
-        frozenset(dates), frozenset(names), quoted, code, _grams(" ".join(content)), frozenset(asking),
-        frozenset(owners),
+        tuple(content), frozenset(content), tuple(numbers), negations, frozenset(turns),
+        frozenset(linked), frozenset(dates),
+        frozenset(names), quoted, code, grams, words, frozenset(asking),
     )  # fmt: skip
 
 
-def _is_name(raw: str, text: str, at: int) -> bool:
-    if len(raw) > 1 and raw.isupper():
-        return True
-    return raw[:1].isupper() and not _begins_sentence(text, at)
-
-
-def _grams(text: str) -> frozenset[str]:
-    return frozenset(text[i : i + 3] for i in range(max(1, len(text) - 2)))
-
-
 def _mark_asking(word: str, before: str, asking: set[str]) -> None:
-    if before == "what" and word in _MOMENTS:
-        asking.add("when")
-    elif before == "how" and word in _AMOUNT:
+    if before == "how" and word in _AMOUNT:
         asking.discard("how")
         asking.add(f"how {word}")
     elif (kind := _ASKING.get(word)) is not None:
