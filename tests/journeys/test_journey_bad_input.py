@@ -208,7 +208,7 @@ async def test_an_act_at_fault_is_refused_told_and_changes_nothing(played: Playe
 
 
 def token(key: Any = SIGNING, kid: str = "one", **claims: Any) -> str:
-    content = {"iss": ISSUER, "aud": "collegium", "sub": "ann", "exp": int(time.time()) + 600, "tenant": "acme"}
+    content = {"iss": ISSUER, "aud": "collegium", "sub": "ann", "exp": int(time.time()) + 86_400, "tenant": "acme"}
     return jwt.encode(content | {"scope": "chat admin"} | claims, key, algorithm="EdDSA", headers={"kid": kid})
 
 

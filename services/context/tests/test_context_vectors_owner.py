@@ -239,6 +239,27 @@ async def test_what_is_no_question_is_answered(asked: Connection) -> None:
     await owner.stop()
 
 
+async def test_a_question_that_takes_long_ends_with_the_process_it_was_put_to(asked: Connection) -> None:
+    from collegium_context.vectors import wire
+    from collegium_contracts import subjects as s
+    from collegium_contracts.codec import encode
+
+    owners = ["first", "first", "second"]
+
+    def die_with_what_was_asked(_subject: bytes, reply: bytes, payload: bytes, _headers: bytes | None) -> None:
+        if isinstance(wire.question.decode(payload), wire.Ask):
+            body = msgspec.json.encode({"owner": owners.pop(0)})
+            asked.publish(reply.decode(), encode(wire.Told(body=body)))
+
+    number = asked.client.subscribe_raw(s.svc_vectors("ask"), die_with_what_was_asked)
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="ended before it answered; ask again"):
+        await EmbeddedStore(asked).delete(ACME, "chunks", where=Where(must=(Equals("group", (1,)),)))
+    assert time.monotonic() - began < 60, "and not after the minutes that an answer may take"
+    assert not owners
+    asked.client.unsubscribe_raw(number)
+
+
 async def test_points_too_large_for_a_message_are_split_or_refused(platforms: Any) -> None:
     store = await open_store(await platforms())
     wide = CollectionSpec(name="wide", dimensions=2_000)

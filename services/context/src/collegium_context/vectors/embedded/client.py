@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -39,6 +40,9 @@ WRITE_SECONDS = 10.0
 FORGET_SECONDS = 300.0
 # Building a generation of a million points takes most of an hour.
 OPERATE_SECONDS = 7_200.0
+# While somebody waits that long, the process that was asked is looked at this often, and given up after this silence.
+WATCH_SECONDS = 2.0
+SILENT_SECONDS = 60.0
 # Making a message's columns then takes some 10 ms; a batch takes effect whole.
 POINTS_A_MESSAGE = 100
 MESSAGE_BYTES_MAX = 900 * 1024
@@ -92,7 +96,9 @@ class EmbeddedStore:
             chosen = b"".join(raw[start : start + IDS_A_MESSAGE])
             await self._ask(wire.Drop(collection=collection, tenant=tenant, ids=chosen), wire.Done, WRITE_SECONDS)
         if where is not None:
-            await self._ask(wire.Drop(collection=collection, tenant=tenant, where=where), wire.Done, FORGET_SECONDS)
+            await self._ask_long(
+                wire.Drop(collection=collection, tenant=tenant, where=where), wire.Done, FORGET_SECONDS
+            )
 
     async def look(
         self,
@@ -126,12 +132,12 @@ class EmbeddedStore:
 
     async def forget(self, scope: Scope) -> None:
         """Removes a tenant from every collection."""
-        await self._ask(wire.Forget(tenant=one_tenant(scope)), wire.Done, FORGET_SECONDS)
+        await self._ask_long(wire.Forget(tenant=one_tenant(scope)), wire.Done, FORGET_SECONDS)
 
     async def operate(self, verb: str, collection: str = "", name: str = "", *, quantized: bool | None = None) -> Any:
         """Asks what operators ask; see operating.py for the verbs. Returns JSON's values."""
         question = wire.Ask(verb=verb, collection=collection, name=name, quantized=quantized)
-        told = await self._ask(question, wire.Told, OPERATE_SECONDS)
+        told = await self._ask_long(question, wire.Told, OPERATE_SECONDS)
         return msgspec.json.decode(told.body)
 
     async def status(self) -> Any:
@@ -148,6 +154,28 @@ class EmbeddedStore:
             described = await self._ask(wire.Describe(collection=collection), wire.Described, LOOK_SECONDS)
             spec = self._specs[collection] = described.spec
         return spec
+
+    async def _ask_long(self, question: Message, expected: type[A], timeout_seconds: float) -> A:
+        """Asks what may take minutes: waits no longer than the process that was asked lives.
+
+        A killed process answers nothing, and the next one does not know what the first was asked.
+        """
+        asked_of = (await self.status())["owner"]
+        asking = asyncio.create_task(self._ask(question, expected, timeout_seconds))
+        heard = time.monotonic()
+        try:
+            while not (await asyncio.wait((asking,), timeout=WATCH_SECONDS))[0]:
+                try:
+                    owner = (await self.status())["owner"]
+                except StoreUnavailableError:
+                    owner = asked_of if time.monotonic() - heard < SILENT_SECONDS else ""
+                else:
+                    heard = time.monotonic()
+                if owner != asked_of and not asking.done():
+                    raise StoreUnavailableError("the vector store's process ended before it answered; ask again")
+            return await asking
+        finally:
+            asking.cancel()
 
     async def _ask(self, question: Message, expected: type[A], timeout_seconds: float) -> A:
         try:

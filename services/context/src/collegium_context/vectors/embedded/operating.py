@@ -5,6 +5,7 @@ One rule: what takes long answers when it is done, and may be asked again.
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import Any
 
@@ -24,6 +25,8 @@ class Operator:
     def __init__(self, engine: Engine, jobs: Jobs) -> None:
         self._engine = engine
         self._jobs = jobs
+        # Tells this process from the one before and the one after it.
+        self._owner = secrets.token_hex(8)
 
     async def do(self, question: wire.Ask) -> Any:
         """Does what a verb says; raises InvalidQuestionError for an unknown one."""
@@ -62,6 +65,7 @@ class Operator:
     def _status(self) -> dict[str, Any]:
         jobs = self._jobs
         return {
+            "owner": self._owner,
             "collections": {name: _standing(one) for name, one in self._engine.collections.items()},
             "indexing": {
                 "waiting_points": jobs.waiting_points,
