@@ -18,6 +18,7 @@ from collegium_contracts.audit import AuditEntry
 from collegium_contracts.base import Message
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
+from collegium_contracts.gates import Gated
 from collegium_contracts.holds import HoldsJournaled, HoldsSnapshot
 from collegium_contracts.money import Price, Usage
 from collegium_contracts.parts import NOTHING_KNOWN, AttemptUsage, CacheResult, LetterAbout, MemoryUse, Rank, Reuse
@@ -29,7 +30,7 @@ Kind = Literal["chat", "embedding"]
 CacheMode = Literal["off", "exact", "use", "refresh"]
 StopReason = Literal[
     "completed", "length", "tool_calls", "content_filter", "deadline", "canceled", "client_disconnected", "failed",
-    "no_majority",
+    "no_majority", "gate",
 ]  # fmt: skip
 
 
@@ -45,7 +46,7 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``models`` (empty: all) are those that its key may ask; ``pool`` (empty: its model's) is its tenant's own.
     ``memory`` is the path that is recalled for it (empty: none; ``off``: none, and its turn is not kept either), and
     ``recalled`` what came of it. ``kind`` says what is to be done: an ``embedding`` seals texts where a chat seals
-    messages, and is given to models of its kind alone.
+    messages, and is given to models of its kind alone. ``gated`` (none: nothing) is what its answer still has to pass.
     """
 
     id: str
@@ -73,6 +74,7 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory: str = ""
     recalled: MemoryUse | None = None
     kind: Kind = "chat"
+    gated: Gated | None = None
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
