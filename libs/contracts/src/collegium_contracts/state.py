@@ -4,8 +4,8 @@ Billing writes ``tenants`` (one value per tenant), the router writes ``models`` 
 atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
 cron schedule), the gateway the tenants' wrapped ``datakeys``. Readers watch. ``erasures`` holds what is to be erased.
 Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on it by compare-and-set; and they
-share answers in ``cache``. In ``gates`` they write the rules of gates, each version once. Whoever stores tells of it in ``storage``. One rule: no secret stands here in the
-open, only hashes and sealed envelopes.
+share answers in ``cache``, and write the rules of ``gates``, each version once. Whoever stores tells of it in
+``storage``. One rule: no secret stands here in the open, only hashes and sealed envelopes.
 """
 
 from __future__ import annotations

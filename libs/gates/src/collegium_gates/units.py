@@ -60,6 +60,11 @@ def of_messages(messages: Any) -> list[Unit]:
     return [unit for unit in found if unit.text]
 
 
+def of_tool_calls(calls: Any) -> list[Unit]:
+    """Returns the units of a decoded JSON list of an answer's tool calls."""
+    return [unit for unit in _leaves(calls, "assistant", ()) if unit.text]
+
+
 def of_parameters(parameters: Sequence[Any]) -> list[Unit]:
     """Returns the units of what is sent beside the messages: tools, formats, stop words. They cannot be changed."""
     return [

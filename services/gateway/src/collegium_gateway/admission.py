@@ -256,8 +256,6 @@ def _refuse_unsupported(options: Options) -> None:
     asked_for = {
         "quality_min": options.quality_min is not None,
         "budget_usd_max": options.budget_usd_max is not None,
-        "gates": bool(options.gates),
-        "verified": bool(options.verified),
     }
     for name, present in asked_for.items():
         if present:

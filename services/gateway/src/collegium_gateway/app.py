@@ -36,6 +36,7 @@ from collegium_gateway.embeddings import PATH as EMBEDDINGS
 from collegium_gateway.embeddings import EmbeddingDoor
 from collegium_gateway.erasure_store import GatewayErasure
 from collegium_gateway.following import Following
+from collegium_gateway.gating import Gating
 from collegium_gateway.http import HttpDoor
 from collegium_gateway.issuers import Issuers
 from collegium_gateway.key_use import KeyUse
@@ -44,6 +45,7 @@ from collegium_gateway.keyed_tasks import KeyedTasks
 from collegium_gateway.keywatch import KeyWatch, WatchedKeys
 from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.projection import Projection
+from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.store import TaskStore
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -86,6 +88,7 @@ class GatewayApp:
         self._issuers: Issuers | None = None
         self._key_use: KeyUse | None = None
         self._erasing: Erasing | None = None
+        self._gating = Gating(platform, self._audit)
         self._storage_count: StorageCount | None = None
         self.port = 0
         self.tasks: Tasks | None = None
@@ -115,7 +118,8 @@ class GatewayApp:
         )
         await self._erasing.start()
         await self._waiting.start()
-        self.tasks = Tasks(platform, self._directory, self._waiting, self._store)
+        await self._gating.start()
+        self.tasks = Tasks(platform, self._directory, self._waiting, self._store, self._gating)
         webhooks = WebhookStore(self._pool, platform.keyring)
         self._webhook_client = WebhookClient(allow_private=platform.settings.webhooks.allow_private_addresses)
         platform.on_settings.append(self._use_settings)
@@ -150,6 +154,7 @@ class GatewayApp:
                 *DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
                 *CacheDoor(platform, self._directory, self._chats).routes(),
                 *AuditDoor(platform, self._directory, self._audit).routes(),
+                *ScheduleDoor(platform, self._directory, self._gating).routes(),
                 *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),
             ],
             lambda routes: AuditedActs(self._audit, self._watch, self._directory, routes),
@@ -217,6 +222,7 @@ class GatewayApp:
             await self._storage_count.stop()
         await self._directory.stop()
         await self._watch.stop()
+        await self._gating.stop()
         await self._audit.stop()
         if self._pool is not None:
             await self._pool.close()

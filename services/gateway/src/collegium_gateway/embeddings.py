@@ -22,7 +22,13 @@ from collegium_gateway.application import Tasks
 from collegium_gateway.asgi import Headers, Receive, Scope, Send
 from collegium_gateway.chat import adding, describe, refusal
 from collegium_gateway.directory import Directory
-from collegium_gateway.embedding_admission import EmbeddingRequest, decode_embedding, embedding_submission, shown
+from collegium_gateway.embedding_admission import (
+    EmbeddingOptions,
+    EmbeddingRequest,
+    decode_embedding,
+    embedding_submission,
+    shown,
+)
 from collegium_gateway.errors import ApiError
 from collegium_gateway.idempotency import HEADER
 from collegium_gateway.keyed_http import REPLAYED_HEADER
@@ -74,7 +80,7 @@ class EmbeddingDoor:
 
     def _prepare(self, principal: Principal, request: EmbeddingRequest) -> TaskSubmitted:
         now = self._platform.now_ms()
-        return embedding_submission(
+        submitted = embedding_submission(
             request,
             principal,
             self._directory.models,
@@ -83,6 +89,8 @@ class EmbeddingDoor:
             reply=self._tasks.replica,
             now_ms=now,
         )
+        options = request.collegium or EmbeddingOptions()
+        return self._tasks.gating.take(submitted, principal, options.gates, options.verified)
 
     async def _settled(
         self, scope: Scope, principal: Principal, body: bytes, submitted: TaskSubmitted, hop: Hop, common: Headers

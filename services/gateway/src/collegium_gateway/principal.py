@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from collegium_contracts.identity import Reach, Role, role_of
@@ -31,6 +31,7 @@ class Principal(msgspec.Struct, frozen=True):
     """The tenant, project and key of a request; ``models`` (empty: all) are those that it may ask.
 
     ``role`` is what the scope ``admin`` means for it. ``key_limits`` and the tenant's are over the tier's.
+    ``gates`` and ``verified`` are its tenant's; ``claims`` are what its token says of its user.
     """
 
     tenant: str
@@ -43,6 +44,9 @@ class Principal(msgspec.Struct, frozen=True):
     key_limits: RateLimits | None = None
     stale_answers: bool = False
     pool: str = ""
+    gates: tuple[str, ...] = ()
+    verified: dict[str, int] = {}
+    claims: dict[str, Any] = {}
 
     def need(self, scope: str) -> None:
         """Raises ApiError ``insufficient_scope`` unless the key has the scope."""
@@ -117,6 +121,8 @@ class KeyBook:
                 key.limits,
                 tenant.stale_answers,
                 tenant.pool,
+                tuple(tenant.gates),
+                tenant.verified,
             )
             self._keys[key.id] = (tenant, key, principal)
 
