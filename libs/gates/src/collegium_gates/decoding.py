@@ -12,7 +12,7 @@ import binascii
 import html
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
@@ -32,6 +32,9 @@ _ESCAPES: Final = re.compile(
     r"|\\u(?:\{([0-9A-Fa-f]{1,6})\}|([0-9A-Fa-f]{4}))|\\U([0-9A-Fa-f]{8})"
 )
 _READABLE: Final = re.compile(rf"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]{{{LEAST_CHARACTERS},}}")
+_TEXT_BYTES: Final = re.compile(
+    rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}){4}"
+)
 _LAST_CODE_POINT: Final = 0x10FFFF
 
 
@@ -103,7 +106,14 @@ def _base64(run: bytes) -> bytes:
         return b""
 
 
-def _said(plain: bytes, found: re.Match[str]) -> Iterator[Piece]:
+def _said(plain: bytes, found: re.Match[str]) -> Iterable[Piece]:
+    # Most words are no base64: what they decode to is told from text without being made one.
+    if _TEXT_BYTES.search(plain) is None and plain.count(0) * 3 <= len(plain):
+        return ()
+    return _readable(plain, found)
+
+
+def _readable(plain: bytes, found: re.Match[str]) -> Iterator[Piece]:
     texts = [plain.decode("utf-8", "replace")]
     if plain.count(0) * 3 > len(plain):
         texts += [plain[shift:].decode(name, "replace") for shift in (0, 1) for name in ("utf-16-le", "utf-16-be")]

@@ -14,6 +14,7 @@ from collegium_contracts.gates import GateKind, GateRule
 from collegium_gates.errors import RuleUnusableError
 from collegium_gates.finding import NOTHING, Findings, Reading
 from collegium_gates.kinds import citations, injection, names, patterns, pii, schema, topics, toxicity
+from collegium_gates.units import Unit
 
 # Up to so many characters a light rule takes a few milliseconds.
 LIGHT_CHARACTERS: Final = 8_000
@@ -49,6 +50,7 @@ def prepare(rule: GateRule) -> None:
             toxicity.model()
         case "injection":
             injection.scanner()
+            injection.evaluate(rule, [Reading(0, Unit("a text"))])
         case "names":
             names.analyzer()
         case _:

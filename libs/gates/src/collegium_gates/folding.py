@@ -115,6 +115,8 @@ def _plain(character: str) -> tuple[tuple[str, str, bool], ...]:
     if ord(character) in _TAGS:
         tag = chr(ord(character) - _TAGS.start + 0x20)
         return ((tag, tag, False),)
+    if unicodedata.category(character).startswith("Z"):
+        return ((" ", " ", False),)
     parts = [one for one in unicodedata.normalize("NFKD", character) if not _is_unseen(one)]
     is_known = len(parts) == 1 and ((parts[0].isascii() and parts[0].isalnum()) or parts[0] in _look_alikes())
     if not is_known and character in _look_alikes():

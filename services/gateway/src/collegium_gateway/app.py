@@ -36,6 +36,7 @@ from collegium_gateway.embeddings import PATH as EMBEDDINGS
 from collegium_gateway.embeddings import EmbeddingDoor
 from collegium_gateway.erasure_store import GatewayErasure
 from collegium_gateway.following import Following
+from collegium_gateway.gates_door import GatesDoor
 from collegium_gateway.gating import Gating
 from collegium_gateway.http import HttpDoor
 from collegium_gateway.issuers import Issuers
@@ -155,6 +156,7 @@ class GatewayApp:
                 *CacheDoor(platform, self._directory, self._chats).routes(),
                 *AuditDoor(platform, self._directory, self._audit).routes(),
                 *ScheduleDoor(platform, self._directory, self._gating).routes(),
+                *GatesDoor(platform, self._directory, self._gating).routes(),
                 *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),
             ],
             lambda routes: AuditedActs(self._audit, self._watch, self._directory, routes),

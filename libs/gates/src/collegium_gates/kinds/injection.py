@@ -7,9 +7,12 @@ its worst piece.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final
 
+import re2  # pyright: ignore[reportMissingTypeStubs] - it has none
 from collegium_contracts.gates import GateRule
 
 from collegium_gates.errors import RuleUnusableError
@@ -29,14 +32,34 @@ def scanner() -> Any:
     return scan
 
 
+@cache
+def _quick() -> list[Any]:
+    """Returns the library's patterns for RE2, which finds that none of them matches in a tenth of the time."""
+    from nukon_pi_detect.patterns import ALL_PATTERNS  # noqa: PLC0415 - loaded where a rule needs it
+
+    options = re2.Options()
+    options.log_errors = False
+    flags = ((re.IGNORECASE, "i"), (re.DOTALL, "s"), (re.MULTILINE, "m"))
+    found: list[Any] = []
+    for one in ALL_PATTERNS:
+        letters = "".join(letter for flag, letter in flags if one.pattern.flags & flag)
+        try:
+            found.append(re2.compile(f"(?{letters}){one.pattern.pattern}", options))
+        except re2.error:
+            found.append(one.pattern)
+    return found
+
+
 def evaluate(rule: GateRule, read: list[Reading]) -> Findings:
     """Finds texts that the library scores at the threshold or above."""
-    scan = scanner()
+    scan, quick = scanner(), _quick()
     threshold = rule.threshold or DEFAULT_THRESHOLD
     places: list[Found] = []
     for reading in read:
         for view in reading.views(normalise=rule.normalise):
             for start, piece in _pieces(view.text):
+                if not any(pattern.search(piece) for pattern in quick):
+                    continue
                 hits = [hit for hit in scan(piece).hits if hit.category != "unicode"]
                 harmless = 1.0
                 for confidence in {hit.id: hit.confidence for hit in hits}.values():
