@@ -9,7 +9,6 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-from aiohttp import web
 from collegium_testing import ModelSimulator, eventually
 from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform
 from collegium_testing.simulator import Behaviour, Rule
@@ -36,9 +35,9 @@ RULES = {
         "kind": "schema", "everyone": False, "timeout_seconds": 0.2, "required": False,
         "schema": {"type": "string", "pattern": "^(a+)+$"},
     },
-    "answers_redacted": {"kind": "pii", "on": ["answer"], "action": "redact", "everyone": False},
-    "no_tool_mail": {"kind": "pii", "on": ["tool"], "everyone": False},
-    "noted": {"kind": "regex", "patterns": ["bluebird"], "action": "flag", "everyone": False},
+    "answers_redacted": {"kind": "pii", "at": ["answer"], "action": "redact", "everyone": False},
+    "no_tool_mail": {"kind": "pii", "at": ["tool"], "everyone": False},
+    "noted": {"kind": "regex", "patterns": ["bluebird"], "at": ["request"], "action": "flag", "everyone": False},
 }  # fmt: skip
 
 
@@ -165,10 +164,9 @@ async def test_words_are_hidden_from_the_model_and_put_back(gated: Gated):
     gated.sim.script(Rule(Behaviour(transcript=True)))
     status, body = await gated.ask("Write to jane@example.com today", "globex", verified={"age": 40})
     assert (status, body["choices"][0]["message"]["content"]) == (200, "user: Write to jane@example.com today")
-    sent = gated.sim.calls()[-1] if hasattr(gated.sim, "calls") else None
     gated.sim.script(Rule(Behaviour(answer="seen"), match="jane@example.com"), Rule(Behaviour(answer="hidden")))
     _, body = await gated.ask("Write to jane@example.com today", "globex", verified={"age": 40})
-    assert body["choices"][0]["message"]["content"] == "hidden", sent
+    assert body["choices"][0]["message"]["content"] == "hidden"
 
 
 async def test_a_blocked_answer_is_seen_by_nobody(gated: Gated):
@@ -195,7 +193,8 @@ async def test_a_blocked_answer_is_seen_by_nobody(gated: Gated):
 
 
 async def test_a_blocked_stream_ends_before_what_is_blocked(gated: Gated):
-    gated.sim.script(Rule(Behaviour(answer=PLAIN * 12 + f"It is {PHRASE}. " + PLAIN * 12)))
+    said = PLAIN * 12 + f"It is {PHRASE}. " + PLAIN * 12
+    gated.sim.script(Rule(Behaviour(answer=said, token_delay_ms=2)))
     text, events, done = await gated.stream("tell me all of it", gates=[])
     assert done
     assert text
@@ -224,8 +223,10 @@ async def test_a_stream_is_redacted_and_its_stored_answer_too(gated: Gated):
 
 async def test_rules_about_the_whole_let_nothing_out_before(gated: Gated):
     gated.sim.script(Rule(Behaviour(answer=PLAIN * 20)))
-    text, events, done = await gated.stream("tell me", gates=["cited"])
-    assert (text, events[-1]["error"]["code"], done) == ("", "cited", True)
+    body = {"model": "sim", "messages": [{"role": "user", "content": "tell me"}], "stream": True}
+    body["collegium"] = {"cache": "off", "gates": ["cited"]}
+    # Nothing was sent yet, so it is an HTTP error.
+    assert refusal(await gated.call("POST", CHAT, body)) == (403, "permission_error", "cited")
     gated.sim.script(Rule(Behaviour(answer='{"answer": 1}')))
     assert (await gated.ask("json", gates=["shaped"]))[0] == 200
     gated.sim.script(Rule(Behaviour(answer='{"other": 1}')))
@@ -288,4 +289,3 @@ async def test_rules_are_listed_and_tried(gated: Gated):
     _, found = await gated.call("POST", "/v1/admin/gates/test", tried, "operator")
     assert (found["result"], found["text"]) == ("changed", "[EMAIL]")
     assert [(one["rule"], one["result"]) for one in found["decisions"]] == [("pii_redact", "redacted")]
-    assert web is not None

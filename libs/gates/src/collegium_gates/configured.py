@@ -55,7 +55,7 @@ def rule_of(name: str, settings: GateSettings) -> GateRule:
     return GateRule(
         name=name,
         kind=settings.kind,
-        on=list(settings.on or kind.default_on),
+        on=list(settings.at or kind.default_at),
         action=settings.action or "block",
         required=settings.required is not False,
         timeout_ms=round((settings.timeout_seconds or kind.timeout_seconds) * 1000),

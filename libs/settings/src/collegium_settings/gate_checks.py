@@ -48,19 +48,19 @@ def _rule(path: str, rule: GateSettings) -> Iterable[Problem]:
     for name in GateSettings.__struct_fields__:
         if name not in allowed and getattr(rule, name) not in (None, {}):
             yield Problem(f"{path}.{name}", "a value", f"nothing: the kind {rule.kind} takes {', '.join(kind.fields)}")
-    for one in rule.on or ():
-        if one not in kind.on:
-            yield Problem(f"{path}.on", repr(one), f"one of {', '.join(kind.on)} for the kind {rule.kind}")
+    for one in rule.at or ():
+        if one not in kind.at:
+            yield Problem(f"{path}.at", repr(one), f"one of {', '.join(kind.at)} for the kind {rule.kind}")
     if rule.action is not None and rule.action not in kind.actions:
         accepted = f"one of {', '.join(kind.actions)} for the kind {rule.kind}"
         yield Problem(f"{path}.action", repr(rule.action), accepted)
-    if rule.on == ():
-        yield Problem(f"{path}.on", "[]", f"at least one of {', '.join(kind.on)}")
+    if rule.at == ():
+        yield Problem(f"{path}.at", "[]", f"at least one of {', '.join(kind.at)}")
     if kind.needs and not any(getattr(rule, name) for name in kind.needs):
         yield Problem(f"{path}.{kind.needs[0]}", "nothing", f"a value: the kind {rule.kind} needs it")
-    if rule.action == "tokenise" and (rule.on or kind.default_on) != ("request",):
+    if rule.action == "tokenise" and (rule.at or kind.default_at) != ("request",):
         accepted = "[request]: what is put in place of words there is put back in the answer"
-        yield Problem(f"{path}.on", ", ".join(rule.on or kind.default_on), accepted)
+        yield Problem(f"{path}.at", ", ".join(rule.at or kind.default_at), accepted)
     yield from _values(path, rule)
 
 

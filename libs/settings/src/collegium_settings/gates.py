@@ -21,10 +21,13 @@ Action = Literal["block", "redact", "tokenise", "flag"]
 
 
 class GateSettings(Section, frozen=True, kw_only=True):
-    """One rule; None: as the bundled rule of this name has it, or its kind. ``everyone``: for all tenants, unasked."""
+    """One rule; None: as the bundled rule of this name has it, or its kind. ``everyone``: for all tenants, unasked.
+
+    Where it applies is ``at``, because ``on`` is a truth value in YAML.
+    """
 
     kind: Kind | None = None
-    on: tuple[Point, ...] | None = None
+    at: tuple[Point, ...] | None = None
     action: Action | None = None
     everyone: Flag = True
     required: Flag | None = None
@@ -51,8 +54,8 @@ class KindOf(NamedTuple):
     """What a kind takes: where it may apply (and does, unless told), its actions, its own fields, those it needs one
     of, and how long it may take."""
 
-    on: tuple[Point, ...]
-    default_on: tuple[Point, ...]
+    at: tuple[Point, ...]
+    default_at: tuple[Point, ...]
     actions: tuple[Action, ...]
     fields: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
@@ -88,7 +91,7 @@ KINDS: Final[dict[str, KindOf]] = {
         normalises=False,
     ),
 }
-GENERAL: Final = ("kind", "on", "action", "everyone", "required", "timeout_seconds")
+GENERAL: Final = ("kind", "at", "action", "everyone", "required", "timeout_seconds")
 
 # Rules that tenants and requests may name without any configuration; they apply to nobody unasked.
 BUNDLED: Final[Mapping[str, GateSettings]] = {
@@ -97,7 +100,7 @@ BUNDLED: Final[Mapping[str, GateSettings]] = {
     "toxicity": GateSettings(kind="toxicity"),
     "pii_block": GateSettings(kind="pii"),
     "pii_redact": GateSettings(kind="pii", action="redact"),
-    "pii_tokenise": GateSettings(kind="pii", action="tokenise", on=("request",)),
+    "pii_tokenise": GateSettings(kind="pii", action="tokenise", at=("request",)),
     "names_tokenise": GateSettings(kind="names", action="tokenise"),
     "prompt_injection": GateSettings(kind="injection", roles=("user", "tool", "function")),
     "citations": GateSettings(kind="citations", minimum=1),
