@@ -43,7 +43,8 @@ from collegium_billing.store import Store
 from collegium_billing.teachers import Teachers
 from collegium_billing.usage_store import UsageStore
 
-MAX_BATCH = 1_000
+# Each of a transaction's statements then takes the loop for a few milliseconds: holds are answered in between.
+MAX_BATCH = 250
 # Booking, answers, and two jobs of two connections each.
 MAX_CONNECTIONS = 8
 # The journal of holds is archived at leisure: nobody waits for its rows.

@@ -142,47 +142,64 @@ class Books(NamedTuple):
     prices: Sequence[PriceRow] = ()
 
 
-def book(messages: Iterable[JourneyMessage], teachers: Sequence[Teacher] = ()) -> Books:
-    """Returns the rows that a batch adds, sorted by key; messages that no book speaks of add none.
+class Booking:
+    """The rows of a batch as they are collected, some messages at a time.
 
     ``teachers`` are those of the roster now: what a cheaper answer is compared with is pinned when it is booked.
-    Sorted, because two replicas that write the same redelivered rows in different orders would deadlock.
     """
-    starts: dict[CallKey, StartRow] = {}
-    attempts: dict[CallKey, AttemptRow] = {}
-    tasks: dict[str, TaskRow] = {}
-    prices: dict[tuple[str, int], AttemptRef] = {}
-    for message in messages:
-        match message:
-            case AttemptStarted():
-                if message.attempt.price_version:
-                    prices[message.attempt.model, message.attempt.price_version] = message.attempt
-                row = _start(message)
-                starts[CallKey(*row[:3])] = row
-            case AttemptAnswered() | AttemptFailed():
-                for call in (*message.earlier, message.call):
-                    _add(attempts, _attempt(message.task, message.attempt.plan, call, message.at_ms))
-            case AttemptRetried():
-                if message.call is not None:
-                    _add(attempts, _attempt(message.task, message.attempt.plan, message.call, message.at_ms))
-            case AttemptDiscarded():
-                call = _attempt(message.task, message.attempt.plan, message.call, message.at_ms)
-                _add(attempts, call._replace(wasted=True))
-            case TaskCompleted() | TaskFailed() | TaskCanceled():
-                tasks[message.task.id] = _task(message, teachers)
-                for call in message.attempts:
-                    _add(attempts, _attempt(message.task, message.plan, call, message.settled_at_ms))
-            case AnswersReused():
-                for answer in message.answers:
-                    tasks[answer.task.id] = _task(answer, ())
-            case _:
-                pass
-    return Books(
-        [starts[key] for key in sorted(starts)],
-        [attempts[key] for key in sorted(attempts)],
-        [tasks[key] for key in sorted(tasks)],
-        [price_row(*key, prices[key].price, prices[key].charge) for key in sorted(prices)],
-    )
+
+    def __init__(self, teachers: Sequence[Teacher] = ()) -> None:
+        self._teachers = teachers
+        self._starts: dict[CallKey, StartRow] = {}
+        self._attempts: dict[CallKey, AttemptRow] = {}
+        self._tasks: dict[str, TaskRow] = {}
+        self._prices: dict[tuple[str, int], AttemptRef] = {}
+
+    def add(self, messages: Iterable[JourneyMessage]) -> None:
+        """Adds the rows of messages; those that no book speaks of add none."""
+        attempts = self._attempts
+        for message in messages:
+            match message:
+                case AttemptStarted():
+                    if message.attempt.price_version:
+                        self._prices[message.attempt.model, message.attempt.price_version] = message.attempt
+                    row = _start(message)
+                    self._starts[CallKey(*row[:3])] = row
+                case AttemptAnswered() | AttemptFailed():
+                    for call in (*message.earlier, message.call):
+                        _add(attempts, _attempt(message.task, message.attempt.plan, call, message.at_ms))
+                case AttemptRetried():
+                    if message.call is not None:
+                        _add(attempts, _attempt(message.task, message.attempt.plan, message.call, message.at_ms))
+                case AttemptDiscarded():
+                    call = _attempt(message.task, message.attempt.plan, message.call, message.at_ms)
+                    _add(attempts, call._replace(wasted=True))
+                case TaskCompleted() | TaskFailed() | TaskCanceled():
+                    self._tasks[message.task.id] = _task(message, self._teachers)
+                    for call in message.attempts:
+                        _add(attempts, _attempt(message.task, message.plan, call, message.settled_at_ms))
+                case AnswersReused():
+                    for answer in message.answers:
+                        self._tasks[answer.task.id] = _task(answer, ())
+                case _:
+                    pass
+
+    def books(self) -> Books:
+        """Returns the rows, sorted by key: replicas that write the same rows in different orders would deadlock."""
+        prices = self._prices
+        return Books(
+            [self._starts[key] for key in sorted(self._starts)],
+            [self._attempts[key] for key in sorted(self._attempts)],
+            [self._tasks[key] for key in sorted(self._tasks)],
+            [price_row(*key, prices[key].price, prices[key].charge) for key in sorted(prices)],
+        )
+
+
+def book(messages: Iterable[JourneyMessage], teachers: Sequence[Teacher] = ()) -> Books:
+    """Returns the rows that a batch adds."""
+    booking = Booking(teachers)
+    booking.add(messages)
+    return booking.books()
 
 
 def merge(first: AttemptRow, second: AttemptRow) -> AttemptRow:

@@ -14,6 +14,7 @@ import structlog
 from collegium_bus.dead import DeadLetters
 from collegium_bus.delivery import Delivery
 from collegium_bus.events import EventOf
+from collegium_bus.slices import in_slices
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.spans import begin_spans
@@ -22,7 +23,7 @@ from collegium_store.archive import ArchivedEvent
 from collegium_telemetry.metrics import Metrics
 from collegium_telemetry.tracing import Tracing
 
-from collegium_billing.booking import Teacher, book
+from collegium_billing.booking import Booking, Teacher
 from collegium_billing.errors import BuryError
 from collegium_billing.store import Store
 
@@ -61,8 +62,12 @@ class Fold:
 
     async def _book(self, batch: Sequence[Event]) -> None:
         try:
-            books = book((event.message for event in batch), self._teachers())
-            costs = await self._store.book(books, [archived(event) for event in batch])
+            booking = Booking(self._teachers())
+            kept: list[ArchivedEvent] = []
+            async for some in in_slices(batch):
+                booking.add(event.message for event in some)
+                kept += [archived(event) for event in some]
+            costs = await self._store.book(booking.books(), kept)
         except Exception as error:
             if not is_poison(error):
                 raise
