@@ -13,13 +13,15 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 from collegium_contracts.money import PICOS_PER_USD, picos_to_usd
-from mako.template import Template
 
 from collegium_billing.errors import QuestionError
+
+if TYPE_CHECKING:
+    from mako.template import Template
 
 PICOS_PER_CENT: Final = PICOS_PER_USD // 100
 # Events of a month's last moments are booked by then.
@@ -217,6 +219,8 @@ def _date(at_ms: int) -> str:
 
 @cache
 def _template() -> Template:
+    from mako.template import Template  # noqa: PLC0415 - a tenth of billing's start, and few invoices are pages
+
     return Template(_PAGE, default_filters=["str", "h"], strict_undefined=True)  # noqa: S702 - "h" escapes
 
 
