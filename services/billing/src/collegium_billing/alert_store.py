@@ -8,15 +8,12 @@ One rule: an alert is one row, named by budget, window and threshold; whoever ad
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
-
-# Of no meaning but to be these: one for each job that one replica does at a time.
-LOCK_ALERTS = 7_301_001
-LOCK_PURGE = 7_301_002
+from collegium_store.alone import Job, alone
 
 _TELL = """
 INSERT INTO billing.budget_alerts (tenant, budget, began_at_ms, percent, body, told_at_ms, next_try_at_ms)
@@ -63,11 +60,9 @@ class AlertStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    @asynccontextmanager
-    async def alone(self, lock: int) -> AsyncGenerator[bool]:
-        """Yields whether no other replica is inside with the same lock; it is given back at the end, or at death."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            yield bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", lock))
+    def alone(self) -> AbstractAsyncContextManager[bool]:
+        """Yields whether no other replica compares budgets now."""
+        return alone(self._pool, Job.BUDGET_ALERTS)
 
     async def tell(
         self, tenant: str, budget: str, began_at_ms: int, percent: int, body: bytes, now_ms: int, *, post: bool

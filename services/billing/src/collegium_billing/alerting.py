@@ -24,7 +24,7 @@ from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 
 from collegium_billing import alerts
-from collegium_billing.alert_store import LOCK_ALERTS, AlertStore, Claimed
+from collegium_billing.alert_store import AlertStore, Claimed
 from collegium_billing.errors import QuestionError
 from collegium_billing.usage import UsageQuery
 from collegium_billing.usage_store import UsageStore
@@ -75,7 +75,7 @@ class Alerting:
     async def _run(self) -> None:
         while True:
             try:
-                async with self._store.alone(LOCK_ALERTS) as mine:
+                async with self._store.alone() as mine:
                     if mine:
                         await self.look(self._budgets)
                 await self.post()

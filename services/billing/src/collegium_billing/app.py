@@ -155,11 +155,11 @@ class BillingApp:
         await self._start_jobs(pool)
 
     async def _start_jobs(self, pool: asyncpg.Pool) -> None:
-        platform, kept = self._platform, AlertStore(pool)
-        alerting = Alerting(platform, UsageStore(pool), kept)
+        platform = self._platform
+        alerting = Alerting(platform, UsageStore(pool), AlertStore(pool))
         self._open.push_async_callback(alerting.stop)
         await alerting.start()
-        purging = Purging(pool, kept, platform.now_ms, lambda: platform.settings.requests.retention_days)
+        purging = Purging(pool, platform.now_ms, lambda: platform.settings)
         self._open.push_async_callback(purging.stop)
         purging.start()
 

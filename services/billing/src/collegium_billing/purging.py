@@ -1,4 +1,5 @@
-"""Removing rows that are older than the request log is kept: starts, calls and tasks, in small batches.
+"""Removing rows that are older than the request log is kept (starts, calls and tasks, in small batches), and the days
+of the archive that are older than it.
 
 The sums hold every row since it was booked, so reports of full hours and invoices stay as they are; invoices and sums
 are never removed. One rule: the horizon is written before the first row goes, so that a report never counts rows that
@@ -12,11 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 import structlog
+from collegium_settings import Settings
+from collegium_store import archive
+from collegium_store.alone import Job, alone
 
-from collegium_billing.alert_store import LOCK_PURGE, AlertStore
 from collegium_billing.sums import DAY_MS, HOUR_MS
 
 log = structlog.get_logger(__name__)
@@ -45,13 +49,10 @@ def horizon_ms(now_ms: int, retention_days: int) -> int:
 class Purging:
     """The job; ``start`` and ``stop`` bracket its life."""
 
-    def __init__(
-        self, pool: asyncpg.Pool, store: AlertStore, now_ms: Callable[[], int], retention_days: Callable[[], int]
-    ) -> None:
+    def __init__(self, pool: asyncpg.Pool, now_ms: Callable[[], int], settings: Callable[[], Settings]) -> None:
         self._pool = pool
-        self._store = store
         self._now_ms = now_ms
-        self._retention_days = retention_days
+        self._settings = settings
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -67,16 +68,17 @@ class Purging:
     async def _run(self) -> None:
         while True:
             try:
-                async with self._store.alone(LOCK_PURGE) as mine:
+                async with alone(self._pool, Job.PURGE_REQUEST_LOG) as mine:
                     if mine:
                         await self.purge()
+                        await self.purge_archive()
             except Exception as error:  # a round that failed must not end the rounds
                 log.warning("request log not purged", error=type(error).__name__)
             await asyncio.sleep(ROUND_SECONDS)
 
     async def purge(self) -> int:
         """Removes what is older than the horizon and returns how many rows that was."""
-        horizon = horizon_ms(self._now_ms(), self._retention_days())
+        horizon = horizon_ms(self._now_ms(), self._settings().requests.retention_days)
         await self._pool.execute(_HORIZON, horizon)
         removed = 0
         for table, column in _TIMES.items():
@@ -86,6 +88,18 @@ class Purging:
         if removed:
             log.info("request log purged", rows=removed)
         return removed
+
+    async def purge_archive(self) -> int:
+        """Drops the days of the archive that are older than it is kept, whole, and returns how many that were."""
+        kept_days = self._settings().archive.retention_days
+        if kept_days is None:
+            return 0
+        first = datetime.fromtimestamp((self._now_ms() - kept_days * DAY_MS) / 1000, UTC).date()
+        async with self._pool.acquire() as connection:
+            dropped = await archive.drop_before(connection, first)
+        if dropped:
+            log.info("archive purged", days=len(dropped), before=first.isoformat())
+        return len(dropped)
 
     async def _batch(self, table: str, column: str, horizon: int) -> int:
         status: str = await self._pool.execute(
