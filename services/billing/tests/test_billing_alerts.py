@@ -8,16 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
-from collegium_billing import alerts
-from collegium_billing.alert_store import AlertStore
-from collegium_billing.alerting import Alerting
-from collegium_billing.booking import book
-from collegium_billing.purging import Purging, horizon_ms
-from collegium_billing.spending import Spending
-from collegium_billing.store import Store
-from collegium_billing.sums import DAY_MS, HOUR_MS
-from collegium_billing.usage import UsageQuery
-from collegium_billing.usage_store import UsageStore
+from collegium_billing.books.booking import book
+from collegium_billing.books.purging import Purging, horizon_ms
+from collegium_billing.books.store import Store
+from collegium_billing.books.sums import DAY_MS, HOUR_MS
+from collegium_billing.holds.spending import Spending
+from collegium_billing.reports import alerts
+from collegium_billing.reports.alert_store import AlertStore
+from collegium_billing.reports.alerting import Alerting
+from collegium_billing.reports.usage import UsageQuery
+from collegium_billing.reports.usage_store import UsageStore
 from collegium_contracts.scope import AllTenants
 from collegium_contracts.state import BudgetRecord
 from collegium_contracts.webhooks import key_of, signature

@@ -9,15 +9,15 @@ from typing import Any
 
 import asyncpg
 import pytest
-from collegium_billing import invoices
-from collegium_billing.auditing import Auditor
-from collegium_billing.booking import book
-from collegium_billing.invoice_store import InvoiceStore
-from collegium_billing.invoices import document, month_of
-from collegium_billing.ledger_store import Correction, LedgerStore
-from collegium_billing.purging import Purging
-from collegium_billing.store import Store
-from collegium_billing.sums import HOUR_MS
+from collegium_billing.books.auditing import Auditor
+from collegium_billing.books.booking import book
+from collegium_billing.books.ledger_store import Correction, LedgerStore
+from collegium_billing.books.purging import Purging
+from collegium_billing.books.store import Store
+from collegium_billing.books.sums import HOUR_MS
+from collegium_billing.reports import invoices
+from collegium_billing.reports.invoice_store import InvoiceStore
+from collegium_billing.reports.invoices import document, month_of
 from collegium_contracts.messages import AttemptRef, AttemptStarted, JourneyMessage
 from collegium_contracts.money import Price, Usage, cost_usd_picos
 from collegium_settings import Settings
