@@ -24,6 +24,9 @@ from collegium_gates.units import Unit
 
 LENGTH: Final = struct.Struct("<I")
 BEGUN: Final = -1
+# Later than its parent would have ended it.
+ALARM_TIMES: Final = 5
+ALARM_CHARACTERS: Final = 25_000
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -68,11 +71,17 @@ def _answer(question: Question, out: BinaryIO) -> None:
     unusable = [_failure(rule) for rule in question.rules]
     _write(out, Answer(question.number, BEGUN))
     read = readings(question.units)
+    characters = sum(len(unit.text) for unit in question.units)
     for index, rule in enumerate(question.rules):
         if failure := unusable[index]:
             _write(out, Answer(question.number, index, failure=failure))
         else:
+            # A parent that was killed cannot end a rule that hangs: then the alarm does, whose default is to.
+            signal.setitimer(
+                signal.ITIMER_REAL, ALARM_TIMES * (rule.timeout_ms / 1000) * (1 + characters / ALARM_CHARACTERS)
+            )
             _write(out, _evaluated(question, index, rule, read))
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _failure(rule: GateRule) -> str:

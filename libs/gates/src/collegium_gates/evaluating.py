@@ -17,7 +17,7 @@ from collegium_gates.kinds import citations, injection, names, patterns, pii, sc
 from collegium_gates.units import Unit
 
 # Up to so many characters a light rule takes a few milliseconds.
-LIGHT_CHARACTERS: Final = 8_000
+LIGHT_CHARACTERS: Final = 4_000
 LIGHT: Final[frozenset[GateKind]] = frozenset({"citations", "pii", "regex", "topics"})
 # Rules that say nothing of a part of an answer: they wait for the whole.
 WHOLE: Final[frozenset[GateKind]] = frozenset({"citations", "http", "schema"})

@@ -43,6 +43,8 @@ class Reading:
     def __init__(self, number: int, unit: Unit) -> None:
         self.number = number
         self.unit = unit
+        # Places by what was looked for and the number of the reading.
+        self.known: dict[tuple[str, int], list[tuple[int, int]]] = {}
 
     @cached_property
     def plain(self) -> list[View]:

@@ -30,6 +30,8 @@ START_SECONDS: Final = 60.0
 MAX_WAITING: Final = 256
 WAIT_SECONDS: Final = 10.0
 END_SECONDS: Final = 2.0
+# A rule may take its time for so many characters, and as much again for as many more.
+CHARACTERS_IN_TIME: Final = 50_000
 _PASSED_ON: Final = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "PYTHONHOME")
 
 Result = Findings | str
@@ -58,7 +60,7 @@ class _Child:
             await process.stdin.drain()
             await self._next(process, BEGUN, START_SECONDS)
             for index, rule in enumerate(rules):
-                answer = await self._next(process, index, rule.timeout_ms / 1000)
+                answer = await self._next(process, index, limit_seconds(rule, units))
                 results.append(answer.failure if answer.findings is None else answer.findings)
         except (_GoneError, ConnectionError, OSError, RuntimeError) as error:
             await self.end()
@@ -108,6 +110,11 @@ class _Child:
         if (answer.number, answer.index) != (self._number, index):
             raise _GoneError("its process answered something else")
         return answer
+
+
+def limit_seconds(rule: GateRule, units: Sequence[Unit]) -> float:
+    """Returns how long a rule may take on units."""
+    return rule.timeout_ms / 1000 * (1 + sum(len(unit.text) for unit in units) // CHARACTERS_IN_TIME)
 
 
 class Pool:

@@ -73,8 +73,8 @@ def _values(path: str, rule: GateSettings) -> Iterable[Problem]:
         yield Problem(f"{path}.trust", "[]", "at least one of request, jwt, tenant")
     if rule.kind == "age" and rule.minimum is not None and rule.minimum > 150:
         yield Problem(f"{path}.minimum", str(rule.minimum), "an age of at most 150")
-    for name in ("deny", "allow"):
-        for place, phrase in enumerate(getattr(rule, name) or ()):
+    for name, phrases in (("deny", rule.deny), ("allow", rule.allow)):
+        for place, phrase in enumerate(phrases or ()):
             if not any(one.isalnum() for one in phrase):
                 yield Problem(f"{path}.{name}[{place}]", repr(phrase), "a phrase with letters")
     for place, pattern in enumerate(rule.patterns or ()):

@@ -104,9 +104,12 @@ def evaluate(rule: GateRule, read: list[Reading]) -> Findings:
     wanted = rule.entities or list(ENTITIES)
     places: list[Found] = []
     for reading in read:
-        for view in reading.views(normalise=rule.normalise):
+        for number, view in enumerate(reading.views(normalise=rule.normalise)):
             for entity in wanted:
-                places += [found(reading, view, *span, entity) for span in spans(entity, view.text)]
+                # Several rules may look for the same.
+                if (known := reading.known.get((entity, number))) is None:
+                    known = reading.known[entity, number] = spans(entity, view.text)
+                places += [found(reading, view, *span, entity) for span in known]
     return told(places, "personal data")
 
 
