@@ -15,7 +15,6 @@ from collegium_gates.folding import _look_alikes, fold, skeleton
 from collegium_gates.kinds import patterns, topics
 from collegium_gates.streaming import GatedStream
 from collegium_gates.units import Segment, Unit
-from collegium_gates.views import views
 
 PHRASE = "operation nightfall"
 REGEX = GateRule(name="code-name", kind="regex", on=["request", "answer"], patterns=[r"operation\s+nightfall"])
@@ -139,6 +138,7 @@ async def test_none_of_a_thousand_encodings_passes_split_over_a_stream() -> None
         # The text before is long enough for some of it to go out before the phrase is there.
         before = "It was a quiet evening by the sea. " * chance.randrange(1, 9)
         text = f"{before}{BEFORE}{coded}{AFTER * chance.randrange(1, 6)}"
+        whole = text
         while text:
             size = chance.randrange(1, 24)
             stream.feed(text[:size])
@@ -147,9 +147,8 @@ async def test_none_of_a_thousand_encodings_passes_split_over_a_stream() -> None
                 await stream._task
         await stream.finish()
         assert stream.blocked, (way, coded)
-        begin = next(iter(coded))
-        assert not any(coded in one for one in ["".join(sent)]), (way, begin)
-        assert not any(PHRASE in view.text for view in views("".join(sent))), (way, coded)
+        # Not one character of it went out, and what went out is what stands before.
+        assert whole[: whole.index(coded)].startswith("".join(sent)), (way, coded, "".join(sent))
     await checking.close()
 
 

@@ -20,7 +20,11 @@ ENCODED_CHARACTERS: Final = 768
 CONTEXT_CHARACTERS: Final = 256
 # How much must be new before a window is read again.
 STEP_CHARACTERS: Final = 48
-_LOOKS_ENCODED: Final = re.compile(r"[A-Za-z0-9+/_=\-\r\n]{16,}\Z|[0-9A-Fa-fxu\\%&#;:, {}]{16,}\Z")
+# Runs of characters in which texts are written in another way, and how long one is that is looked at.
+_ENCODED: Final = (r"[A-Za-z0-9+/_=\-\r\n]*", r"[0-9A-Fa-fxuU\\%&#;:, {}]*")
+_BEFORE: Final = tuple(re.compile(one + r"\Z") for one in _ENCODED)
+_AFTER: Final = tuple(re.compile(one) for one in _ENCODED)
+_LEAST_ENCODED: Final = 12
 _OPEN_TOKEN: Final = re.compile(rf"<[A-Z0-9_a-z]{{0,{MAX_TOKEN_CHARACTERS}}}\Z")
 
 
@@ -72,8 +76,8 @@ class Window:
         keep = len(plain) - self._reach
         if keep <= 0:
             return 0
-        if self._encoded and _LOOKS_ENCODED.search(plain, max(0, keep - self._encoded), keep):
-            keep = max(0, min(keep, len(plain) - self._encoded))
+        if self._encoded:
+            keep = min(keep, max(_begin_of_run(plain, keep, self._encoded), len(plain) - self._encoded, 0))
         boundary = seen.place(keep, len(self._held))
         if self._holds_tokens and (token := _OPEN_TOKEN.search(self._held, 0, boundary)):
             boundary = token.start()
@@ -83,3 +87,13 @@ class Window:
         """Lets so many characters go."""
         gone, self._held = self._held[:boundary], self._held[boundary:]
         self._before = (self._before + gone)[-CONTEXT_CHARACTERS:]
+
+
+def _begin_of_run(plain: str, place: int, most: int) -> int:
+    """Returns where what looks encoded begins that goes over a place, or the place."""
+    begin = place
+    for before, after in zip(_BEFORE, _AFTER, strict=True):
+        found, rest = before.search(plain, max(0, place - most), place), after.match(plain, place)
+        if found is not None and rest is not None and rest.end() - found.start() >= _LEAST_ENCODED:
+            begin = min(begin, found.start())
+    return begin
