@@ -51,6 +51,8 @@ log = structlog.get_logger(__name__)
 
 CANCEL_WAIT_SECONDS = 3.0
 CANCEL_POLL_SECONDS = 0.02
+# Turns of the loop from asking for a hold until the question is with the broker.
+TURNS_TO_ASK = 5
 
 Stored = Callable[[], Awaitable[None]]
 Told = Callable[[SettledMessage | None], None]
@@ -250,6 +252,9 @@ class Tasks:
         longest = msgspec.structs.replace(submitted, prompt_bytes=submitted.prompt_bytes + more)
         holding = asyncio.create_task(self.admission.admit(longest, on_rates, stores=stores))
         try:
+            for _ in range(TURNS_TO_ASK):
+                # The question goes out before time is spent on rules here.
+                await asyncio.sleep(0)
             checked = await self.gating.check(submitted)
         except ApiError as error:
             with contextlib.suppress(ApiError):
