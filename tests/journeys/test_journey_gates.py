@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from collegium_cli.arguments import parser
 from collegium_testing import ModelSimulator, eventually
 from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform
 from collegium_testing.simulator import Behaviour, Rule
@@ -289,3 +290,28 @@ async def test_rules_are_listed_and_tried(gated: Gated):
     _, found = await gated.call("POST", "/v1/admin/gates/test", tried, "operator")
     assert (found["result"], found["text"]) == ("changed", "[EMAIL]")
     assert [(one["rule"], one["result"]) for one in found["decisions"]] == [("pii_redact", "redacted")]
+
+
+def test_the_command_line_lists_tries_sets_and_reports(
+    gated: Gated, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("COLLEGIUM_URL", gated.platform.http)
+    monkeypatch.setenv("COLLEGIUM_API_KEY", gated.keys["operator"])
+
+    def collegium(*words: str) -> tuple[int, str]:
+        options = parser().parse_args(list(words))
+        return options.run(options), capsys.readouterr().out
+
+    code, listed = collegium("gate", "ls")
+    assert code == 0
+    assert any(line.startswith("code-name") and "everyone" in line for line in listed.splitlines())
+    assert collegium("gate", "test", PHRASE, "--gate", "code-name")[0] == 1
+    assert collegium("gate", "test", "a@example.com", "--gate", "pii_redact") == (
+        0, "changed: [EMAIL]\n  pii_redact: redacted: personal data: EMAIL\n"
+    )  # fmt: skip
+    assert collegium("gate", "set", "adults", "--gate", "pii_redact", "--age", "30")[0] == 0
+    assert "pii_redact (verified: {'age': 30})" in collegium("gate", "show", "adults")[1]
+    assert collegium("gate", "clear", "adults", "--dry-run")[1].startswith("would clear")
+    assert collegium("gate", "clear", "adults")[0] == 0
+    code, report = collegium("gate", "report", "--csv")
+    assert (code, report.splitlines()[0].split(",")[:4]) == (0, ["tenant", "project", "actor", "rule"])
