@@ -58,6 +58,7 @@ BUILDERS = {
     "attempt.<tenant>.<task>.<n>.started.<delivery>": (s.attempt_started, TOKEN, TASK, SMALL, SMALL),
     "attempt.<tenant>.<task>.<n>.ended": (s.attempt_ended, TOKEN, TASK, SMALL),
     "attempt.<tenant>.<task>.<n>.discarded.<delivery>": (s.attempt_discarded, TOKEN, TASK, SMALL, SMALL),
+    "attempt.<tenant>.<task>.<n>.asked": (s.attempt_asked, TOKEN, TASK, SMALL),
     "attempt.<tenant>.<task>.<n>.checkpoint": (s.attempt_checkpoint, TOKEN, TASK, SMALL),
     "task.settled.<tenant>.<task>": (s.task_settled, TOKEN, TASK),
     "task.changed.<tenant>.<task>": (s.task_changed, TOKEN, TASK),
@@ -123,6 +124,7 @@ def test_a_subject_of_events_reads_back(tenant, task, number, delivery):
     assert s.parse_event(s.attempt_ended(tenant, task, number)) == ("ended", *about, 0)
     assert s.parse_event(s.attempt_retried(tenant, task, number, delivery)) == ("retried", *about, delivery)
     assert s.parse_event(s.attempt_discarded(tenant, task, number, delivery)) == ("discarded", *about, delivery)
+    assert s.parse_event(s.attempt_asked(tenant, task, number)) == ("asked", *about, 0)
     assert s.parse_event(s.attempt_checkpoint(tenant, task, number)) == ("checkpoint", *about, 0)
     assert s.parse_event(s.task_settled(tenant, task)) == ("settled", tenant, task, 0, 0)
     assert s.parse_event(s.task_changed(tenant, task)) == ("changed", tenant, task, 0, 0)
@@ -317,7 +319,8 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$JS.API.STREAM.MSG.DELETE.INGRESS", {"router"}),
         ("$KV.breakers.x", {"worker-pool"}),
         ("$KV.permits.x", {"router"}),
-        ("task.more.normal.1.acme", {"worker-pool"}),
+        ("task.more.normal.1.acme", {"worker-pool", "consensus"}),
+        ("attempt.acme.t.1.asked", {"consensus"}),
         ("attempt.acme.t.1.retried.1", {"worker-pool"}),
         ("capacity.general.w1", {"worker-pool"}),
         ("svc.router.queue.1", {"gateway", "billing"}),

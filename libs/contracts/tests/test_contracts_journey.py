@@ -18,6 +18,7 @@ BUILT = [
     s.attempt_started("acme", TASK, 1, 2),
     s.attempt_ended("acme", TASK, 1),
     s.attempt_discarded("acme", TASK, 1, 2),
+    s.attempt_asked("acme", TASK, 1),
     s.attempt_checkpoint("acme", TASK, 1),
     s.task_settled("acme", TASK),
     s.task_changed("acme", TASK),

@@ -72,9 +72,14 @@ HOPS: Final[tuple[Hop, ...]] = (
         create_once=True, note="a finished call that settled nothing: cost, no charge",
     ),
     Hop(
+        number=4, subject="attempt.<tenant>.<task>.<n>.asked", filter=s.ATTEMPT_ASKED_ALL,
+        messages=("AttemptAsked",), senders=("consensus",), receivers=("billing",), stream=s.EVENTS,
+        create_once=True, note="a plan of several is not settled yet, and why; the next hop asks for the attempt",
+    ),
+    Hop(
         number=5, subject="task.more.<priority>.<shard>.<tenant>", filter=s.TASK_MORE_ALL,
-        messages=("AttemptRequested",), senders=("worker-pool",), receivers=("router",), stream=s.INGRESS,
-        note="another try, in the queue of the tenant's shard",
+        messages=("AttemptRequested",), senders=("worker-pool", "consensus"), receivers=("router",), stream=s.INGRESS,
+        note="another try, or a plan's next attempt, in the queue of the tenant's shard",
     ),
     Hop(
         number=6, subject="task.settled.<tenant>.<task>", filter=s.TASK_SETTLED_ALL,
@@ -153,9 +158,9 @@ HOPS: Final[tuple[Hop, ...]] = (
     Hop(
         number=15, subject="again.<durable>.<letter>.<subject>", filter=s.AGAIN_ALL,
         messages=(
-            "AttemptStarted", "AttemptAnswered", "AttemptFailed", "AttemptDiscarded", "TextCheckpointed",
-            "TaskCompleted", "TaskFailed", "TaskCanceled", "TaskAccepted", "TaskDispatched", "CancelRequested",
-            "AnswersReused",
+            "AttemptStarted", "AttemptAsked", "AttemptAnswered", "AttemptFailed", "AttemptDiscarded",
+            "TextCheckpointed", "TaskCompleted", "TaskFailed", "TaskCanceled", "TaskAccepted", "TaskDispatched",
+            "CancelRequested", "AnswersReused",
         ),
         senders=("gateway",), receivers=("gateway", "context", "consensus", "evolution", "billing"), stream=s.EVENTS,
         create_once=True, note="a requeued letter: the original message, to the one consumer that had buried it",

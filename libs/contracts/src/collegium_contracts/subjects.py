@@ -7,7 +7,10 @@ ids.py; model names never become tokens.
 from __future__ import annotations
 
 import hashlib
-from typing import Final, NamedTuple
+from typing import Final
+
+from collegium_contracts.event_subjects import EventSubject as EventSubject  # noqa: PLC0414 - handed on
+from collegium_contracts.event_subjects import parse_event as parse_event  # noqa: PLC0414 - handed on
 
 # Streams
 INGRESS: Final = "INGRESS"
@@ -68,6 +71,7 @@ ATTEMPT_ALL: Final = "attempt.>"
 ATTEMPT_STARTED_ALL: Final = "attempt.*.*.*.started.*"
 ATTEMPT_ENDED_ALL: Final = "attempt.*.*.*.ended"
 ATTEMPT_RETRIED_ALL: Final = "attempt.*.*.*.retried.*"
+ATTEMPT_ASKED_ALL: Final = "attempt.*.*.*.asked"
 ATTEMPT_DISCARDED_ALL: Final = "attempt.*.*.*.discarded.*"
 ATTEMPT_CHECKPOINT_ALL: Final = "attempt.*.*.*.checkpoint"
 CANCEL_ALL: Final = "ctl.cancel.>"
@@ -210,6 +214,11 @@ def attempt_starts(tenant: str, task: str, number: int) -> str:
 def attempt_discarded(tenant: str, task: str, number: int, delivery: int) -> str:
     """Subject of AttemptDiscarded."""
     return f"attempt.{tenant}.{task}.{number}.discarded.{delivery}"
+
+
+def attempt_asked(tenant: str, task: str, number: int) -> str:
+    """Subject of AttemptAsked: one per attempt, whoever comes first."""
+    return f"attempt.{tenant}.{task}.{number}.asked"
 
 
 def attempt_checkpoint(tenant: str, task: str, number: int) -> str:
@@ -357,31 +366,6 @@ def original(subject: str) -> str:
 def audit(tenant: str) -> str:
     """Subject of AuditEntry."""
     return f"audit.{tenant}"
-
-
-class EventSubject(NamedTuple):
-    """What a subject of EVENTS says about its message: its kind, tenant, task, and attempt (0 where none).
-
-    ``last`` is the number at its end (the delivery or the try), 0 where there is none.
-    """
-
-    kind: str
-    tenant: str
-    task: str
-    attempt: int
-    last: int = 0
-
-
-def parse_event(subject: str) -> EventSubject | None:
-    """Reads a subject of EVENTS; none where it is not one of ours."""
-    match subject.split("."):
-        case ["task" | "ctl", kind, tenant, task]:
-            return EventSubject(kind, tenant, task, 0)
-        case ["attempt", tenant, task, number, kind, *rest] if number.isascii() and number.isdigit():
-            last = int(rest[0]) if rest and rest[0].isascii() and rest[0].isdigit() else 0
-            return EventSubject(kind, tenant, task, int(number), last)
-        case _:
-            return None
 
 
 # What the broker itself says: a message was delivered as often as its consumer may, and nobody answered for it.

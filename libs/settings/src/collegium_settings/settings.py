@@ -123,11 +123,16 @@ class MemorySettings(Section, frozen=True, kw_only=True):
 
 
 class RoutingSettings(Section, frozen=True, kw_only=True):
-    """How models are chosen; ``shares`` are the wanted shares by rank."""
+    """How models are chosen; ``shares`` are the wanted shares by rank.
+
+    A cascade asks on while it is less confident than ``cascade_confidence``, where its request states no
+    ``quality_min``.
+    """
 
     quality_floor: Ratio | None = None
     shares: dict[Rank, Ratio] = field(default_factory=dict[Rank, float])
     exploration: Ratio = 0.03
+    cascade_confidence: Ratio = 0.7
 
 
 class EvolutionSettings(Section, frozen=True, kw_only=True):
