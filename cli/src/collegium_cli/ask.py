@@ -78,8 +78,8 @@ def stream(client: Client, body: dict[str, Any], *, as_json: bool = False) -> di
 
 def describe(about: dict[str, Any]) -> str:
     """Returns one line on who answered, how, and what it cost."""
-    agreed = f", agreed {about['confidence']:.0%}" if about.get("confidence") is not None else ""
+    sure = f", confidence {about['confidence']:.0%}" if about.get("confidence") is not None else ""
     return (
-        f"[{about['model']} ({about['rank']}), plan {about['plan']}, {about['attempts']} attempt(s){agreed},"
+        f"[{about['model']} ({about['rank']}), plan {about['plan']}, {about['attempts']} attempt(s){sure},"
         f" {about['cost_usd']} USD, {about['stop_reason']}, {about['task_id']}]"
     )
