@@ -34,6 +34,8 @@ NAMES: Final = (
     "router.after-receive",
     "router.before-dispatch",
     "router.after-dispatch",
+    "router.before-again",
+    "router.after-again",
     "router.before-purge",
     "worker-pool.after-claim",
     "worker-pool.after-started",

@@ -333,7 +333,9 @@ class Dispatcher:
             return 0
         self._dispatched[now // 1000] += 1
         if isinstance(queued.message, AttemptRequested):
+            failpoint("router.before-again")
             await self._sender.dispatch_again(queued.message, job.plan, hop)
+            failpoint("router.after-again")
             return 0
         added = NOTHING
         if needs(queued.task):
