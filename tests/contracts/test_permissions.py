@@ -25,8 +25,9 @@ from collegium_bus.pull import PullRequests
 from collegium_bus.shell import Answering
 from collegium_contracts import ids
 from collegium_contracts import subjects as s
+from collegium_contracts.consumers import CONSUMERS, work_consumer
 from collegium_contracts.errors import TaskError
-from collegium_contracts.journey import ASKS, BUCKETS, CONSUMERS, HOPS, SERVICES, STREAMS, work_consumer
+from collegium_contracts.journey import ASKS, BUCKETS, HOPS, SERVICES, STREAMS
 from collegium_contracts.messages import TaskFailed, TaskRef
 from collegium_contracts.money import Usage
 from collegium_contracts.permissions import (

@@ -28,18 +28,9 @@ from collegium_contracts import (
     state,
 )
 from collegium_contracts import subjects as s
+from collegium_contracts.consumers import CONSUMERS, consumer, work_consumer
 from collegium_contracts.errors import ERRORS, UndecodableMessageError, UnknownVersionError, kind_of
-from collegium_contracts.journey import (
-    ASKS,
-    BUCKETS,
-    CONSUMERS,
-    HOPS,
-    SERVICES,
-    STREAMS,
-    consumer,
-    hops_between,
-    work_consumer,
-)
+from collegium_contracts.journey import ASKS, BUCKETS, HOPS, SERVICES, STREAMS, hops_between
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,7 +6,8 @@ import re
 import pytest
 from collegium_contracts import ids, permissions
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import BUCKETS, CONSUMERS, HOPS, SERVICES, STREAMS, template, work_consumer
+from collegium_contracts.consumers import CONSUMERS, work_consumer
+from collegium_contracts.journey import BUCKETS, HOPS, SERVICES, STREAMS, template
 
 TASK = "tsk_" + "0" * 26
 BUILT = [

@@ -12,16 +12,8 @@ from typing import Any
 
 import msgspec
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import (
-    BUCKETS,
-    CONSUMERS,
-    DAY_SECONDS,
-    STREAMS,
-    Bucket,
-    Consumer,
-    Stream,
-    work_consumer,
-)
+from collegium_contracts.consumers import CONSUMERS, Consumer, work_consumer
+from collegium_contracts.journey import BUCKETS, DAY_SECONDS, STREAMS, Bucket, Stream
 
 from collegium_bus.connection import Connection
 from collegium_bus.errors import TopologyError

@@ -10,18 +10,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from collegium_contracts.journey import (
-    ASKS,
-    BUCKETS,
-    CONSUMERS,
-    DAY_SECONDS,
-    HOPS,
-    MB,
-    SERVICES,
-    STREAMS,
-    Service,
-    work_consumer,
-)
+from collegium_contracts.consumers import CONSUMERS, work_consumer
+from collegium_contracts.journey import ASKS, BUCKETS, DAY_SECONDS, HOPS, MB, SERVICES, STREAMS, Service
 from collegium_contracts.permissions import ORDERED_READERS, permissions
 
 _INTRODUCTION = """# The journey of a task

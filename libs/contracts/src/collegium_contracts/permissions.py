@@ -11,7 +11,8 @@ from __future__ import annotations
 import msgspec
 
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import ASKS, BUCKETS, CONSUMERS, HOPS, Service
+from collegium_contracts.consumers import CONSUMERS
+from collegium_contracts.journey import ASKS, BUCKETS, HOPS, Service
 
 # Streams that a service reads by an ephemeral, ordered consumer.
 ORDERED_READERS: dict[Service, tuple[str, ...]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collegium_bus.events import EventLoop
-from collegium_contracts import codec, journey
+from collegium_contracts import codec, consumers
 from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
@@ -22,7 +22,7 @@ class ConsensusApp:
         self._verdicts = Verdicts(platform)
         self._loop: EventLoop[JourneyMessage] = EventLoop(
             platform.connection,
-            journey.consumer("verdicts"),
+            consumers.consumer("verdicts"),
             codec.journey,
             self._verdicts.handle,
             platform.dead_letters,

@@ -8,7 +8,7 @@ from functools import partial
 import asyncpg
 from collegium_bus.events import EventLoop
 from collegium_bus.shell import Answering
-from collegium_contracts import codec, journey
+from collegium_contracts import codec, consumers
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import SettledMessage
 from collegium_runtime.erasing import Erasing
@@ -59,7 +59,7 @@ class ContextApp:
         opening = asyncio.create_task(open_store(platform))
         self._pool = await open_pool(platform.database_url, application_name="collegium-context")
         store = Store(self._pool)
-        consumer = journey.consumer("turns")
+        consumer = consumers.consumer("turns")
         fold = Fold(store, platform.keyring, platform.dead_letters, platform.tracing)
         self._loop = EventLoop(
             platform.connection,

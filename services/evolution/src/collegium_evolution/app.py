@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 from collegium_bus.events import EventLoop
-from collegium_contracts import codec, journey
+from collegium_contracts import codec, consumers
 from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.platform import Platform
 from collegium_store import open_pool
@@ -27,7 +27,7 @@ class EvolutionApp:
     async def start(self) -> None:
         """Publishes the scoreboard as it stands, and folds events."""
         platform = self._platform
-        consumer = journey.consumer("scoreboard")
+        consumer = consumers.consumer("scoreboard")
         self._pool = await open_pool(platform.database_url, application_name="collegium-evolution")
         store = Store(self._pool, consumer.durable)
         self._board = ScoreboardPublisher(store, platform.connection, consumer, platform.now_ms)

@@ -12,7 +12,7 @@ import uvicorn
 from collegium_bus import topology
 from collegium_bus.events import EventLoop
 from collegium_contracts import codec
-from collegium_contracts.journey import consumer
+from collegium_contracts.consumers import consumer
 from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.audit import Audit
 from collegium_runtime.erasing import Erasing
