@@ -17,6 +17,7 @@ from collegium_contracts.messages import (
     AttemptRetried,
     AttemptStarted,
     CancelRequested,
+    Feedback,
     JourneyMessage,
     Message,
     Settled,
@@ -93,6 +94,8 @@ def _columns(message: Message) -> dict[str, int | str]:
             return {"model": message.model, "rank": message.rank, "cost_usd": cost, "verdict": message.stop_reason}
         case CancelRequested():
             return {"verdict": message.reason}
+        case Feedback():
+            return {"model": message.model, "rank": message.rank, "verdict": f"{message.score:g}"}
         case _:
             return {}
 
@@ -132,6 +135,8 @@ def says(message: Message) -> str:
             return f"{message.chunks} chunks"
         case Settled():
             return _settled(message)
+        case Feedback():
+            return f"by {message.source}"
         case _:
             return ""
 

@@ -54,6 +54,7 @@ BUILDERS = {
     "task.settled.<tenant>.<task>": (s.task_settled, TOKEN, TASK),
     "task.changed.<tenant>.<task>": (s.task_changed, TOKEN, TASK),
     "ctl.cancel.<tenant>.<task>": (s.cancel, TOKEN, TASK),
+    "feedback.<tenant>.<task>": (s.feedback, TOKEN, TASK),
     "reused.<replica>": (s.reused, TOKEN),
     "done.<replica>.<task>": (s.done, TOKEN, TASK),
     "token.<tenant>.<task>": (s.token, TOKEN, TASK),

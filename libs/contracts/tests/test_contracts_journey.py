@@ -24,6 +24,7 @@ BUILT = [
     s.task_settled("acme", TASK),
     s.task_changed("acme", TASK),
     s.cancel("acme", TASK),
+    s.feedback("acme", TASK),
     s.reused("gw1"),
     s.done("gw1", TASK),
     s.token("acme", TASK),

@@ -20,10 +20,7 @@ from collegium_bus.events import EventLoop
 from collegium_bus.kv import Bucket, Entry
 from collegium_contracts import codec, consumers
 from collegium_contracts import subjects as s
-from collegium_contracts.messages import (
-    DeadLetter,
-    JourneyMessage,
-)
+from collegium_contracts.messages import DeadLetter, JourneyMessage
 from collegium_contracts.money import picos_to_usd
 from collegium_contracts.requests import (
     KeyCreate,

@@ -18,14 +18,7 @@ from collegium_contracts.codec import encode
 from collegium_contracts.content import Answer, Choice, encode_content
 from collegium_contracts.envelope import Envelope, IdentityKeyring
 from collegium_contracts.errors import TaskError
-from collegium_contracts.messages import (
-    AttemptAnswered,
-    AttemptEnded,
-    AttemptFailed,
-    AttemptRef,
-    AttemptUsage,
-    TaskRef,
-)
+from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, AttemptRef, AttemptUsage, TaskRef
 from collegium_contracts.money import Price, Usage
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings

@@ -109,6 +109,7 @@ def test_bodies_are_asked_for_where_they_are_read():
         ("post", "/v1/chat/completions"),
         ("post", "/v1/embeddings"),
         ("post", "/v1/tasks"),
+        ("post", "/v1/tasks/{id}/feedback"),
         ("post", "/v1/schedules"),
         ("post", "/v1/admin/tenants"),
         ("post", "/v1/admin/keys"),

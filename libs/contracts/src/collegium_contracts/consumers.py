@@ -45,7 +45,8 @@ CONSUMERS: Final[tuple[Consumer, ...]] = (
     Consumer(
         durable="billing", stream=s.EVENTS, service="billing",
         filters=(
-            "attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.REUSED_ALL, s.again_of("billing"),
+            "attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.FEEDBACK_ALL, s.REUSED_ALL,
+            s.again_of("billing"),
         ),
     ),
     Consumer(durable="holds", stream=s.LEDGER, service="billing", filters=(s.LEDGER_JOURNAL_ALL,)),
@@ -63,7 +64,10 @@ CONSUMERS: Final[tuple[Consumer, ...]] = (
     Consumer(durable="schedules", stream=s.SCHEDULE, service="router", filters=(s.SCHEDULE_DUE_ALL,)),
     Consumer(
         durable="scoreboard", stream=s.EVENTS, service="evolution",
-        filters=(s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_DISCARDED_ALL, s.again_of("scoreboard")),
+        filters=(
+            s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_DISCARDED_ALL, s.FEEDBACK_ALL,
+            s.again_of("scoreboard"),
+        ),
     ),
     Consumer(
         durable="sweeper", stream=s.ADVISORIES, service="worker-pool", filters=(s.MAX_DELIVERIES_ALL,),

@@ -26,6 +26,8 @@ def parse_event(subject: str) -> EventSubject | None:
     match subject.split("."):
         case ["task" | "ctl", kind, tenant, task]:
             return EventSubject(kind, tenant, task, 0)
+        case ["feedback", tenant, task]:
+            return EventSubject("feedback", tenant, task, 0)
         case ["attempt", tenant, task, number, kind, *rest] if number.isascii() and number.isdigit():
             last = int(rest[0]) if rest and rest[0].isascii() and rest[0].isdigit() else 0
             return EventSubject(kind, tenant, task, int(number), last)

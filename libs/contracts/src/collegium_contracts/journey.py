@@ -129,6 +129,11 @@ HOPS: Final[tuple[Hop, ...]] = (
         senders=("billing",), receivers=("billing",), stream=s.LEDGER, note="where a new owner begins to read",
     ),
     Hop(
+        number=12, subject="feedback.<tenant>.<task>", filter=s.FEEDBACK_ALL, messages=("Feedback",),
+        senders=("gateway",), receivers=("evolution", "billing"), stream=s.EVENTS,
+        note="what became of an answer; of one source the last word counts",
+    ),
+    Hop(
         number=13, subject="audit.<tenant>", filter=s.AUDIT_ALL, messages=("AuditEntry",), senders=SERVICES,
         receivers=("billing",), stream=s.AUDIT, note="one sealer chains them by tenant, in the order of the stream",
     ),
@@ -160,7 +165,7 @@ HOPS: Final[tuple[Hop, ...]] = (
         messages=(
             "AttemptStarted", "AttemptAsked", "AttemptAnswered", "AttemptFailed", "AttemptDiscarded",
             "TextCheckpointed", "TaskCompleted", "TaskFailed", "TaskCanceled", "TaskAccepted", "TaskDispatched",
-            "CancelRequested", "AnswersReused",
+            "CancelRequested", "AnswersReused", "Feedback",
         ),
         senders=("gateway",), receivers=("gateway", "context", "consensus", "evolution", "billing"), stream=s.EVENTS,
         create_once=True, note="a requeued letter: the original message, to the one consumer that had buried it",
@@ -224,7 +229,10 @@ STREAMS: Final[tuple[Stream, ...]] = (
     ),
     Stream(
         name=s.EVENTS,
-        subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.REUSED_ALL, s.AGAIN_ALL),
+        subjects=(
+            "attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.FEEDBACK_ALL, s.REUSED_ALL,
+            s.AGAIN_ALL,
+        ),
         retention="limits", discard="old", max_bytes=4096 * MB, max_age_seconds=3 * DAY_SECONDS,
         note="discard old: no full stream may stop settlement; an alarm watches the archiver's lag",
     ),
@@ -313,7 +321,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         is_erasable=True,
     ),
     Bucket(name=s.KV_STORAGE, writers=("gateway", "context"), readers=("billing",)),
-    Bucket(name=s.KV_ERASURES, writers=("gateway", "router", "context", "billing"), readers=()),
+    Bucket(name=s.KV_ERASURES, writers=("gateway", "router", "context", "evolution", "billing"), readers=()),
 )
 
 

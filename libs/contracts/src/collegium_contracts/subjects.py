@@ -75,6 +75,7 @@ ATTEMPT_ASKED_ALL: Final = "attempt.*.*.*.asked"
 ATTEMPT_DISCARDED_ALL: Final = "attempt.*.*.*.discarded.*"
 ATTEMPT_CHECKPOINT_ALL: Final = "attempt.*.*.*.checkpoint"
 CANCEL_ALL: Final = "ctl.cancel.>"
+FEEDBACK_ALL: Final = "feedback.>"
 REUSED_ALL: Final = "reused.>"
 DEAD_ALL: Final = "dead.>"
 AGAIN_ALL: Final = "again.>"
@@ -289,6 +290,11 @@ def embedding_key(tenant: str, digest: bytes) -> str:
 def cache_cleared(tenant: str) -> str:
     """Key that is written in the bucket of answers when a tenant's were removed."""
     return f"{tenant}.cleared"
+
+
+def feedback(tenant: str, task: str) -> str:
+    """Subject of Feedback: all that was said about one task."""
+    return f"feedback.{tenant}.{task}"
 
 
 def cancel(tenant: str, task: str) -> str:

@@ -125,11 +125,14 @@ def _was_made(call: AttemptUsage) -> bool:
     return call.succeeded or call.duration_ms > 0 or call.usage.cost_usd_picos > 0
 
 
+def plain_domain(domain: str) -> str:
+    """Returns a client's domain as it is stored: PostgreSQL's text holds no NUL."""
+    return domain.replace("\x00", "")[:DOMAIN_CHARS_MAX]
+
+
 def _scored(call: AttemptUsage, domain: str, at_ms: int) -> Call:
-    # PostgreSQL's text holds no NUL.
-    plain_domain = domain.replace("\x00", "")[:DOMAIN_CHARS_MAX]
     return Call(
-        key=ScoreKey(call.model, plain_domain, call.rank),
+        key=ScoreKey(call.model, plain_domain(domain), call.rank),
         is_judged=call.error_code != _BY_THE_CLIENT,
         succeeded=call.succeeded,
         duration_ms=max(0, call.duration_ms),

@@ -13,7 +13,8 @@ from collegium_contracts.content import ChatMessage, decode_messages, encode_con
 from collegium_contracts.envelope import Keyring
 from collegium_contracts.ids import CONVERSATION_ID
 from collegium_contracts.memory_paths import OFF, PathError, parse_path, path_text
-from collegium_contracts.messages import Plan, Sampling, Surface, TaskRef, TaskSubmitted
+from collegium_contracts.messages import Plan, Sampling, TaskRef, TaskSubmitted
+from collegium_contracts.parts import Surface
 from collegium_contracts.state import ModelRecord
 from collegium_contracts.wording import words_sealed
 from collegium_settings.settings import OffPeakSettings

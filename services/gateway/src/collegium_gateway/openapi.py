@@ -19,6 +19,7 @@ from collegium_gateway.budget_views import BudgetView
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.document_bodies import DocumentRequest, SearchBody
 from collegium_gateway.embedding_admission import EmbeddingRequest
+from collegium_gateway.feedback import FeedbackRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
 from collegium_gateway.identity_requests import (
     BudgetRequest,
@@ -44,6 +45,13 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/tasks/{id}", "tasks", "Returns one task.", None),
     ("post", "/v1/tasks/{id}/cancel", "tasks", "Cancels a task.", None),
     ("post", "/v1/tasks/{id}/retry", "tasks", "Runs a failed task again as a new one; asked again, the same.", None),
+    (
+        "post",
+        "/v1/tasks/{id}/feedback",
+        "tasks",
+        "Says what became of a task's answer; the last word of a source counts.",
+        FeedbackRequest,
+    ),
     ("get", "/v1/tasks/{id}/events", "tasks", "Follows a task by server-sent events.", None),
     ("get", "/v1/tasks/{id}/webhook", "webhooks", "Shows how a task's callback stands.", None),
     ("get", "/v1/webhooks/secret", "webhooks", "Shows the key that signs the tenant's webhooks.", None),
