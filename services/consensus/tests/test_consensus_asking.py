@@ -227,4 +227,4 @@ async def test_a_replica_of_the_broker_that_is_behind_is_not_believed(
     task = make.task()
     await end_attempt(platform, make.answered(1, "a", task=task))
     with pytest.raises(NoAnswerError, match="attempt 2"):
-        await standing(platform, [Member(make.answered(2, "b", task=task), 9, "")])
+        await standing(platform, task, 3, [Member(make.answered(2, "b", task=task), 9, "")])

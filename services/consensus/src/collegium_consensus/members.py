@@ -19,7 +19,7 @@ from collegium_contracts import subjects as s
 from collegium_contracts.content import Answer, decode_answer
 from collegium_contracts.envelope import Keyring, UnknownKeyError
 from collegium_contracts.errors import UndecodableMessageError
-from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, JourneyMessage
+from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, JourneyMessage, TaskRef
 from collegium_runtime.platform import Platform
 
 from collegium_consensus.course import Seen
@@ -56,15 +56,13 @@ def known(events: Iterable[Event]) -> list[Member]:
     return list(found.values())
 
 
-async def standing(platform: Platform, here: Sequence[Member]) -> list[Member]:
+async def standing(platform: Platform, task: TaskRef, of: int, here: Sequence[Member] = ()) -> list[Member]:
     """Returns all ended attempts of a task in the order of the stream, those that were handed over among them.
 
     Raises BusError where they cannot be read now, ContractError where one that stands cannot be read at all.
     """
-    message = here[0].message
-    task = message.task
     # One request, so one replica answers it: whatever it says stood there at one moment.
-    subjects = [s.attempt_ended(task.tenant, task.id, number) for number in range(1, message.attempt.of + 1)]
+    subjects = [s.attempt_ended(task.tenant, task.id, number) for number in range(1, of + 1)]
     found = await platform.direct.newest(s.EVENTS, subjects)
     for member in here:
         own = found.pop(s.attempt_ended(task.tenant, task.id, member.number), None)
