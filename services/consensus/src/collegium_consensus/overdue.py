@@ -29,7 +29,7 @@ WATCHED_MAX: Final = 100_000
 
 
 class Overdue:
-    """Watches running plans; calls ``close(task, attempt)`` for one whose deadline passed, with one that ended of it."""
+    """Watches running plans; calls ``close(task, attempt)`` for one whose deadline passed, with one of its attempts."""
 
     def __init__(self, now_ms: Callable[[], int], close: Callable[[TaskRef, AttemptRef], Awaitable[None]]) -> None:
         self._now_ms = now_ms
