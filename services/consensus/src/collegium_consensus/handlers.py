@@ -27,7 +27,7 @@ from collegium_telemetry import names
 from collegium_consensus.asking import Asking
 from collegium_consensus.course import Ask, Late, Settle, Terms, Wait, close, follow
 from collegium_consensus.inputs import begun, input_of
-from collegium_consensus.members import Event, Member, known, opened, seen, standing
+from collegium_consensus.members import Event, GoneError, Member, known, opened, seen, standing
 from collegium_consensus.overdue import Overdue
 from collegium_consensus.telemetry import DESTINATION, SPAN_DECIDE
 from collegium_consensus.verdict import decide
@@ -65,6 +65,8 @@ class Verdicts:
                 await self._judge(events)
             except BusError:
                 raise
+            except GoneError as error:
+                log.warning("plan is left alone", error=str(error))
             except ContractError as error:
                 await self._bury(events, error.code, str(error))
             except Exception as error:  # one task that cannot be judged must not stop the verdicts of all others

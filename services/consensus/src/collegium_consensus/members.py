@@ -6,13 +6,13 @@ does not; a broker's replica may be behind.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
 from collegium_bus.direct import Stored
-from collegium_bus.errors import NoAnswerError
 from collegium_bus.events import EventOf
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
@@ -27,7 +27,16 @@ from collegium_consensus.vote import vote
 
 log = structlog.get_logger(__name__)
 
+# How long a replica of the broker may be behind, in ever longer steps.
+AGAIN_SECONDS: Final = (0.02, 0.1, 0.4, 1.5, 4.0)
+
 Event = EventOf[JourneyMessage]
+
+
+class GoneError(Exception):
+    """An event was handed over that stands no more."""
+
+    code = "event_gone"
 
 
 class Member(NamedTuple):
@@ -59,17 +68,20 @@ def known(events: Iterable[Event]) -> list[Member]:
 async def standing(platform: Platform, task: TaskRef, of: int, here: Sequence[Member] = ()) -> list[Member]:
     """Returns all ended attempts of a task in the order of the stream, those that were handed over among them.
 
-    Raises BusError where they cannot be read now, ContractError where one that stands cannot be read at all.
+    Raises BusError where they cannot be read now, ContractError where one that stands cannot be read at all, GoneError
+    where what was handed over stands no more.
     """
-    # One request, so one replica answers it: whatever it says stood there at one moment.
     subjects = [s.attempt_ended(task.tenant, task.id, number) for number in range(1, of + 1)]
-    found = await platform.direct.newest(s.EVENTS, subjects)
-    for member in here:
-        own = found.pop(s.attempt_ended(task.tenant, task.id, member.number), None)
-        if own is None:
-            raise NoAnswerError(f"task {task.id}: what ended as attempt {member.number} cannot be read back yet")
-    others = [await _member(platform, stored) for stored in found.values()]
-    return sorted([*here, *others], key=lambda member: member.sequence)
+    own = {s.attempt_ended(task.tenant, task.id, member.number) for member in here}
+    for again_seconds in (*AGAIN_SECONDS, None):
+        # One request, so one replica answers it: whatever it says stood there at one moment.
+        found = await platform.direct.newest(s.EVENTS, subjects)
+        if own <= found.keys():
+            others = [await _member(platform, stored) for subject, stored in found.items() if subject not in own]
+            return sorted([*here, *others], key=lambda member: member.sequence)
+        if again_seconds is not None:
+            await asyncio.sleep(again_seconds)
+    raise GoneError(f"task {task.id}: what ended cannot be read back; its tenant may have been erased")
 
 
 async def _member(platform: Platform, stored: Stored) -> Member:
