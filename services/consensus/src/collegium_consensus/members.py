@@ -118,6 +118,7 @@ def seen(members: Iterable[Member], answers: Mapping[int, Answer]) -> list[Seen]
             keys.get(member.number),
             member.message.at_ms,
             member.message.error.code if isinstance(member.message, AttemptFailed) else "",
+            member.message.attempt.rank,
         )
         for member in members
     ]
