@@ -48,7 +48,7 @@ def _at(name: str) -> Fault:
         f"kill at {name}",
         f"`kill -9` of the process at the failpoint `{name}`, and a restart by the supervisor",
         partial(kills.at_a_failpoint, name=name, expected=expected),
-        short=name in ("worker-pool.during-call", "billing.after-commit", "consensus.after-note"),
+        short=name in ("worker-pool.during-call", "billing.after-commit"),
     )
 
 

@@ -73,6 +73,7 @@ def _school(
         for name, rank, usd in SCHOOL
     ]
     # The hold of one student's answer fits, that of a teacher's does not.
+    config["tenants"][0]["budget"] = {"usd": "1000", "window": "30d"}
     config["tenants"][1]["budget"] = {"usd": "0.02", "window": "30d"}
     with running_platform(tmp_path_factory.mktemp("school") / "data", config) as platform:
         yield School(platform, simulator, keys["acme"], keys["poor"])
@@ -171,6 +172,40 @@ async def test_a_budget_that_does_not_cover_the_whole_climb_is_refused_before_an
         assert refused["error"]["code"] == "insufficient_quota"
     assert school.started() == {}
     assert (await school.ask({}, key=school.poor_key, model="small"))["collegium"]["plan"] == "single"
+
+
+async def test_what_has_ended_of_a_running_cascade_is_captured_and_the_rest_stays_held(school: School):
+    school.says(small="a", little="b", middle=Behaviour(hang=True))
+    async with school.session(school.platform.admin_key) as operator, school.session() as session:
+
+        async def budget() -> dict[str, float]:
+            async with operator.get("/v1/admin/budgets", params={"tenant": "acme"}) as response:
+                (found,) = (await response.json())["data"]
+            return {name: float(found[name]) for name in ("captured_usd", "held_usd")}
+
+        async def calm() -> Any:
+            now = await budget()
+            return now if now["held_usd"] == 0 else None
+
+        before = await eventually(calm, deadline_seconds=60)
+        async with session.post("/v1/tasks", json={"input": "Which?", "plan": "cascade", "max_tokens": 8}) as response:
+            task_id = (await response.json())["id"]
+        await eventually(lambda: school.started().get("middle") == 1, deadline_seconds=60)
+        counted = school.simulator.counts().models
+        usd = {name: float(price) / 1e6 for name, _, price in SCHOOL}
+        tokens = {name: counted[name].prompt_tokens + counted[name].completion_tokens for name in ("small", "little")}
+        due = sum(tokens[name] * usd[name] for name in tokens)
+
+        async def captured() -> Any:
+            now = await budget()
+            return now if now["captured_usd"] - before["captured_usd"] == pytest.approx(due) else None
+
+        running = await eventually(captured, deadline_seconds=60)
+        # What is still held covers the steps above at least.
+        assert running["held_usd"] > tokens["small"] * (usd["middle"] + usd["large"])
+        async with session.post(f"/v1/tasks/{task_id}/cancel") as response:
+            assert response.status in (200, 202)
+        await eventually(calm, deadline_seconds=60)
 
 
 async def test_a_named_model_is_never_cascaded(school: School):

@@ -22,6 +22,8 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         body = question(options.question, model=options.model, plan=options.plan)
         if options.max_tokens is not None:
             body["max_tokens"] = options.max_tokens
+        if options.quality_min is not None:
+            body["collegium"]["quality_min"] = options.quality_min
         if options.conversation is not None:
             body["collegium"]["conversation"] = options.conversation
         if options.memory is not None:

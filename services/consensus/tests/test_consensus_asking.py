@@ -8,11 +8,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from collegium_bus.errors import NoAnswerError, QueueFullError
+from collegium_bus.direct import Stored, as_delivered
+from collegium_bus.errors import QueueFullError
+from collegium_bus.events import EventOf
+from collegium_consensus import members
 from collegium_consensus.app import build
 from collegium_consensus.asking import Asking, noted
 from collegium_consensus.course import Ask, Terms
-from collegium_consensus.members import Member, standing
+from collegium_consensus.handlers import Verdicts
+from collegium_consensus.members import GoneError, Member, standing
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope
@@ -225,6 +229,23 @@ async def test_a_replica_of_the_broker_that_is_behind_is_not_believed(
     platform: Platform, make: Any, end_attempt: Any
 ) -> None:
     task = make.task()
-    await end_attempt(platform, make.answered(1, "a", task=task))
-    with pytest.raises(NoAnswerError, match="attempt 2"):
-        await standing(platform, [Member(make.answered(2, "b", task=task), 9, "")])
+    first, second = make.answered(1, "a", task=task), make.answered(2, "b", task=task)
+    await end_attempt(platform, first)
+    reading = asyncio.create_task(standing(platform, task, 3, [Member(second, 9, "")]))
+    await asyncio.sleep(0)
+    await end_attempt(platform, second)
+    assert [member.number for member in await reading] == [1, 2]
+
+
+async def test_what_was_erased_meanwhile_is_left_alone_and_holds_up_nobody(
+    platform: Platform, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "AGAIN_SECONDS", (0.01,))
+    message = make.answered(1, "a")
+    task = message.task
+    stored = Stored(s.attempt_ended(task.tenant, task.id, 1), 7, codec.encode(message), {})
+    delivery = as_delivered(platform.connection, stored, s.EVENTS, "verdicts", 1)
+    await Verdicts(platform).handle([EventOf(message, stored.payload, delivery)])
+    assert await platform.direct.last(s.DEAD, s.DEAD_ALL) is None
+    with pytest.raises(GoneError):
+        await standing(platform, task, 3, [Member(message, 7, "")])

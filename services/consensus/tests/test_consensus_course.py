@@ -150,6 +150,9 @@ def test_the_highest_rank_that_says_something_decides_a_cascade() -> None:
     assert agreed is not None
     assert alone is not None
     assert agreed.confidence > alone.confidence
+    taught = judge([end(1, "a"), end(2, "b"), end(3, "c")._replace(rank="teacher")], Terms("cascade", 4, DEADLINE_MS))
+    assert taught is not None
+    assert taught.confidence > alone.confidence, "a teacher is taken to be right more often than a student"
 
 
 SAYS = st.sampled_from(["a", "b", "c", "", "?", "!upstream_error", "!deadline_exceeded", "!canceled"])

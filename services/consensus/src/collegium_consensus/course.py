@@ -16,9 +16,9 @@ about a running plan is kept anywhere else. One rule: each end of an attempt has
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from collegium_contracts.messages import Plan
+from collegium_contracts.messages import Plan, Rank
 from collegium_contracts.plans import AT_FIRST, at_first
 
 from collegium_consensus.aggregation import NOTHING_KNOWN, Reliability, Tally, Vote, aggregate, is_settled
@@ -31,13 +31,15 @@ _SUPPOSED = 1_000
 # No answer has it: what is supposed where nobody has said anything.
 _ANYTHING = "\x00anything"
 _DIGITS = 4
+# How often a model of a rank is taken to be right until its own record says more: stated, not measured.
+RANK_RIGHT: Final[dict[Rank, float]] = {"student": 0.6, "ta": 0.75, "teacher": 0.9}
 
 Why = Literal["decided", "exhausted", "deadline", "canceled"]
 Reason = Literal["confidence", "disagreement", "failure"]
 
 
 class Seen(NamedTuple):
-    """One ended attempt: its number, who answered, what it says, how it failed, and when it ended (Unix ms).
+    """One ended attempt: its number, who answered, what it says, when it ended (Unix ms), how it failed, and its rank.
 
     ``key`` is equal for equal answers, empty where it says nothing, and none where there is no answer to read.
     """
@@ -47,6 +49,7 @@ class Seen(NamedTuple):
     key: str | None
     at_ms: int
     error_code: str = ""
+    rank: Rank = "student"
 
 
 class Terms(NamedTuple):
@@ -193,11 +196,11 @@ def _votes(ended: Sequence[Seen]) -> dict[int, Vote]:
 
 
 def _tally(ended: Sequence[Seen], terms: Terms) -> Tally | None:
-    votes = _votes(ended)
-    return aggregate(votes, _trusted(votes) if terms.plan == "cascade" else NOTHING_KNOWN)
+    return aggregate(_votes(ended), _trusted(ended) if terms.plan == "cascade" else NOTHING_KNOWN)
 
 
-def _trusted(votes: dict[int, Vote]) -> Reliability:
+def _trusted(ended: Sequence[Seen]) -> Reliability:
     """Above a cascade's first step the highest rank that says something decides; the others can only bear it out."""
-    above = [number for number, vote in votes.items() if number > AT_FIRST and vote.key]
-    return Reliability(best=votes[max(above)].member) if above else NOTHING_KNOWN
+    above = [one for one in ended if one.number > AT_FIRST and one.key]
+    best = max(above, key=lambda one: one.number).member if above else None
+    return Reliability(right={one.member: RANK_RIGHT[one.rank] for one in ended}, best=best)

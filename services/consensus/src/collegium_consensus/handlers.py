@@ -18,7 +18,7 @@ from collegium_contracts import subjects as s
 from collegium_contracts.content import Answer
 from collegium_contracts.envelope import held
 from collegium_contracts.errors import ContractError
-from collegium_contracts.messages import AttemptAnswered, AttemptFailed, SettledMessage, TaskFailed
+from collegium_contracts.messages import AttemptAnswered, AttemptFailed, AttemptRef, SettledMessage, TaskFailed, TaskRef
 from collegium_contracts.plans import SEVERAL
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
@@ -27,7 +27,7 @@ from collegium_telemetry import names
 from collegium_consensus.asking import Asking
 from collegium_consensus.course import Ask, Late, Settle, Terms, Wait, close, follow
 from collegium_consensus.inputs import begun, input_of
-from collegium_consensus.members import Event, Member, known, opened, seen, standing
+from collegium_consensus.members import Event, GoneError, Member, known, opened, seen, standing
 from collegium_consensus.overdue import Overdue
 from collegium_consensus.telemetry import DESTINATION, SPAN_DECIDE
 from collegium_consensus.verdict import decide
@@ -65,6 +65,8 @@ class Verdicts:
                 await self._judge(events)
             except BusError:
                 raise
+            except GoneError as error:
+                log.warning("plan is left alone", error=str(error))
             except ContractError as error:
                 await self._bury(events, error.code, str(error))
             except Exception as error:  # one task that cannot be judged must not stop the verdicts of all others
@@ -75,7 +77,8 @@ class Verdicts:
         here = known(events)
         if not here or here[0].message.attempt.plan not in SEVERAL:
             return
-        members = await standing(self._platform, here)
+        message = here[0].message
+        members = await standing(self._platform, message.task, message.attempt.of, here)
         settled = await self._moves(here, members)
         if isinstance(settled, TaskFailed):
             kept = await input_of(self._platform, settled.task)
@@ -83,7 +86,8 @@ class Verdicts:
 
     async def _moves(self, here: Sequence[Member], members: Sequence[Member]) -> SettledMessage | None:
         """Makes the move of each end that was handed over; returns the terminal message where it stands by now."""
-        answers, terms = await self._opened(members), self._terms(here[0])
+        message = here[0].message
+        answers, terms = await self._opened(members), self._terms(message.task, message.attempt)
         ends = seen(members, answers)
         for member in here:
             until = members.index(member) + 1
@@ -96,7 +100,7 @@ class Verdicts:
             if isinstance(move, Late):
                 log.info("attempt ended after its verdict", task=member.message.task.id, attempt=member.number)
             else:
-                self.overdue.watch(member.message.task.id, terms.deadline_ms, member)
+                self.overdue.watch(member.message.task, member.message.attempt)
         return None
 
     async def _ask(self, ask: Ask, members: Sequence[Member], later: Sequence[Member], terms: Terms) -> Wait | Settle:
@@ -144,13 +148,14 @@ class Verdicts:
             return settled
         return await standing_failure(self._platform.direct, task) if isinstance(settled, TaskFailed) else None
 
-    async def _close(self, member: Member) -> None:
+    async def _close(self, task: TaskRef, attempt: AttemptRef) -> None:
         """Settles a plan whose time is over with what had been answered, whoever is still out."""
-        task = member.message.task
         if await self._platform.direct.last(s.EVENTS, s.task_settled(task.tenant, task.id)) is not None:
             return
-        members = await standing(self._platform, [member])
-        answers, terms = await self._opened(members), self._terms(member)
+        members = await standing(self._platform, task, attempt.of)
+        if not members:
+            return
+        answers, terms = await self._opened(members), self._terms(task, attempt)
         move = close(seen(members, answers), terms)
         if move.judgement is not None:
             await self._settle(move, members, answers)
@@ -160,8 +165,7 @@ class Verdicts:
         await held(self._platform.keyring, members[0].message.task.tenant, *sealed)
         return opened(members, self._platform.keyring)
 
-    def _terms(self, member: Member) -> Terms:
-        task, attempt = member.message.task, member.message.attempt
+    def _terms(self, task: TaskRef, attempt: AttemptRef) -> Terms:
         threshold = task.quality_min or self._platform.settings.routing.cascade_confidence
         return Terms(attempt.plan, attempt.of, task.deadline_ms, task.domain, threshold)
 

@@ -6,20 +6,20 @@ does not; a broker's replica may be behind.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
 from collegium_bus.direct import Stored
-from collegium_bus.errors import NoAnswerError
 from collegium_bus.events import EventOf
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.content import Answer, decode_answer
 from collegium_contracts.envelope import Keyring, UnknownKeyError
 from collegium_contracts.errors import UndecodableMessageError
-from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, JourneyMessage
+from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, JourneyMessage, TaskRef
 from collegium_runtime.platform import Platform
 
 from collegium_consensus.course import Seen
@@ -27,7 +27,16 @@ from collegium_consensus.vote import vote
 
 log = structlog.get_logger(__name__)
 
+# How long a replica of the broker may be behind, in ever longer steps.
+AGAIN_SECONDS: Final = (0.02, 0.1, 0.4, 1.5, 4.0)
+
 Event = EventOf[JourneyMessage]
+
+
+class GoneError(Exception):
+    """An event was handed over that stands no more."""
+
+    code = "event_gone"
 
 
 class Member(NamedTuple):
@@ -56,22 +65,23 @@ def known(events: Iterable[Event]) -> list[Member]:
     return list(found.values())
 
 
-async def standing(platform: Platform, here: Sequence[Member]) -> list[Member]:
+async def standing(platform: Platform, task: TaskRef, of: int, here: Sequence[Member] = ()) -> list[Member]:
     """Returns all ended attempts of a task in the order of the stream, those that were handed over among them.
 
-    Raises BusError where they cannot be read now, ContractError where one that stands cannot be read at all.
+    Raises BusError where they cannot be read now, ContractError where one that stands cannot be read at all, GoneError
+    where what was handed over stands no more.
     """
-    message = here[0].message
-    task = message.task
-    # One request, so one replica answers it: whatever it says stood there at one moment.
-    subjects = [s.attempt_ended(task.tenant, task.id, number) for number in range(1, message.attempt.of + 1)]
-    found = await platform.direct.newest(s.EVENTS, subjects)
-    for member in here:
-        own = found.pop(s.attempt_ended(task.tenant, task.id, member.number), None)
-        if own is None:
-            raise NoAnswerError(f"task {task.id}: what ended as attempt {member.number} cannot be read back yet")
-    others = [await _member(platform, stored) for stored in found.values()]
-    return sorted([*here, *others], key=lambda member: member.sequence)
+    subjects = [s.attempt_ended(task.tenant, task.id, number) for number in range(1, of + 1)]
+    own = {s.attempt_ended(task.tenant, task.id, member.number) for member in here}
+    for again_seconds in (*AGAIN_SECONDS, None):
+        # One request, so one replica answers it: whatever it says stood there at one moment.
+        found = await platform.direct.newest(s.EVENTS, subjects)
+        if own <= found.keys():
+            others = [await _member(platform, stored) for subject, stored in found.items() if subject not in own]
+            return sorted([*here, *others], key=lambda member: member.sequence)
+        if again_seconds is not None:
+            await asyncio.sleep(again_seconds)
+    raise GoneError(f"task {task.id}: what ended cannot be read back; its tenant may have been erased")
 
 
 async def _member(platform: Platform, stored: Stored) -> Member:
@@ -108,6 +118,7 @@ def seen(members: Iterable[Member], answers: Mapping[int, Answer]) -> list[Seen]
             keys.get(member.number),
             member.message.at_ms,
             member.message.error.code if isinstance(member.message, AttemptFailed) else "",
+            member.message.attempt.rank,
         )
         for member in members
     ]

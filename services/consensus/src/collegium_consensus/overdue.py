@@ -16,25 +16,25 @@ from typing import Final
 import structlog
 from collegium_bus.errors import BusError
 from collegium_contracts.errors import ContractError
-
-from collegium_consensus.members import Member
+from collegium_contracts.messages import AttemptRef, TaskRef
 
 log = structlog.get_logger(__name__)
 
 # Whoever lives has said so by then, and a waiting gateway has not given up.
 GRACE_MS: Final = 500
 LOOK_SECONDS: Final = 0.1
-# What is beyond is settled by the lost attempt's own end.
-WATCHED_MAX: Final = 50_000
+# Plans of the last hour that are remembered, settled or not, some 100 MB at most; what is beyond is settled by the lost
+# attempt's own end.
+WATCHED_MAX: Final = 100_000
 
 
 class Overdue:
-    """Watches running plans; ``close(member)`` is called for one whose deadline passed, with an end known of it."""
+    """Watches running plans; calls ``close(task, attempt)`` for one whose deadline passed, with one of its attempts."""
 
-    def __init__(self, now_ms: Callable[[], int], close: Callable[[Member], Awaitable[None]]) -> None:
+    def __init__(self, now_ms: Callable[[], int], close: Callable[[TaskRef, AttemptRef], Awaitable[None]]) -> None:
         self._now_ms = now_ms
         self._close = close
-        self._watched: dict[str, Member] = {}
+        self._watched: dict[str, tuple[TaskRef, AttemptRef]] = {}
         self._due: list[tuple[int, str]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -48,13 +48,12 @@ class Overdue:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def watch(self, task_id: str, deadline_ms: int, member: Member) -> None:
+    def watch(self, task: TaskRef, attempt: AttemptRef) -> None:
         """Looks at a plan again after its deadline, unless it is forgotten before."""
-        if task_id not in self._watched:
-            if len(self._watched) >= WATCHED_MAX:
-                return
-            heapq.heappush(self._due, (deadline_ms + GRACE_MS, task_id))
-        self._watched[task_id] = member
+        if task.id in self._watched or len(self._due) >= WATCHED_MAX:
+            return
+        heapq.heappush(self._due, (task.deadline_ms + GRACE_MS, task.id))
+        self._watched[task.id] = (task, attempt)
 
     def forget(self, task_id: str) -> None:
         """Forgets a plan that is settled."""
@@ -65,10 +64,10 @@ class Overdue:
             await asyncio.sleep(LOOK_SECONDS)
             while self._due and self._due[0][0] <= self._now_ms():
                 _, task_id = heapq.heappop(self._due)
-                member = self._watched.pop(task_id, None)
-                if member is None:
+                watched = self._watched.pop(task_id, None)
+                if watched is None:
                     continue
                 try:
-                    await self._close(member)
+                    await self._close(*watched)
                 except (BusError, ContractError) as error:
                     log.warning("overdue plan not settled", task=task_id, error=str(error))

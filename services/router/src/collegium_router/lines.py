@@ -1,4 +1,4 @@
-"""Which line of its tenant's queue a message of INGRESS stands in, and since when. Pure.
+"""Which line of its tenant's queue a message of INGRESS stands in, and since when.
 
 One rule: what goes on with a task that runs already keeps that task's place, before whatever its tenant asked later.
 """
