@@ -108,20 +108,37 @@ class DocumentsReply(Message, frozen=True, kw_only=True):
 SearchMode = Literal["hybrid", "dense", "words"]
 
 
-class SearchFilters(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class FieldTest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename={"not_": "not"}):
+    """What a field must be: within bounds that are numbers or dates (RFC 3339, or a day), and none of ``not``.
+
+    A field that is neither a number nor a date lies within no bounds; one that is not there is none of anything.
+    """
+
+    gt: float | str | None = None
+    gte: float | str | None = None
+    lt: float | str | None = None
+    lte: float | str | None = None
+    not_: FieldValue | list[FieldValue] | None = None
+
+
+class SearchFilters(
+    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename={"any_": "any", "not_": "not"}
+):
     """What a result must be: one of ``documents``, with all ``tags`` and none of ``not_tags``, and its fields as named.
 
-    A field's value may be a list: any of them. Times are Unix ms: when the document was first
-    added.
+    A field's value may be a list: any of them; or a :class:`FieldTest`. Times are Unix ms: when the document was first
+    added. At least one of ``any`` must hold too, where there are some, and ``not`` must not.
     """
 
     documents: list[str] = []
     tags: list[str] = []
     not_tags: list[str] = []
-    fields: dict[str, FieldValue | list[FieldValue]] = {}
+    fields: dict[str, FieldValue | list[FieldValue] | FieldTest] = {}
     project: str | None = None
     from_ms: int | None = None
     to_ms: int | None = None
+    any_: list[SearchFilters] = []
+    not_: SearchFilters | None = None
 
 
 class SearchAsked(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -41,6 +41,8 @@ from collegium_context.documents.store import Accepting, DocumentStore
 log = structlog.get_logger(__name__)
 
 PAGE_MAX = 200
+# What lies between bounds is compared as a float.
+NUMBER_MAX = 10**300
 TAGS_MAX, FIELDS_MAX, TAG_CHARS, VALUE_CHARS, TITLE_CHARS = 64, 64, 128, 512, 500
 
 _decode_meta = msgspec.json.Decoder(DocumentMeta).decode
@@ -191,3 +193,5 @@ def _check_meta(meta: DocumentMeta) -> None:
             f"at most {FIELDS_MAX} fields, names to {TAG_CHARS} and values to {VALUE_CHARS} characters",
             "fields",
         )
+    if any(isinstance(value, int) and abs(value) > NUMBER_MAX for value in meta.fields.values()):
+        raise RequestRefusedError("invalid_value", "a field's number is larger than 1e300", "fields")

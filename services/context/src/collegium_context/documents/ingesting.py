@@ -31,7 +31,7 @@ from collegium_context.documents.indexing_store import (
     Taken,
     is_heavy,
 )
-from collegium_context.documents.naming import NamedChunk, facets_of, named_chunks
+from collegium_context.documents.naming import NamedChunk, facets_of, measures_of, named_chunks
 from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
 from collegium_context.vectors.interface import CollectionSpec, PayloadValue, Point, VectorStore, VectorStoreError
 
@@ -64,6 +64,7 @@ class _Read(msgspec.Struct, frozen=True):
     taken: Taken
     meta: DocumentMeta
     facets: list[str]
+    measures: dict[str, float]
     chunks: list[NamedChunk]
     title: str
 
@@ -168,7 +169,7 @@ class Ingesting:
             log.warning("a document waits for its key", tenant=one.tenant, document=one.document)
             await self._store.put_off([one], AWAY_SECONDS, counts=True)
             return None
-        return _Read(one, meta, facets, chunks, title)
+        return _Read(one, meta, facets, measures_of(one.tenant, meta), chunks, title)
 
     async def _extracted(self, one: Taken, content: bytes) -> Extracted:
         if is_heavy(one.kind, len(content)):
@@ -201,7 +202,11 @@ class Ingesting:
         vectors = await self._embedder.embed([chunk.indexed for _, chunk in step])
         points: dict[str, list[Point]] = {}
         for (one, chunk), vector in zip(step, vectors, strict=True):
-            payload: dict[str, PayloadValue] = {"facets": one.facets, "added": one.taken.created_at_ms}
+            payload: dict[str, PayloadValue] = {
+                **one.measures,
+                "facets": one.facets,
+                "added": one.taken.created_at_ms,
+            }
             points.setdefault(one.taken.tenant, []).append(Point(chunk.id, vector, chunk.indexed, payload))
         for tenant, of_tenant in points.items():
             await self._vectors.upsert(Scope(tenant), self._collection, of_tenant)
