@@ -60,14 +60,12 @@ class DocumentQuestions:
         keyring: Keyring,
         claims: ClaimStore,
         ingesting: Ingesting,
-        collection: str,
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._claims = claims
         self._ingesting = ingesting
-        self._collection = collection
         self._now_ms = now_ms
 
     async def add(self, question: Message, _traceparent: str) -> Message:
@@ -118,7 +116,7 @@ class DocumentQuestions:
         asked = _expected(question, DocumentDelete)
         scope = Scope(asked.tenant)
         standing = await self._from_database(self._store.standing(scope, asked.document))
-        points = await self._from_database(self._store.delete(scope, asked.document, collection=self._collection))
+        points = await self._from_database(self._store.delete(scope, asked.document))
         if standing is None or points is None:
             raise _missing(asked.document)
         self._ingesting.wake_sweep()

@@ -19,7 +19,7 @@ from collegium_bus.errors import RequestRefusedError
 from collegium_contracts.memory_paths import Path, path_text
 from collegium_contracts.scope import Scope, one_tenant
 
-from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
+from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError, space_of
 from collegium_context.errors import ContextError
 from collegium_context.memory.memory_store import Memory, MemoryStore
 from collegium_context.memory.ranking import SIMILAR_MIN
@@ -99,8 +99,8 @@ class Index:
 
     @property
     def model(self) -> str:
-        """The model whose vectors are searched."""
-        return self._embedder.model
+        """The model and length of the vectors that are searched; raises EmbedderUnavailableError while not known."""
+        return space_of(self._embedder)
 
     async def tell(self, scope: Scope, memory: Memory, text: str) -> tuple[str, float] | None:
         """Stores a version's point; returns the memory at its path that says nearly the same, and how nearly."""

@@ -23,8 +23,10 @@ from collegium_contracts.knowledge import (
 )
 from collegium_contracts.scope import Scope
 
-from collegium_context.documents.ingesting import ChunkBody
-from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
+from collegium_context.documents.generations import Generation
+from collegium_context.documents.putting import ChunkBody
+from collegium_context.documents.spaces import Spaces
+from collegium_context.embedding.interface import EmbedderUnavailableError
 from collegium_context.search.answers import Answers
 from collegium_context.search.filtering import where_of
 from collegium_context.search.fusion import Candidate, fused
@@ -43,6 +45,8 @@ from collegium_context.vectors.interface import (
 log = structlog.get_logger(__name__)
 
 DEPTH_MIN, DEPTH_MAX = 100, 400
+# Told while the index that answers is of an embedder that cannot be asked any more.
+REINDEXING = "reindexing"
 # An answer travels in one message.
 REPLY_BYTES_MAX = 700 * 1024
 
@@ -72,16 +76,14 @@ class _Picked(NamedTuple):
 class Searching:
     """Searches a tenant's documents."""
 
-    def __init__(
-        self, store: SearchStore, vectors: VectorStore, embedder: Embedder, keyring: Keyring, collection: str
-    ) -> None:
+    def __init__(self, store: SearchStore, vectors: VectorStore, spaces: Spaces, keyring: Keyring) -> None:
         self._store = store
         self._vectors = vectors
-        self._embedder = embedder
+        self._spaces = spaces
         self._keyring = keyring
-        self._collection = collection
         self._answers: Answers[Answer] = Answers()
         self._agreements = Agreements()
+        self._asked = ""
 
     def forget(self, tenant: str) -> None:
         """Lets go of what is remembered of a tenant."""
@@ -92,20 +94,30 @@ class Searching:
         self, scope: Scope, asked: SearchAsked, profile: ProfileWeights | None = None
     ) -> tuple[Answer, bool]:
         """Returns the answer, and whether it is one that was given before; raises RequestRefusedError."""
-        version = await self._store.knowledge_version(scope)
-        question = hashlib.sha256(_encode_asked([asked, profile, self._embedder.model])).digest()
+        version, serving = await self._store.state(scope)
+        if serving is not None and serving.collection != self._asked:
+            # How far two sides agree says nothing of another embedder.
+            self._agreements, self._asked = Agreements(), serving.collection
+        question = hashlib.sha256(_encode_asked([asked, profile, serving])).digest()
         kept = self._answers.get(scope, version, question)
         if kept is not None:
             return kept, True
-        answer = await self._search(scope, asked, profile, version)
+        answer = await self._search(scope, asked, profile, version, serving)
         if not answer.degraded:
             self._answers.put(scope, version, question, answer)
         return answer, False
 
-    async def _search(self, scope: Scope, asked: SearchAsked, profile: ProfileWeights | None, version: int) -> Answer:
-        vector, degraded = await self._vector(asked)
+    async def _search(
+        self,
+        scope: Scope,
+        asked: SearchAsked,
+        profile: ProfileWeights | None,
+        version: int,
+        serving: Generation | None,
+    ) -> Answer:
+        vector, degraded = await self._vector(asked, serving)
         mode: SearchMode = "words" if vector is None else asked.mode
-        looked = await self._look(scope, asked, vector, mode)
+        looked = await self._look(scope, asked, vector, mode, serving)
         weight = self._weight(scope, asked, looked, mode)
         candidates = fused(looked.dense, looked.words, weight)
         picked = await self._pick(scope, asked, candidates, profile)
@@ -122,11 +134,20 @@ class Searching:
         tokens = sum(one.chunk.tokens for one, _ in kept[: len(results)])
         return Answer(results, mode, degraded, weight, version, tokens)
 
-    async def _vector(self, asked: SearchAsked) -> tuple[Vector | None, str]:
+    async def _vector(self, asked: SearchAsked, serving: Generation | None) -> tuple[Vector | None, str]:
         if asked.mode == "words":
             return None, ""
+        embedder = self._spaces.current if serving is None else self._spaces.embedder_of(serving)
+        if embedder is None:
+            if asked.mode == "dense":
+                raise RequestRefusedError(
+                    "embedder_unavailable",
+                    "documents are embedded anew for another embedder; ask again later, or search by words",
+                    "mode",
+                )
+            return None, REINDEXING
         try:
-            return (await self._embedder.embed([asked.query]))[0], ""
+            return (await embedder.embed([asked.query]))[0], ""
         except EmbedderUnavailableError as error:
             if asked.mode == "dense":
                 raise RequestRefusedError(
@@ -135,12 +156,16 @@ class Searching:
             log.warning("searching by words alone", reason=str(error))
             return None, error.code
 
-    async def _look(self, scope: Scope, asked: SearchAsked, vector: Vector | None, mode: SearchMode) -> Looked:
+    async def _look(
+        self, scope: Scope, asked: SearchAsked, vector: Vector | None, mode: SearchMode, serving: Generation | None
+    ) -> Looked:
+        if serving is None:
+            return Looked()
         depth = min(DEPTH_MAX, max(DEPTH_MIN, 4 * asked.limit))
         try:
             return await self._vectors.look(
                 scope,
-                self._collection,
+                serving.collection,
                 vector=vector,
                 words=None if mode == "dense" else asked.query,
                 where=where_of(scope.tenant, asked.filters),

@@ -165,6 +165,14 @@ class VectorStore(Protocol):
         """Counts the points of the scope's tenant."""
         ...
 
+    async def names(self) -> list[str]:
+        """Names the collections that stand."""
+        ...
+
+    async def drop(self, collection: str) -> None:
+        """Takes a collection away with its snapshots; one that is not there is gone."""
+        ...
+
     async def forget(self, scope: Scope) -> None:
         """Removes every point of the tenant from every collection, snapshots included."""
         ...

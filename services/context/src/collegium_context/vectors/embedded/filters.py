@@ -20,7 +20,8 @@ def of_tenant(tenant: str, where: Where | None) -> Filter:
 
 def _filter(where: Where, must: Sequence[_Condition] = ()) -> Filter:
     all_of = [*must, *map(_condition, where.must)]
-    return Filter(must=all_of or None, must_not=list(map(_condition, where.must_not)) or None)
+    none_of = [_condition(one) for one in where.must_not]
+    return Filter(must=list(all_of) or None, must_not=list(none_of) or None)
 
 
 def _condition(one: Condition) -> _Condition:

@@ -227,6 +227,12 @@ class Jobs:
                 for snapshot in snapshots.listed(self._engine.folder, collection.spec.name):
                     await self._purge_snapshot(snapshot, tenant)
 
+    async def unmake(self, name: str) -> None:
+        """Takes a collection away; one that is not there is gone."""
+        async with self._one:
+            folder = self._engine.unmake(name)
+        await asyncio.to_thread(_remove, folder)
+
     async def _purge(self, shelf: Shelf, tenant: str) -> None:
         if tenant in shelf.open.frequencies.tenants:
             shelf.rotate()
