@@ -52,7 +52,16 @@ def _problem(options: argparse.Namespace) -> str:
     if options.action == "rm":
         wrong = [one for one in given if DOCUMENT_ID.match(one) is None]
         return f"{wrong[0]!r} is no id of a document" if wrong else ""
-    return "" if len(given) == 1 else "give one question, in quotes"
+    if len(given) != 1:
+        return "give one question, in quotes"
+    return "" if not options.filter or _is_object(options.filter) else "--filter is a JSON object"
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except msgspec.DecodeError:
+        return False
 
 
 def _add(client: Client, options: argparse.Namespace) -> int:
@@ -128,19 +137,34 @@ def _search(client: Client, options: argparse.Namespace) -> int:
         "limit": options.limit,
         "mode": options.mode,
         "explain": options.explain,
-        "filters": {"tags": options.tag},
+        "filters": {"tags": options.tag, **(msgspec.json.decode(options.filter) if options.filter else {})},
+        "rewrite": options.rewrite,
+        "expand": options.expand,
+        "model": options.model,
+        "rerank": options.rerank,
     }
     found = client.call("POST", "/v1/search", body)
     if options.json:
         return _print(found, options, "")
     if found["degraded"]:
         print(f"degraded: {found['degraded']}", file=sys.stderr)
+    _tell_of_steps(found)
     for one in found["data"]:
         text = " ".join(one["text"].split())[:_SHOWN_CHARS]
         print(f"{one['score']:.3f} {one['document']}#{one['chunk']} {one.get('title', '')}\n      {text}")
         if options.explain:
             print(f"      {msgspec.json.encode(one['explain']).decode()}")
     return 0
+
+
+def _tell_of_steps(found: Any) -> None:
+    if (rewriting := found.get("rewriting")) is not None:
+        for wording in rewriting.get("queries", []):
+            print(f"also asked: {wording}", file=sys.stderr)
+        if rewriting["state"] == "plain":
+            print(f"asked as it is: {rewriting['reason']}", file=sys.stderr)
+    if found.get("reranked", "done") != "done":
+        print(f"not ranked again: {found['reranked']}", file=sys.stderr)
 
 
 def _print(body: Any, options: argparse.Namespace, plain: str) -> int:

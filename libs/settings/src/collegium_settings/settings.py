@@ -39,6 +39,7 @@ from collegium_settings.scalars import (
     matching,
     whole,
 )
+from collegium_settings.search import SearchSettings
 from collegium_settings.section import Section
 
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}\Z")
@@ -332,6 +333,7 @@ class Settings(Section, frozen=True, kw_only=True):
     embeddings: EmbeddingsSettings = EmbeddingsSettings()
     cache: CacheSettings = CacheSettings()
     memory: MemorySettings = MemorySettings()
+    search: SearchSettings = SearchSettings()
     routing: RoutingSettings = RoutingSettings()
     evolution: EvolutionSettings = EvolutionSettings()
     off_peak: OffPeakSettings = OffPeakSettings()

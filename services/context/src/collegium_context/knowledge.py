@@ -19,6 +19,7 @@ from collegium_context.documents.reembedding import Reembedding
 from collegium_context.documents.spaces import Spaces
 from collegium_context.documents.store import DocumentStore
 from collegium_context.search.handlers import SearchQuestions
+from collegium_context.search.reranking import opened
 from collegium_context.search.searching import Searching
 from collegium_context.search.store import SearchStore
 from collegium_context.vectors.interface import VectorStore
@@ -33,11 +34,14 @@ class Knowledge:
         keyring = platform.keyring
         self._documents = documents
         self.generations = GenerationStore(pool)
+        self._reranker = opened(platform.settings.search.rerank)
         putting = Putting(indexing, vectors)
         self.ingesting = Ingesting(indexing, self.generations, putting, spaces, keyring)
         self.reembedding = Reembedding(self.generations, indexing, putting, spaces, keyring, platform.instance)
-        self.searching = Searching(searches, vectors, spaces, keyring)
-        asked = DocumentQuestions(documents, keyring, platform.claims, self.ingesting, platform.now_ms)
+        self.searching = Searching(searches, vectors, spaces, keyring, self._reranker)
+        asked = DocumentQuestions(
+            documents, keyring, platform.claims, self.ingesting, self.generations, platform.now_ms
+        )
         looked = SearchQuestions(self.searching, searches, keyring, platform.tracing)
         platform.metrics.watch_gauge(
             names.METRIC_REINDEX_LEFT,
@@ -50,6 +54,7 @@ class Knowledge:
             s.SVC_KNOWLEDGE_DOCUMENT_LIST: asked.page,
             s.SVC_KNOWLEDGE_DOCUMENT_DELETE: asked.delete,
             s.SVC_KNOWLEDGE_VERSION: asked.version,
+            s.SVC_KNOWLEDGE_GENERATIONS: asked.generations,
             s.SVC_KNOWLEDGE_SEARCH: looked.search,
             s.SVC_KNOWLEDGE_PROFILE_SET: looked.set_profile,
             s.SVC_KNOWLEDGE_PROFILE_GET: looked.get_profile,
@@ -65,6 +70,8 @@ class Knowledge:
         """Stops both."""
         await self.reembedding.stop()
         await self.ingesting.stop()
+        if self._reranker is not None:
+            await self._reranker.close()
 
     async def knowledge_version(self, scope: Scope) -> int:
         """Returns the number that changes with everything that a tenant's searches may find."""

@@ -58,6 +58,15 @@ class SearchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: str = ""
     weight: float | None = None
     explain: bool = False
+    rerank: bool = False
+    rewrite: bool = False
+    expand: int = 0
+    model: str = ""
+    """The model that puts the question in other words; empty: the configured one."""
+
+
+# What of a search's body is the gateway's to do, and not for context.
+REWORDING = ("rewrite", "expand", "model")
 
 
 class Sent(NamedTuple):

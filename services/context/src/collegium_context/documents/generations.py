@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import asyncpg
 import msgspec
 from collegium_contracts.envelope import Envelope
+from collegium_contracts.knowledge import GenerationRow
 from collegium_runtime.failpoints import failpoint
 
 from collegium_context.documents.indexing_store import fasten
@@ -102,6 +103,10 @@ class KeptChunk(NamedTuple):
 
 _COLUMNS = "collection, model, dimensions, layout, state"
 _STANDING = f"SELECT {_COLUMNS} FROM context.generations WHERE state <> 'retired'"  # noqa: S608 - columns are ours
+_TOLD = """
+SELECT collection, model, dimensions, state, began_at FROM context.generations
+WHERE state <> 'retired' ORDER BY state DESC
+"""
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('context.generations'))"
 _RETIRE = "UPDATE context.generations SET state = 'retired', retired_at = now() WHERE collection = ANY($1)"
 _ADD = """
@@ -158,6 +163,24 @@ class GenerationStore:
         """Returns the generation that answers, then the one that is being built; none where nothing was begun."""
         found = [_generation(row) for row in await self._pool.fetch(_STANDING)]
         return sorted(found, key=lambda one: one.state != "serving")
+
+    async def told(self) -> list[GenerationRow]:
+        """Returns how the generations stand, for operators."""
+        rows = await self._pool.fetch(_TOLD)
+        told: list[GenerationRow] = []
+        for row in rows:
+            done, total = await self.count(row["collection"])
+            shown = GenerationRow(
+                collection=row["collection"],
+                model=row["model"],
+                dimensions=row["dimensions"],
+                state=row["state"],
+                done=done,
+                total=total,
+                began_at_ms=int(row["began_at"].timestamp() * 1000),
+            )
+            told.append(shown)
+        return told
 
     async def begin(self, model: str, dimensions: int) -> Generation:
         """Sees to it that an embedder has its generation, and returns that; replicas that begin at once agree."""

@@ -24,6 +24,8 @@ from collegium_contracts.knowledge import (
     DocumentMeta,
     DocumentReply,
     DocumentsReply,
+    GenerationsGet,
+    GenerationsReply,
     KnowledgeVersionGet,
     KnowledgeVersionReply,
 )
@@ -33,6 +35,7 @@ from collegium_store import is_transient
 
 from collegium_context.documents.errors import DocumentError
 from collegium_context.documents.extracting import check_begin, extracted
+from collegium_context.documents.generations import GenerationStore
 from collegium_context.documents.indexing_store import is_heavy
 from collegium_context.documents.ingesting import Ingesting
 from collegium_context.documents.naming import document_id, fingerprint
@@ -60,12 +63,14 @@ class DocumentQuestions:
         keyring: Keyring,
         claims: ClaimStore,
         ingesting: Ingesting,
+        generations: GenerationStore,
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._claims = claims
         self._ingesting = ingesting
+        self._generations = generations
         self._now_ms = now_ms
 
     async def add(self, question: Message, _traceparent: str) -> Message:
@@ -127,6 +132,12 @@ class DocumentQuestions:
         asked = _expected(question, KnowledgeVersionGet)
         version = await self._from_database(self._store.knowledge_version(Scope(asked.tenant)))
         return KnowledgeVersionReply(version=version)
+
+    async def generations(self, question: Message, _traceparent: str) -> Message:
+        """Tells how the index stands."""
+        if not isinstance(question, GenerationsGet):
+            raise RequestRefusedError("invalid_value", f"{type(question).__name__} is not asked here")
+        return GenerationsReply(generations=await self._from_database(self._generations.told()))
 
     async def _opened(self, asked: DocumentAdd) -> tuple[Envelope, bytes, DocumentMeta]:
         try:
