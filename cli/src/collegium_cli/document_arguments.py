@@ -13,6 +13,7 @@ def add_documents(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--type", choices=["text", "markdown", "html", "pdf"], help="default: by the file's ending")
     verb.add_argument("--title", default="")
     verb.add_argument("--tag", action="append", default=[], help="of added files; for search: results must have it")
+    verb.add_argument("--fields", default="", metavar="JSON", help="of added files: what filters may ask for")
     verb.add_argument("--replace", action="store_true", help="with --id: put another content in its place")
     verb.add_argument("--wait", type=int, default=60, help="seconds to wait until an added file is searchable")
     verb.add_argument("--state", choices=["accepted", "indexed", "failed"], help="for ls")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from collegium_settings import Settings
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
+from collegium_cli.forms import Form
 
 KINDS = {".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".pdf": "pdf"}
 _SHOWN_CHARS = 200
@@ -47,6 +47,8 @@ def _problem(options: argparse.Namespace) -> str:
             return "--replace needs --id"
         if options.id and DOCUMENT_ID.match(options.id) is None:
             return f"{options.id!r} is no id of a document"
+        if options.fields and not _is_object(options.fields):
+            return "--fields is a JSON object"
         missing = [one for one in given if not Path(one).is_file()]
         return f"{missing[0]} is no file" if missing else ""
     if options.action == "rm":
@@ -69,19 +71,13 @@ def _add(client: Client, options: argparse.Namespace) -> int:
     for name in options.what:
         path = Path(name)
         kind = options.type or KINDS.get(path.suffix.lower(), "text")
-        content = path.read_bytes()
-        body: dict[str, Any] = {
-            "type": kind,
-            "title": options.title,
-            "tags": options.tag,
-            "content_base64": base64.b64encode(content).decode(),
-        }
         if options.dry_run:
-            _print({"file": name, "type": kind, "bytes": len(content)}, options, f"{name} would be added as {kind}")
+            size = path.stat().st_size
+            _print({"file": name, "type": kind, "bytes": size}, options, f"{name} would be added as {kind}")
             continue
         try:
-            made = _send(client, options, body)
-        except ClientError as error:
+            made = _send(client, options, path, kind)
+        except (ClientError, OSError) as error:
             print(f"collegium doc add: {name}: {error}", file=sys.stderr)
             code = 1
             continue
@@ -91,11 +87,14 @@ def _add(client: Client, options: argparse.Namespace) -> int:
     return code
 
 
-def _send(client: Client, options: argparse.Namespace, body: dict[str, Any]) -> Any:
+def _send(client: Client, options: argparse.Namespace, path: Path, kind: str) -> Any:
+    fields = [("type", kind), ("title", options.title), *(("tags", tag) for tag in options.tag)]
+    if options.fields:
+        fields.append(("fields", options.fields))
     headers = {"Prefer": f"wait={options.wait}"} if options.wait else None
     if options.replace:
-        return client.call("PUT", f"/v1/documents/{options.id}", body, headers)
-    return client.call("POST", "/v1/documents", {**body, "id": options.id}, headers)
+        return client.upload("PUT", f"/v1/documents/{options.id}", Form(path, fields), headers)
+    return client.upload("POST", "/v1/documents", Form(path, [*fields, ("id", options.id)]), headers)
 
 
 def _ls(client: Client, options: argparse.Namespace) -> int:

@@ -24,7 +24,15 @@ from collegium_bus.errors import BrokerUnavailableError
 
 # nats-py waits for the chunks of an object for as long as they do not come.
 REDEEM_SECONDS = 15.0
+_ASIDE_BYTES = 1024 * 1024
 _CLAIM = re.compile(r"([0-9a-f]{32}):([0-9]{1,12}):([0-9a-f]{64})\Z")
+
+
+async def _digest(payload: bytes) -> str:
+    """Returns the SHA-256; of much, beside the loop."""
+    if len(payload) < _ASIDE_BYTES:
+        return hashlib.sha256(payload).hexdigest()
+    return await asyncio.to_thread(lambda: hashlib.sha256(payload).hexdigest())
 
 
 class _Unpurging(JetStreamContext):
@@ -38,13 +46,14 @@ class _Unpurging(JetStreamContext):
 class ClaimStore:
     """Puts payloads into the claims bucket and redeems claims."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, bucket: str = s.CLAIMS_BUCKET) -> None:
         self._connection = connection
+        self._name = bucket
         self._store: ObjectStore | None = None
 
     async def _bucket(self) -> ObjectStore:
         if self._store is None:
-            self._store = await _Unpurging(self._connection.client).object_store(s.CLAIMS_BUCKET)
+            self._store = await _Unpurging(self._connection.client).object_store(self._name)
         return self._store
 
     async def put(self, payload: bytes) -> str:
@@ -54,7 +63,7 @@ class ClaimStore:
             await (await self._bucket()).put(name, payload)
         except (NatsError, TimeoutError) as error:
             raise BrokerUnavailableError(f"a payload of {len(payload)} bytes was not stored: {error}") from error
-        return f"{name}:{len(payload)}:{hashlib.sha256(payload).hexdigest()}"
+        return f"{name}:{len(payload)}:{await _digest(payload)}"
 
     async def get(self, claim: str) -> bytes:
         """Redeems a claim.
@@ -80,6 +89,6 @@ class ClaimStore:
         except (NatsError, TimeoutError) as error:
             raise BrokerUnavailableError(f"claim {name} cannot be redeemed now: {error}") from error
         payload = found.data or b""
-        if len(payload) != int(size) or hashlib.sha256(payload).hexdigest() != digest:
+        if len(payload) != int(size) or await _digest(payload) != digest:
             raise UndecodableMessageError(f"claim {name} holds other bytes than were claimed")
         return payload

@@ -39,6 +39,8 @@ ROSTER_KEY: Final = "roster"
 SCOREBOARD_KEY: Final = "scoreboard"
 WINDOWS_KEY: Final = "windows"
 CLAIMS_BUCKET: Final = "claims"
+# Uploaded documents on their way to context; apart, so that no tenant's files fill the room of everybody's claims.
+UPLOADS_BUCKET: Final = "uploads"
 
 # Headers
 TRACEPARENT: Final = "traceparent"

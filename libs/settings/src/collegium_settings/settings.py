@@ -46,11 +46,12 @@ _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class HttpSettings(Section, frozen=True, kw_only=True):
-    """The HTTP door; port 0 takes a free one."""
+    """The HTTP door; port 0 takes a free one. ``max_upload_bytes`` is for documents that are sent as files."""
 
     host: Text = "127.0.0.1"
     port: Port = 8700
     max_body_bytes: SizeBytes = 10_000_000
+    max_upload_bytes: SizeBytes = 64_000_000
 
 
 class GrpcSettings(Section, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncpg
+from collegium_bus.claims import ClaimStore
 from collegium_bus.shell import Handler
 from collegium_contracts import subjects as s
 from collegium_contracts.scope import Scope
@@ -39,9 +40,8 @@ class Knowledge:
         self.ingesting = Ingesting(indexing, self.generations, putting, spaces, keyring)
         self.reembedding = Reembedding(self.generations, indexing, putting, spaces, keyring, platform.instance)
         self.searching = Searching(searches, vectors, spaces, keyring, self._reranker)
-        asked = DocumentQuestions(
-            documents, keyring, platform.claims, self.ingesting, self.generations, platform.now_ms
-        )
+        uploads = ClaimStore(platform.connection, s.UPLOADS_BUCKET)
+        asked = DocumentQuestions(documents, keyring, uploads, self.ingesting, self.generations, platform.now_ms)
         looked = SearchQuestions(self.searching, searches, keyring, platform.tracing)
         platform.metrics.watch_gauge(
             names.METRIC_REINDEX_LEFT,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -46,6 +46,7 @@ log = structlog.get_logger(__name__)
 PAGE_MAX = 200
 # What lies between bounds is compared as a float.
 NUMBER_MAX = 10**300
+ASIDE_BYTES = 1024 * 1024
 TAGS_MAX, FIELDS_MAX, TAG_CHARS, VALUE_CHARS, TITLE_CHARS = 64, 64, 128, 512, 500
 
 _decode_meta = msgspec.json.Decoder(DocumentMeta).decode
@@ -81,7 +82,7 @@ class DocumentQuestions:
         if not PROJECT_ID.match(asked.project):
             raise RequestRefusedError("invalid_value", "not the id of a project", "project")
         sealed, content, meta = await self._opened(asked)
-        mark = fingerprint(asked.tenant, asked.kind, content, meta)
+        mark = await _aside(len(content), fingerprint, asked.tenant, asked.kind, content, meta)
         document = asked.document or document_id(mark)
         scope = Scope(asked.tenant)
         standing = await self._from_database(self._store.standing(scope, document))
@@ -143,10 +144,11 @@ class DocumentQuestions:
         try:
             sealed = asked.content
             if sealed is None:
-                sealed = _decode_envelope(await self._claims.get(asked.claim))
+                claimed = await self._claims.get(asked.claim)
+                sealed = await _aside(len(claimed), _decode_envelope, claimed)
             await held(self._keyring, asked.tenant, sealed, asked.meta)
             meta = _decode_meta(self._keyring.open(asked.tenant, asked.meta))
-            content = self._keyring.open(asked.tenant, sealed)
+            content = await _aside(len(sealed.body), self._keyring.open, asked.tenant, sealed)
         except BrokerUnavailableError as error:
             raise RequestRefusedError("broker_unavailable", "the upload cannot be read now; send it again") from error
         except (UnknownKeyError, UndecodableMessageError, msgspec.DecodeError, ValueError) as error:
@@ -157,7 +159,7 @@ class DocumentQuestions:
     async def _check(self, document: str, asked: DocumentAdd, content: bytes) -> None:
         """Refuses at the door what is plainly wrong; heavy documents are told of by their state."""
         try:
-            check_begin(content, asked.kind)
+            await _aside(len(content), check_begin, content, asked.kind)
             if not is_heavy(asked.kind, len(content)):
                 await asyncio.to_thread(extracted, content, asked.kind)
         except DocumentError as error:
@@ -170,6 +172,11 @@ class DocumentQuestions:
             if not is_transient(error):
                 raise
             raise RequestRefusedError("context_unavailable", "the documents' database is away; ask again") from error
+
+
+async def _aside(size: int, work: Callable[..., A], *arguments: Any) -> A:
+    """Does work on so many bytes; beside the loop where it would hold everybody up."""
+    return await asyncio.to_thread(work, *arguments) if size > ASIDE_BYTES else work(*arguments)
 
 
 def _expected(question: Message, kind: type[Q]) -> Q:
