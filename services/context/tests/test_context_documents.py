@@ -102,6 +102,9 @@ async def test_adding_twice_is_nothing_and_replacing_keeps_what_did_not_change(d
     await desk.settled(first.document.id)
     again = await desk.add(BREAD, kind="markdown")
     assert (again.is_new, again.document.id, again.document.state) == (False, first.document.id, "indexed")
+    elsewhere = await desk.add(BREAD, kind="markdown", project="other")
+    assert elsewhere.is_new, "what one project added is not found in another"
+    assert elsewhere.document.id != first.document.id
     long = "\n\n".join(f"# Part {n}\n\n" + f"Sentence about topic{n} here. " * 30 for n in range(6))
     await desk.indexed(long, "book", kind="markdown")
     with pytest.raises(RequestRefusedError) as refused:

@@ -15,13 +15,16 @@ from collegium_bus.ask import ask
 from collegium_bus.errors import RequestRefusedError
 from collegium_context.app import ContextApp, build
 from collegium_context.documents import generations, reembedding
-from collegium_context.documents.generations import Begun, Generation, begun
+from collegium_context.documents.generations import Begun, Generation, GenerationStore, begun
+from collegium_context.embedding import endpoint as engines
+from collegium_context.migrations import MIGRATIONS
 from collegium_contracts import knowledge as k
 from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope
 from collegium_runtime import failpoints
 from collegium_settings import Settings
 from collegium_settings.embeddings import EmbeddingsSettings, PreviousEmbedder
+from collegium_store import migrate, open_pool
 from collegium_telemetry import names
 from collegium_testing import eventually
 
@@ -36,13 +39,16 @@ class Endpoint:
         self.gate.set()
         self.texts: list[str] = []
         self.url = ""
+        self.is_down = False
 
     async def embed(self, request: web.Request) -> web.Response:
         asked = await request.json()
+        if self.is_down:
+            return web.Response(status=503)
         if any(HELD in text for text in asked["input"]):
             await self.gate.wait()
         self.texts += asked["input"]
-        rows: Any = np.zeros((len(asked["input"]), asked["dimensions"]))
+        rows: Any = np.zeros((len(asked["input"]), asked.get("dimensions", 8)))
         for row, text in zip(rows, asked["input"], strict=True):
             for letter in text.lower():
                 row[ord(letter) % len(row)] += 1
@@ -120,7 +126,7 @@ class Running:
 @pytest.fixture
 def context(platforms: Any, endpoint: Endpoint) -> Any:
     @asynccontextmanager
-    async def running(model: str, dimensions: int, previous: int | None = None) -> AsyncIterator[Running]:
+    async def running(model: str, dimensions: int | None, previous: int | None = None) -> AsyncIterator[Running]:
         before = PreviousEmbedder(base_url=endpoint.url, model="one", dimensions=previous) if previous else None
         embeddings = EmbeddingsSettings(
             base_url=endpoint.url, model=model, dimensions=dimensions, previous=before, timeout_seconds=120
@@ -188,12 +194,15 @@ async def test_another_embedder_takes_over_by_name_and_the_older_answers_meanwhi
         await second.delete("whale")
         assert (await second.search("whale"))[0] == []
         version = (await second.search("herons"))[1].knowledge_version
+        # Whoever dies in the transaction that switches is followed by one that switches.
+        disarm = failpoints.arm("context.before-generation=error:1")
         endpoint.gate.set()
 
         async def switched() -> bool:
             return [one.collection for one in await second.generations()] == [building.collection]
 
         await eventually(switched, deadline_seconds=60)
+        disarm()
         found, reply = await second.search("yeast", mode="dense", explain=True)
         assert (sorted(found), reply.degraded) == (["heron", "rotor", "yeast"], "")
         assert reply.knowledge_version > version
@@ -246,3 +255,50 @@ async def test_the_embedder_of_before_keeps_both_signals_and_a_kill_costs_little
         found, reply = await third.search("number 4", mode="dense")
         assert (sorted(found), reply.degraded) == ([f"d{number}" for number in range(6)], "")
         assert (await third.search("replaced"))[0][0] == "d5"
+
+
+@pytest.mark.timeout(300)
+async def test_context_starts_without_its_embedders_endpoint_and_goes_on_when_it_answers(
+    context: Any, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reembedding, "AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr(engines, "TRIES", 1)
+    async with context("one", 8) as first:
+        await first.add("rotor", "A rotor turns.")
+    endpoint.is_down = True
+    async with context("one", None) as second:
+        found, reply = await second.search("rotor")
+        assert (found, reply.mode, reply.degraded) == (["rotor"], "words", "embedder_unavailable")
+        endpoint.is_down = False
+        await second.add("yeast", "Yeast makes gas.")
+        found, reply = await second.search("gas", mode="dense")
+        assert (sorted(found), reply.degraded) == (["rotor", "yeast"], "")
+        assert len(await second.generations()) == 1
+
+
+async def test_what_was_indexed_before_generations_were_kept_goes_on_to_be_found(database_url: str) -> None:
+    await migrate(database_url, [MIGRATIONS])
+    pool = await open_pool(database_url, application_name="test")
+    try:
+        await pool.execute(
+            """
+            INSERT INTO context.documents (tenant, id, project, kind, state, fingerprint, served,
+                meta_key_id, meta_nonce, meta, source_bytes, model, created_at, updated_at, due_at)
+            VALUES ('acme', 'old', 'default', 'text', 'indexed', '', 1, '', '', '', 0, 'one', now(), now(), now())
+            """
+        )
+        store = GenerationStore(pool)
+        begun_at_once = await asyncio.gather(*(store.begin("one", 8) for _ in range(3)))
+        serving, building = await store.standing()
+        assert (serving.model, serving.dimensions, serving.state) == ("one", 0, "serving")
+        assert all(one == building for one in begun_at_once), "replicas that begin at once agree"
+        assert await store.count(serving.collection) == (1, 1)
+        (lacking,) = await store.lacking(building.collection, ("", ""), 10)
+        assert not await store.switch(building.collection), "a document lacks"
+        assert await store.lease(building.collection, "a")
+        assert not await store.lease(building.collection, "b"), "one process builds at a time"
+        assert await store.mark(building.collection, [lacking], []) == {("acme", "old")}
+        assert await store.switch(building.collection)
+        assert [one.collection for one in await store.standing()] == [building.collection]
+    finally:
+        await pool.close()

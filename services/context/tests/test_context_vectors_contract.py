@@ -151,6 +151,23 @@ class VectorStoreContract:
         for name in ("chunks", "memories"):
             assert (await store.count(ACME, name), await store.count(OTHER, name)) == (0, 19)
 
+    async def test_a_collection_that_is_dropped_is_gone_and_may_be_made_otherwise(self, store: VectorStore) -> None:
+        for name in ("chunks", "memories"):
+            await store.ensure(CollectionSpec(name=name, dimensions=8))
+            await store.upsert(ACME, name, points(1, 20))
+        assert await store.names() == ["chunks", "memories"]
+        await store.drop("chunks")
+        await store.drop("chunks")
+        assert await store.names() == ["memories"]
+        for call in (store.count(ACME, "chunks"), store.upsert(ACME, "chunks", points(1, 2))):
+            with pytest.raises(UnknownCollectionError):
+                await call
+        await store.ensure(CollectionSpec(name="chunks", dimensions=4))
+        await store.upsert(ACME, "chunks", [Point(uid(1), unit(1, 4))])
+        assert (await store.count(ACME, "chunks"), await store.count(ACME, "memories")) == (1, 19)
+        await store.forget(ACME)
+        assert await store.count(ACME, "chunks") == 0
+
     async def test_questions_at_fault_are_refused(self, store: VectorStore) -> None:
         await store.ensure(SPEC)
         for call in (

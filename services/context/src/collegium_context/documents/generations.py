@@ -90,6 +90,7 @@ class Lacking(NamedTuple):
     project: str
     served: int
     created_at_ms: int
+    chunks: int
 
 
 class KeptChunk(NamedTuple):
@@ -123,7 +124,7 @@ WHERE collection = $1 AND state <> 'retired' AND (owner = $2 OR lease_until <= n
 """
 # What is being taken in goes into every collection by itself.
 _LACKING = """
-SELECT tenant, id, project, served, created_at FROM context.documents
+SELECT tenant, id, project, served, created_at, chunks FROM context.documents
 WHERE served > 0 AND state <> 'accepted' AND NOT $1 = ANY(collections) AND (tenant, id) > ($2, $3)
 ORDER BY tenant, id LIMIT $4
 """
@@ -205,7 +206,7 @@ class GenerationStore:
     async def lacking(self, collection: str, after: tuple[str, str], limit: int) -> list[Lacking]:
         """Returns documents that are found and that a collection lacks, by tenant and id, from the one after."""
         return [
-            Lacking(row[0], row[1], row[2], row[3], int(row[4].timestamp() * 1000))
+            Lacking(row[0], row[1], row[2], row[3], int(row[4].timestamp() * 1000), row[5])
             for row in await self._pool.fetch(_LACKING, collection, *after, limit)
         ]
 

@@ -82,7 +82,7 @@ class DocumentQuestions:
         if not PROJECT_ID.match(asked.project):
             raise RequestRefusedError("invalid_value", "not the id of a project", "project")
         sealed, content, meta = await self._opened(asked)
-        mark = await _aside(len(content), fingerprint, asked.tenant, asked.kind, content, meta)
+        mark = await _aside(len(content), fingerprint, asked.tenant, asked.project, asked.kind, content, meta)
         document = asked.document or document_id(mark)
         scope = Scope(asked.tenant)
         standing = await self._from_database(self._store.standing(scope, document))

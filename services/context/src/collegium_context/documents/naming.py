@@ -35,10 +35,14 @@ class NamedChunk(NamedTuple):
     indexed: str
 
 
-def fingerprint(tenant: str, kind: DocumentKind, content: bytes, meta: DocumentMeta) -> bytes:
-    """Returns what tells one version of a document from another (32 bytes); no two tenants have it in common."""
+def fingerprint(tenant: str, project: str, kind: DocumentKind, content: bytes, meta: DocumentMeta) -> bytes:
+    """Returns what tells one version of a document from another (32 bytes); no two tenants have it in common.
+
+    Nor have two projects: what one of them added is not found in the other.
+    """
     digest = hashlib.sha256()
-    for part in (tenant.encode(), kind.encode(), _json.encode(meta), content):
+    of_project = () if project == "default" else (project.encode(),)
+    for part in (tenant.encode(), *of_project, kind.encode(), _json.encode(meta), content):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.digest()
 

@@ -29,6 +29,7 @@ from collegium_context.vectors.interface import VectorStoreError
 log = structlog.get_logger(__name__)
 
 DOCUMENTS_AT_ONCE = 32
+CHUNKS_AT_ONCE = 2_000
 # Chunks between two renewals of the lease.
 STEP_CHUNKS = 256
 AGAIN_SECONDS = 2.0
@@ -136,6 +137,7 @@ class Reembedding:
         while some := await self._generations.lacking(mine.collection, after, DOCUMENTS_AT_ONCE):
             if not await self._generations.lease(mine.collection, self._owner):
                 return False
+            some = _few(some)
             after = (some[-1].tenant, some[-1].document)
             worked = await self._embed(mine, some) or worked
             await self._tell(mine)
@@ -192,6 +194,16 @@ class Reembedding:
             await self._putting.drop(collection)
             await self._generations.forget(collection)
             log.info("an index that was replaced is gone", collection=collection)
+
+
+def _few(documents: Sequence[Lacking]) -> Sequence[Lacking]:
+    """Returns the first of some documents, at least one, with few enough chunks to be held at once."""
+    chunks = 0
+    for place, one in enumerate(documents):
+        chunks += one.chunks
+        if chunks > CHUNKS_AT_ONCE and place:
+            return documents[:place]
+    return documents
 
 
 def _draft(document: Lacking, chunk: KeptChunk, body: ChunkBody) -> Draft:

@@ -117,7 +117,7 @@ class Index:
         }
         point = Point(point_id(memory.id), vector, text, payload)
         await self._vectors.upsert(scope, collection, [point])
-        if memory.embedded_by not in (None, self.model):
+        if memory.embedded_by is not None and memory.embedded_by != self.model:
             await self._remove(scope, memory.embedded_by, [memory.id])
         return similar
 
@@ -132,13 +132,15 @@ class Index:
 
     async def remove(self, scope: Scope, memories: Sequence[Memory]) -> None:
         """Removes the points of versions, whichever model made them."""
-        models = {self.model, *(one.embedded_by for one in memories if one.embedded_by is not None)}
+        models = {one.embedded_by for one in memories if one.embedded_by is not None}
+        with contextlib.suppress(EmbedderUnavailableError):
+            models.add(self.model)
         for model in models:
             await self._remove(scope, model, [one.id for one in memories])
 
-    async def _remove(self, scope: Scope, model: str | None, ids: Sequence[str]) -> None:
+    async def _remove(self, scope: Scope, model: str, ids: Sequence[str]) -> None:
         with contextlib.suppress(UnknownCollectionError):
-            await self._vectors.delete(scope, _name(model or self.model), ids=[point_id(one) for one in ids])
+            await self._vectors.delete(scope, _name(model), ids=[point_id(one) for one in ids])
 
     async def look(
         self, scope: Scope, view: View, question: str, *, newest_only: bool, limit: int

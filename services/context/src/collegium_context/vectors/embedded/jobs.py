@@ -214,11 +214,10 @@ class Jobs:
 
     async def forget(self, tenant: str) -> None:
         """Removes a tenant from every generation and snapshot, its bytes on disk included."""
-        for collection in self._engine.collections.values():
-            more = collection.drop_page(tenant, None)
-            while more:
+        for name, collection in list(self._engine.collections.items()):
+            # Collections are made and taken away meanwhile.
+            while self._engine.collections.get(name) is collection and collection.drop_page(tenant, None):
                 await asyncio.sleep(0)  # others are answered between two pages
-                more = collection.drop_page(tenant, None)
         async with self._one:
             for collection in list(self._engine.collections.values()):
                 for name, generation in list(collection.generations.items()):
