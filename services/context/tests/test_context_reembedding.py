@@ -16,6 +16,7 @@ from collegium_bus.errors import RequestRefusedError
 from collegium_context.app import ContextApp, build
 from collegium_context.documents import generations, reembedding
 from collegium_context.documents.generations import Begun, Generation, GenerationStore, begun
+from collegium_context.documents.indexing_store import IndexingStore, PointsLostError, Put
 from collegium_context.embedding import endpoint as engines
 from collegium_context.migrations import MIGRATIONS
 from collegium_contracts import knowledge as k
@@ -300,5 +301,8 @@ async def test_what_was_indexed_before_generations_were_kept_goes_on_to_be_found
         assert await store.mark(building.collection, [lacking], []) == {("acme", "old")}
         assert await store.switch(building.collection)
         assert [one.collection for one in await store.standing()] == [building.collection]
+        with pytest.raises(PointsLostError):
+            # What was begun before the switch would not be found after it.
+            await IndexingStore(pool).switch([], model="one", put=[Put(serving.collection, [], is_whole=True)])
     finally:
         await pool.close()

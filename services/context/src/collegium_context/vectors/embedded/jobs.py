@@ -216,7 +216,9 @@ class Jobs:
         """Removes a tenant from every generation and snapshot, its bytes on disk included."""
         for name, collection in list(self._engine.collections.items()):
             # Collections are made and taken away meanwhile.
-            while self._engine.collections.get(name) is collection and collection.drop_page(tenant, None):
+            more = True
+            while more and self._engine.collections.get(name) is collection:
+                more = collection.drop_page(tenant, None)
                 await asyncio.sleep(0)  # others are answered between two pages
         async with self._one:
             for collection in list(self._engine.collections.values()):
