@@ -204,7 +204,26 @@ async def test_the_command_line_sends_files_and_shows_steps(
     assert (await run("doc", "search", "x", "--filter", "[]"))[0] == 2
 
 
+async def test_a_key_that_may_not_ask_models_gets_no_wordings(platform: PlatformProcess, simulator: ModelSimulator):
+    async with session(platform, platform.admin_key) as operator:
+        body = {"tenant": "acme", "scopes": ["knowledge"]}
+        async with operator.post("/v1/admin/keys", json=body) as response:
+            key: str = (await response.json())["key"]
+
+    async def answered() -> bool:
+        async with session(platform, key) as http, http.post("/v1/search", json={"query": "x"}) as response:
+            return response.status == 200
+
+    await eventually(answered, deadline_seconds=60)
+    body = {"query": "x", "rewrite": True}
+    async with session(platform, key) as http, http.post("/v1/search", json=body) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (403, "insufficient_scope")
+    assert simulator.counts().totals.started == 0
+
+
 async def test_operators_see_the_index(platform: PlatformProcess):
+    async with session(platform) as http:
+        await add(http, "bread", "Yeast makes bread rise.")
     async with session(platform, platform.admin_key) as http, http.get("/v1/admin/search-index") as response:
         (serving,) = (await response.json())["data"]
     assert (serving["model"], serving["dimensions"], serving["state"]) == ("all-minilm-l6-v2", 384, "serving")

@@ -20,6 +20,7 @@ from collegium_context.documents.indexing_store import IndexingStore, PointsLost
 from collegium_context.embedding import endpoint as engines
 from collegium_context.migrations import MIGRATIONS
 from collegium_contracts import knowledge as k
+from collegium_contracts import memory_requests as q
 from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope
 from collegium_runtime import failpoints
@@ -110,6 +111,16 @@ class Running:
         results = msgspec.json.decode(reply.results.body, type=list[k.SearchResult])
         return [one.document for one in results], reply
 
+    async def remember(self, text: str) -> None:
+        content = sealed(q.MemoryContent(text=text))
+        question = q.MemoryAdd(tenant="acme", path="web/ada", content=content)
+        await ask(self.platform.connection, s.SVC_MEMORY_ADD, question, q.MemoryShown)
+
+    async def recalled(self, text: str) -> list[str]:
+        question = q.MemoryRecall(tenant="acme", path="web/ada", question=sealed(text.encode()))
+        reply = await ask(self.platform.connection, s.SVC_MEMORY_RECALL, question, q.MemoryShown)
+        return [one["text"] for one in msgspec.json.decode(reply.content.body)["data"]]
+
     async def generations(self) -> list[Generation]:
         assert self.app._knowledge is not None  # pyright: ignore[reportPrivateUsage]
         return await self.app._knowledge.generations.standing()  # pyright: ignore[reportPrivateUsage]
@@ -179,6 +190,7 @@ async def test_another_embedder_takes_over_by_name_and_the_older_answers_meanwhi
             await first.add(name, f"A note on {name}, {HELD} for now.")
         assert (await first.search("yeast"))[1].mode == "hybrid"
         (older,) = await first.generations()
+        await first.remember("Ada prefers trains.")
     endpoint.gate.clear()
     # Its model is the same; only the length differs.
     async with context("one", 16) as second:
@@ -217,6 +229,9 @@ async def test_another_embedder_takes_over_by_name_and_the_older_answers_meanwhi
         await eventually(dropped, deadline_seconds=60)
         await second.delete("rotor")
         assert "rotor" not in (await second.search("rotor"))[0]
+        assert await second.recalled("which trains does Ada like") == ["Ada prefers trains."]
+        answers = [name for name in await second.collections() if name.startswith("answers-")]
+        assert len(answers) == 1, "answers kept for another embedder's vectors are dropped"
 
 
 @pytest.mark.timeout(300)

@@ -46,6 +46,7 @@ HEAVY_AT_ONCE = 2
 HEAVY_BYTES_MAX = 16 * 1024 * 1024
 # Chunks between two renewals of the leases.
 STEP_CHUNKS = 256
+STEP_BYTES = 1024 * 1024
 POLL_SECONDS = 1.0
 AWAY_SECONDS = 2.0
 SWEEP_SECONDS = 5.0
@@ -146,7 +147,10 @@ class Ingesting:
                 raise DocumentTooCostlyError(f"it was begun {TRIES_MAX} times and never finished")
             await held(self._keyring, one.tenant, one.meta, one.source)
             meta = _decode_meta(self._keyring.open(one.tenant, one.meta))
-            content = self._keyring.open(one.tenant, one.source)
+            # Opening a large one takes a while, in which nobody else would be answered.
+            is_large = len(one.source.body) > STEP_BYTES
+            opening = (self._keyring.open, one.tenant, one.source)
+            content = await asyncio.to_thread(*opening) if is_large else self._keyring.open(one.tenant, one.source)
             found = await self._extracted(one, content)
             title = meta.title or found.title
             facets = facets_of(one.tenant, one.document, one.project, meta)
