@@ -86,7 +86,8 @@ UPLOAD_SECONDS = 3_600
 def object_stores(*, replicas: int) -> list[dict[str, Any]]:
     """Returns the object stores' streams (ADR-20).
 
-    Claims expire a day after the events that name them; uploads are read once, moments after they were stored.
+    Claims expire a day after the events that name them; uploads are read once, moments after they were stored, and lie
+    apart, so that no tenant's files take the room of everybody's claims.
     """
     return [
         _object_store(s.CLAIMS_BUCKET, 2 * 1024**3, 4 * DAY_SECONDS, replicas),

@@ -1,7 +1,6 @@
 """Every subject, stream, durable, bucket and header name. No other module writes one as a literal.
 
-Builders make concrete subjects; ``..._ALL`` are the filters readers use. Ids that become tokens were checked by
-ids.py; model names never become tokens.
+Builders make concrete subjects; ``..._ALL`` are readers' filters. Tokens are ids checked by ids.py, never model names.
 """
 
 from __future__ import annotations
@@ -39,7 +38,6 @@ ROSTER_KEY: Final = "roster"
 SCOREBOARD_KEY: Final = "scoreboard"
 WINDOWS_KEY: Final = "windows"
 CLAIMS_BUCKET: Final = "claims"
-# Uploaded documents on their way to context; apart, so that no tenant's files fill the room of everybody's claims.
 UPLOADS_BUCKET: Final = "uploads"
 
 # Headers
