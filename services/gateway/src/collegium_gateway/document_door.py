@@ -36,6 +36,8 @@ INLINE_BYTES_MAX = 256 * 1024
 # A document keeps its text, sealed, with some overlap, and a vector for every few hundred letters of it.
 KEPT_SHARE = 3
 ADD_SECONDS = 30.0
+# Tens of megabytes take the database some seconds, and many where others use it too.
+BYTES_A_SECOND = 1_000_000
 # Uploads that are in memory as a whole, twice over, while they are sealed and stored.
 LARGE_AT_ONCE = 2
 PAGE_MAX = 200
@@ -92,7 +94,11 @@ class DocumentDoor:
         if replaces:
             question = msgspec.structs.replace(question, document=_id_of(request))
         reply = await ask_context(
-            self._platform, s.SVC_KNOWLEDGE_DOCUMENT_ADD, question, k.DocumentReply, timeout_seconds=ADD_SECONDS
+            self._platform,
+            s.SVC_KNOWLEDGE_DOCUMENT_ADD,
+            question,
+            k.DocumentReply,
+            timeout_seconds=ADD_SECONDS + spool.size / BYTES_A_SECOND,
         )
         row = await self._waited(principal, reply.document, _wait_seconds(request.headers.get("prefer")))
         status = 202 if row.state == "accepted" else 200
