@@ -67,6 +67,7 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/admin/tenants": (("",), {403}),
     "/v1/admin/tenants/{id}/erasure": (("acme",), {403}),
     "/v1/admin/tenants/{id}/data-keys": (("acme",), {403}),
+    "/v1/admin/search-index": (("",), {403}),
     "/v1/admin/encryption": (("",), {403}),
     "/v1/admin/tenants/{id}": (("acme",), {403}),
     "/v1/admin/tenants/{id}/storage": (("acme",), {403}),

@@ -122,7 +122,7 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     tap.add_argument("--raw", action="store_true", help="print the bytes as they came (contents masked)")
     tap.add_argument("--content", action="store_true", help="show prompts and answers")
     vectors = _add(verbs, "vectors", "The vector store: how it stands, its snapshots and generations.", _vectors)
-    vectors.add_argument("action", choices=("status", *_SNAPSHOT_ACTIONS, *_GENERATION_ACTIONS))
+    vectors.add_argument("action", choices=("status", "index", *_SNAPSHOT_ACTIONS, *_GENERATION_ACTIONS))
     vectors.add_argument("collection", nargs="?", default="")
     vectors.add_argument("name", nargs="?", default="", help="a snapshot, or a generation")
     vectors.add_argument("--quantized", action=argparse.BooleanOptionalAction, help="for reindex")

@@ -326,6 +326,8 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$JS.API.DIRECT.GET.DEAD", {"gateway"}),
         ("$JS.API.DIRECT.GET.WORK", {"worker-pool", "router"}),
         ("$JS.API.STREAM.PURGE.OBJ_claims", set()),
+        ("$O.uploads.C.any", {"gateway", "context"}),
+        ("$JS.API.STREAM.MSG.GET.OBJ_uploads", {"gateway", "context"}),
         ("$JS.API.CONSUMER.MSG.NEXT.ADVISORIES.sweeper", {"worker-pool"}),
         ("$JS.API.CONSUMER.DELETE.EVENTS.billing", set()),
         ("$JS.API.CONSUMER.CREATE.WORK.mine", set()),

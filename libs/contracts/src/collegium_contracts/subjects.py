@@ -1,7 +1,6 @@
 """Every subject, stream, durable, bucket and header name. No other module writes one as a literal.
 
-Builders make concrete subjects; ``..._ALL`` are the filters readers use. Ids that become tokens were checked by
-ids.py; model names never become tokens.
+Builders make concrete subjects; ``..._ALL`` are readers' filters. Tokens are ids checked by ids.py, never model names.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ ROSTER_KEY: Final = "roster"
 SCOREBOARD_KEY: Final = "scoreboard"
 WINDOWS_KEY: Final = "windows"
 CLAIMS_BUCKET: Final = "claims"
+UPLOADS_BUCKET: Final = "uploads"
 
 # Headers
 TRACEPARENT: Final = "traceparent"
@@ -99,6 +99,7 @@ SVC_KNOWLEDGE_SEARCH: Final = "svc.knowledge.search"
 SVC_KNOWLEDGE_PROFILE_SET: Final = "svc.knowledge.profile.set"
 SVC_KNOWLEDGE_PROFILE_GET: Final = "svc.knowledge.profile.get"
 SVC_KNOWLEDGE_VERSION: Final = "svc.knowledge.version"
+SVC_KNOWLEDGE_GENERATIONS: Final = "svc.knowledge.generations"
 SVC_CONTEXT_RECALL: Final = "svc.context.recall"
 SVC_MEMORY_ADD: Final = "svc.memory.add"
 SVC_MEMORY_CORRECT: Final = "svc.memory.correct"

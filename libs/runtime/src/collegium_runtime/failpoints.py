@@ -57,6 +57,8 @@ NAMES: Final = (
     "context.before-indexed",
     "context.before-switch",
     "context.after-switch",
+    "context.after-anew",
+    "context.before-generation",
     "evolution.before-commit",
     "evolution.after-commit",
 )

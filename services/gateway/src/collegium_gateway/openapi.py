@@ -130,6 +130,7 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
     ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),
     ("post", "/v1/admin/dead-letters/discard", "admin", "Discards letters, by id or filter.", LettersRequest),
+    ("get", "/v1/admin/search-index", "admin", "Shows how far documents are embedded, by generation.", None),
     ("get", "/v1/admin/audit", "admin", "Lists audit records, newest first.", None),
     ("get", "/v1/admin/audit/verify", "admin", "Checks audit chains; says where to go on.", None),
     ("get", "/v1/admin/audit/export", "admin", "Exports a tenant's chain with what proves it.", None),
