@@ -14,9 +14,11 @@ from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.embeddings import PATH, EmbeddingDoor
 from collegium_gateway.gates_door import GatesDoor
 from collegium_gateway.http import HttpDoor
+from collegium_gateway.index_door import IndexDoor
 from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.requests import Options
 from collegium_gateway.scheduledoor import ScheduleDoor
+from collegium_gateway.search_door import SearchDoor
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.webhook_door import WebhookDoor
@@ -43,6 +45,8 @@ def served() -> set[tuple[str, str]]:
         nobody,
         [
             *DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
+            *SearchDoor(platform, nobody, nobody).routes(),
+            *IndexDoor(platform, nobody).routes(),
             *CacheDoor(platform, nobody, nobody).routes(),
             *AuditDoor(platform, nobody, nobody).routes(),
             *PrivacyDoor(nobody, nobody, nobody).routes(),
@@ -115,6 +119,7 @@ def test_bodies_are_asked_for_where_they_are_read():
         ("post", "/v1/admin/gates/test"),
         ("put", "/v1/admin/tenants/{id}/gates"),
         ("post", "/v1/tasks"),
+        ("post", "/v1/tasks/{id}/feedback"),
         ("post", "/v1/schedules"),
         ("post", "/v1/admin/tenants"),
         ("post", "/v1/admin/keys"),

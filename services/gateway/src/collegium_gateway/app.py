@@ -12,7 +12,7 @@ import uvicorn
 from collegium_bus import topology
 from collegium_bus.events import EventLoop
 from collegium_contracts import codec
-from collegium_contracts.journey import consumer
+from collegium_contracts.consumers import consumer
 from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.audit import Audit
 from collegium_runtime.erasing import Erasing
@@ -39,6 +39,7 @@ from collegium_gateway.following import Following
 from collegium_gateway.gates_door import GatesDoor
 from collegium_gateway.gating import Gating
 from collegium_gateway.http import HttpDoor
+from collegium_gateway.index_door import IndexDoor
 from collegium_gateway.issuers import Issuers
 from collegium_gateway.key_use import KeyUse
 from collegium_gateway.keyed_replies import KeyedReplies
@@ -47,7 +48,9 @@ from collegium_gateway.keywatch import KeyWatch, WatchedKeys
 from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.projection import Projection
 from collegium_gateway.purging import Purging
+from collegium_gateway.rewriter import Rewriter
 from collegium_gateway.scheduledoor import ScheduleDoor
+from collegium_gateway.search_door import SearchDoor
 from collegium_gateway.store import TaskStore
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -157,6 +160,8 @@ class GatewayApp:
             replies,
             [
                 *DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
+                *SearchDoor(platform, self._directory, Rewriter(platform, self._chats)).routes(),
+                *IndexDoor(platform, self._directory).routes(),
                 *CacheDoor(platform, self._directory, self._chats).routes(),
                 *AuditDoor(platform, self._directory, self._audit).routes(),
                 *ScheduleDoor(platform, self._directory, self._gating).routes(),
