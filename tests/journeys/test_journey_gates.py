@@ -251,6 +251,16 @@ async def test_a_tool_is_not_called_with_what_is_blocked(gated: Gated):
     assert (await gated.ask("send it"))[0] == 200
 
 
+async def test_no_member_of_a_panel_gives_what_is_blocked(gated: Gated):
+    gated.sim.script(Rule(Behaviour(answer=f"It is {PHRASE}."), times=1), Rule(Behaviour(answer="It has no name.")))
+    status, body = await gated.ask("what is it called?", plan="panel")
+    assert (status, body["choices"][0]["message"]["content"]) == (200, "It has no name.")
+    gated.sim.script(Rule(Behaviour(answer=f"It is {PHRASE}.")))
+    status, body = await gated.ask("what is it called?", plan="panel")
+    assert status in (403, 502), "what consensus makes of members that are all blocked"
+    assert PHRASE not in msgspec.json.encode(body).decode()
+
+
 async def test_a_kept_answer_is_given_only_under_the_same_rules(gated: Gated):
     gated.sim.script(Rule(Behaviour(answer="Write to jane@example.com.")))
     assert (await gated.ask("who is it?", cache="exact"))[1]["collegium"]["cache"] == "miss"
