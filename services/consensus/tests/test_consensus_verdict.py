@@ -78,6 +78,18 @@ def test_all_failed_is_no_verdict(make: Any) -> None:
     assert (settled.usage.cost_usd_picos, settled.usage.charge_usd_picos) == (30, 0)
 
 
+def test_where_a_rule_stopped_every_answer_its_client_is_told_which(make: Any) -> None:
+    def blocked(number: int) -> AttemptEnded:
+        failed = make.failed(number, "gate_blocked")
+        return msgspec.structs.replace(failed, error=msgspec.structs.replace(failed.error, gate="no-names"))
+
+    settled = judge(make, [blocked(1), blocked(2)])
+    assert isinstance(settled, TaskFailed)
+    assert (settled.stop_reason, settled.error.code, settled.error.gate) == ("gate", "gate_blocked", "no-names")
+    mixed = judge(make, [blocked(1), make.failed(2)])
+    assert (mixed.stop_reason, mixed.error.code) == ("failed", "no_verdict")
+
+
 def test_a_deadline_without_an_answer_is_a_deadline(make: Any) -> None:
     settled = judge(make, [make.failed(1), make.failed(2, "deadline_exceeded"), make.failed(3)])
     assert isinstance(settled, TaskFailed)

@@ -63,8 +63,8 @@ def decide(members: Sequence[AttemptEnded], answers: Mapping[int, Answer], end: 
     if end.why == "canceled":
         return TaskCanceled(**shared, stop_reason="canceled", partial=winner.answer if winner is not None else None)
     if winner is None or end.judgement is None:
-        codes = [member.error.code for member in members if isinstance(member, AttemptFailed)]
-        return _failed(shared, codes, len(members), end)
+        errors = [member.error for member in members if isinstance(member, AttemptFailed)]
+        return _failed(shared, errors, len(members), end)
     return TaskCompleted(
         **shared,
         stop_reason=_stop_reason(about.task, answers[winner.attempt.number], end, end.judgement),
@@ -105,8 +105,13 @@ def _stop_reason(task: TaskRef, answer: Answer, end: Settle, judgement: Judgemen
     return finished
 
 
-def _failed(shared: dict[str, Any], codes: Sequence[str], members: int, end: Settle) -> TaskFailed:
+def _failed(shared: dict[str, Any], errors: Sequence[TaskError], members: int, end: Settle) -> TaskFailed:
     task_id = shared["task"].id
+    codes = [error.code for error in errors]
+    blocked = [error for error in errors if error.gate is not None]
+    if blocked and len(blocked) == members:
+        # Every answer broke a rule: the client is told which, as of a plan of one.
+        return TaskFailed(**shared, stop_reason="gate", error=blocked[0])
     if end.why == "deadline" or DEADLINE in codes:
         error = TaskError(code=DEADLINE, message=f"task {task_id} reached its deadline before any attempt answered")
         return TaskFailed(**shared, stop_reason="deadline", error=error)
