@@ -15,7 +15,9 @@ STEPS_MAX = 50
 _CLOSE = 1e-8
 
 
-def fit_choices(terms: Floats, starts: NDArray[np.intp], chosen: Floats, weights: Floats, prior: Floats, ridge: Floats) -> Floats:
+def fit_choices(
+    terms: Floats, starts: NDArray[np.intp], chosen: Floats, weights: Floats, prior: Floats, ridge: Floats
+) -> Floats:
     """Returns the weights of terms that maximise the penalised likelihood of what was chosen.
 
     ``terms`` has a row for every option, the options of a group together and beginning at ``starts``; ``chosen`` is a
@@ -32,7 +34,7 @@ def fit_choices(terms: Floats, starts: NDArray[np.intp], chosen: Floats, weights
         means = np.add.reduceat(terms * shares[:, None], starts, axis=0)
         bend = (terms.T * (shares * weights[group])) @ terms - (means.T * weights) @ means + np.diag(ridge)
         step = np.linalg.solve(bend, slope)
-        length = 1.0
+        length, new = 1.0, value
         while length > _CLOSE:
             new = _value(terms, starts, group, chosen, weights, found + length * step, prior, ridge)
             if new >= value - _CLOSE:

@@ -52,7 +52,7 @@ class Shares(NamedTuple):
     domains: Mapping[tuple[str, str], Record]
 
     def of(self, member: str, domain: str, without: tuple[int, int] = (0, 0)) -> float:
-        """Returns a member's share in a domain; of an unknown domain its share everywhere, of an unknown member all's."""
+        """Returns a member's share in a domain, else everywhere, else that of all members."""
         everywhere = self.members.get(member, _NONE).shrunk(self.everyone, self.member_strength, without)
         here = self.domains.get((member, domain))
         return everywhere if here is None else here.shrunk(everywhere, self.domain_strength, without)

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from collegium_consensus.aggregation.forms import Forms, form_of
@@ -25,7 +26,8 @@ from collegium_consensus.aggregation.stacking import (
     options_of,
     stacked_tally,
 )
-from collegium_consensus.aggregation.votes import Vote
+from collegium_consensus.aggregation.stopping import is_settled
+from collegium_consensus.aggregation.votes import Tally, Vote
 from collegium_consensus.fitting import fit_choices
 
 # How strongly weights are held to the weighted vote, in units of standardised terms.
@@ -37,8 +39,11 @@ PARTS_WEIGHT = 1.0
 # Folds in which the panel is compared with its best member, and by how many standard errors it must be behind.
 FOLDS = 5
 BEHIND_ERRORS = 2.0
-# With fewer questions than this nothing is compared.
-ROWS_MIN = 20
+# With fewer questions than these nothing is compared, and a domain has no stopping of its own.
+ROWS_MIN, ROWS_OWN_MIN = 20, 100
+# Probabilities from which two that agree may settle a panel, and the share of right answers that this may cost.
+SETTLED_FROM = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)
+TOLERATED = 0.004
 
 
 class _Known(NamedTuple):
@@ -49,21 +54,45 @@ class _Known(NamedTuple):
     everywhere: Forms
 
 
-def learn(outcomes: Sequence[Outcome], seed: int = 1) -> Learned:
-    """Returns what outcomes teach; without any, the weighted vote of members of whom nothing is known."""
-    outcomes = [outcome for outcome in outcomes if outcome.votes]
+def learn(outcomes: Sequence[Outcome], seed: int = 1, rehearsal: Sequence[Stacked] | None = None) -> Learned:
+    """Returns what outcomes teach; without any, the weighted vote of members of whom nothing is known.
+
+    ``rehearsal`` is what :func:`rehearsed` returns for the same outcomes, where it is at hand.
+    """
     learned = learn_panel(outcomes, seed)
     if len(outcomes) < ROWS_MIN:
         return learned
-    alone = _alone(outcomes, seed)
-    return Learned(
-        learned.everywhere,
-        {domain: _with_best(of, alone.get(domain)) for domain, of in learned.domains.items()},
-    )
+    knowing = rehearsed(outcomes, seed) if rehearsal is None else rehearsal
+    by_domain: defaultdict[str, list[int]] = defaultdict(list)
+    for place, outcome in enumerate(outcomes):
+        if outcome.votes:
+            by_domain[outcome.domain].append(place)
+    from_everywhere = _settled_from([(outcomes[place], knowing[place]) for of in by_domain.values() for place in of])
+    domains: dict[str, Stacked] = {}
+    for domain, places in by_domain.items():
+        seen = [(outcomes[place], knowing[place]) for place in places]
+        enough = len(seen) >= ROWS_MIN
+        domains[domain] = msgspec.structs.replace(
+            learned.domains[domain],
+            best=_best(seen, learned.domains[domain]) if enough else None,
+            settled_from=_settled_from(seen) if len(seen) >= ROWS_OWN_MIN else from_everywhere,
+        )
+    return Learned(msgspec.structs.replace(learned.everywhere, settled_from=from_everywhere), domains)
+
+
+def rehearsed(outcomes: Sequence[Outcome], seed: int = 1) -> list[Stacked]:
+    """Returns for each outcome what the others teach (those of other folds) about its domain."""
+    knowing: dict[int, Stacked] = {}
+    for fold in folds_of(len(outcomes), seed):
+        held = set(fold)
+        learned = learn_panel([outcome for place, outcome in enumerate(outcomes) if place not in held], seed)
+        knowing.update({place: learned.of(outcomes[place].domain) for place in fold})
+    return [knowing[place] for place in range(len(outcomes))]
 
 
 def learn_panel(outcomes: Sequence[Outcome], seed: int = 1) -> Learned:
     """Returns what outcomes teach about panels, none of which is left to its best member."""
+    outcomes = [outcome for outcome in outcomes if outcome.votes]
     if not outcomes:
         return Learned()
     known = _known(outcomes)
@@ -176,24 +205,45 @@ def _own_share(outcome: Outcome, vote: Vote) -> tuple[int, int]:
     return len(own), sum(own)
 
 
-def _alone(outcomes: Sequence[Outcome], seed: int) -> dict[str, str]:
-    """Returns the domains whose best member is plainly above the panel, with that member's name, cross-validated."""
-    ahead: defaultdict[str, list[float]] = defaultdict(list)
-    for fold in folds_of(len(outcomes), seed):
-        held = set(fold)
-        rest = [outcome for place, outcome in enumerate(outcomes) if place not in held]
-        learned = learn_panel(rest, seed)
-        for place in fold:
-            outcome = outcomes[place]
-            stacked = learned.of(outcome.domain)
-            ahead[outcome.domain].append(float(_best_is_right(outcome, stacked)) - float(is_right(outcome, stacked)))
-    shares = shares_of(outcomes)
-    members = sorted(shares.members)
-    return {
-        domain: max(members, key=lambda name: shares.of(name, domain))
-        for domain, differences in ahead.items()
-        if len(differences) >= ROWS_MIN and _is_above(np.array(differences))
-    }
+def _best(seen: Sequence[tuple[Outcome, Stacked]], stacked: Stacked) -> str | None:
+    """Returns the member that is plainly above the panel, or none."""
+    ahead = np.array([float(_best_is_right(*one)) - float(is_right(*one)) for one in seen])
+    error = float(ahead.std()) / len(ahead) ** 0.5
+    if float(ahead.mean()) <= max(BEHIND_ERRORS * error, 1e-9):
+        return None
+    members = sorted({vote.member for outcome, _ in seen for vote in outcome.votes})
+    return max(members, key=lambda name: stacked.right.get(name, stacked.unknown))
+
+
+def _settled_from(seen: Sequence[tuple[Outcome, Stacked]]) -> float:
+    """Returns the lowest probability for two that agree at which asking no further costs no more than is tolerated."""
+    whole = sum(is_right(*one) for one in seen)
+    for least in SETTLED_FROM:
+        right = sum(
+            _right_when_settled(outcome, msgspec.structs.replace(of, settled_from=least)) for outcome, of in seen
+        )
+        if whole - right <= TOLERATED * len(seen):
+            return least
+    return SETTLED_FROM[-1]
+
+
+def _right_when_settled(outcome: Outcome, stacked: Stacked) -> bool:
+    _, tally = asked_in_order(outcome, stacked)
+    return tally is not None and any(outcome.right[place] for place in tally.camps[0].numbers)
+
+
+def asked_in_order(outcome: Outcome, stacked: Stacked) -> tuple[int, Tally | None]:
+    """Returns how many members are asked until the panel is settled, and the tally of their votes."""
+    places = sorted(
+        range(len(outcome.votes)), key=lambda place: -stacked.right.get(outcome.votes[place].member, stacked.unknown)
+    )
+    names = [outcome.votes[place].member for place in places]
+    votes: dict[int, Vote] = {}
+    for asked, place in enumerate(places, 1):
+        votes[place] = outcome.votes[place]
+        if is_settled(votes, names[asked:], stacked):
+            break
+    return len(votes), stacked_tally(votes, stacked)
 
 
 def is_right(outcome: Outcome, stacked: Stacked) -> bool:
@@ -206,12 +256,3 @@ def _best_is_right(outcome: Outcome, stacked: Stacked) -> bool:
     places = range(len(outcome.votes))
     best = max(places, key=lambda place: stacked.right.get(outcome.votes[place].member, stacked.unknown))
     return outcome.right[best]
-
-
-def _is_above(differences: np.ndarray) -> bool:
-    error = float(differences.std()) / len(differences) ** 0.5
-    return float(differences.mean()) > max(BEHIND_ERRORS * error, 1e-9)
-
-
-def _with_best(stacked: Stacked, best: str | None) -> Stacked:
-    return stacked if best is None else Stacked(stacked.weights, stacked.right, stacked.unknown, stacked.forms, best)

@@ -17,20 +17,17 @@ from collegium_consensus.aggregation.forms import Forms, form_of
 from collegium_consensus.aggregation.votes import P_UNKNOWN, Camp, Tally, Vote, weight_of
 
 # Terms of an answer, and of there being no right one among them.
-TERMS = (
-    "weight_two", "weight_ten", "weight_hundred", "log_odds", "top", "alone", "pair", "share", "lead", "best",
-    "best_alone", "form", "length",
-)  # fmt: skip
+TERMS = ("weight_two", "weight_ten", "share", "best", "form")
 NONE_TERMS = ("none", "none_silent", "none_asked")
 # The weighted vote, at half its strength, because members that err err alike; as of ten possible answers.
 PRIOR_WEIGHTS = {"weight_ten": 0.5, "none": 1.0}
-_LENGTH_MAX = 60
 
 
 class Stacked(msgspec.Struct, frozen=True):
     """What was learned about one domain: the weights of terms, members' shares of right answers, and forms.
 
-    ``best`` names the member that decides alone, where the panel was not estimated to be above it.
+    ``best`` names the member that decides alone, where the panel was not estimated to be above it; ``settled_from`` is
+    the probability from which two that agree settle a panel.
     """
 
     weights: dict[str, float] = msgspec.field(default_factory=lambda: dict(PRIOR_WEIGHTS))
@@ -38,6 +35,7 @@ class Stacked(msgspec.Struct, frozen=True):
     unknown: float = P_UNKNOWN
     forms: Forms = msgspec.field(default_factory=Forms)
     best: str | None = None
+    settled_from: float = 0.0
 
 
 class Learned(msgspec.Struct, frozen=True):
@@ -95,9 +93,8 @@ def options_of(votes: Mapping[int, Vote], rights: Mapping[int, float], forms: Ma
         if votes[number].key:
             camps[votes[number].key].append(number)
     best = max(rights.values(), default=0.0)
-    sizes = sorted((len(numbers) for numbers in camps.values()), reverse=True)
     return [
-        (key, tuple(numbers), _terms(key, [rights[number] for number in numbers], len(votes), best, sizes, forms[key]))
+        (key, tuple(numbers), _terms([rights[number] for number in numbers], len(votes), best, forms[key]))
         for key, numbers in camps.items()
     ]
 
@@ -108,27 +105,13 @@ def none_terms(votes: Mapping[int, Vote]) -> dict[str, float]:
     return {"none": 1.0, "none_silent": silent / len(votes), "none_asked": math.log(len(votes))}
 
 
-def _terms(
-    key: str, rights: Sequence[float], asked: int, best: float, sizes: Sequence[int], form: float
-) -> dict[str, float]:
-    size = len(rights)
-    odds = [math.log(right / (1.0 - right)) for right in rights]
-    other = sizes[1] if len(sizes) > 1 and sizes[0] == size else sizes[0] if sizes[0] != size else 0
-    has_best = max(rights) >= best
+def _terms(rights: Sequence[float], asked: int, best: float, form: float) -> dict[str, float]:
     return {
         "weight_two": math.fsum(weight_of(right, 2.0) for right in rights),
         "weight_ten": math.fsum(weight_of(right, 10.0) for right in rights),
-        "weight_hundred": math.fsum(weight_of(right, 100.0) for right in rights),
-        "log_odds": math.fsum(odds),
-        "top": max(odds),
-        "alone": float(size == 1),
-        "pair": float(size == 2),  # noqa: PLR2004 - a pair
-        "share": size / asked,
-        "lead": (size - other) / asked,
-        "best": float(has_best),
-        "best_alone": float(has_best and size == 1),
+        "share": len(rights) / asked,
+        "best": float(max(rights) >= best),
         "form": form,
-        "length": min(len(key), _LENGTH_MAX) / _LENGTH_MAX,
     }
 
 
