@@ -78,7 +78,7 @@ def measured(
     rights = [sum(outcome.right[place] for outcome in known) for place in range(len(members))]
     best = int(np.argmax(rights))
     tell(f"learned from {len(known)} rows; the best member there is {members[best]}")
-    near = lesson.near.shares(vectors_of(data, embedded))
+    near = lesson.near.shares([outcome.domain for outcome in asked], vectors_of(data, embedded))[:, 0]
     judged = [judge(outcome, lesson, float(share), best) for outcome, share in zip(asked, near, strict=True)]
     return _figures(judged, members[best], kinds, seed)
 
@@ -99,8 +99,8 @@ def outcomes_of(rows: Sequence[Row], members: Sequence[str], kinds: Kinds) -> li
 def learned_from(known: Sequence[Outcome], vectors: np.ndarray, seed: int) -> Lesson:
     """Learns the tally, and calibrates it on what it says about rows that it did not learn from."""
     shares = np.array([np.mean(outcome.right) for outcome in known])
-    near = Neighbours(vectors, shares)
-    nearby = near.shares(vectors, own=np.arange(len(known)))
+    near = Neighbours([outcome.domain for outcome in known], vectors, shares)
+    nearby = near.own()[:, 0]
     rehearsal = rehearsed(known, seed)
     pairs = [
         Known(
@@ -123,7 +123,7 @@ def features_of(domain: str, votes: Sequence[Vote], tally: Tally, stacked: Stack
         asked=tally.asked,
         probability=tally.probability,
         history=max(stacked.right.get(name, stacked.unknown) for name in names),
-        nearby=nearby,
+        nearby=min(max(nearby, 0.0), 1.0),
     )
 
 
