@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from collegium_consensus.aggregation import Learned, Stacked, Vote, aggregate
 from collegium_consensus.aggregation.history import Outcome
-from collegium_consensus.aggregation.learning import asked_in_order, learn, rehearsed
+from collegium_consensus.aggregation.learning import asked_in_order, folds_of, learn, rehearsed
 from collegium_consensus.confidence import Calibration, Features, confidence
 from collegium_consensus.confidence.escalation import Escalation, Gains, fit_escalation, fit_gains
 from collegium_consensus.confidence.learning import Known, fit_calibration
-from collegium_consensus.confidence.neighbours import Neighbours
+from collegium_consensus.confidence.neighbours import Neighbours, held_out_shares
 
 from collegium_cli.eval.embedding import Embedded
 from collegium_cli.eval.panels import (
@@ -33,6 +33,8 @@ from collegium_cli.eval.panels import (
     vote_of,
 )
 from collegium_cli.eval.reading import EvaluationError, rate, tell, write
+
+T = TypeVar("T")
 
 
 class Question(NamedTuple):
@@ -52,14 +54,32 @@ class Seen(NamedTuple):
     right: bool
 
 
+class Beliefs(NamedTuple):
+    """How far the weak and the strong answer are believed, and what the strong one gains."""
+
+    weak: Calibration
+    strong: Calibration
+    gains: Gains
+
+    def gains_of(self, asked: Sequence[Question], seen: Sequence[Seen], expected: np.ndarray) -> np.ndarray:
+        """Returns the gain of asking the strong model for each question."""
+        return self.gains.of(self.estimates_of(asked, seen, expected))
+
+    def estimates_of(self, asked: Sequence[Question], seen: Sequence[Seen], expected: np.ndarray) -> np.ndarray:
+        """Returns estimates of it: by calibrated confidence, by questions alike, and the question's length."""
+        calibrated = [
+            confidence(about_strong(one.features, share), self.strong) - confidence(one.features, self.weak)
+            for one, share in zip(seen, expected[:, 1], strict=True)
+        ]
+        return np.column_stack([calibrated, expected[:, 1] - expected[:, 0], np.log1p([one.chars for one in asked])])
+
+
 class Lesson(NamedTuple):
     """What was learned of a cascade."""
 
     learned: Learned
-    weak: Calibration
-    strong: Calibration
+    beliefs: Beliefs
     near: Neighbours
-    gains: Gains
     escalation: Escalation
 
 
@@ -104,17 +124,29 @@ def learned_from(known: Sequence[Question], loss_max: float, seed: int) -> Lesso
     domains, vectors = [one.domain for one in outcomes], np.array([one.vector for one in known], np.float32)
     first = np.array([[one.weak.right[0], one.strong_right] for one in known], float)
     near = Neighbours(domains, vectors, first)
-    expected = near.own()
+    expected = held_out_shares(domains, vectors, first, folds_of(len(known), seed))
     seen = [see(one, of, share) for one, of, share in zip(known, rehearsal, expected[:, 0], strict=True)]
-    weak_right = np.array([one.right for one in seen], float)
-    strong_right = first[:, 1]
+    weak_right, strong_right = np.array([one.right for one in seen], float), first[:, 1]
+    gains = np.zeros(len(known))
+    # A gain is estimated without its own row, or the threshold would be proven on what it was fitted to.
+    for fold in folds_of(len(known), seed):
+        rest = sorted(set(range(len(known))) - set(fold))
+        of_rest = beliefs(_at(known, rest), _at(seen, rest), expected[rest], strong_right[rest])
+        gains[fold] = of_rest.gains_of(_at(known, fold), _at(seen, fold), expected[fold])
+    believed = beliefs(known, seen, expected, strong_right)
+    return Lesson(
+        learn(outcomes, seed, rehearsal), believed, near, fit_escalation(gains, weak_right, strong_right, loss_max)
+    )
+
+
+def beliefs(known: Sequence[Question], seen: Sequence[Seen], expected: np.ndarray, strong_right: np.ndarray) -> Beliefs:
+    """Learns how far to believe the weak and the strong answer, and what the strong one gains."""
     weak = fit_calibration([Known(one.features, one.right) for one in seen])
     stronger = [about_strong(one.features, share) for one, share in zip(seen, expected[:, 1], strict=True)]
     strong = fit_calibration([Known(of, bool(was)) for of, was in zip(stronger, strong_right, strict=True)])
-    estimates = _estimates(known, seen, expected, weak, strong)
-    gains = fit_gains(estimates, strong_right - weak_right, (0.0, 1.0, 0.0, 0.0))
-    escalation = fit_escalation(gains.of(estimates), weak_right, strong_right, loss_max)
-    return Lesson(learn(outcomes, seed, rehearsal), weak, strong, near, gains, escalation)
+    unfitted = Beliefs(weak, strong, Gains())
+    lost = strong_right - np.array([one.right for one in seen], float)
+    return Beliefs(weak, strong, fit_gains(unfitted.estimates_of(known, seen, expected), lost, (0.0, 0.5, 0.5, 0.0)))
 
 
 def measured(asked: Sequence[Question], lesson: Lesson, seed: int) -> dict[str, Any]:
@@ -145,12 +177,11 @@ def decided(asked: Sequence[Question], lesson: Lesson) -> tuple[list[Seen], list
     seen = [
         see(one, lesson.learned.of(one.weak.domain), share) for one, share in zip(asked, expected[:, 0], strict=True)
     ]
-    estimates = _estimates(asked, seen, expected, lesson.weak, lesson.strong)
-    escalated = [lesson.escalation.asks(float(gain)) for gain in lesson.gains.of(estimates)]
+    escalated = [lesson.escalation.asks(float(gain)) for gain in lesson.beliefs.gains_of(asked, seen, expected)]
     stated = [
-        confidence(about_strong(one.features, share), lesson.strong)
+        confidence(about_strong(one.features, share), lesson.beliefs.strong)
         if strong
-        else confidence(one.features, lesson.weak)
+        else confidence(one.features, lesson.beliefs.weak)
         for one, share, strong in zip(seen, expected[:, 1], escalated, strict=True)
     ]
     return seen, escalated, stated
@@ -163,8 +194,8 @@ def see(one: Question, stacked: Stacked, nearby: float) -> Seen:
     if tally is None:
         raise EvaluationError("a row has no weak sample")
     whole = aggregate(dict(enumerate(outcome.votes[:asked])), stacked)
+    # The domain is part of what is near; a curve for each would learn the noise of that.
     features = Features(
-        domain=outcome.domain,
         agreeing=tally.agreeing,
         votes=tally.votes,
         asked=asked,
@@ -177,7 +208,6 @@ def see(one: Question, stacked: Stacked, nearby: float) -> Seen:
 def about_strong(features: Features, nearby: float) -> Features:
     """Returns what weak samples and the question say about the strong answer."""
     return Features(
-        domain=features.domain,
         agreeing=features.agreeing,
         votes=features.votes,
         asked=features.asked,
@@ -214,16 +244,8 @@ def split_many(questions: Sequence[Question], loss_max: float, splits: int, seed
     }
 
 
-def _estimates(
-    asked: Sequence[Question], seen: Sequence[Seen], expected: np.ndarray, weak: Calibration, strong: Calibration
-) -> np.ndarray:
-    """Returns estimates of the gain: by calibrated confidence, by questions alike, and the question's length."""
-    calibrated = [
-        confidence(about_strong(one.features, share), strong) - confidence(one.features, weak)
-        for one, share in zip(seen, expected[:, 1], strict=True)
-    ]
-    lengths = np.log1p([one.chars for one in asked])
-    return np.column_stack([calibrated, expected[:, 1] - expected[:, 0], lengths])
+def _at(rows: Sequence[T], places: Sequence[int]) -> list[T]:
+    return [rows[place] for place in places]
 
 
 def _score(row: Row, model: str) -> float:

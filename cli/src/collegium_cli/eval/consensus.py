@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from collegium_consensus.aggregation import Learned, Stacked, Tally, Vote, aggregate
 from collegium_consensus.aggregation.history import Outcome
-from collegium_consensus.aggregation.learning import asked_in_order, learn, rehearsed
+from collegium_consensus.aggregation.learning import asked_in_order, folds_of, learn, rehearsed
 from collegium_consensus.confidence import Calibration, Features, confidence
 from collegium_consensus.confidence.learning import Known, fit_calibration
-from collegium_consensus.confidence.neighbours import Neighbours
+from collegium_consensus.confidence.neighbours import Neighbours, held_out_shares
 
 from collegium_cli.eval.embedding import Embedded
 from collegium_cli.eval.panels import (
@@ -98,9 +98,9 @@ def outcomes_of(rows: Sequence[Row], members: Sequence[str], kinds: Kinds) -> li
 
 def learned_from(known: Sequence[Outcome], vectors: np.ndarray, seed: int) -> Lesson:
     """Learns the tally, and calibrates it on what it says about rows that it did not learn from."""
-    shares = np.array([np.mean(outcome.right) for outcome in known])
+    shares = np.array([sum(outcome.right) / len(outcome.right) for outcome in known], np.float64)
     near = Neighbours([outcome.domain for outcome in known], vectors, shares)
-    nearby = near.own()[:, 0]
+    nearby = held_out_shares([outcome.domain for outcome in known], vectors, shares, folds_of(len(known), seed))[:, 0]
     rehearsal = rehearsed(known, seed)
     pairs = [
         Known(

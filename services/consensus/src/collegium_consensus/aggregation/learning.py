@@ -39,11 +39,8 @@ PARTS_WEIGHT = 1.0
 # Folds in which the panel is compared with its best member, and by how many standard errors it must be behind.
 FOLDS = 5
 BEHIND_ERRORS = 2.0
-# With fewer questions than these nothing is compared, and a domain has no stopping of its own.
-ROWS_MIN, ROWS_OWN_MIN = 20, 100
-# Probabilities from which two that agree may settle a panel, and the share of right answers that this may cost.
-SETTLED_FROM = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)
-TOLERATED = 0.004
+# With fewer questions than this a domain's panel is not compared.
+ROWS_MIN = 20
 
 
 class _Known(NamedTuple):
@@ -67,17 +64,12 @@ def learn(outcomes: Sequence[Outcome], seed: int = 1, rehearsal: Sequence[Stacke
     for place, outcome in enumerate(outcomes):
         if outcome.votes:
             by_domain[outcome.domain].append(place)
-    from_everywhere = _settled_from([(outcomes[place], knowing[place]) for of in by_domain.values() for place in of])
-    domains: dict[str, Stacked] = {}
+    domains = dict(learned.domains)
     for domain, places in by_domain.items():
-        seen = [(outcomes[place], knowing[place]) for place in places]
-        enough = len(seen) >= ROWS_MIN
-        domains[domain] = msgspec.structs.replace(
-            learned.domains[domain],
-            best=_best(seen, learned.domains[domain]) if enough else None,
-            settled_from=_settled_from(seen) if len(seen) >= ROWS_OWN_MIN else from_everywhere,
-        )
-    return Learned(msgspec.structs.replace(learned.everywhere, settled_from=from_everywhere), domains)
+        if len(places) >= ROWS_MIN:
+            best = _best([(outcomes[place], knowing[place]) for place in places], domains[domain])
+            domains[domain] = msgspec.structs.replace(domains[domain], best=best)
+    return Learned(learned.everywhere, domains)
 
 
 def rehearsed(outcomes: Sequence[Outcome], seed: int = 1) -> list[Stacked]:
@@ -213,23 +205,6 @@ def _best(seen: Sequence[tuple[Outcome, Stacked]], stacked: Stacked) -> str | No
         return None
     members = sorted({vote.member for outcome, _ in seen for vote in outcome.votes})
     return max(members, key=lambda name: stacked.right.get(name, stacked.unknown))
-
-
-def _settled_from(seen: Sequence[tuple[Outcome, Stacked]]) -> float:
-    """Returns the lowest probability for two that agree at which asking no further costs no more than is tolerated."""
-    whole = sum(is_right(*one) for one in seen)
-    for least in SETTLED_FROM:
-        right = sum(
-            _right_when_settled(outcome, msgspec.structs.replace(of, settled_from=least)) for outcome, of in seen
-        )
-        if whole - right <= TOLERATED * len(seen):
-            return least
-    return SETTLED_FROM[-1]
-
-
-def _right_when_settled(outcome: Outcome, stacked: Stacked) -> bool:
-    _, tally = asked_in_order(outcome, stacked)
-    return tally is not None and any(outcome.right[place] for place in tally.camps[0].numbers)
 
 
 def asked_in_order(outcome: Outcome, stacked: Stacked) -> tuple[int, Tally | None]:

@@ -35,7 +35,7 @@ class Stacked(msgspec.Struct, frozen=True):
     unknown: float = P_UNKNOWN
     forms: Forms = msgspec.field(default_factory=Forms)
     best: str | None = None
-    settled_from: float = 0.0
+    settled_from: float = 0.5
 
 
 class Learned(msgspec.Struct, frozen=True):

@@ -41,10 +41,11 @@ def is_settled(
 ) -> bool:
     """Whether the members that were not asked yet (``waiting``, by name) may be left unasked.
 
-    ``first_two``: two agree and lead, and are as probable as was learned to be enough. ``beta``: the leading answer's
-    share against the second's is above a half with probability 0.95 under a uniform prior (Adaptive-Consistency, arXiv
-    2305.11860). ``decided``: even if all who wait agreed on another answer, the leader would win. What is decided is
-    settled under every rule; so is a panel for which nobody waits, and one whose deciding member has voted.
+    ``first_two``: two agree and lead, and of a learned tally are more probably right than not (``settled_from``).
+    ``beta``: the leading answer's share against the second's is above a half with probability 0.95 under a uniform
+    prior (Adaptive-Consistency, arXiv 2305.11860). ``decided``: even if all who wait agreed on another answer, the
+    leader would win. What is decided is settled under every rule; so is a panel for which nobody waits, and one whose
+    deciding member has voted.
     """
     if not waiting:
         return True

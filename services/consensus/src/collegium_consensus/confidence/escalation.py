@@ -13,10 +13,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from collegium_consensus.confidence.thresholds import LEVEL, learn_then_test
+from collegium_consensus.confidence.thresholds import learn_then_test
 
 Floats = NDArray[np.float64]
 
+# How improbable a loss above the bound must be. Stricter than what is promised (one time in twenty), because what is
+# measured of the promise later is a rate of few rows, too, which errs as much again.
+LEVEL = 0.02
 # Thresholds that are tried: shares of the questions of before, by their gains.
 CANDIDATES = 100
 _RIDGE = 1.0

@@ -26,7 +26,8 @@ from collegium_consensus.fitting import Floats, fit_choices
 ROWS_OWN_MIN = 100
 # From this many on, what is left of a bend is straightened by an isotonic curve over bins of this many answers.
 ROWS_ISOTONIC_MIN, ROWS_BIN = 1_000, 50
-RIDGE = 10.0
+# How strongly a curve is held to its prior, in units of standardised terms: what is stated is nearly right already.
+RIDGE = 100.0
 _RIDGE_BIAS, _RIDGE_MIN = 0.1, 1e-3
 BINS = 10
 # Where the features hold a probability, no more than that is believed without data.

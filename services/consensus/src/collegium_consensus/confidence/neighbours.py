@@ -27,42 +27,43 @@ class Neighbours:
     def __init__(self, domains: Sequence[str], vectors: Vectors, shares: Floats) -> None:
         if not len(domains) == len(vectors) == len(shares) or not len(shares):
             raise ValueError(f"{len(domains)} domains and {len(vectors)} vectors for {len(shares)} shares")
-        self._vectors, self._shares = vectors, shares.reshape(len(shares), -1).astype(np.float64)
-        self._mean = self._shares.mean(axis=0)
+        table = shares.reshape(len(shares), -1).astype(np.float64)
+        self._vectors, self._mean = vectors, table.mean(axis=0)
         self._places = {name: place for place, name in enumerate(sorted(set(domains)))}
-        self._of = np.array([self._places[name] for name in domains])
-        self._counts = np.bincount(self._of, minlength=len(self._places)).astype(np.float64)
-        self._sums = np.zeros((len(self._places), self._shares.shape[1]))
-        np.add.at(self._sums, self._of, self._shares)
-        self._rest = self._shares - self._domain_own()
+        of = np.array([self._places[name] for name in domains])
+        sums = np.zeros((len(self._places), table.shape[1]))
+        np.add.at(sums, of, table)
+        rows = np.bincount(of, minlength=len(self._places))[:, None] + DOMAIN_ROWS
+        self._domains = (sums + DOMAIN_ROWS * self._mean) / rows
+        self._rest = table - self._domains[of]
 
     def shares(self, domains: Sequence[str], vectors: Vectors) -> Floats:
         """Returns the shares to be expected of questions, a row for each, a column for each share."""
         places = [self._places.get(name, -1) for name in domains]
-        expected = np.array([self._mean if place < 0 else self._domain(place) for place in places])
-        return expected.reshape(len(places), -1) + self._near(vectors, None)
+        expected = np.array([self._mean if place < 0 else self._domains[place] for place in places])
+        return expected.reshape(len(places), -1) + self._near(vectors)
 
-    def own(self) -> Floats:
-        """Returns the shares to be expected of the questions of the past, each without itself."""
-        return self._domain_own() + self._near(self._vectors, np.arange(len(self._vectors)))
-
-    def _domain(self, place: int) -> Floats:
-        return (self._sums[place] + DOMAIN_ROWS * self._mean) / (self._counts[place] + DOMAIN_ROWS)
-
-    def _domain_own(self) -> Floats:
-        rows = (self._counts[self._of] - 1.0 + DOMAIN_ROWS)[:, None]
-        return (self._sums[self._of] - self._shares + DOMAIN_ROWS * self._mean) / rows
-
-    def _near(self, vectors: Vectors, own: NDArray[np.intp] | None) -> Floats:
-        count = min(NEAREST, len(self._shares) - (own is not None))
-        near = np.zeros((len(vectors), self._shares.shape[1]))
-        if count < 1:
-            return near
+    def _near(self, vectors: Vectors) -> Floats:
+        count = min(NEAREST, len(self._rest))
+        near = np.zeros((len(vectors), self._rest.shape[1]))
         for start in range(0, len(vectors), _BLOCK):
             block = slice(start, start + _BLOCK)
-            alike = vectors[block] @ self._vectors.T
-            if own is not None:
-                alike[np.arange(len(alike)), own[block]] = -np.inf
-            nearest = np.argpartition(-alike, count - 1, axis=1)[:, :count]
+            nearest = np.argpartition(-(vectors[block] @ self._vectors.T), count - 1, axis=1)[:, :count]
             near[block] = self._rest[nearest].sum(axis=1) / (count + NEAR_ROWS)
         return near
+
+
+def held_out_shares(domains: Sequence[str], vectors: Vectors, shares: Floats, folds: Sequence[Sequence[int]]) -> Floats:
+    """Returns the shares to be expected of each question by those of other folds.
+
+    Whole folds are held out: a share that leaves out one question alone is the lower the better that one was answered,
+    and whatever is fitted to it learns that.
+    """
+    table = shares.reshape(len(shares), -1).astype(np.float64)
+    expected = np.tile(table.mean(axis=0), (len(table), 1))
+    for fold in folds:
+        rest = np.setdiff1d(np.arange(len(table)), fold)
+        if len(rest) and len(fold):
+            others = Neighbours([domains[place] for place in rest], vectors[rest], table[rest])
+            expected[list(fold)] = others.shares([domains[place] for place in fold], vectors[list(fold)])
+    return expected
