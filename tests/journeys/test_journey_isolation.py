@@ -67,6 +67,7 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/admin/tenants": (("",), {403}),
     "/v1/admin/tenants/{id}/erasure": (("acme",), {403}),
     "/v1/admin/tenants/{id}/data-keys": (("acme",), {403}),
+    "/v1/admin/search-index": (("",), {403}),
     "/v1/admin/encryption": (("",), {403}),
     "/v1/admin/tenants/{id}": (("acme",), {403}),
     "/v1/admin/tenants/{id}/storage": (("acme",), {403}),
@@ -103,7 +104,16 @@ CHANGES = (
     ("DELETE", "/v1/conversations/shared-name"),
     ("DELETE", "/v1/conversations/shared-name/turns/{task}"),
 )
-GRPC_CASES = {"Tasks.Submit", "Tasks.Get", "Tasks.List", "Tasks.Cancel", "Tasks.Watch", "Chat.Complete", "Chat.Stream"}
+GRPC_CASES = {
+    "Tasks.Submit",
+    "Tasks.Get",
+    "Tasks.List",
+    "Tasks.Cancel",
+    "Tasks.Feedback",
+    "Tasks.Watch",
+    "Chat.Complete",
+    "Chat.Stream",
+}
 
 
 @pytest.fixture
@@ -255,6 +265,7 @@ async def test_no_grpc_method_shows_anything_of_another_tenant(stage: Stage, the
         for ask in (
             lambda: tasks.Get(tasks_pb2.GetRequest(id=theirs.task), metadata=metadata),
             lambda: tasks.Cancel(tasks_pb2.CancelRequest(id=theirs.task), metadata=metadata),
+            lambda: tasks.Feedback(tasks_pb2.FeedbackRequest(id=theirs.task, score=1), metadata=metadata),
             lambda: tasks.Watch(tasks_pb2.WatchRequest(id=theirs.task), metadata=metadata).read(),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as error:

@@ -8,22 +8,19 @@ from typing import Any
 
 import asyncpg
 import pytest
-from collegium_billing import keys
-from collegium_billing.booking import book
+from collegium_billing.books.booking import book
+from collegium_billing.books.fold import SPAN_BOOK, Event, Fold
+from collegium_billing.books.store import Store
 from collegium_billing.errors import KeyConflictError
-from collegium_billing.fold import SPAN_BOOK, Event, Fold
-from collegium_billing.store import Store
-from collegium_billing.usage import DAY_MS
+from collegium_billing.identity import keys
+from collegium_billing.reports.usage import DAY_MS
 from collegium_bus.direct import DirectReader
 from collegium_bus.errors import RequestRefusedError
 from collegium_bus.events import EventLoop
 from collegium_bus.kv import Bucket, Entry
-from collegium_contracts import codec, journey
+from collegium_contracts import codec, consumers
 from collegium_contracts import subjects as s
-from collegium_contracts.messages import (
-    DeadLetter,
-    JourneyMessage,
-)
+from collegium_contracts.messages import DeadLetter, JourneyMessage
 from collegium_contracts.money import picos_to_usd
 from collegium_contracts.requests import (
     KeyCreate,
@@ -147,7 +144,7 @@ async def test_what_was_committed_and_not_acknowledged_comes_again_and_changes_n
 def event_loop(platform: Platform, handle: Callable[[Sequence[Event]], Awaitable[None]]) -> EventLoop[JourneyMessage]:
     return EventLoop(
         platform.connection,
-        journey.consumer("billing"),
+        consumers.consumer("billing"),
         codec.journey,
         handle,
         platform.dead_letters,

@@ -12,7 +12,7 @@ import uvicorn
 from collegium_bus import topology
 from collegium_bus.events import EventLoop
 from collegium_contracts import codec
-from collegium_contracts.journey import consumer
+from collegium_contracts.consumers import consumer
 from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.audit import Audit
 from collegium_runtime.erasing import Erasing
@@ -37,6 +37,7 @@ from collegium_gateway.embeddings import EmbeddingDoor
 from collegium_gateway.erasure_store import GatewayErasure
 from collegium_gateway.following import Following
 from collegium_gateway.http import HttpDoor
+from collegium_gateway.index_door import IndexDoor
 from collegium_gateway.issuers import Issuers
 from collegium_gateway.key_use import KeyUse
 from collegium_gateway.keyed_replies import KeyedReplies
@@ -44,6 +45,9 @@ from collegium_gateway.keyed_tasks import KeyedTasks
 from collegium_gateway.keywatch import KeyWatch, WatchedKeys
 from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.projection import Projection
+from collegium_gateway.purging import Purging
+from collegium_gateway.rewriter import Rewriter
+from collegium_gateway.search_door import SearchDoor
 from collegium_gateway.store import TaskStore
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -87,6 +91,7 @@ class GatewayApp:
         self._key_use: KeyUse | None = None
         self._erasing: Erasing | None = None
         self._storage_count: StorageCount | None = None
+        self._purging: Purging | None = None
         self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
@@ -99,6 +104,8 @@ class GatewayApp:
         self._store = TaskStore(self._pool)
         self._storage_count = StorageCount(platform, self._pool)
         self._storage_count.start()
+        self._purging = Purging(self._pool, platform.now_ms, lambda: platform.settings.tasks.retention_days)
+        self._purging.start()
         await self._directory.start()
         self._issuers = Issuers.configured(platform.settings.jwt)
         if (tokens := self._issuers.tokens(self._directory.keys.record, platform.now_ms)) is not None:
@@ -148,6 +155,8 @@ class GatewayApp:
             replies,
             [
                 *DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
+                *SearchDoor(platform, self._directory, Rewriter(platform, self._chats)).routes(),
+                *IndexDoor(platform, self._directory).routes(),
                 *CacheDoor(platform, self._directory, self._chats).routes(),
                 *AuditDoor(platform, self._directory, self._audit).routes(),
                 *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),
@@ -215,6 +224,8 @@ class GatewayApp:
             await self._erasing.stop()
         if self._storage_count is not None:
             await self._storage_count.stop()
+        if self._purging is not None:
+            await self._purging.stop()
         await self._directory.stop()
         await self._watch.stop()
         await self._audit.stop()
