@@ -62,8 +62,9 @@ def held_out_shares(domains: Sequence[str], vectors: Vectors, shares: Floats, fo
     table = shares.reshape(len(shares), -1).astype(np.float64)
     expected = np.tile(table.mean(axis=0), (len(table), 1))
     for fold in folds:
-        rest = np.setdiff1d(np.arange(len(table)), fold)
-        if len(rest) and len(fold):
+        held = set(fold)
+        rest = [place for place in range(len(table)) if place not in held]
+        if rest and held:
             others = Neighbours([domains[place] for place in rest], vectors[rest], table[rest])
             expected[list(fold)] = others.shares([domains[place] for place in fold], vectors[list(fold)])
     return expected
