@@ -38,12 +38,16 @@ T = TypeVar("T")
 
 
 class Question(NamedTuple):
-    """One row: its weak samples with their grades, whether the strong answer was right, and what is seen of it."""
+    """One row: its weak samples with their grades, whether the strong answer was right, and what is seen of it.
+
+    ``is_blind`` says that there are outcomes alone, so that the question decides before anybody is asked.
+    """
 
     weak: Outcome
     strong_right: bool
     vector: np.ndarray
     chars: int
+    is_blind: bool
 
 
 class Seen(NamedTuple):
@@ -114,7 +118,9 @@ def question(row: Row, weak: str, strong: str, kinds: Kinds, embedded: Embedded)
         strong_right = _score(row, strong) > 0.5
     else:
         raise EvaluationError(f"row {row.get('id')} holds neither samples nor outcomes")
-    return Question(Outcome(domain, votes, tuple(grades)), strong_right, embedded[text], len(text))
+    return Question(
+        Outcome(domain, votes, tuple(grades)), strong_right, embedded[text], len(text), "samples" not in row
+    )
 
 
 def learned_from(known: Sequence[Question], loss_max: float, seed: int) -> Lesson:
@@ -156,11 +162,15 @@ def measured(asked: Sequence[Question], lesson: Lesson, seed: int) -> dict[str, 
         one.strong_right if strong else weak.right for one, weak, strong in zip(asked, seen, escalated, strict=True)
     ]
     lost = [float(one.strong_right) - float(good) for one, good in zip(asked, right, strict=True)]
+    samples = [
+        0.0 if strong and one.is_blind else float(weak.asked)
+        for one, weak, strong in zip(asked, seen, escalated, strict=True)
+    ]
     rows = len(asked)
     return {
         "accuracy": rate(sum(right), rows),
         "strong_share": rate(sum(escalated), rows),
-        "weak_samples_mean": mean_of([float(one.asked) for one in seen], seed),
+        "weak_samples_mean": mean_of(samples, seed),
         "ece": calibration_error(stated, right, seed),
         "accuracy_strong": rate(sum(one.strong_right for one in asked), rows),
         "accuracy_weak": rate(sum(one.right for one in seen), rows),
