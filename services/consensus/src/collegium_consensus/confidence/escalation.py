@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 # How improbable a loss above the bound must be. Stricter than what is promised (one time in twenty), because what is
 # measured of the promise later is a rate of few rows, too, which errs as much again.
-LEVEL = 0.02
+LEVEL = 0.01
 # Thresholds that are tried: shares of the questions of before, by their gains.
 CANDIDATES = 100
 _RIDGE = 1.0
