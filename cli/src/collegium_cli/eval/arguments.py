@@ -18,6 +18,10 @@ def add_evaluations(verbs: argparse._SubParsersAction, add: Add) -> None:  # pyr
     evaluate = verbs.add_parser("eval", help=_ABOUT, description=_ABOUT)
     kinds = evaluate.add_subparsers(title="kinds", metavar="KIND", required=True)
     _cache(_without_data(add)(kinds, "cache", "What the semantic cache would serve, and how often wrongly.", "cache"))
+    _consensus(
+        _without_data(add)(kinds, "consensus", "How often a panel's verdict is right, and says so.", "consensus")
+    )
+    _cascade(_without_data(add)(kinds, "cascade", "What a cascade saves of the strong model's calls.", "cascade"))
     _retrieval(_without_data(add)(kinds, "retrieval", "How well documents are found, by which signal.", "retrieval"))
 
 
@@ -59,3 +63,25 @@ def _cache(verb: argparse.ArgumentParser) -> None:
         "--splits", type=int, default=0, help="instead: halve --data so often, learn on one half, measure on the other"
     )
     verb.add_argument("--write", type=Path, help="write what was learned as a calibration file")
+
+
+def _consensus(verb: argparse.ArgumentParser) -> None:
+    _learned(verb)
+    verb.add_argument("--models", required=True, metavar="A,B,C", help="the members of the panel, by name")
+
+
+def _cascade(verb: argparse.ArgumentParser) -> None:
+    _learned(verb)
+    verb.add_argument("--weak", required=True, metavar="MODEL", help="who is asked first")
+    verb.add_argument("--strong", required=True, metavar="MODEL", help="who is asked where that is not enough")
+    verb.add_argument(
+        "--loss-max", type=float, default=0.02, help="the accuracy that may be lost against the strong one"
+    )
+    verb.add_argument(
+        "--splits", type=int, default=0, help="instead: halve --train and --data together so often, at random"
+    )
+
+
+def _learned(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--train", type=Path, required=True, help="rows to learn from")
+    verb.add_argument("--data", type=Path, required=True, help="rows to measure on")

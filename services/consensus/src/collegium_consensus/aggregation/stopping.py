@@ -10,41 +10,68 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from collegium_consensus.aggregation.votes import NOTHING_KNOWN, Reliability, Vote, aggregate
+from collegium_consensus.aggregation.deciding import Known, aggregate
+from collegium_consensus.aggregation.stacking import Stacked
+from collegium_consensus.aggregation.votes import NOTHING_KNOWN, Reliability, Tally, Vote
 
 StoppingRule = Literal["first_two", "beta", "decided"]
 # Beta stopping: the probability that the leading answer also leads among all who could be asked.
 BETA_PROBABILITY = 0.95
+# By how much of the belief two that agree must lead the second answer, where the tally was learned.
+LEAD = 0.05
+# What a member is asked for where no price is known.
+_COST_UNKNOWN = 1.0
+
+
+def asking_order(rights: Mapping[str, float], costs: Mapping[str, float] | None = None) -> list[str]:
+    """Returns members in the order in which to ask them: what most likely is right per cost first.
+
+    ``rights`` are shares of right answers; ``costs`` what a call costs, in any unit. Where a price is missing, prices
+    are left out altogether. Equals go by name.
+    """
+    known = costs if costs and all(costs.get(name, 0.0) > 0.0 for name in rights) else {}
+    return sorted(rights, key=lambda name: (-rights[name] / known.get(name, _COST_UNKNOWN), name))
 
 
 def is_settled(
     votes: Mapping[int, Vote],
     waiting: Sequence[str],
-    reliability: Reliability = NOTHING_KNOWN,
+    reliability: Known = NOTHING_KNOWN,
     rule: StoppingRule = "first_two",
 ) -> bool:
     """Whether the members that were not asked yet (``waiting``, by name) may be left unasked.
 
-    ``first_two``: two members agree and nobody else leads. ``beta``: the leading answer's share against the second
-    is above a half with probability 0.95 under a uniform prior (Adaptive-Consistency, arXiv 2305.11860).
-    ``decided``: even if all who wait agreed on the second answer, or on a new one, the leader would win. What is
-    decided is settled under every rule, and so is a panel for which nobody waits.
+    ``first_two``: two agree and lead, and of a learned tally are more probably right than not (``settled_from``).
+    ``beta``: the leading answer's share against the second's is above a half with probability 0.95 under a uniform
+    prior (Adaptive-Consistency, arXiv 2305.11860). ``decided``: even if all who wait agreed on another answer, the
+    leader would win. What is decided is settled under every rule; so is a panel for which nobody waits, and one whose
+    deciding member has voted.
     """
-    tally = aggregate(votes, reliability)
     if not waiting:
         return True
+    tally = aggregate(votes, reliability)
     if tally is None or not tally.votes:
         return False
-    camps = [camp for camp in tally.camps if camp.key]
-    second = max((camp.weight for camp in camps[1:]), default=0.0)
-    if camps[0].weight > second + math.fsum(map(reliability.weight, waiting)) and reliability.best not in waiting:
-        return True
-    runner_up = max((len(camp.numbers) for camp in camps[1:]), default=0)
+    if reliability.best is not None:
+        return any(vote.member == reliability.best and vote.key for vote in votes.values())
+    first, *others = [camp for camp in tally.camps if camp.key]
+    if isinstance(reliability, Reliability):
+        second = max((camp.weight for camp in others), default=0.0)
+        if first.weight > second + math.fsum(map(reliability.weight, waiting)):
+            return True
+    runner_up = max((len(camp.numbers) for camp in others), default=0)
     if rule == "first_two":
-        return tally.agreeing > 1 and tally.agreeing > runner_up
-    if rule == "beta":
-        return leads(tally.agreeing, runner_up) >= BETA_PROBABILITY
-    return False
+        return _agree(tally, reliability, runner_up)
+    return rule == "beta" and leads(tally.agreeing, runner_up) >= BETA_PROBABILITY
+
+
+def _agree(tally: Tally, reliability: Known, runner_up: int) -> bool:
+    if tally.agreeing <= 1:
+        return False
+    if not isinstance(reliability, Stacked):
+        return tally.agreeing > runner_up
+    second = max((camp.probability for camp in tally.camps[1:]), default=0.0)
+    return tally.probability >= max(reliability.settled_from, second + LEAD)
 
 
 def leads(first: int, second: int) -> float:

@@ -92,7 +92,7 @@ def weight_of(right: float, answers: float) -> float:
     return max(math.log((max(answers, 2.0) - 1.0) * p / (1.0 - p)), 0.0)
 
 
-def aggregate(votes: Mapping[int, Vote], reliability: Reliability = NOTHING_KNOWN) -> Tally | None:
+def weighted_tally(votes: Mapping[int, Vote], reliability: Reliability = NOTHING_KNOWN) -> Tally | None:
     """Counts votes by attempt number; none where nobody voted.
 
     The heaviest camp wins; between equals the larger, then that of the lowest attempt. Who says nothing is counted as
