@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 from collegium_contracts.identity import Reach, Role, role_of
 from collegium_contracts.ids import API_KEY
+from collegium_contracts.memory_paths import PathReach, reach_of
 from collegium_contracts.state import KeyRecord, RateLimits, TenantRecord
 
 from collegium_gateway import roles
@@ -30,7 +31,8 @@ def _unix_ms() -> int:
 class Principal(msgspec.Struct, frozen=True):
     """The tenant, project and key of a request; ``models`` (empty: all) are those that it may ask.
 
-    ``role`` is what the scope ``admin`` means for it. ``key_limits`` and the tenant's are over the tier's.
+    ``role`` is what the scope ``admin`` means for it. ``key_limits`` and the tenant's are over the tier's. ``projects``
+    are those of its tenant.
     """
 
     tenant: str
@@ -43,6 +45,7 @@ class Principal(msgspec.Struct, frozen=True):
     key_limits: RateLimits | None = None
     stale_answers: bool = False
     pool: str = ""
+    projects: tuple[str, ...] = ()
 
     def need(self, scope: str) -> None:
         """Raises ApiError ``insufficient_scope`` unless the key has the scope."""
@@ -67,6 +70,11 @@ class Principal(msgspec.Struct, frozen=True):
         if self.reaches_all:
             return Reach(owners=self.role == "owner")
         return Reach(tenant=self.tenant, owners=False, scopes=sorted(self.scopes))
+
+    @property
+    def memory_reach(self) -> PathReach:
+        """Which paths of memory it may name."""
+        return reach_of(self.project, self.projects, is_admin="admin" in self.scopes)
 
     def within(self, tenant: str | None) -> str | None:
         """Returns the tenant that is meant: none of those who reach all is all, a member's is its own.
@@ -105,6 +113,7 @@ class KeyBook:
             self._keys.pop(key_id, None)
         self._of_tenant[tenant.id] = {key.id for key in tenant.keys}
         self._records[tenant.id] = tenant
+        projects = projects_of(tenant)
         for key in tenant.keys:
             principal = Principal(
                 tenant.id,
@@ -117,6 +126,7 @@ class KeyBook:
                 key.limits,
                 tenant.stale_answers,
                 tenant.pool,
+                projects,
             )
             self._keys[key.id] = (tenant, key, principal)
 
@@ -155,6 +165,11 @@ class KeyBook:
 
     def _has_expired(self, key: KeyRecord) -> bool:
         return key.expires_at_ms > 0 and self._now_ms() >= key.expires_at_ms
+
+
+def projects_of(tenant: TenantRecord) -> tuple[str, ...]:
+    """Returns a tenant's projects, also archived ones that have keys."""
+    return tuple(sorted({*tenant.projects, *(key.project for key in tenant.keys)}))
 
 
 def suspended(tenant: str) -> ApiError:

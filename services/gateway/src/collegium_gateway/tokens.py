@@ -20,7 +20,7 @@ from collegium_contracts.state import TenantRecord
 from collegium_settings.settings import JwtIssuerSettings
 
 from collegium_gateway.errors import ApiError
-from collegium_gateway.principal import Principal, suspended
+from collegium_gateway.principal import Principal, projects_of, suspended
 from collegium_gateway.token_keys import KeySource
 
 log = structlog.get_logger(__name__)
@@ -202,6 +202,7 @@ class Tokens:
             role,
             stale_answers=tenant.stale_answers,
             pool=tenant.pool,
+            projects=projects_of(tenant),
         )
 
 
