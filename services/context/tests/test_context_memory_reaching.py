@@ -61,7 +61,7 @@ def test_a_memory_of_another_project_is_seen_by_a_grant_to_a_path_within_reach_a
 
 @pytest.mark.parametrize("refuse", [reaching.refuse_writing, reaching.refuse_reading, reaching.refuse_all_below])
 def test_a_refusal_names_what_is_wrong_and_what_helps(refuse):
-    with pytest.raises(RequestRefusedError, match="project red.*'admin'") as error:
+    with pytest.raises(RequestRefusedError, match=r"project red.*'admin'") as error:
         refuse(RED, ("blue",), "source")
     assert (error.value.code, error.value.param) == ("insufficient_scope", "source")
     refuse(RED, ("red", "ada"))
