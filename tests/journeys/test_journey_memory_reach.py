@@ -2,53 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import aiohttp
 import grpc
 import grpc.aio
 import msgspec
 import pytest
 from collegium_protocol.v1 import memory_pb2 as pb
 from collegium_protocol.v1.memory_pb2_grpc import MemoriesStub
-from collegium_testing import ModelSimulator
-from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from tests.journeys.conftest import Knowing
+
 pytestmark = pytest.mark.timeout(240)
-KEYS = {name: make_key(name) for name in ("acme", "globex", "red", "blue", "chief")}
-SCOPES = ["chat", "tasks", "knowledge"]
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulator) -> Iterator[PlatformProcess]:
-    config = configuration(simulator.base_url, tenants={name: KEYS[name] for name in ("acme", "globex")})
-    acme = config["tenants"][0]
-    acme["projects"] = [{"id": "red"}, {"id": "blue"}]
-    acme["keys"] = [
-        {"api_key": KEYS["red"], "project": "red", "scopes": SCOPES},
-        {"api_key": KEYS["blue"], "project": "blue", "scopes": SCOPES},
-        {"api_key": KEYS["chief"], "project": "blue", "scopes": [*SCOPES, "admin"]},
-    ]
-    with running_platform(tmp_path_factory.mktemp("reach") / "data", config) as platform:
-        yield platform
-
-
-@pytest.fixture(autouse=True)
-def _quiet(simulator: ModelSimulator) -> None:
-    simulator.script()
-    simulator.reset()
+Metadata = tuple[tuple[str, str], ...]
 
 
 class Client:
     """One key's view of HTTP."""
 
-    def __init__(self, platform: PlatformProcess, name: str) -> None:
-        self._http = aiohttp.ClientSession(platform.http, headers={"Authorization": f"Bearer {KEYS[name]}"})
+    def __init__(self, knowing: Knowing, name: str) -> None:
+        self._http = knowing.session(name)
 
     async def close(self) -> None:
         await self._http.close()
@@ -74,21 +52,23 @@ class Client:
 
 
 @pytest.fixture
-async def clients(platform: PlatformProcess) -> AsyncIterator[dict[str, Client]]:
-    made = {name: Client(platform, name) for name in KEYS}
+async def clients(knowing: Knowing) -> AsyncIterator[dict[str, Client]]:
+    made = {name: Client(knowing, name) for name in knowing.keys}
     yield made
     for one in made.values():
         await one.close()
 
 
 @pytest.fixture
-async def stub(platform: PlatformProcess) -> AsyncIterator[MemoriesStub]:
-    async with grpc.aio.insecure_channel(platform.ready["grpc"]) as channel:
+async def stub(knowing: Knowing) -> AsyncIterator[MemoriesStub]:
+    async with grpc.aio.insecure_channel(knowing.platform.ready["grpc"]) as channel:
         yield MemoriesStub(channel)
 
 
-def of(name: str, **more: str) -> tuple[tuple[str, str], ...]:
-    return (("authorization", f"Bearer {KEYS[name]}"), *more.items())
+@pytest.fixture
+def of(knowing: Knowing) -> Callable[..., Metadata]:
+    """The metadata of a call with a key."""
+    return lambda name, **more: (("authorization", f"Bearer {knowing.keys[name]}"), *more.items())
 
 
 async def refused(call: Any) -> tuple[grpc.StatusCode, str, str]:
@@ -100,7 +80,7 @@ async def refused(call: Any) -> tuple[grpc.StatusCode, str, str]:
     return raised.value.code(), info.reason, info.metadata["param"]
 
 
-async def test_a_key_of_a_project_reaches_the_memories_of_its_project_alone(clients, simulator):
+async def test_a_key_of_a_project_reaches_the_memories_of_its_project_alone(clients, knowing):
     red, blue, acme, chief = (clients[name] for name in ("red", "blue", "acme", "chief"))
     own = await red.remember("The red engine is diesel.")
     assert own["path"] == "red", "without a path it is the project's"
@@ -148,7 +128,7 @@ async def test_a_key_of_a_project_reaches_the_memories_of_its_project_alone(clie
     # Who administrates reaches all.
     assert set(await chief.listed("/")) == {own["text"], deeper["text"], theirs["text"]}
     assert theirs["text"] in await blue.recall("engine", "blue/secret")
-    assert simulator.counts().requests == [], "nobody was asked"
+    assert knowing.simulator.counts().requests == [], "nobody was asked"
 
 
 async def test_a_grant_across_projects_opens_reading_and_is_given_by_who_administrates(clients):
@@ -176,7 +156,7 @@ async def test_a_grant_across_projects_opens_reading_and_is_given_by_who_adminis
     await red.call("GET", f"/v1/memories/{shared['id']}", status=404)
 
 
-async def test_memories_over_grpc_are_those_over_http(clients, stub):
+async def test_memories_over_grpc_are_those_over_http(clients, stub, of, knowing):
     red = clients["red"]
     since = Timestamp()
     since.FromJsonString("2020-01-01T00:00:00Z")
@@ -187,7 +167,7 @@ async def test_memories_over_grpc_are_those_over_http(clients, stub):
     http = await red.call("GET", f"/v1/memories/{made.id}")
     assert (made.path, made.text, made.kind, made.state) == ("red", http["text"], "fact", "current")
     assert made.valid_from == since
-    assert (made.source.user, made.source.key_id) == ("ada", KEYS["red"].split("-")[2])
+    assert (made.source.user, made.source.key_id) == ("ada", knowing.keys["red"].split("-")[2])
     assert not made.HasField("valid_to")
     assert (await stub.Remember(asked, metadata=of("red"))).refreshes == 1
 
@@ -213,7 +193,7 @@ async def test_memories_over_grpc_are_those_over_http(clients, stub):
     assert (shown.memory.state, shown.memory.HasField("text")) == ("forgotten", False)
 
 
-async def test_what_http_refuses_of_memories_grpc_refuses_with_the_same_words(clients, stub):
+async def test_what_http_refuses_of_memories_grpc_refuses_with_the_same_words(clients, stub, of):
     blue = (await clients["blue"].remember("The depot is full.", "blue"))["id"]
     own = (await clients["red"].remember("The depot is empty.", "red"))["id"]
     missing, forbidden = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED
