@@ -125,7 +125,7 @@ async def test_what_was_removed_is_found_no_more_and_its_points_go(desk: Desk) -
     assert (results, reply.knowledge_version) == ([], version + 1)
     knowledge = desk.app._knowledge  # pyright: ignore[reportPrivateUsage]
     assert knowledge is not None
-    await eventually(lambda: _is_empty(desk, knowledge.spec.name), deadline_seconds=20)
+    await eventually(lambda: _is_empty(desk, knowledge.collection), deadline_seconds=20)
     with pytest.raises(RequestRefusedError) as refused:
         await desk.delete("fly")
     assert refused.value.code == "not_found"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 import asyncpg
 from collegium_bus.shell import Handler
@@ -15,6 +16,7 @@ from collegium_context.documents.handlers import DocumentQuestions
 from collegium_context.documents.indexing_store import IndexingStore
 from collegium_context.documents.ingesting import Ingesting
 from collegium_context.documents.store import DocumentStore
+from collegium_context.embedding.bounded import Bounded
 from collegium_context.embedding.interface import Embedder
 from collegium_context.search.filtering import ADDED, FACETS
 from collegium_context.search.handlers import SearchQuestions
@@ -31,12 +33,15 @@ class Knowledge:
 
     def __init__(self, platform: Platform, pool: asyncpg.Pool, vectors: VectorStore, embedder: Embedder) -> None:
         self._pool = pool
-        self.spec = collection_of(embedder)
+        self.collection = collection_name(embedder)
         documents, searches = DocumentStore(pool), SearchStore(pool)
-        keyring, name = platform.keyring, self.spec.name
+        keyring, name = platform.keyring, self.collection
         self._documents = documents
-        self.ingesting = Ingesting(IndexingStore(pool), vectors, embedder, keyring, self.spec)
-        self.searching = Searching(searches, vectors, embedder, keyring, name)
+        self.ingesting = Ingesting(
+            IndexingStore(pool), vectors, embedder, keyring, name, partial(collection_of, embedder)
+        )
+        # Documents wait for their vectors as long as it takes; who searches does not.
+        self.searching = Searching(searches, vectors, Bounded(embedder), keyring, name)
         asked = DocumentQuestions(documents, keyring, platform.claims, self.ingesting, name, platform.now_ms)
         looked = SearchQuestions(self.searching, searches, keyring, platform.tracing)
         self.handlers: dict[str, Handler] = {
@@ -69,11 +74,15 @@ class Knowledge:
         return gone
 
 
+def collection_name(embedder: Embedder) -> str:
+    """Returns the name of the collection of an embedder's vectors: those of two models are never compared."""
+    return f"documents-{hashlib.blake2s(embedder.model.encode(), digest_size=6).hexdigest()}"
+
+
 def collection_of(embedder: Embedder) -> CollectionSpec:
-    """Returns the collection of an embedder's vectors: those of two models are never compared."""
-    name = hashlib.blake2s(embedder.model.encode(), digest_size=6).hexdigest()
+    """Returns the collection of an embedder's vectors; raises EmbedderUnavailableError while it has said no length."""
     return CollectionSpec(
-        name=f"documents-{name}",
+        name=collection_name(embedder),
         dimensions=embedder.dimensions,
         keyword_fields=(FACETS,),
         integer_fields=(ADDED,),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
@@ -75,14 +75,20 @@ class Ingesting:
     """Takes in what is due, in this process beside others that do the same."""
 
     def __init__(
-        self, store: IndexingStore, vectors: VectorStore, embedder: Embedder, keyring: Keyring, spec: CollectionSpec
+        self,
+        store: IndexingStore,
+        vectors: VectorStore,
+        embedder: Embedder,
+        keyring: Keyring,
+        collection: str,
+        spec: Callable[[], CollectionSpec],
     ) -> None:
         self._store = store
         self._vectors = vectors
         self._embedder = embedder
         self._keyring = keyring
         self._spec = spec
-        self._collection = spec.name
+        self._collection = collection
         self._is_made = False
         self._wakes = {False: asyncio.Event(), True: asyncio.Event()}
         self._sweep_wake = asyncio.Event()
@@ -194,11 +200,11 @@ class Ingesting:
 
     async def _put(self, step: Sequence[tuple[_Read, NamedChunk]]) -> None:
         """Puts the points of new chunks into the vector store; nobody finds them before the switch."""
+        vectors = await self._embedder.embed([chunk.indexed for _, chunk in step])
         if not self._is_made:
-            await self._vectors.ensure(self._spec)
+            await self._vectors.ensure(self._spec())
             self._is_made = True
         await self._store.loosen([(one.taken.tenant, chunk.id) for one, chunk in step], self._collection)
-        vectors = await self._embedder.embed([chunk.indexed for _, chunk in step])
         points: dict[str, list[Point]] = {}
         for (one, chunk), vector in zip(step, vectors, strict=True):
             payload: dict[str, PayloadValue] = {"facets": one.facets, "added": one.taken.created_at_ms}

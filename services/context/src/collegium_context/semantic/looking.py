@@ -92,8 +92,17 @@ class Likeness:
         self.limits = limits
         self._now_ms = now_ms
         self._rng = rng or random.Random()  # noqa: S311 - which answers are explored is no secret
-        self.spec = collection_of(embedder)
+        self.collection = collection_name(embedder)
+        self._is_made = False
         self._counting: set[asyncio.Task[None]] = set()
+
+    async def make(self) -> None:
+        """Makes the collection where it is missing; raises VectorStoreError, or EmbedderUnavailableError while the
+        length of its vectors is not known.
+        """
+        if not self._is_made:
+            await self._vectors.ensure(collection_of(self._embedder))
+            self._is_made = True
 
     async def look(self, tenant: str, project: str, setting: bytes, prompt: Envelope) -> Looked:
         """Decides whether an entry answers a question."""
@@ -152,7 +161,8 @@ class Likeness:
             return False, judged
         payload: dict[str, PayloadValue] = {"scope": asked.scope.path[0], "shape": asked.shape}
         point = Point(standing, asked.vectors[-1], payload=payload)
-        await self._vectors.upsert(Scope(tenant), self.spec.name, [point])
+        await self.make()
+        await self._vectors.upsert(Scope(tenant), self.collection, [point])
         return True, judged
 
     async def say_wrong(self, tenant: str, task_id: str) -> bool:
@@ -176,8 +186,9 @@ class Likeness:
 
     async def _near(self, asked: _Asked) -> _Near:
         where = Where(must=(Equals("scope", (asked.scope.path[0],)), Equals("shape", (asked.shape,))))
+        await self.make()
         looked = await self._vectors.look(
-            Scope(asked.scope.tenant), self.spec.name, vector=asked.vectors[-1], where=where, limit=NEIGHBOURS
+            Scope(asked.scope.tenant), self.collection, vector=asked.vectors[-1], where=where, limit=NEIGHBOURS
         )
         if not looked.dense:
             return _Near([], [])
@@ -266,9 +277,16 @@ def scope_of(project: str, setting: bytes, question: Question, version: int, mod
     return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()
 
 
+def collection_name(embedder: Embedder) -> str:
+    """Returns the name of the collection of an embedder's vectors."""
+    return f"answers-{hashlib.blake2s(embedder.model.encode(), digest_size=6).hexdigest()}"
+
+
 def collection_of(embedder: Embedder) -> CollectionSpec:
-    """Returns the collection of an embedder's vectors."""
-    name = hashlib.blake2s(embedder.model.encode(), digest_size=6).hexdigest()
+    """Returns the collection of an embedder's vectors; raises EmbedderUnavailableError while it has said no length."""
     return CollectionSpec(
-        name=f"answers-{name}", dimensions=embedder.dimensions, keyword_fields=("scope", "shape"), has_words=False
+        name=collection_name(embedder),
+        dimensions=embedder.dimensions,
+        keyword_fields=("scope", "shape"),
+        has_words=False,
     )

@@ -37,7 +37,8 @@ from collegium_settings import Settings
 from collegium_store import is_transient
 from collegium_telemetry import names
 
-from collegium_context.embedding.interface import Embedder
+from collegium_context.embedding.bounded import Bounded
+from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
 from collegium_context.semantic.looking import Likeness, Version
 from collegium_context.semantic.policy import Limits
 from collegium_context.semantic.risk import interval
@@ -63,7 +64,14 @@ class SemanticCache:
         self._store = LikenessStore(pool)
         self._vectors = vectors
         self.likeness = Likeness(
-            self._store, vectors, embedder, platform.keyring, version, shipped(), Limits(0.0, 0.0), platform.now_ms
+            self._store,
+            vectors,
+            Bounded(embedder),
+            platform.keyring,
+            version,
+            shipped(),
+            Limits(0.0, 0.0),
+            platform.now_ms,
         )
         self._is_measured = embedder.model == shipped().embedder
         self._sweeping: asyncio.Task[None] | None = None
@@ -90,9 +98,9 @@ class SemanticCache:
         await self._use(self._platform.settings)
         self._platform.on_settings.append(self._use)
         try:
-            await self._vectors.ensure(self.likeness.spec)
-        except VectorStoreError as error:
-            log.warning("the vector store is away: questions alike are asked", code=error.code)
+            await self.likeness.make()
+        except (VectorStoreError, EmbedderUnavailableError) as error:
+            log.warning("questions alike are asked of a model for now", code=error.code)
         self._sweeping = asyncio.create_task(self._keep_sweeping(), name="kept-answers")
 
     async def stop(self) -> None:
@@ -108,7 +116,7 @@ class SemanticCache:
         total = 0
         while ids := await self._store.forget(Scope(tenant)):
             total += len(ids)
-            await self._vectors.delete(Scope(tenant), self.likeness.spec.name, ids=ids)
+            await self._vectors.delete(Scope(tenant), self.likeness.collection, ids=ids)
         await self._store.forget_scopes(Scope(tenant))
         return total
 
@@ -176,7 +184,7 @@ class SemanticCache:
             total += len(gone)
             for tenant in {tenant for tenant, _ in gone}:
                 ids = [entry for owner, entry in gone if owner == tenant]
-                await self._vectors.delete(Scope(tenant), self.likeness.spec.name, ids=ids)
+                await self._vectors.delete(Scope(tenant), self.likeness.collection, ids=ids)
         return total
 
 
@@ -197,6 +205,11 @@ async def _or_refused(doing: Awaitable[A]) -> A:
         raise
     except UnknownKeyError as error:
         raise RequestRefusedError(error.code, str(error)) from error
+    except EmbedderUnavailableError as error:
+        raise RequestRefusedError(error.code, "questions cannot be embedded now, so none is found alike") from error
+    except VectorStoreError as error:
+        text = f"the vector store cannot tell what is alike now: {error.code}"
+        raise RequestRefusedError("vector_store_unavailable", text) from error
     except ContractError as error:
         raise RequestRefusedError("context_unavailable", f"the semantic cache cannot tell now: {error.code}") from error
     except Exception as error:
