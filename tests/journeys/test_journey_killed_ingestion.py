@@ -265,3 +265,42 @@ async def _nothing_is_missing(library: Library) -> None:
             async with http.get(f"/v1/memories/{memory}/explain?question=what does keeper {name} prefer") as response:
                 shown = await response.json()
                 assert (response.status, shown["recall"]["recalled"]) == (200, True), shown
+
+
+async def test_while_the_vector_store_hangs_answers_come_and_everybody_says_what_they_lack(knowing: Knowing):
+    async with knowing.session() as http:
+
+        async def call(method: str, url: str, body: Any = None, status: int = 200) -> Any:
+            async with http.request(method, url, json=body) as response:
+                assert response.status == status, f"{method} {url}: {response.status} {await response.text()}"
+                return await response.json(), response.headers
+
+        memory, _ = await call("POST", "/v1/memories", {"text": "Zed minds the foghorn.", "path": "hung"}, 201)
+        below = descendants(knowing.platform.process.pid).items()
+        owner = next(pid for pid, command in below if TARGETS["owner"] in command)
+        os.kill(owner, signal.SIGSTOP)
+        try:
+            refusal, headers = await call("POST", "/v1/search", {"query": "foghorn", "mode": "words"}, 503)
+            assert refusal["error"]["code"] == "vector_store_unavailable"
+            assert int(headers["retry-after"]) >= 1
+            asked = [{"role": "user", "content": "Who minds the foghorn of the harbour?"}]
+            options = {"memory": "hung", "cache": "off"}
+            body = {"model": "sim", "messages": asked, "collegium": options}
+            told, _ = await call("POST", "/v1/chat/completions", body)
+            assert told["collegium"]["memory"]["state"] in ("words", "unavailable")
+            if told["collegium"]["memory"]["state"] == "words":
+                assert told["collegium"]["memory"]["recalled"] == [memory["id"]]
+            body = {"model": "sim", "messages": asked, "collegium": {"cache": "use"}}
+            _, headers = await call("POST", "/v1/chat/completions", body)
+            assert headers["x-collegium-cache"] == "miss"
+            assert headers["x-collegium-cache-degraded"] in ("vector_store_unavailable", "context_unavailable")
+            made, _ = await call("PUT", "/v1/documents/foghorn", {"content": "A foghorn sounds."}, 202)
+            assert made["state"] == "accepted"
+        finally:
+            os.kill(owner, signal.SIGCONT)
+
+        async def found() -> bool:
+            async with http.post("/v1/search", json={"query": "foghorn"}) as response:
+                return response.status == 200 and "foghorn" in await response.text()
+
+        await eventually(found, deadline_seconds=60)
