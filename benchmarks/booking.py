@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from collegium_billing import ledger_store
-from collegium_billing.booking import book
+from collegium_billing.books import ledger_store
+from collegium_billing.books.booking import book
+from collegium_billing.books.store import Store
 from collegium_billing.migrations import MIGRATIONS
-from collegium_billing.store import Store
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.messages import AttemptRef, AttemptStarted, AttemptUsage, TaskCompleted, TaskRef
 from collegium_contracts.money import Price, Usage

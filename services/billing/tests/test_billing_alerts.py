@@ -8,21 +8,22 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
-from collegium_billing import alerts
-from collegium_billing.alert_store import AlertStore
-from collegium_billing.alerting import Alerting
-from collegium_billing.booking import book
-from collegium_billing.purging import Purging, horizon_ms
-from collegium_billing.spending import Spending
-from collegium_billing.store import Store
-from collegium_billing.sums import DAY_MS, HOUR_MS
-from collegium_billing.usage import UsageQuery
-from collegium_billing.usage_store import UsageStore
+from collegium_billing.books.booking import book
+from collegium_billing.books.purging import Purging, horizon_ms
+from collegium_billing.books.store import Store
+from collegium_billing.books.sums import DAY_MS, HOUR_MS
+from collegium_billing.holds.spending import Spending
+from collegium_billing.reports import alerts
+from collegium_billing.reports.alert_store import AlertStore
+from collegium_billing.reports.alerting import Alerting
+from collegium_billing.reports.usage import UsageQuery
+from collegium_billing.reports.usage_store import UsageStore
 from collegium_contracts.scope import AllTenants
 from collegium_contracts.state import BudgetRecord
 from collegium_contracts.webhooks import key_of, signature
+from collegium_settings import Settings
 from collegium_settings.secret import Secret
-from collegium_settings.settings import AlertSettings
+from collegium_settings.settings import AlertSettings, RequestLogSettings
 
 ALL = AllTenants("a test")
 SECRET = "whsec_QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"
@@ -128,7 +129,7 @@ async def test_what_is_purged_is_still_in_the_report(world: Any) -> None:
     reports = UsageStore(world.pool)
     whole = UsageQuery(ALL, make.now_ms, make.now_ms + 62 * DAY_MS, ("day", "model"))
     before = await reports.usage(whole, now)
-    purging = Purging(world.pool, AlertStore(world.pool), lambda: now, lambda: 30)
+    purging = Purging(world.pool, lambda: now, Settings)
     assert await purging.purge() == 3
     assert await purging.purge() == 0
     assert await world.count("billing.tasks") == await world.count("billing.starts") == 2
@@ -158,16 +159,11 @@ async def test_what_is_purged_still_counts_against_budgets(world: Any) -> None:
         return [sum(picos for _, picos in await spending.spent("acme", one, now, now)) for one in budgets]
 
     assert await spent() == [1111, 1110, 1100, 10, 0]
-    assert await Purging(world.pool, AlertStore(world.pool), lambda: now, lambda: 7).purge() > 0
+    assert (
+        await Purging(world.pool, lambda: now, lambda: Settings(requests=RequestLogSettings(retention_days=7))).purge()
+        > 0
+    )
     assert await world.count("billing.tasks") == 1
     assert await spent() == [1111, 1110, 1100, 10, 0]
     [(first_ms, _), *_] = await spending.spent("acme", budgets[2], now, now)
     assert first_ms >= make.now_ms + 19 * DAY_MS
-
-
-async def test_one_replica_does_a_job_at_a_time(world: Any) -> None:
-    store = AlertStore(world.pool)
-    async with store.alone(1) as first, store.alone(1) as second, store.alone(2) as other:
-        assert (first, second, other) == (True, False, True)
-    async with store.alone(1) as again:
-        assert again

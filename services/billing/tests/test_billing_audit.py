@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
-from collegium_billing.audit_store import AuditStore
+from collegium_billing.audit.store import AuditStore
 from collegium_billing.errors import FencedError
 from collegium_bus.publisher import Publisher
 from collegium_contracts import audit as a

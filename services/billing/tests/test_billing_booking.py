@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from collegium_billing.booking import AttemptRow, Books, book, merge
+from collegium_billing.books.booking import AttemptRow, Books, book, merge
 from collegium_contracts.messages import JourneyMessage, TaskAccepted
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from collegium_billing.shardbook import ShardBook
+from collegium_billing.holds.shardbook import ShardBook
 from collegium_contracts.charging import billed_of
 from collegium_contracts.holds import Billed, BudgetOpened, HoldsJournaled
 from collegium_contracts.messages import AttemptUsage

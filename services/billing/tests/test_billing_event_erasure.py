@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from collegium_billing import event_erasure
-from collegium_billing.event_erasure import READERS, erase_events
+from collegium_billing.identity import event_erasure
+from collegium_billing.identity.event_erasure import READERS, erase_events
 from collegium_bus import topology
 from collegium_bus.connection import Connection, connect
 from collegium_bus.delivery import Delivery

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from collegium_billing.shardbook import ShardBook
+from collegium_billing.holds.shardbook import ShardBook
 from collegium_contracts.holds import Billed, BudgetOpened, HoldEnded, HoldPlaced, HoldsJournaled, HoldsSnapshot
 from collegium_contracts.requests import HoldAsk
 from collegium_contracts.state import BudgetRecord, TenantRecord

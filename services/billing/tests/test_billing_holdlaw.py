@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from collegium_billing.auditing import Auditor, LawWatch
+from collegium_billing.books.auditing import Auditor, LawWatch
+from collegium_billing.books.laws import HOLDS_LIVE
+from collegium_billing.books.ledger_store import LedgerStore
 from collegium_billing.errors import QuestionError
-from collegium_billing.holdlaw import GRACE_MS, Life, broken
-from collegium_billing.holdwitness import HoldWitness
-from collegium_billing.laws import HOLDS_LIVE
-from collegium_billing.ledger_store import LedgerStore
+from collegium_billing.holds.law import GRACE_MS, Life, broken
+from collegium_billing.holds.witness import HoldWitness
 from collegium_bus.holding import Holds
 from collegium_bus.kv import Bucket
 from collegium_contracts import codec, ids
@@ -72,7 +72,7 @@ def task_id(number: int) -> str:
 @pytest.fixture
 async def law(world: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     """Billing with four open holds, no grace, and a queue in which only the third's task waits."""
-    monkeypatch.setattr("collegium_billing.holdwitness.GRACE_MS", 0)
+    monkeypatch.setattr("collegium_billing.holds.witness.GRACE_MS", 0)
     budget = BudgetRecord(id="b", scope="tenant", limit_picos=1_000, window_seconds=3600)
     record = TenantRecord(id=TENANT, tier="enterprise", budgets=[budget])
     await Bucket(world.gateway, s.KV_TENANTS).put(TENANT, codec.encode(record))

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from collegium_billing.app import BillingApp
-from collegium_billing.holdshard import HoldShard
+from collegium_billing.holds.shard import HoldShard
 from collegium_bus.ask import ask as question
 from collegium_bus.errors import BrokerUnavailableError, NoAnswerError
 from collegium_bus.holding import Holds
@@ -231,7 +231,7 @@ async def test_a_promise_that_could_not_be_stored_at_first_stands(
 
 
 async def test_a_snapshot_and_the_records_after_it_are_the_state(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collegium_billing.holdshard.SNAPSHOT_RECORDS", 3)
+    monkeypatch.setattr("collegium_billing.holds.shard.SNAPSHOT_RECORDS", 3)
     await introduce(world, 1_000)
     first = await world.billing()
     door = Holds(world.gateway)

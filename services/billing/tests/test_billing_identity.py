@@ -10,9 +10,9 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
-from collegium_billing.budgets import BUDGETS_MAX
-from collegium_billing.identity_store import IdentityStore
-from collegium_billing.keys import Key, Tenant
+from collegium_billing.identity.budgets import BUDGETS_MAX
+from collegium_billing.identity.keys import Key, Tenant
+from collegium_billing.identity.store import IdentityStore
 from collegium_bus.errors import RequestRefusedError
 from collegium_contracts import subjects as s
 from collegium_contracts.identity import (

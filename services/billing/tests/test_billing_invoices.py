@@ -8,17 +8,17 @@ from typing import Any
 
 import asyncpg
 import pytest
-from collegium_billing import invoices
-from collegium_billing.booking import book
+from collegium_billing.books.booking import book
+from collegium_billing.books.store import Store
+from collegium_billing.books.sums import DAY_MS
 from collegium_billing.errors import QuestionError
-from collegium_billing.identity_store import IdentityStore
-from collegium_billing.invoice_store import InvoiceStore
-from collegium_billing.invoices import PICOS_PER_CENT, Entry, cents, document, invoice, month_of, page
-from collegium_billing.keys import Tenant
-from collegium_billing.report_handlers import ReportQuestions
-from collegium_billing.requestlog import RequestLog, fitting
-from collegium_billing.store import Store
-from collegium_billing.sums import DAY_MS
+from collegium_billing.identity.keys import Tenant
+from collegium_billing.identity.store import IdentityStore
+from collegium_billing.reports import invoices
+from collegium_billing.reports.handlers import ReportQuestions
+from collegium_billing.reports.invoice_store import InvoiceStore
+from collegium_billing.reports.invoices import PICOS_PER_CENT, Entry, cents, document, invoice, month_of, page
+from collegium_billing.reports.requestlog import RequestLog, fitting
 from collegium_contracts.reports import InvoiceList, InvoiceMake, RequestRow, RequestsRequest
 from collegium_store import open_pool
 from hypothesis import given

@@ -6,9 +6,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from collegium_billing import admin_key, keys, tenancy
 from collegium_billing.errors import MalformedKeyError, QuestionError
-from collegium_billing.keys import Key, Tenant
+from collegium_billing.identity import admin_key, keys, tenancy
+from collegium_billing.identity.keys import Key, Tenant
 from collegium_contracts import codec
 from collegium_contracts.ids import API_KEY
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import asyncpg
 import pytest
-from collegium_billing.auditing import Auditor, LawWatch
-from collegium_billing.booking import book
-from collegium_billing.laws import ARCHIVE_GAPS, LAWS
-from collegium_billing.ledger import Posting, correction, postings
-from collegium_billing.ledger_store import Correction, LedgerStore, post
-from collegium_billing.store import Store
+from collegium_billing.books.auditing import Auditor, LawWatch
+from collegium_billing.books.booking import book
+from collegium_billing.books.laws import ARCHIVE_GAPS, LAWS
+from collegium_billing.books.ledger import Posting, correction, postings
+from collegium_billing.books.ledger_store import Correction, LedgerStore, post
+from collegium_billing.books.store import Store
 from collegium_contracts.messages import AttemptRef, AttemptStarted, JourneyMessage
 from collegium_contracts.money import Price, Usage, cost_usd_picos
 from collegium_store import open_pool

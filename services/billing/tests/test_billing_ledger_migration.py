@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from collegium_billing.auditing import Auditor
-from collegium_billing.booking import book
-from collegium_billing.ledger_store import LedgerStore
+from collegium_billing.books.auditing import Auditor
+from collegium_billing.books.booking import book
+from collegium_billing.books.ledger_store import LedgerStore
+from collegium_billing.books.store import Store
 from collegium_billing.migrations import MIGRATIONS
-from collegium_billing.store import Store
 from collegium_store import migrate, open_pool
 from collegium_store.archive import ARCHIVE_MIGRATIONS
 from collegium_store.migrations import Migrations

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from collegium_billing import budgets, tenancy
-from collegium_billing.keys import Key, Tenant
-from collegium_billing.shardbook import ShardBook
-from collegium_billing.tenancy import Project, Standing
+from collegium_billing.holds.shardbook import ShardBook
+from collegium_billing.identity import budgets, tenancy
+from collegium_billing.identity.keys import Key, Tenant
+from collegium_billing.identity.tenancy import Project, Standing
 from collegium_contracts import subjects as s
 from collegium_contracts.holds import Billed, BudgetOpened, RateState
 from collegium_contracts.identity import (

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+from collegium_billing.holds.spending import Spending
 from collegium_billing.migrations import MIGRATIONS
-from collegium_billing.spending import Spending
 from collegium_contracts.state import BudgetRecord
 from collegium_store import migrate, open_pool
 from collegium_store.archive import ARCHIVE_MIGRATIONS

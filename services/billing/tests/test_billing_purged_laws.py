@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
-from collegium_billing import invoices
-from collegium_billing.alert_store import AlertStore
-from collegium_billing.auditing import Auditor
-from collegium_billing.booking import book
-from collegium_billing.invoice_store import InvoiceStore
-from collegium_billing.invoices import document, month_of
-from collegium_billing.ledger_store import Correction, LedgerStore
-from collegium_billing.purging import Purging
-from collegium_billing.store import Store
-from collegium_billing.sums import HOUR_MS
+from collegium_billing.books.auditing import Auditor
+from collegium_billing.books.booking import book
+from collegium_billing.books.ledger_store import Correction, LedgerStore
+from collegium_billing.books.purging import Purging
+from collegium_billing.books.store import Store
+from collegium_billing.books.sums import HOUR_MS
+from collegium_billing.reports import invoices
+from collegium_billing.reports.invoice_store import InvoiceStore
+from collegium_billing.reports.invoices import document, month_of
 from collegium_contracts.messages import AttemptRef, AttemptStarted, JourneyMessage
 from collegium_contracts.money import Price, Usage, cost_usd_picos
-from collegium_store import open_pool
+from collegium_settings import Settings
+from collegium_settings.settings import ArchiveSettings
+from collegium_store import archive, open_pool
+from collegium_store.archive import ArchivedEvent
 
 PRICE = Price(input_picos=7, output_picos=11, cached_input_picos=3, cache_write_picos=13, reasoning_picos=17)
 LATER_MS = 1_800_000_000_000
@@ -51,7 +54,7 @@ def priced(make: Any, name: str, at_ms: int, *, charge: int | None = None) -> li
 
 
 async def purged(pool: asyncpg.Pool) -> None:
-    assert await Purging(pool, AlertStore(pool), lambda: LATER_MS, lambda: 30).purge() > 0
+    assert await Purging(pool, lambda: LATER_MS, Settings).purge() > 0
     for table in ("tasks", "attempts"):
         assert await pool.fetchval(f"SELECT count(*) FROM billing.{table}") == 0
 
@@ -138,3 +141,20 @@ async def test_an_invoice_is_of_entries_and_versions_alone_and_shows_corrections
     assert document(await kept.invoice("acme", month)) == document(made)
     assert invoices.page(await kept.invoice("acme", month)) == invoices.page(made)
     assert b"an outage" in invoices.page(made)
+
+
+async def test_days_of_the_archive_go_when_they_are_older_than_it_is_kept(pool: asyncpg.Pool) -> None:
+    now_ms = 1_800_000_000_000
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    kept, old = now - timedelta(days=90), now - timedelta(days=91)
+    events = [ArchivedEvent("EVENTS", n, "s", "acme", "t", at, b"", b"") for n, at in enumerate((old, kept, now))]
+    await archive.append(pool, events)
+
+    async def standing() -> list[int]:
+        return [event.sequence for event in await archive.read(pool)]
+
+    forever = Settings(archive=ArchiveSettings(retention_days=None))
+    assert await Purging(pool, lambda: now_ms, lambda: forever).purge_archive() == 0
+    assert await standing() == [0, 1, 2]
+    assert await Purging(pool, lambda: now_ms, Settings).purge_archive() == 1
+    assert await standing() == [1, 2]

@@ -8,12 +8,12 @@ from typing import Any
 
 import asyncpg
 import pytest
-from collegium_billing import keys
-from collegium_billing.booking import book
+from collegium_billing.books.booking import book
+from collegium_billing.books.fold import SPAN_BOOK, Event, Fold
+from collegium_billing.books.store import Store
 from collegium_billing.errors import KeyConflictError
-from collegium_billing.fold import SPAN_BOOK, Event, Fold
-from collegium_billing.store import Store
-from collegium_billing.usage import DAY_MS
+from collegium_billing.identity import keys
+from collegium_billing.reports.usage import DAY_MS
 from collegium_bus.direct import DirectReader
 from collegium_bus.errors import RequestRefusedError
 from collegium_bus.events import EventLoop

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from collegium_billing.budgetbook import Budget
-from collegium_billing.shardbook import ShardBook
-from collegium_billing.windows import CalendarWindow, RollingWindow
+from collegium_billing.holds.budgetbook import Budget
+from collegium_billing.holds.shardbook import ShardBook
+from collegium_billing.holds.windows import CalendarWindow, RollingWindow
 from collegium_contracts.holds import Billed, BudgetOpened, HoldEnded, HoldPlaced, HoldsJournaled
 from collegium_contracts.requests import HoldAsk
 from collegium_contracts.state import BudgetRecord, KeyRecord, RateLimits, TenantRecord

@@ -25,9 +25,9 @@ async def test_what_settles_while_a_record_is_stored_is_captured_once_by_the_nex
     world: Any, monkeypatch: pytest.MonkeyPatch, by_time: bool
 ) -> None:
     """A snapshot becomes due while the broker takes its time, and the books are ahead of the journal."""
-    monkeypatch.setattr("collegium_billing.holdshard.SNAPSHOT_RECORDS", 10**6 if by_time else 3)
-    monkeypatch.setattr("collegium_billing.holdshard.SNAPSHOT_SECONDS", 0.0 if by_time else 10**6)
-    monkeypatch.setattr("collegium_billing.holdshard.TICK_SECONDS", 0.02 if by_time else 1.0)
+    monkeypatch.setattr("collegium_billing.holds.shard.SNAPSHOT_RECORDS", 10**6 if by_time else 3)
+    monkeypatch.setattr("collegium_billing.holds.shard.SNAPSHOT_SECONDS", 0.0 if by_time else 10**6)
+    monkeypatch.setattr("collegium_billing.holds.shard.TICK_SECONDS", 0.02 if by_time else 1.0)
     await introduce(world, 1_000)
     app = await world.billing()
     door, shard = Holds(world.gateway), shard_of(app)

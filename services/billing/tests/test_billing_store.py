@@ -8,11 +8,11 @@ from typing import Any
 
 import asyncpg
 import pytest
-from collegium_billing import usage
-from collegium_billing.booking import AttemptRow, TaskRow, book
-from collegium_billing.store import Store
-from collegium_billing.sums import DAY_MS
-from collegium_billing.usage_store import UsageStore
+from collegium_billing.books.booking import AttemptRow, TaskRow, book
+from collegium_billing.books.store import Store
+from collegium_billing.books.sums import DAY_MS
+from collegium_billing.reports import usage
+from collegium_billing.reports.usage_store import UsageStore
 from collegium_contracts.messages import JourneyMessage
 from collegium_contracts.money import picos_to_usd
 from collegium_contracts.requests import UsageFigures, UsageReply, UsageRequest

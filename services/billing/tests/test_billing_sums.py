@@ -12,14 +12,16 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
-from collegium_billing import migrations, sums, usage
-from collegium_billing.booking import AttemptRow, TaskRow, Teacher, book
+from collegium_billing import migrations
+from collegium_billing.books import sums
+from collegium_billing.books.booking import AttemptRow, TaskRow, Teacher, book
+from collegium_billing.books.store import Store
+from collegium_billing.books.sums import DAY_MS, HOUR_MS, SumRow
 from collegium_billing.errors import QuestionError
-from collegium_billing.requestlog import RequestLog
-from collegium_billing.store import Store
-from collegium_billing.sums import DAY_MS, HOUR_MS, SumRow
-from collegium_billing.usage import GROUPS, Part, UsageQuery
-from collegium_billing.usage_store import UsageStore, statement
+from collegium_billing.reports import usage
+from collegium_billing.reports.requestlog import RequestLog
+from collegium_billing.reports.usage import GROUPS, Part, UsageQuery
+from collegium_billing.reports.usage_store import UsageStore, statement
 from collegium_contracts.money import Price
 from collegium_contracts.reports import RequestsRequest
 from collegium_contracts.scope import AllTenants, Scope, tenant_of

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from collegium_billing import usage
 from collegium_billing.errors import QuestionError
-from collegium_billing.usage import DAY_MS, Sums
+from collegium_billing.reports import usage
+from collegium_billing.reports.usage import DAY_MS, Sums
 from collegium_contracts.requests import UsageRequest
 
 

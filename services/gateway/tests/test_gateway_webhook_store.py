@@ -12,7 +12,7 @@ from collegium_contracts import codec
 from collegium_contracts.envelope import Envelope, IdentityKeyring
 from collegium_contracts.messages import Message, TaskAccepted, TaskDispatched
 from collegium_contracts.scope import Scope
-from collegium_gateway.readmodel import fold
+from collegium_gateway.readmodel import TaskRow, fold
 from collegium_gateway.store import TaskStore
 from collegium_gateway.webhook_store import Claim, WebhookStore, url_of
 from collegium_gateway.webhooks import changes_of, in_force
@@ -45,7 +45,9 @@ def task_id(number: int) -> str:
 
 async def project(tasks: TaskStore, *messages: Message) -> None:
     """Does with a batch of events what the projection does."""
-    await tasks.upsert(fold((one, codec.encode(one)) for one in messages), changes_of(messages))
+    rows: dict[str, TaskRow] = {}
+    fold(rows, ((one, codec.encode(one)) for one in messages))
+    await tasks.upsert(list(rows.values()), changes_of(messages))
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from collegium_bus.dead import DeadLetters
 from collegium_bus.delivery import Delivery
 from collegium_bus.errors import BusError
 from collegium_bus.pull import PullRequests
+from collegium_bus.slices import in_slices
 
 log = structlog.get_logger(__name__)
 
@@ -158,7 +159,9 @@ class EventLoop(Generic[M]):
 
     async def _handle_arrived(self) -> None:
         self._in_hand, self._arrived = self._arrived, []
-        batch = [event for delivery in self._in_hand if (event := await self._decode(delivery)) is not None]
+        batch: list[EventOf[M]] = []
+        async for some in in_slices(self._in_hand):
+            batch += [event for delivery in some if (event := await self._decode(delivery)) is not None]
         if batch:
             await self._until_handled(batch)
         for delivery in self._in_hand:

@@ -166,6 +166,18 @@ class RequestLogSettings(Section, frozen=True, kw_only=True):
     retention_days: Annotated[int, whole(7, 3650)] = 30
 
 
+class TaskSettings(Section, frozen=True, kw_only=True):
+    """How long a settled task can be fetched with its answer, in days since it settled."""
+
+    retention_days: Annotated[int, whole(1, 3650)] = 30
+
+
+class ArchiveSettings(Section, frozen=True, kw_only=True):
+    """How long the archive of events is kept, in days; none: for good. Answers in it are sealed."""
+
+    retention_days: Annotated[int, whole(7, 3650)] | None = 90
+
+
 class JwtIssuerSettings(Section, frozen=True, kw_only=True):
     """Somebody whose tokens are taken: the ``iss`` claim, where the keys are, the ``aud`` claim that is asked for.
 
@@ -338,6 +350,8 @@ class Settings(Section, frozen=True, kw_only=True):
     webhooks: WebhookSettings = WebhookSettings()
     alerts: AlertSettings = AlertSettings()
     requests: RequestLogSettings = RequestLogSettings()
+    tasks: TaskSettings = TaskSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     jwt: JwtSettings = JwtSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     audit: AuditSettings = AuditSettings()

@@ -18,32 +18,33 @@ from collegium_settings import Settings
 from collegium_store import open_pool
 from collegium_telemetry import names
 
-from collegium_billing.alert_store import AlertStore
-from collegium_billing.alerting import Alerting
-from collegium_billing.audit_trail import AuditTrail
-from collegium_billing.auditing import Auditor, LawWatch, subjects_of
-from collegium_billing.changes import Changes
-from collegium_billing.directory import Directory
-from collegium_billing.erasure_store import revoke_all
-from collegium_billing.event_erasure import erase_events
-from collegium_billing.fold import Fold
+from collegium_billing.audit.trail import AuditTrail
+from collegium_billing.books.auditing import Auditor, LawWatch, subjects_of
+from collegium_billing.books.fold import Fold
+from collegium_billing.books.handlers import LedgerQuestions
+from collegium_billing.books.ledger_store import LedgerStore
+from collegium_billing.books.purging import Purging
+from collegium_billing.books.store import Store
+from collegium_billing.books.teachers import Teachers
 from collegium_billing.handlers import Questions
-from collegium_billing.holdowner import HoldOwner
-from collegium_billing.holdwitness import HoldWitness
-from collegium_billing.identity_handlers import IdentityQuestions
-from collegium_billing.identity_store import IdentityStore
-from collegium_billing.invoice_store import InvoiceStore
-from collegium_billing.ledger_handlers import LedgerQuestions
-from collegium_billing.ledger_store import LedgerStore
-from collegium_billing.purging import Purging
-from collegium_billing.report_handlers import ReportQuestions
-from collegium_billing.requestlog import RequestLog
-from collegium_billing.spending import Spending
-from collegium_billing.store import Store
-from collegium_billing.teachers import Teachers
-from collegium_billing.usage_store import UsageStore
+from collegium_billing.holds.owner import HoldOwner
+from collegium_billing.holds.spending import Spending
+from collegium_billing.holds.witness import HoldWitness
+from collegium_billing.identity.changes import Changes
+from collegium_billing.identity.directory import Directory
+from collegium_billing.identity.erasure_store import revoke_all
+from collegium_billing.identity.event_erasure import erase_events
+from collegium_billing.identity.handlers import IdentityQuestions
+from collegium_billing.identity.store import IdentityStore
+from collegium_billing.reports.alert_store import AlertStore
+from collegium_billing.reports.alerting import Alerting
+from collegium_billing.reports.handlers import ReportQuestions
+from collegium_billing.reports.invoice_store import InvoiceStore
+from collegium_billing.reports.requestlog import RequestLog
+from collegium_billing.reports.usage_store import UsageStore
 
-MAX_BATCH = 1_000
+# Each of a transaction's statements then takes the loop for a few milliseconds: holds are answered in between.
+MAX_BATCH = 250
 # Booking, answers, and two jobs of two connections each.
 MAX_CONNECTIONS = 8
 # The journal of holds is archived at leisure: nobody waits for its rows.
@@ -154,11 +155,11 @@ class BillingApp:
         await self._start_jobs(pool)
 
     async def _start_jobs(self, pool: asyncpg.Pool) -> None:
-        platform, kept = self._platform, AlertStore(pool)
-        alerting = Alerting(platform, UsageStore(pool), kept)
+        platform = self._platform
+        alerting = Alerting(platform, UsageStore(pool), AlertStore(pool))
         self._open.push_async_callback(alerting.stop)
         await alerting.start()
-        purging = Purging(pool, kept, platform.now_ms, lambda: platform.settings.requests.retention_days)
+        purging = Purging(pool, platform.now_ms, lambda: platform.settings)
         self._open.push_async_callback(purging.stop)
         purging.start()
 

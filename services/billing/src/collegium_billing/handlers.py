@@ -24,10 +24,10 @@ from collegium_contracts.requests import (
 )
 from collegium_store import is_transient
 
-from collegium_billing import usage
+from collegium_billing.books.store import Store
 from collegium_billing.errors import QuestionError
-from collegium_billing.store import Store
-from collegium_billing.usage_store import UsageStore
+from collegium_billing.reports import usage
+from collegium_billing.reports.usage_store import UsageStore
 
 log = structlog.get_logger(__name__)
 

@@ -44,6 +44,7 @@ from collegium_gateway.keyed_tasks import KeyedTasks
 from collegium_gateway.keywatch import KeyWatch, WatchedKeys
 from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.projection import Projection
+from collegium_gateway.purging import Purging
 from collegium_gateway.store import TaskStore
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -87,6 +88,7 @@ class GatewayApp:
         self._key_use: KeyUse | None = None
         self._erasing: Erasing | None = None
         self._storage_count: StorageCount | None = None
+        self._purging: Purging | None = None
         self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
@@ -99,6 +101,8 @@ class GatewayApp:
         self._store = TaskStore(self._pool)
         self._storage_count = StorageCount(platform, self._pool)
         self._storage_count.start()
+        self._purging = Purging(self._pool, platform.now_ms, lambda: platform.settings.tasks.retention_days)
+        self._purging.start()
         await self._directory.start()
         self._issuers = Issuers.configured(platform.settings.jwt)
         if (tokens := self._issuers.tokens(self._directory.keys.record, platform.now_ms)) is not None:
@@ -215,6 +219,8 @@ class GatewayApp:
             await self._erasing.stop()
         if self._storage_count is not None:
             await self._storage_count.stop()
+        if self._purging is not None:
+            await self._purging.stop()
         await self._directory.stop()
         await self._watch.stop()
         await self._audit.stop()

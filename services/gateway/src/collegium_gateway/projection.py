@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from collegium_bus.events import EventOf
+from collegium_bus.slices import in_slices
 from collegium_contracts.messages import JourneyMessage, Settled
 from collegium_runtime.platform import Platform
 from collegium_runtime.spans import begin_spans
 
-from collegium_gateway.readmodel import fold, state_of
+from collegium_gateway.readmodel import TaskRow, fold, state_of
 from collegium_gateway.store import TaskStore
 from collegium_gateway.webhooks import changes_of
 
@@ -32,18 +33,21 @@ class Projection:
         """Writes a batch; counts it once the rows stand."""
         spans = begin_spans(self._platform.tracing, "gateway", SPAN_PROJECT, events)
         try:
-            rows = fold((event.message, event.payload) for event in events)
+            rows: dict[str, TaskRow] = {}
+            async for some in in_slices(events):
+                fold(rows, ((event.message, event.payload) for event in some))
             webhooks = changes_of(event.message for event in events)
             if rows:
-                await self._store.upsert(rows, webhooks)
+                await self._store.upsert(list(rows.values()), webhooks)
             if webhooks is not None:
                 self._on_due()
         finally:
             for span in spans:
                 span.end()
-        for event in events:
-            if isinstance(event.message, Settled):
-                self._measure(event.message)
+        async for some in in_slices(events):
+            for event in some:
+                if isinstance(event.message, Settled):
+                    self._measure(event.message)
 
     def _measure(self, settled: Settled) -> None:
         metrics = self._platform.metrics

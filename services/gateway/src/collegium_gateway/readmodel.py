@@ -58,14 +58,12 @@ def state_of(message: Message) -> State | None:
             return None
 
 
-def fold(events: Iterable[tuple[Message, bytes]]) -> list[TaskRow]:
-    """Folds events (message, payload) into one row a task: the one furthest on."""
-    rows: dict[str, TaskRow] = {}
+def fold(rows: dict[str, TaskRow], events: Iterable[tuple[Message, bytes]]) -> None:
+    """Folds events (message, payload) into ``rows``, one a task: the one furthest on."""
     for row in (row for message, payload in events for row in rows_of(message, payload)):
         known = rows.get(row.task_id)
         if known is None or ORDER[row.state] > ORDER[known.state]:
             rows[row.task_id] = row
-    return list(rows.values())
 
 
 def rows_of(message: Message, payload: bytes) -> Iterable[TaskRow]:

@@ -1,0 +1,1 @@
+"""The audit trail: entries sealed into chains, kept, verified and shown."""
