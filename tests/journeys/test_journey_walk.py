@@ -174,12 +174,18 @@ async def theirs(knowing: Knowing) -> Theirs:
         told = await call(http, "POST", "/v1/chat/completions", {**said, "collegium": options})
         asked = {"model": "sim", "messages": [{"role": "user", "content": QUESTION}], "collegium": {"cache": "use"}}
         await call(http, "POST", "/v1/chat/completions", asked)
-    async with knowing.session("acme-admin") as admin:
+    async with knowing.session("acme-admin") as admin, knowing.session() as http:
 
         async def kept() -> bool:
             return (await call(admin, "GET", "/v1/cache"))["semantic"]["entries"] >= 1
 
+        async def settled() -> bool:
+            shown = (await call(http, "GET", "/v1/memories?path=/&forgotten=true&limit=200"))["data"]
+            return all(one["indexed"] for one in shown)
+
         await eventually(kept, deadline_seconds=60)
+        # What is shown changes by itself until the search knows of it.
+        await eventually(settled, deadline_seconds=60)
     knowing.simulator.script()
     knowing.simulator.reset()
     return Theirs("walked-doc", "walked-doc-2", memory["id"], grant["id"], told["collegium"]["task_id"])
