@@ -17,7 +17,7 @@ from collegium_bus.connection import connect
 from collegium_bus.dead import DeadLetters
 from collegium_bus.publisher import Publisher
 from collegium_bus.work import WorkLoop
-from collegium_contracts.journey import Consumer
+from collegium_contracts.consumers import Consumer
 from measuring import BODY, STALLED_SECONDS, options, report, tree_cpu_seconds
 
 STREAMS = {"IN": ("bare.in", "workqueue"), "OUT": ("bare.out", "workqueue"), "END": ("bare.end.>", "limits")}

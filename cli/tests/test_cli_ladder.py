@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 from collegium_cli.ladder import ladder, table
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
 from collegium_contracts.journey import HOPS
 from collegium_contracts.messages import (
     AttemptAnswered,
+    AttemptAsked,
     AttemptDiscarded,
     AttemptFailed,
     AttemptRef,
@@ -104,7 +106,7 @@ def test_a_discarded_call_shows_what_it_cost() -> None:
 def test_the_settled_rung_shows_the_tasks_cost_stop_reason_and_agreement() -> None:
     rung = the_only_rung(COMPLETED)
     assert (rung.cost_usd, rung.verdict, rung.attempt) == ("0.00000189", "completed", 0)
-    assert "agreed 67%" in rung.says
+    assert "confidence 67%" in rung.says
 
 
 def test_a_failed_task_names_its_code() -> None:
@@ -126,6 +128,17 @@ def test_a_dispatch_names_its_models_once() -> None:
     dispatched = TaskDispatched(task=TASK, plan="panel", models=["a", "a", "b"], at_ms=0)
     rung = the_only_rung(dispatched)
     assert (rung.model, rung.says) == ("a, b", "plan panel, 3 attempt(s)")
+
+
+def test_a_plan_that_may_ask_on_says_so_and_why_it_did() -> None:
+    begun = TaskDispatched(task=TASK, plan="cascade", models=["a", "b"], at_ms=0, of=4)
+    assert the_only_rung(begun).says == "plan cascade, 2 of at most 4 attempts at first"
+    asked = AttemptAsked(task=TASK, number=3, of=4, plan="cascade", at_ms=1, rank="ta", reason="confidence")
+    known = msgspec.structs.replace(asked, confidence=0.47, threshold=0.7)
+    rung = the_only_rung(known)
+    assert (rung.hop, rung.attempt, rung.rank) == (4, 3, "ta")
+    assert rung.says == "not confident enough, confidence 47%, wanted 70%"
+    assert the_only_rung(msgspec.structs.replace(asked, reason="failure")).says == "no answer"
 
 
 def test_a_cancellation_shows_its_reason() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from collegium_contracts.journey import work_consumer
+from collegium_contracts.consumers import work_consumer
 from collegium_runtime.platform import CLOCK_OFFSET_VARIABLE
 from collegium_testing.faults.checker import Expected
 

@@ -7,7 +7,7 @@ import time
 
 import aiohttp
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import work_consumer
+from collegium_contracts.consumers import work_consumer
 from collegium_testing.faults.broker import OwnBroker
 from collegium_testing.faults.checker import Expected
 from collegium_testing.faults.cluster import NatsCluster

@@ -33,6 +33,7 @@ from collegium_testing.platforms import PlatformProcess, configuration, make_key
 
 SERVICES = ("gateway", "router", "worker-pool", "context", "consensus", "evolution", "billing")
 CALL_MS = 300
+UNLIKE = "unlike"
 CONCURRENCY = 8
 SHOWN_JOURNEYS = 5
 _NOT_YET = (aiohttp.ClientError, TimeoutError, OSError, BusError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -68,7 +69,9 @@ class Stage:
 
     async def __aenter__(self) -> Self:
         await self.stack.enter_async_context(self.simulator)
-        self.simulator.script(Rule(Behaviour(answer="done", delay_ms=CALL_MS)))
+        # Members of a panel never agree, so that each asks for its third.
+        unlike = Rule(Behaviour(answer="done", numbered=True, delay_ms=CALL_MS), match=UNLIKE)
+        self.simulator.script(unlike, Rule(Behaviour(answer="done", delay_ms=CALL_MS)))
         self.load = Load(lambda: self.http, self.keys["chaos"], seed=self.seed)
         await self.stack.enter_async_context(self.load)
         self.stack.push_async_callback(self._end)
@@ -189,7 +192,7 @@ class Stage:
         some = max(1, tasks // 10)
         groups = await asyncio.gather(
             self.load.submit(tasks - 2 * some, **fields),
-            self.load.submit(some, plan="panel", panel_size=3, **fields),
+            self.load.submit(some, plan="panel", panel_size=3, input=f"an {UNLIKE} question", **fields),
             self.load.submit(some, conversation="c1", **fields),
         )
         ids = [task_id for group in groups for task_id in group]

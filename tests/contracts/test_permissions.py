@@ -25,8 +25,9 @@ from collegium_bus.pull import PullRequests
 from collegium_bus.shell import Answering
 from collegium_contracts import ids
 from collegium_contracts import subjects as s
+from collegium_contracts.consumers import CONSUMERS, work_consumer
 from collegium_contracts.errors import TaskError
-from collegium_contracts.journey import ASKS, BUCKETS, CONSUMERS, HOPS, SERVICES, STREAMS, work_consumer
+from collegium_contracts.journey import ASKS, BUCKETS, HOPS, SERVICES, STREAMS
 from collegium_contracts.messages import TaskFailed, TaskRef
 from collegium_contracts.money import Usage
 from collegium_contracts.permissions import (
@@ -168,13 +169,13 @@ async def test_no_service_changes_what_stands(login: Login, service: str):
     every = [*(stream.name for stream in STREAMS), *(f"KV_{bucket.name}" for bucket in BUCKETS)]
     forbidden = [
         f"$JS.API.STREAM.{verb}.{stream}"
-        for stream in [*every, f"OBJ_{s.CLAIMS_BUCKET}"]
+        for stream in [*every, f"OBJ_{s.CLAIMS_BUCKET}", f"OBJ_{s.UPLOADS_BUCKET}"]
         for verb in ("CREATE", "UPDATE", "DELETE", "RESTORE", "MSG.DELETE")
         if (service, stream, verb) != ("router", s.INGRESS, "MSG.DELETE")
         if (verb, REMOVERS.get(service)) != ("MSG.DELETE", stream)
         if (service, stream, verb) != ("gateway", f"KV_{s.KV_DATAKEYS}", "MSG.DELETE")
     ]
-    every.append(f"OBJ_{s.CLAIMS_BUCKET}")
+    every += [f"OBJ_{s.CLAIMS_BUCKET}", f"OBJ_{s.UPLOADS_BUCKET}"]
     # Made under the name of a durable, a reader's consumer would be that durable, with other filters or lost places.
     forbidden += [f"$JS.API.CONSUMER.CREATE.{one.stream}.{one.durable}" for one in DURABLES]
     forbidden += [f"$JS.API.CONSUMER.CREATE.{one.stream}.{one.durable}.{s.TASK_SETTLED_ALL}" for one in DURABLES]

@@ -18,6 +18,14 @@ def test_the_demonstration_works_from_nothing(tmp_path):
         check=False,
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
-    for step in ("streamed", "panel of three", "conversation of two turns", "TaskCompleted", "all of it worked"):
+    steps = (
+        "streamed",
+        "panel of three",
+        "A cascade",
+        "conversation of two turns",
+        "TaskCompleted",
+        "all of it worked",
+    )
+    for step in steps:
         assert step in finished.stdout
     assert "smollm2-135m" in finished.stdout

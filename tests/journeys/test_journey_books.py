@@ -31,7 +31,7 @@ async def test_usage_is_what_the_endpoint_counted(stage: Stage):
                 return rows[0] if rows and rows[0]["requests"] == 3 else None
 
         row = await eventually(booked)
-    assert counted.completed == 5
+    assert counted.completed == 4, "of a panel of three, two that agree"
     assert row["input_tokens"] == counted.prompt_tokens
     assert row["output_tokens"] == counted.completion_tokens
     cost = counted.prompt_tokens * 1e-6 + counted.completion_tokens * 2e-6

@@ -88,7 +88,7 @@ async def test_a_panel_of_three_settles_by_majority(stage: Stage):
     about = answer.model_extra["collegium"]
     assert answer.choices[0].message.content == "No"
     assert (about["plan"], about["attempts"], about["stop_reason"]) == ("panel", 3, "completed")
-    assert about["confidence"] == pytest.approx(2 / 3)
+    assert 0.5 < about["confidence"] < 1
     assert stage.simulator.counts().totals.started == 3
 
 

@@ -73,6 +73,7 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/admin/tenants": (("",), {403}),
     "/v1/admin/tenants/{id}/erasure": (("acme",), {403}),
     "/v1/admin/tenants/{id}/data-keys": (("acme",), {403}),
+    "/v1/admin/search-index": (("",), {403}),
     "/v1/admin/encryption": (("",), {403}),
     "/v1/admin/tenants/{id}": (("acme",), {403}),
     "/v1/admin/tenants/{id}/storage": (("acme",), {403}),
@@ -99,6 +100,7 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
 CHANGES = (
     ("POST", "/v1/tasks/{task}/cancel"),
     ("POST", "/v1/tasks/{task}/retry"),
+    ("POST", "/v1/tasks/{task}/feedback"),
     ("POST", "/v1/schedules/{schedule}/pause"),
     ("POST", "/v1/schedules/{schedule}/resume"),
     ("DELETE", "/v1/schedules/{schedule}"),
@@ -109,6 +111,7 @@ CHANGES = (
     ("DELETE", "/v1/conversations/shared-name"),
     ("DELETE", "/v1/conversations/shared-name/turns/{task}"),
 )
+BODIES = {"/v1/tasks/{task}/feedback": {"score": 1.0}}
 # What makes something of the asker's own and names nothing that stands.
 MAKES = {
     ("post", "/v1/chat/completions"),
@@ -117,7 +120,16 @@ MAKES = {
     ("post", "/v1/schedules"),
     ("post", "/v1/webhooks/secret/rotate"),
 }
-GRPC_CASES = {"Tasks.Submit", "Tasks.Get", "Tasks.List", "Tasks.Cancel", "Tasks.Watch", "Chat.Complete", "Chat.Stream"}
+GRPC_CASES = {
+    "Tasks.Submit",
+    "Tasks.Get",
+    "Tasks.List",
+    "Tasks.Cancel",
+    "Tasks.Feedback",
+    "Tasks.Watch",
+    "Chat.Complete",
+    "Chat.Stream",
+}
 
 
 @pytest.fixture
@@ -250,7 +262,7 @@ async def test_nothing_of_another_tenant_is_changed_by_its_id(stage: Stage, thei
     async with stage.session(stage.other_key) as http:
         for method, path in CHANGES:
             url = path.format(**theirs._asdict())
-            async with http.request(method, url) as response:
+            async with http.request(method, url, json=BODIES.get(path)) as response:
                 assert response.status == 404, f"{method} {url}: {response.status} {await response.text()}"
     async with stage.session() as http, http.get(f"/v1/schedules/{theirs.schedule}") as response:
         shown = await response.json()
@@ -295,6 +307,7 @@ async def test_no_grpc_method_shows_anything_of_another_tenant(stage: Stage, the
         for ask in (
             lambda: tasks.Get(tasks_pb2.GetRequest(id=theirs.task), metadata=metadata),
             lambda: tasks.Cancel(tasks_pb2.CancelRequest(id=theirs.task), metadata=metadata),
+            lambda: tasks.Feedback(tasks_pb2.FeedbackRequest(id=theirs.task, score=1), metadata=metadata),
             lambda: tasks.Watch(tasks_pb2.WatchRequest(id=theirs.task), metadata=metadata).read(),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as error:

@@ -118,9 +118,9 @@ async def test_a_panel_keeps_its_members_and_their_retries(platform: Platforms):
         task = await running.submit("hello", plan="panel")
         settled = await running.settled(task)
         assert isinstance(settled, TaskCompleted)
-        assert settled.confidence == 1.0
-        assert sum(call.succeeded for call in settled.attempts) == 3
-        assert len(settled.attempts) == running.sim.counts().totals.started == 5
+        assert settled.confidence > 0.5
+        assert sum(call.succeeded for call in settled.attempts) == 2
+        assert len(settled.attempts) == running.sim.counts().totals.started == 4
 
 
 async def test_a_task_that_waits_for_its_next_try_is_canceled_there(platform: Platforms):

@@ -42,6 +42,7 @@ async def trace_of(stage: Stage, collegium: dict) -> str:
 async def test_every_hop_is_an_edge_of_the_trace(stage: Stage):
     stage.simulator.script(Rule(Behaviour(answer="yes")))
     single = await trace_of(stage, {"conversation": "traced"})
+    stage.simulator.script(Rule(Behaviour(answer="no"), times=1), Rule(Behaviour(answer="yes")))
     panel = await trace_of(stage, {"plan": "panel"})
     stage.simulator.script(Rule(Behaviour(status=500), times=1), Rule(Behaviour(answer="yes")))
     retried = await trace_of(stage, {})

@@ -22,6 +22,8 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         body = question(options.question, model=options.model, plan=options.plan)
         if options.max_tokens is not None:
             body["max_tokens"] = options.max_tokens
+        if options.quality_min is not None:
+            body["collegium"]["quality_min"] = options.quality_min
         if options.conversation is not None:
             body["collegium"]["conversation"] = options.conversation
         if options.memory is not None:
@@ -78,8 +80,8 @@ def stream(client: Client, body: dict[str, Any], *, as_json: bool = False) -> di
 
 def describe(about: dict[str, Any]) -> str:
     """Returns one line on who answered, how, and what it cost."""
-    agreed = f", agreed {about['confidence']:.0%}" if about.get("confidence") is not None else ""
+    sure = f", confidence {about['confidence']:.0%}" if about.get("confidence") is not None else ""
     return (
-        f"[{about['model']} ({about['rank']}), plan {about['plan']}, {about['attempts']} attempt(s){agreed},"
+        f"[{about['model']} ({about['rank']}), plan {about['plan']}, {about['attempts']} attempt(s){sure},"
         f" {about['cost_usd']} USD, {about['stop_reason']}, {about['task_id']}]"
     )

@@ -10,12 +10,15 @@ import http.client
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 from collegium_runtime.runtime_file import Runtime
 from collegium_settings.secret import mask_text
+
+if TYPE_CHECKING:
+    from collegium_cli.forms import Form
 
 TIMEOUT_SECONDS = 330.0
 DOWNLOAD_BYTES = 65_536
@@ -58,6 +61,9 @@ class Client:
     def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         """Makes one request and returns the decoded body; raises ClientError."""
         connection, response = self._send(method, path, body, headers)
+        return self._decoded(connection, response)
+
+    def _decoded(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> Any:
         try:
             content = response.read()
         except _BROKEN as error:
@@ -70,6 +76,12 @@ class Client:
             return msgspec.json.decode(content)
         except msgspec.DecodeError as error:
             raise ClientError(f"{self._host}:{self._port} answered {response.status} with no JSON: {error}") from error
+
+    def upload(self, method: str, path: str, form: Form, headers: dict[str, str] | None = None) -> Any:
+        """Sends a form piece by piece and returns the decoded body; raises ClientError."""
+        about = {"Content-Type": form.content_type, "Content-Length": str(form.size), **(headers or {})}
+        connection, response = self._send(method, path, form.pieces(), about)
+        return self._decoded(connection, response)
 
     def lines(self, method: str, path: str) -> Iterator[str]:
         """Makes one request and yields its body line by line, as it comes."""
@@ -119,7 +131,8 @@ class Client:
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=TIMEOUT_SECONDS)
-        content = msgspec.json.encode(body) if body is not None else None
+        is_sent_as_it_is = body is None or isinstance(body, Iterator)
+        content: Any = body if is_sent_as_it_is else msgspec.json.encode(body)
         sent = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json", **(headers or {})}
         try:
             connection.request(method, self._prefix + path, content, sent)

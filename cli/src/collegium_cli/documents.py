@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from collegium_settings import Settings
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
+from collegium_cli.forms import Form
 
 KINDS = {".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".pdf": "pdf"}
 _SHOWN_CHARS = 200
@@ -47,12 +47,23 @@ def _problem(options: argparse.Namespace) -> str:
             return "--replace needs --id"
         if options.id and DOCUMENT_ID.match(options.id) is None:
             return f"{options.id!r} is no id of a document"
+        if options.fields and not _is_object(options.fields):
+            return "--fields is a JSON object"
         missing = [one for one in given if not Path(one).is_file()]
         return f"{missing[0]} is no file" if missing else ""
     if options.action == "rm":
         wrong = [one for one in given if DOCUMENT_ID.match(one) is None]
         return f"{wrong[0]!r} is no id of a document" if wrong else ""
-    return "" if len(given) == 1 else "give one question, in quotes"
+    if len(given) != 1:
+        return "give one question, in quotes"
+    return "" if not options.filter or _is_object(options.filter) else "--filter is a JSON object"
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except msgspec.DecodeError:
+        return False
 
 
 def _add(client: Client, options: argparse.Namespace) -> int:
@@ -60,19 +71,13 @@ def _add(client: Client, options: argparse.Namespace) -> int:
     for name in options.what:
         path = Path(name)
         kind = options.type or KINDS.get(path.suffix.lower(), "text")
-        content = path.read_bytes()
-        body: dict[str, Any] = {
-            "type": kind,
-            "title": options.title,
-            "tags": options.tag,
-            "content_base64": base64.b64encode(content).decode(),
-        }
         if options.dry_run:
-            _print({"file": name, "type": kind, "bytes": len(content)}, options, f"{name} would be added as {kind}")
+            size = path.stat().st_size
+            _print({"file": name, "type": kind, "bytes": size}, options, f"{name} would be added as {kind}")
             continue
         try:
-            made = _send(client, options, body)
-        except ClientError as error:
+            made = _send(client, options, path, kind)
+        except (ClientError, OSError) as error:
             print(f"collegium doc add: {name}: {error}", file=sys.stderr)
             code = 1
             continue
@@ -82,11 +87,14 @@ def _add(client: Client, options: argparse.Namespace) -> int:
     return code
 
 
-def _send(client: Client, options: argparse.Namespace, body: dict[str, Any]) -> Any:
+def _send(client: Client, options: argparse.Namespace, path: Path, kind: str) -> Any:
+    fields = [("type", kind), ("title", options.title), *(("tags", tag) for tag in options.tag)]
+    if options.fields:
+        fields.append(("fields", options.fields))
     headers = {"Prefer": f"wait={options.wait}"} if options.wait else None
     if options.replace:
-        return client.call("PUT", f"/v1/documents/{options.id}", body, headers)
-    return client.call("POST", "/v1/documents", {**body, "id": options.id}, headers)
+        return client.upload("PUT", f"/v1/documents/{options.id}", Form(path, fields), headers)
+    return client.upload("POST", "/v1/documents", Form(path, [*fields, ("id", options.id)]), headers)
 
 
 def _ls(client: Client, options: argparse.Namespace) -> int:
@@ -128,19 +136,34 @@ def _search(client: Client, options: argparse.Namespace) -> int:
         "limit": options.limit,
         "mode": options.mode,
         "explain": options.explain,
-        "filters": {"tags": options.tag},
+        "filters": {"tags": options.tag, **(msgspec.json.decode(options.filter) if options.filter else {})},
+        "rewrite": options.rewrite,
+        "expand": options.expand,
+        "model": options.model,
+        "rerank": options.rerank,
     }
     found = client.call("POST", "/v1/search", body)
     if options.json:
         return _print(found, options, "")
     if found["degraded"]:
         print(f"degraded: {found['degraded']}", file=sys.stderr)
+    _tell_of_steps(found)
     for one in found["data"]:
         text = " ".join(one["text"].split())[:_SHOWN_CHARS]
         print(f"{one['score']:.3f} {one['document']}#{one['chunk']} {one.get('title', '')}\n      {text}")
         if options.explain:
             print(f"      {msgspec.json.encode(one['explain']).decode()}")
     return 0
+
+
+def _tell_of_steps(found: Any) -> None:
+    if (rewriting := found.get("rewriting")) is not None:
+        for wording in rewriting.get("queries", []):
+            print(f"also asked: {wording}", file=sys.stderr)
+        if rewriting["state"] == "plain":
+            print(f"asked as it is: {rewriting['reason']}", file=sys.stderr)
+    if found.get("reranked", "done") != "done":
+        print(f"not ranked again: {found['reranked']}", file=sys.stderr)
 
 
 def _print(body: Any, options: argparse.Namespace, plain: str) -> int:

@@ -11,11 +11,13 @@ import msgspec
 from collegium_contracts.journey import HOPS, Hop
 from collegium_contracts.messages import (
     AttemptAnswered,
+    AttemptAsked,
     AttemptDiscarded,
     AttemptFailed,
     AttemptRetried,
     AttemptStarted,
     CancelRequested,
+    Feedback,
     JourneyMessage,
     Message,
     Settled,
@@ -25,6 +27,8 @@ from collegium_contracts.messages import (
 )
 from collegium_contracts.money import picos_to_usd
 
+# Why one more attempt was asked for.
+_WHY = {"confidence": "not confident enough", "disagreement": "no agreement", "failure": "no answer"}
 # The first columns hold numbers.
 _NUMBERS = 2
 
@@ -70,6 +74,8 @@ def _columns(message: Message) -> dict[str, int | str]:
     match message:
         case TaskDispatched():
             return {"model": ", ".join(dict.fromkeys(message.models))}
+        case AttemptAsked():
+            return {"attempt": message.number, "rank": message.rank}
         case AttemptStarted() | TextCheckpointed():
             attempt = message.attempt
             return {"attempt": attempt.number, "model": attempt.model, "rank": attempt.rank}
@@ -88,6 +94,8 @@ def _columns(message: Message) -> dict[str, int | str]:
             return {"model": message.model, "rank": message.rank, "cost_usd": cost, "verdict": message.stop_reason}
         case CancelRequested():
             return {"verdict": message.reason}
+        case Feedback():
+            return {"model": message.model, "rank": message.rank, "verdict": f"{message.score:g}"}
         case _:
             return {}
 
@@ -110,7 +118,12 @@ def says(message: Message) -> str:
     """Returns what a message says, without its contents."""
     match message:
         case TaskDispatched():
-            return f"plan {message.plan}, {len(message.models)} attempt(s)"
+            first = len(message.models)
+            if message.of > first:
+                return f"plan {message.plan}, {first} of at most {message.of} attempts at first"
+            return f"plan {message.plan}, {first} attempt(s)"
+        case AttemptAsked():
+            return _asked(message)
         case AttemptStarted():
             return f"of {message.attempt.of}, delivery {message.delivery}"
         case AttemptAnswered() | AttemptFailed() | AttemptDiscarded():
@@ -122,14 +135,27 @@ def says(message: Message) -> str:
             return f"{message.chunks} chunks"
         case Settled():
             return _settled(message)
+        case Feedback():
+            return f"by {message.source}"
         case _:
             return ""
+
+
+def _asked(message: AttemptAsked) -> str:
+    told = {"confidence": "not confident enough", "disagreement": "no agreement", "failure": "no answer"}[
+        message.reason
+    ]
+    if message.confidence is not None:
+        told += f", confidence {message.confidence:.0%}"
+    if message.threshold is not None:
+        told += f", wanted {message.threshold:.0%}"
+    return told
 
 
 def _settled(message: Settled) -> str:
     parts = [f"plan {message.plan}", f"{message.usage.input_tokens}+{message.usage.output_tokens} tokens"]
     if message.confidence is not None:
-        parts.append(f"agreed {message.confidence:.0%}")
+        parts.append(f"confidence {message.confidence:.0%}")
     if isinstance(message, TaskFailed):
         parts.append(message.error.code)
     return ", ".join(part for part in parts if part)

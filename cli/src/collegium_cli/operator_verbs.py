@@ -19,7 +19,8 @@ from collegium_cli.printing import print_json, print_table, row_of
 from collegium_cli.quotas import quota_text
 
 MODEL_COLUMNS = (
-    "name", "rank", "pool", "breaker", "quota", "in $/M", "out $/M", "calls", "success", "p50 ms", "cost USD",
+    "name", "rank", "pool", "breaker", "quota", "in $/M", "out $/M", "calls", "success", "p50 ms", "judged",
+    "score", "cost USD",
 )  # fmt: skip
 
 
@@ -44,6 +45,8 @@ def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
     succeeded = sum(score["succeeded"] for score in scores)
     # Medians cannot be joined: the slowest domain's is the one that is never too good.
     slowest = max((score["duration_ms_p50"] or 0.0 for score in scores), default=0.0)
+    judged = sum(score["judged"] for score in scores)
+    total = sum(score["judged"] * (score["score_mean"] or 0.0) for score in scores)
     cost = sum((Decimal(score["cost_usd"]) for score in scores), Decimal(0))
     price = model["price"]
     return (
@@ -57,6 +60,8 @@ def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
         str(calls),
         f"{succeeded / calls:.1%}" if calls else "-",
         f"{slowest:.0f}" if calls else "-",
+        str(judged),
+        f"{total / judged:.2f}" if judged else "-",
         f"{cost:f}",
     )
 

@@ -27,6 +27,7 @@ async def task_events(connection: Connection, tenant: str, task_id: str) -> list
         s.attempts_of(tenant, task_id),
         s.task_settled(tenant, task_id),
         s.cancel(tenant, task_id),
+        s.feedback(tenant, task_id),
     ]
     events: list[tuple[int, int, JourneyMessage]] = []
     for delivery in await read_all(connection, s.EVENTS, filters):

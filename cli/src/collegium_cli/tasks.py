@@ -1,4 +1,4 @@
-"""The verb ``task``: ls, show, tail, cancel, retry."""
+"""The verb ``task``: ls, show, tail, cancel, retry, feedback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from collegium_cli.environment import quiet_libraries, runtime_of
 
 def run(settings: Settings, options: argparse.Namespace) -> int:
     """Runs one action; returns the exit code."""
-    actions = {"ls": _ls, "tail": _tail, "cancel": _cancel, "retry": _retry}
+    actions = {"ls": _ls, "tail": _tail, "cancel": _cancel, "retry": _retry, "feedback": _feedback}
     if options.action != "ls" and not options.id:
         print(f"collegium task {options.action}: give the id of a task", file=sys.stderr)
         return 2
@@ -117,4 +117,22 @@ def _retry(client: Client, options: argparse.Namespace) -> int:
             continue
         task = client.call("POST", f"/v1/tasks/{task_id}/retry")
         print(msgspec.json.encode(task).decode() if options.json else f"{task['id']} {task['state']} (again {task_id})")
+    return 0
+
+
+def _feedback(client: Client, options: argparse.Namespace) -> int:
+    if options.score is None:
+        print("collegium task feedback: give --score, from 0 (wrong) to 1 (right)", file=sys.stderr)
+        return 2
+    body = {"score": options.score, "source": options.source, "comment": options.comment}
+    for task_id in options.id:
+        if options.dry_run:
+            task = client.call("GET", f"/v1/tasks/{task_id}")
+            would = {"id": task_id, "state": task["state"], "score": options.score, "dry_run": True}
+            plain = f"{task_id} is {task['state']} and would be given {options.score:g}"
+            print(msgspec.json.encode(would).decode() if options.json else plain)
+            continue
+        told = client.call("POST", f"/v1/tasks/{task_id}/feedback", body)
+        plain = f"{task_id} {told['model'] or 'nobody'} was given {told['score']:g} by {told['source']}"
+        print(msgspec.json.encode(told).decode() if options.json else plain)
     return 0

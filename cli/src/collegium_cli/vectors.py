@@ -10,6 +10,7 @@ from typing import Any
 from collegium_bus.errors import BusError
 from collegium_settings import Settings
 
+from collegium_cli.client import ClientError, connect
 from collegium_cli.environment import quiet_libraries, runtime_of
 from collegium_cli.operator import operator
 from collegium_cli.printing import print_json, print_table
@@ -20,6 +21,8 @@ _COLUMNS = ("collection", "generation", "answers", "points", "built", "parts", "
 
 def run(settings: Settings, options: argparse.Namespace) -> int:
     """Runs one action; returns the exit code."""
+    if options.action == "index":
+        return _index(settings, options)
     if problem := _problem(options):
         print(f"collegium vectors {options.action}: {problem}", file=sys.stderr)
         return 2
@@ -31,6 +34,30 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     except (BusError, VectorStoreError) as error:
         print(f"collegium vectors {options.action}: {error}", file=sys.stderr)
         return 1
+
+
+def _index(settings: Settings, options: argparse.Namespace) -> int:
+    """Shows how far documents are embedded, which the gateway is asked for."""
+    try:
+        told = connect(runtime_of(settings)).call("GET", "/v1/admin/search-index")
+    except ClientError as error:
+        print(f"collegium vectors index: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        return print_json(told)
+    columns = ("collection", "model", "dimensions", "state", "documents", "began")
+    rows = [
+        [
+            one["collection"],
+            one["model"],
+            str(one["dimensions"]),
+            one["state"],
+            f"{one['documents']['done']}/{one['documents']['total']}",
+            one["began_at"],
+        ]
+        for one in told["data"]
+    ]
+    return print_table(columns, rows)
 
 
 def _problem(options: argparse.Namespace) -> str:

@@ -17,8 +17,8 @@ from collegium_bus.wire import publish_command
 from collegium_bus.work import WorkLoop
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
+from collegium_contracts.consumers import consumer, work_consumer
 from collegium_contracts.errors import UndecodableMessageError
-from collegium_contracts.journey import consumer, work_consumer
 from collegium_contracts.messages import CancelRequested
 from collegium_testing import eventually
 

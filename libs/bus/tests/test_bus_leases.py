@@ -13,7 +13,7 @@ from collegium_bus.direct import BATCH, DirectReader
 from collegium_bus.ingress import STRAGGLERS, IngressShard
 from collegium_bus.work import WorkLoop
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import work_consumer
+from collegium_contracts.consumers import work_consumer
 from collegium_testing import eventually
 
 

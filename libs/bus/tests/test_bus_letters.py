@@ -11,8 +11,8 @@ from collegium_bus.letters import LetterBox, LetterFilter
 from collegium_bus.settle import settle, standing_failure
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
+from collegium_contracts.consumers import consumer
 from collegium_contracts.errors import TaskError
-from collegium_contracts.journey import consumer
 from collegium_contracts.messages import CancelRequested, TaskCanceled, TaskFailed, TaskRef
 from collegium_contracts.money import Usage
 from collegium_testing import eventually

@@ -24,7 +24,7 @@ from collegium_bus.shell import Answering
 from collegium_bus.work import WorkLoop
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import consumer, work_consumer
+from collegium_contracts.consumers import consumer, work_consumer
 from collegium_contracts.messages import CancelRequested
 from collegium_contracts.requests import TenantList, TenantsReply
 from collegium_servers import NatsServer, nats

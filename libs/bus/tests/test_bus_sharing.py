@@ -21,7 +21,8 @@ from collegium_bus.shell import Answering
 from collegium_bus.work import WorkLoop
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import CONSUMERS, STREAMS, consumer, work_consumer
+from collegium_contracts.consumers import CONSUMERS, consumer, work_consumer
+from collegium_contracts.journey import STREAMS
 from collegium_contracts.messages import CancelRequested
 from collegium_contracts.requests import Refused, TenantList, TenantsReply
 from collegium_testing import VirtualClock, eventually

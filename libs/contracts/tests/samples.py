@@ -15,6 +15,7 @@ from collegium_contracts.holds import (
     WindowState,
 )
 from collegium_contracts.money import Price, Usage
+from collegium_contracts.parts import Reuse
 
 SEALED = Envelope("identity", b"", b'[{"role":"user","content":"hi"}]')
 TASK = m.TaskRef(
@@ -86,6 +87,17 @@ SAMPLES: dict[str, m.Message] = {
         m.AttemptStarted(task=TASK, attempt=ATTEMPT, delivery=1, worker="w1", at_ms=1),
         m.AttemptAnswered(task=TASK, attempt=ATTEMPT, answer=SEALED, call=CALL, at_ms=2, turn=SEALED),
         m.AttemptFailed(task=TASK, attempt=ATTEMPT, error=ERROR, call=CALL, at_ms=2),
+        m.AttemptAsked(
+            task=TASK,
+            number=3,
+            of=4,
+            plan="cascade",
+            at_ms=2,
+            rank="ta",
+            reason="confidence",
+            confidence=0.5,
+            threshold=0.7,
+        ),
         m.AttemptDiscarded(task=TASK, attempt=ATTEMPT, call=CALL, at_ms=2),
         m.TextCheckpointed(task=TASK, attempt=ATTEMPT, delivery=1, chunks=4, text=SEALED, at_ms=3),
         m.TaskCompleted(**SETTLED, output=SEALED, turn=SEALED),
@@ -98,9 +110,7 @@ SAMPLES: dict[str, m.Message] = {
                         "task": msgspec.structs.replace(
                             TASK,
                             cache="hit_exact",
-                            reused=m.Reuse(
-                                original="tsk_" + "1" * 26, age_seconds=90, is_stale=True, saved_usd_picos=50
-                            ),
+                            reused=Reuse(original="tsk_" + "1" * 26, age_seconds=90, is_stale=True, saved_usd_picos=50),
                         ),
                     },
                     output=Envelope("", b"", b""),
@@ -113,6 +123,18 @@ SAMPLES: dict[str, m.Message] = {
         m.TaskAccepted(task=TASK, at_ms=4),
         m.TaskDispatched(task=TASK, plan="panel", models=["sim", "sim"], at_ms=5),
         m.CancelRequested(task_id=TASK.id, tenant="acme", at_ms=6, reason="client_disconnected"),
+        m.Feedback(
+            id="fbk_" + "0" * 26,
+            task=TASK,
+            source="outcome",
+            score=0.25,
+            at_ms=7,
+            plan="panel",
+            model="sim",
+            rank="ta",
+            by="acmekey1",
+            comment=SEALED,
+        ),
         m.DeadLetter(
             service="billing",
             subject="task.settled.acme.x",

@@ -28,18 +28,9 @@ from collegium_contracts import (
     state,
 )
 from collegium_contracts import subjects as s
+from collegium_contracts.consumers import CONSUMERS, consumer, work_consumer
 from collegium_contracts.errors import ERRORS, UndecodableMessageError, UnknownVersionError, kind_of
-from collegium_contracts.journey import (
-    ASKS,
-    BUCKETS,
-    CONSUMERS,
-    HOPS,
-    SERVICES,
-    STREAMS,
-    consumer,
-    hops_between,
-    work_consumer,
-)
+from collegium_contracts.journey import ASKS, BUCKETS, HOPS, SERVICES, STREAMS, hops_between
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,10 +49,12 @@ BUILDERS = {
     "attempt.<tenant>.<task>.<n>.started.<delivery>": (s.attempt_started, TOKEN, TASK, SMALL, SMALL),
     "attempt.<tenant>.<task>.<n>.ended": (s.attempt_ended, TOKEN, TASK, SMALL),
     "attempt.<tenant>.<task>.<n>.discarded.<delivery>": (s.attempt_discarded, TOKEN, TASK, SMALL, SMALL),
+    "attempt.<tenant>.<task>.<n>.asked": (s.attempt_asked, TOKEN, TASK, SMALL),
     "attempt.<tenant>.<task>.<n>.checkpoint": (s.attempt_checkpoint, TOKEN, TASK, SMALL),
     "task.settled.<tenant>.<task>": (s.task_settled, TOKEN, TASK),
     "task.changed.<tenant>.<task>": (s.task_changed, TOKEN, TASK),
     "ctl.cancel.<tenant>.<task>": (s.cancel, TOKEN, TASK),
+    "feedback.<tenant>.<task>": (s.feedback, TOKEN, TASK),
     "reused.<replica>": (s.reused, TOKEN),
     "done.<replica>.<task>": (s.done, TOKEN, TASK),
     "token.<tenant>.<task>": (s.token, TOKEN, TASK),
@@ -123,6 +116,7 @@ def test_a_subject_of_events_reads_back(tenant, task, number, delivery):
     assert s.parse_event(s.attempt_ended(tenant, task, number)) == ("ended", *about, 0)
     assert s.parse_event(s.attempt_retried(tenant, task, number, delivery)) == ("retried", *about, delivery)
     assert s.parse_event(s.attempt_discarded(tenant, task, number, delivery)) == ("discarded", *about, delivery)
+    assert s.parse_event(s.attempt_asked(tenant, task, number)) == ("asked", *about, 0)
     assert s.parse_event(s.attempt_checkpoint(tenant, task, number)) == ("checkpoint", *about, 0)
     assert s.parse_event(s.task_settled(tenant, task)) == ("settled", tenant, task, 0, 0)
     assert s.parse_event(s.task_changed(tenant, task)) == ("changed", tenant, task, 0, 0)
@@ -317,7 +311,8 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$JS.API.STREAM.MSG.DELETE.INGRESS", {"router"}),
         ("$KV.breakers.x", {"worker-pool"}),
         ("$KV.permits.x", {"router"}),
-        ("task.more.normal.1.acme", {"worker-pool"}),
+        ("task.more.normal.1.acme", {"worker-pool", "consensus"}),
+        ("attempt.acme.t.1.asked", {"consensus"}),
         ("attempt.acme.t.1.retried.1", {"worker-pool"}),
         ("capacity.general.w1", {"worker-pool"}),
         ("svc.router.queue.1", {"gateway", "billing"}),
@@ -331,6 +326,8 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$JS.API.DIRECT.GET.DEAD", {"gateway"}),
         ("$JS.API.DIRECT.GET.WORK", {"worker-pool", "router"}),
         ("$JS.API.STREAM.PURGE.OBJ_claims", set()),
+        ("$O.uploads.C.any", {"gateway", "context"}),
+        ("$JS.API.STREAM.MSG.GET.OBJ_uploads", {"gateway", "context"}),
         ("$JS.API.CONSUMER.MSG.NEXT.ADVISORIES.sweeper", {"worker-pool"}),
         ("$JS.API.CONSUMER.DELETE.EVENTS.billing", set()),
         ("$JS.API.CONSUMER.CREATE.WORK.mine", set()),

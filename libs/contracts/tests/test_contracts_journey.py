@@ -6,7 +6,8 @@ import re
 import pytest
 from collegium_contracts import ids, permissions
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import BUCKETS, CONSUMERS, HOPS, SERVICES, STREAMS, template, work_consumer
+from collegium_contracts.consumers import CONSUMERS, work_consumer
+from collegium_contracts.journey import BUCKETS, HOPS, SERVICES, STREAMS, template
 
 TASK = "tsk_" + "0" * 26
 BUILT = [
@@ -18,10 +19,12 @@ BUILT = [
     s.attempt_started("acme", TASK, 1, 2),
     s.attempt_ended("acme", TASK, 1),
     s.attempt_discarded("acme", TASK, 1, 2),
+    s.attempt_asked("acme", TASK, 1),
     s.attempt_checkpoint("acme", TASK, 1),
     s.task_settled("acme", TASK),
     s.task_changed("acme", TASK),
     s.cancel("acme", TASK),
+    s.feedback("acme", TASK),
     s.reused("gw1"),
     s.done("gw1", TASK),
     s.token("acme", TASK),

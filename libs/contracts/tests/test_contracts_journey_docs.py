@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from collegium_contracts import journey_docs
-from collegium_contracts.journey import ASKS, BUCKETS, CONSUMERS, HOPS, SERVICES, STREAMS
+from collegium_contracts.consumers import CONSUMERS
+from collegium_contracts.journey import ASKS, BUCKETS, HOPS, SERVICES, STREAMS
 from collegium_contracts.journey_docs import main, page
 
 PAGE = Path(__file__).parents[3] / "docs" / "journey.md"

@@ -90,6 +90,13 @@ def test_no_damage_raises_anything_else(name, position, value):
         codec.journey.decode(bytes(payload))
 
 
+def test_what_consensus_asks_for_has_a_wire_form_of_its_own():
+    run = msgspec.structs.replace(SAMPLES["AttemptRequested"].run, try_number=0, earlier=[])
+    asked = messages.AttemptRequested(run=run, asked=["sim", "other"])
+    assert codec.journey.decode(golden("AttemptRequested-next")) == asked
+    assert msgspec.msgpack.decode(codec.encode(asked)) == msgspec.msgpack.decode(golden("AttemptRequested-next"))
+
+
 def test_sealed_options_have_a_wire_form_of_their_own():
     sealed = messages.Sampling(max_tokens=64, words=_samples.SEALED, words_bytes=21)
     submitted = msgspec.structs.replace(SAMPLES["TaskSubmitted"], sampling=sealed)

@@ -18,12 +18,9 @@ from collegium_bus.direct import DirectReader
 from collegium_bus.errors import RequestRefusedError
 from collegium_bus.events import EventLoop
 from collegium_bus.kv import Bucket, Entry
-from collegium_contracts import codec, journey
+from collegium_contracts import codec, consumers
 from collegium_contracts import subjects as s
-from collegium_contracts.messages import (
-    DeadLetter,
-    JourneyMessage,
-)
+from collegium_contracts.messages import DeadLetter, JourneyMessage
 from collegium_contracts.money import picos_to_usd
 from collegium_contracts.requests import (
     KeyCreate,
@@ -147,7 +144,7 @@ async def test_what_was_committed_and_not_acknowledged_comes_again_and_changes_n
 def event_loop(platform: Platform, handle: Callable[[Sequence[Event]], Awaitable[None]]) -> EventLoop[JourneyMessage]:
     return EventLoop(
         platform.connection,
-        journey.consumer("billing"),
+        consumers.consumer("billing"),
         codec.journey,
         handle,
         platform.dead_letters,

@@ -18,14 +18,7 @@ from collegium_contracts.codec import encode
 from collegium_contracts.content import Answer, Choice, encode_content
 from collegium_contracts.envelope import Envelope, IdentityKeyring
 from collegium_contracts.errors import TaskError
-from collegium_contracts.messages import (
-    AttemptAnswered,
-    AttemptEnded,
-    AttemptFailed,
-    AttemptRef,
-    AttemptUsage,
-    TaskRef,
-)
+from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, AttemptRef, AttemptUsage, TaskRef
 from collegium_contracts.money import Price, Usage
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
@@ -45,7 +38,7 @@ class Members:
         values: dict[str, Any] = {"tenant": "acme", "plan": "panel"} | fields
         return TaskRef(id=f"tsk_{name:0>26}", created_at_ms=NOW_MS, deadline_ms=NOW_MS + 50_000, model="auto", **values)
 
-    def attempt(self, number: int, of: int = 3) -> AttemptRef:
+    def attempt(self, number: int, of: int = 3, plan: Any = "panel") -> AttemptRef:
         return AttemptRef(
             number=number,
             of=of,
@@ -54,7 +47,7 @@ class Members:
             pool="general",
             price=_FREE,
             charge=_FREE,
-            plan="panel",
+            plan=plan,
         )
 
     def call(self, number: int, *, error_code: str = "", cost: int = 10, charge: int = 12) -> AttemptUsage:
@@ -71,11 +64,18 @@ class Members:
         )
 
     def answered(
-        self, number: int, text: str, *, of: int = 3, task: TaskRef | None = None, finish: str = "stop"
+        self,
+        number: int,
+        text: str,
+        *,
+        of: int = 3,
+        task: TaskRef | None = None,
+        finish: str = "stop",
+        plan: Any = "panel",
     ) -> AttemptAnswered:
         return AttemptAnswered(
             task=task or self.task(),
-            attempt=self.attempt(number, of),
+            attempt=self.attempt(number, of, plan),
             answer=self.sealed(text, finish),
             call=self.call(number),
             at_ms=NOW_MS + number,
@@ -111,7 +111,7 @@ async def platforms(clean_nats_url: str, tmp_path: Path) -> AsyncIterator[Platfo
     """Gives a maker of platforms on a broker whose streams are as declared; each has its own connection."""
     connections: list[Connection] = []
 
-    async def make_platform(tracing: Tracing | None = None) -> Platform:
+    async def make_platform(tracing: Tracing | None = None, now_ms: Callable[[], int] = lambda: NOW_MS) -> Platform:
         connection = await connect(clean_nats_url, "consensus")
         connections.append(connection)
         publisher = Publisher(connection)
@@ -130,7 +130,7 @@ async def platforms(clean_nats_url: str, tmp_path: Path) -> AsyncIterator[Platfo
             tracing=tracing or Tracing(None, 0.0),
             metrics=Metrics("consensus"),
             keyring=IdentityKeyring(),
-            now_ms=lambda: NOW_MS,
+            now_ms=now_ms,
         )
 
     operator = await connect(clean_nats_url, "operator")

@@ -100,7 +100,7 @@ async def test_a_panel_goes_on_where_a_stopped_replica_left_it(platforms: Any, m
     successor = build(await platforms())
     await successor.start()
     settled = await wait_settled(platform, task)
-    assert (settled.confidence, len(settled.attempts)) == (1.0, 3)
+    assert (settled.stop_reason, len(settled.attempts)) == ("completed", 3)
     await successor.stop()
 
 
@@ -146,7 +146,7 @@ async def test_broken_messages_are_dead_lettered_and_the_next_panel_is_judged(
         member = make.answered(number, "yes", task=task)
         await end_attempt(platform, member if number != 2 else type(member)(**{**fields(member), "answer": unreadable}))
     settled = await wait_settled(platform, task)
-    assert (settled.confidence, settled.model) == (1.0, "m1")
+    assert (settled.stop_reason, settled.model) == ("completed", "m1")
     await app.stop()
 
 

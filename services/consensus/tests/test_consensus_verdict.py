@@ -1,4 +1,4 @@
-"""The count of votes, and the message it becomes."""
+"""What a plan comes to, and the message it becomes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from collegium_consensus.course import Settle, Terms, Why, close
+from collegium_consensus.course import judge as judgement_of
+from collegium_consensus.members import Member, seen
 from collegium_consensus.verdict import decide
 from collegium_consensus.vote import count, vote
 from collegium_contracts.content import Answer, Choice, decode_answer
@@ -22,8 +25,14 @@ def opened(members: list[AttemptEnded]) -> dict[int, Answer]:
     }
 
 
-def judge(make: Any, members: list[AttemptEnded]) -> Any:
-    return decide(members, opened(members), make.now_ms)
+def judge(make: Any, members: list[AttemptEnded], answers: dict[int, Answer] | None = None, **terms: Any) -> Any:
+    """Settles members of which nobody is out."""
+    answers = opened(members) if answers is None else answers
+    ends = seen([Member(member, place, "") for place, member in enumerate(members)], answers)
+    of = Terms(**({"plan": "panel", "of": len(members), "deadline_ms": make.now_ms + 50_000} | terms))
+    codes = {end.error_code for end in ends}
+    why: Why = "canceled" if "canceled" in codes else "deadline" if "deadline_exceeded" in codes else "decided"
+    return decide(members, answers, Settle(why, judgement_of(ends, of)), make.now_ms)
 
 
 def texts(*answers: str) -> dict[int, Answer]:
@@ -35,7 +44,7 @@ def test_most_votes_win(make: Any) -> None:
     settled = judge(make, members)
     assert isinstance(settled, TaskCompleted)
     assert (settled.model, settled.output, settled.turn) == ("m2", members[1].answer, members[1].turn)
-    assert settled.confidence == pytest.approx(2 / 3)
+    assert 0.5 < settled.confidence < 1
     assert settled.stop_reason == "completed"
     assert [call.number for call in settled.attempts] == [1, 2, 3]
 
@@ -43,13 +52,14 @@ def test_most_votes_win(make: Any) -> None:
 def test_a_tie_goes_to_the_lowest_attempt(make: Any) -> None:
     members = [make.answered(number, text, of=4) for number, text in enumerate(["b", "a", "a", "b"], 1)]
     settled = judge(make, members)
-    assert (settled.model, settled.confidence, settled.stop_reason) == ("m1", 0.5, "completed")
+    assert (settled.model, settled.stop_reason) == ("m1", "completed")
 
 
 def test_without_two_that_agree_the_first_answer_stands_as_no_majority(make: Any) -> None:
     settled = judge(make, [make.failed(1), make.answered(2, "a"), make.answered(3, "b")])
     assert isinstance(settled, TaskCompleted)
-    assert (settled.model, settled.confidence, settled.stop_reason) == ("m2", 0.5, "no_majority")
+    assert (settled.model, settled.stop_reason) == ("m2", "no_majority")
+    assert settled.confidence < 0.5
 
 
 @pytest.mark.parametrize(
@@ -74,6 +84,24 @@ def test_a_deadline_without_an_answer_is_a_deadline(make: Any) -> None:
     assert (settled.error.code, settled.stop_reason) == ("deadline_exceeded", "deadline")
 
 
+def test_time_that_is_over_gives_the_best_that_there_is(make: Any) -> None:
+    members = [make.answered(1, "a"), make.answered(2, "b"), make.failed(3, "deadline_exceeded")]
+    settled = judge(make, members)
+    assert isinstance(settled, TaskCompleted)
+    assert (settled.model, settled.stop_reason) == ("m1", "deadline")
+    ends = seen([Member(members[0], 1, "")], opened(members))
+    early = decide(members[:1], opened(members), close(ends, Terms("panel", 3, make.now_ms)), make.now_ms)
+    assert (early.model, early.stop_reason, len(early.attempts)) == ("m1", "deadline", 1)
+
+
+def test_a_quality_that_was_stated_and_not_reached_is_told(make: Any) -> None:
+    for wanted, reason in ((0.0, "completed"), (0.5, "completed"), (0.99, "below_quality")):
+        task = make.task(plan="cascade", quality_min=wanted)
+        members = [make.answered(number, "a", of=2, task=task) for number in (1, 2)]
+        settled = judge(make, members, plan="cascade", threshold=wanted)
+        assert (settled.model, settled.stop_reason) == ("m1", reason)
+
+
 def test_a_canceled_member_cancels_the_task_and_keeps_what_was_answered(make: Any) -> None:
     members = [make.answered(1, "a"), make.failed(2, "canceled"), make.failed(3, "upstream_error")]
     settled = judge(make, members)
@@ -87,12 +115,11 @@ def test_an_answer_that_cannot_be_read_does_not_vote(make: Any) -> None:
     members = [make.answered(1, "a"), make.answered(2, "b"), make.answered(3, "b")]
     answers = opened(members)
     del answers[1]
-    settled = decide(members, answers, make.now_ms)
-    assert (settled.model, settled.confidence) == ("m2", 1.0)
+    assert judge(make, members, answers).model == "m2"
 
 
 def test_none_that_can_be_read_is_no_verdict(make: Any) -> None:
-    settled = decide([make.answered(1, "a", of=1)], {}, make.now_ms)
+    settled = judge(make, [make.answered(1, "a", of=1)], {})
     assert isinstance(settled, TaskFailed)
     assert settled.error.code == "no_verdict"
 

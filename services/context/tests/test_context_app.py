@@ -14,7 +14,7 @@ from collegium_bus.errors import RequestRefusedError
 from collegium_context.app import build
 from collegium_context.freshness import ConsumerInfo, Freshness
 from collegium_context.handlers import HISTORY_BYTES_MAX
-from collegium_contracts import codec, journey
+from collegium_contracts import codec, consumers
 from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.messages import DeadLetter, TaskCanceled
@@ -168,7 +168,7 @@ async def test_a_question_at_fault_is_refused(platforms: Any, fields: dict[str, 
 async def test_turns_not_folded_in_time_are_refused(platforms: Any, make: Any, settle_task: Any) -> None:
     platform = await platforms()
     await settle_task(platform, make.completed(make.task("1"), "q", "a"))
-    consumer = journey.consumer("turns")
+    consumer = consumers.consumer("turns")
     freshness = Freshness(platform.connection, platform.direct, consumer, wait_seconds=0.1)
     await freshness.wait("another-tenant")
     with pytest.raises(RequestRefusedError) as refused:

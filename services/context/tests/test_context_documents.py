@@ -102,6 +102,9 @@ async def test_adding_twice_is_nothing_and_replacing_keeps_what_did_not_change(d
     await desk.settled(first.document.id)
     again = await desk.add(BREAD, kind="markdown")
     assert (again.is_new, again.document.id, again.document.state) == (False, first.document.id, "indexed")
+    elsewhere = await desk.add(BREAD, kind="markdown", project="other")
+    assert elsewhere.is_new, "what one project added is not found in another"
+    assert elsewhere.document.id != first.document.id
     long = "\n\n".join(f"# Part {n}\n\n" + f"Sentence about topic{n} here. " * 30 for n in range(6))
     await desk.indexed(long, "book", kind="markdown")
     with pytest.raises(RequestRefusedError) as refused:
@@ -125,7 +128,8 @@ async def test_what_was_removed_is_found_no_more_and_its_points_go(desk: Desk) -
     assert (results, reply.knowledge_version) == ([], version + 1)
     knowledge = desk.app._knowledge  # pyright: ignore[reportPrivateUsage]
     assert knowledge is not None
-    await eventually(lambda: _is_empty(desk, knowledge.collection), deadline_seconds=20)
+    (serving,) = await knowledge.generations.standing()
+    await eventually(lambda: _is_empty(desk, serving.collection), deadline_seconds=20)
     with pytest.raises(RequestRefusedError) as refused:
         await desk.delete("fly")
     assert refused.value.code == "not_found"
@@ -145,7 +149,7 @@ async def test_filters_are_by_tag_field_document_and_project(desk: Desk) -> None
             f"A note on whales, the {number}th of them.",
             f"n{number}",
             tags=["even" if number % 2 == 0 else "odd", "note"],
-            fields={"n": number, "kind": "whale"},
+            fields={"n": number, "kind": "whale", "seen": f"2026-05-0{number + 1}"},
             project="sea" if number < 3 else "land",
         )
     for number in range(4):
@@ -162,6 +166,16 @@ async def test_filters_are_by_tag_field_document_and_project(desk: Desk) -> None
     assert await of(documents=["n0", "n3"], project="land") == {"n3"}
     assert await of(fields={"n": True}) == set()
     assert await of(to_ms=1) == set()
+    assert await of(fields={"n": k.FieldTest(gt=0, lte=2)}) == {"n1", "n2"}
+    assert await of(fields={"n": k.FieldTest(gte=1, not_=[2, 7])}) == {"n1", "n3"}
+    assert await of(fields={"seen": k.FieldTest(gte="2026-05-02", lt="2026-05-03T00:00:01Z")}) == {"n1", "n2"}
+    assert await of(fields={"kind": k.FieldTest(gte=0)}) == set()
+    either = [k.SearchFilters(documents=["n0"]), k.SearchFilters(fields={"n": k.FieldTest(gt=2)})]
+    assert await of(any_=either) == {"n0", "n3"}
+    assert await of(any_=either, not_=k.SearchFilters(project="land")) == {"n0"}
+    with pytest.raises(RequestRefusedError) as refused:
+        await of(fields={"n": k.FieldTest(gte=2, lt=1)})
+    assert (refused.value.code, refused.value.param) == ("invalid_value", "filters")
 
 
 async def test_a_profile_moves_what_its_user_prefers(desk: Desk) -> None:

@@ -164,4 +164,6 @@ def test_facets_tell_values_apart_and_hide_them() -> None:
     assert facet("acme", "field:n", 2) == facet("acme", "field:n", 2.0)
     assert len({facet("acme", "field:n", value) for value in (1, "1", True, "true")}) == 4
     assert "red" not in facet("acme", "tag", "red")
-    assert fingerprint("a", "text", b"x", DocumentMeta()) != fingerprint("b", "text", b"x", DocumentMeta())
+    of_a = fingerprint("a", "default", "text", b"x", DocumentMeta())
+    assert of_a != fingerprint("b", "default", "text", b"x", DocumentMeta())
+    assert of_a != fingerprint("a", "web", "text", b"x", DocumentMeta())

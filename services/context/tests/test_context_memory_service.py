@@ -168,7 +168,7 @@ async def test_another_model_embeds_everything_anew(world: World):
     await world.parts.start()
 
     async def anew() -> bool:
-        return await world.pool.fetchval("SELECT embedded_by FROM context.memories") == "other letters"
+        return await world.pool.fetchval("SELECT embedded_by FROM context.memories") == "other letters/26"
 
     await eventually(anew, deadline_seconds=20)
 

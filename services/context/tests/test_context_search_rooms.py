@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from collegium_context.documents import naming
+from collegium_context.search import filtering
 from collegium_context.search.answers import Answers
 from collegium_context.search.fusion import fused
 from collegium_context.search.measures import ndcg, recall
 from collegium_context.search.profiles import factor_of, problem_of
 from collegium_context.search.shaping import over_threshold, spread, within_budget
 from collegium_context.search.tuning import DEFAULT_WEIGHT, WEIGHT_MAX, Agreements, agreement, fitted_weight
-from collegium_contracts.knowledge import ProfileWeights
+from collegium_context.vectors.interface import Between
+from collegium_contracts.knowledge import DocumentMeta, FieldTest, ProfileWeights, SearchFilters
 from collegium_contracts.scope import Scope
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,3 +126,66 @@ def test_measures() -> None:
     assert ndcg(["b", "a"], {"a"}) == pytest.approx(0.6309, abs=1e-4)
     assert recall(["a", "b"], {"a", "z"}) == 0.5
     assert (ndcg([], {"a"}), recall([], set())) == (0.0, 0.0)
+
+
+def problem(**fields: Any) -> str:
+    return filtering.problem_of(SearchFilters(**fields))
+
+
+def nested(depth: int) -> SearchFilters:
+    made = SearchFilters(tags=["x"])
+    for _ in range(depth - 1):
+        made = SearchFilters(not_=made)
+    return made
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"fields": {"n": []}},
+        {"fields": {"n": FieldTest()}},
+        {"fields": {"n": FieldTest(not_=[])}},
+        {"fields": {"n": FieldTest(gt=1, gte=1)}},
+        {"fields": {"n": FieldTest(lt=1, lte=1)}},
+        {"fields": {"n": FieldTest(gte=2, lt=1)}},
+        {"fields": {"n": FieldTest(gte=2, lt="2026-01-01")}},
+        {"fields": {"n": FieldTest(gte="yesterday")}},
+        {"fields": {"n": FieldTest(gte="2026-13-01")}},
+        {"fields": {"n": FieldTest(gte="2026-02-01", lte="2026-01-01")}},
+        {"any_": [SearchFilters(), SearchFilters(tags=["x"])]},
+        {"not_": SearchFilters()},
+        {"not_": nested(filtering.DEPTH_MAX)},
+        {"not_": SearchFilters(fields={"n": FieldTest(lt=1, lte=1)})},
+        {"any_": [SearchFilters(tags=[f"t{n}"]) for n in range(filtering.VALUES_MAX)]},
+        {"fields": {"n": FieldTest(not_=["x"] * (filtering.VALUES_MAX + 1))}},
+        {"from_ms": 10**30},
+    ],
+)
+def test_a_filter_that_cannot_be_meant_is_refused(fields: dict[str, Any]) -> None:
+    assert problem(**fields)
+
+
+def test_what_a_filter_may_say() -> None:
+    assert problem() == problem(not_=nested(filtering.DEPTH_MAX - 1)) == ""
+    assert (
+        problem(fields={"n": FieldTest(gt=1, lte=1.5, not_=[1.2, "x"]), "d": FieldTest(lt="2026-01-01T10:00:00Z")})
+        == ""
+    )
+
+
+def test_bounds_are_of_numbers_or_of_dates() -> None:
+    meta = DocumentMeta(fields={"n": 7, "yes": True, "day": "2026-05-01", "at": "2026-05-01T02:00:00+02:00", "s": "7"})
+    measures = naming.measures_of("acme", meta)
+    assert sorted(measures.values()) == [7.0, 1777593600.0, 1777593600.0]
+    where = filtering.where_of(
+        "acme", SearchFilters(fields={"n": FieldTest(gt=6, lte=7), "day": FieldTest(lt="2026-05-02")})
+    )
+    assert where is not None
+    number, day = where.must
+    assert isinstance(number, Between)
+    assert isinstance(day, Between)
+    assert (number.low, number.high, number.is_above, number.is_below) == (6, 7, True, False)
+    assert measures[number.field] == 7.0
+    assert (measures[day.field], day.high, day.is_below) == (1777593600.0, 1777680000.0, True)
+    assert filtering.where_of("acme", SearchFilters()) is None
+    assert not measures.keys() & naming.measures_of("other", meta).keys(), "a field's name tells nothing to others"

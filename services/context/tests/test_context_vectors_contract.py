@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from collegium_context.vectors.interface import (
+    AnyOf,
     Between,
     CollectionSpec,
     Equals,
@@ -75,6 +76,14 @@ class VectorStoreContract:
             (Where(must=(Between("page", 10, 19),)), 10),
             (Where(must=(Between("page", low=30),), must_not=(Equals("kind", ("a",)),)), 5),
             (equals("kind", "nothing"), 0),
+            (Where(must=(Between("page", 10, 19, is_above=True, is_below=True),)), 8),
+            (Where(must=(Between("page", low=38.5, is_above=True),)), 1),
+            (Where(must_not=(Between("page", high=30),)), 9),
+            (Where(must=(AnyOf((equals("page", 3), Where(must=(Between("page", low=38),)))),)), 3),
+            (Where(must_not=(AnyOf((equals("kind", "a"), equals("page", 4))),)), 18),
+            (Where(must=(AnyOf((Where(must_not=(Between("page", low=5),)),)),)), 4),
+            (Where(must=(Between("kind", 0, 9),)), 0),
+            (Where(must_not=(Between("nowhere", 0, 9), Equals("nowhere", ("x",)))), 39),
         ):
             assert await store.count(ACME, "chunks", where) == expected
             looked = await store.look(ACME, "chunks", vector=unit(1), words="common", where=where, limit=50)
@@ -142,6 +151,23 @@ class VectorStoreContract:
         for name in ("chunks", "memories"):
             assert (await store.count(ACME, name), await store.count(OTHER, name)) == (0, 19)
 
+    async def test_a_collection_that_is_dropped_is_gone_and_may_be_made_otherwise(self, store: VectorStore) -> None:
+        for name in ("chunks", "memories"):
+            await store.ensure(CollectionSpec(name=name, dimensions=8))
+            await store.upsert(ACME, name, points(1, 20))
+        assert await store.names() == ["chunks", "memories"]
+        await store.drop("chunks")
+        await store.drop("chunks")
+        assert await store.names() == ["memories"]
+        for call in (store.count(ACME, "chunks"), store.upsert(ACME, "chunks", points(1, 2))):
+            with pytest.raises(UnknownCollectionError):
+                await call
+        await store.ensure(CollectionSpec(name="chunks", dimensions=4))
+        await store.upsert(ACME, "chunks", [Point(uid(1), unit(1, 4))])
+        assert (await store.count(ACME, "chunks"), await store.count(ACME, "memories")) == (1, 19)
+        await store.forget(ACME)
+        assert await store.count(ACME, "chunks") == 0
+
     async def test_questions_at_fault_are_refused(self, store: VectorStore) -> None:
         await store.ensure(SPEC)
         for call in (
@@ -164,6 +190,8 @@ class VectorStoreContract:
             store.upsert(ACME, "chunks", [Point(uid(1), unit(1) * np.float32("nan"))]),
             store.upsert(ACME, "chunks", [Point(uid(1), unit(1), payload={"_tenant": "other"})]),
             store.look(ACME, "chunks", words="x", limit=0),
+            store.look(ACME, "chunks", words="x", where=equals("kind")),
+            store.count(ACME, "chunks", Where(must=(AnyOf(()),))),
         ):
             with pytest.raises(InvalidQuestionError):
                 await call

@@ -10,14 +10,7 @@ import pytest
 from collegium_contracts.content import Answer, Choice, encode_content
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
-from collegium_contracts.messages import (
-    AttemptUsage,
-    SettledMessage,
-    TaskCanceled,
-    TaskCompleted,
-    TaskFailed,
-    TaskRef,
-)
+from collegium_contracts.messages import AttemptUsage, SettledMessage, TaskCanceled, TaskCompleted, TaskFailed, TaskRef
 from collegium_contracts.money import Price, Usage
 from collegium_contracts.state import ModelRecord
 from collegium_testing.platform import RunningPlatform, migrate_all

@@ -1,5 +1,6 @@
 """What the door accepts, with which defaults, and every refusal with its parameter."""
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -9,6 +10,8 @@ from collegium_contracts.content import decode_messages
 from collegium_contracts.envelope import Envelope, IdentityKeyring
 from collegium_contracts.errors import ERRORS
 from collegium_contracts.messages import TaskSubmitted
+from collegium_contracts.money import Price
+from collegium_contracts.plans import RANKS_UP, cascade_ranks
 from collegium_contracts.wording import words_opened
 from collegium_contracts.worstcase import worst_picos
 from collegium_gateway.admission import (
@@ -28,6 +31,8 @@ from collegium_gateway.admission import (
 from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 from collegium_gateway.requests import decode_chat, decode_task, options_of, parse
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 NOW_MS = 1_767_225_600_000
 WHO = Principal("acme", "blue", "key00001", frozenset(("chat",)))
@@ -219,8 +224,11 @@ EXTENSION = [
     ({"tags": {f"t{i}": "x" for i in range(MAX_TAGS + 1)}}, "invalid_value", "tags"),
     ({"tags": {"t": "x" * (MAX_TAG_CHARS + 1)}}, "invalid_value", "tags"),
     ({"tags": {"t" * (MAX_TAG_CHARS + 1): "x"}}, "invalid_value", "tags"),
-    ({"plan": "cascade"}, "unsupported_plan", "plan"),
-    ({"quality_min": 0.0}, "unsupported_option", "quality_min"),
+    ({"quality_min": -0.1}, "invalid_value", "quality_min"),
+    ({"quality_min": 1.1}, "invalid_value", "quality_min"),
+    ({"plan": "cascade", "quality_min": 1e308}, "invalid_value", "quality_min"),
+    ({"plan": "single", "quality_min": 0.5}, "unsupported_option", "quality_min"),
+    ({"plan": "panel", "quality_min": 0.5}, "unsupported_option", "quality_min"),
     ({"budget_usd_max": "0.01"}, "unsupported_option", "budget_usd_max"),
     ({"memory": "a//b"}, "invalid_value", "memory"),
     ({"memory": "notes"}, "insufficient_scope", None),
@@ -246,11 +254,51 @@ def test_a_bad_option_is_refused_at_both_doors(refusal, fields, code, param):
         {"cache": "exact"},
         {"cache": "off"},
         {"gates": [], "verified": {}, "off_peak": False},
+        {"plan": "cascade"},
+        {"plan": "cascade", "quality_min": 0},
+        {"quality_min": 1.0},
     ],
 )
 def test_what_is_just_within_its_bound_is_accepted(admit, fields):
     admit(chat(collegium=fields))
     admit(later(**fields))
+
+
+def test_whoever_states_a_quality_gets_the_plan_that_can_reach_it(admit):
+    task = admit(chat(collegium={"quality_min": 0.8})).task
+    assert (task.plan, task.quality_min) == ("cascade", 0.8)
+    assert admit(later(plan="cascade")).task.quality_min == 0
+    assert (admit(chat()).task.plan, admit(chat()).task.quality_min) == ("single", 0)
+
+
+@pytest.mark.parametrize("options", [{"plan": "cascade"}, {"quality_min": 0.5}, {"plan": "cascade", "quality_min": 0}])
+def test_a_named_model_is_never_cascaded(refusal, options):
+    assert refusal(chat, model="m", collegium=options) == ("unsupported_plan", "plan")
+    assert refusal(later, model="m", **options) == ("unsupported_plan", "plan")
+
+
+RANKED = st.lists(
+    st.tuples(st.sampled_from(RANKS_UP), st.integers(0, 1_000), st.integers(0, 1_000)), min_size=1, max_size=6
+)
+
+
+# The fixtures hold nothing.
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(RANKED)
+def test_a_cascades_hold_covers_every_climb_that_its_models_allow(model, admit, roster):
+    models = [
+        model(f"m{place}", rank=rank, charge=Price(input_picos=first, output_picos=second))
+        for place, (rank, first, second) in enumerate(roster)
+    ]
+    submitted = admit(chat(collegium={"plan": "cascade"}), *models)
+    single = msgspec.structs.replace(submitted, task=msgspec.structs.replace(submitted.task, plan="single"))
+    held = worst_picos(submitted, models)
+    for count in range(1, 4):
+        for present in itertools.combinations(RANKS_UP, count):
+            left = [one for one in models if one.rank in present]
+            climb = cascade_ranks(one.rank for one in left)
+            most = {rank: worst_picos(single, [one for one in left if one.rank == rank]) for rank in climb}
+            assert held >= sum(most[rank] for rank in climb)
 
 
 def test_the_bounds_of_the_sampling_are_inclusive(admit):
@@ -332,7 +380,6 @@ def test_the_document_says_which_status_each_refusal_has():
     assert statuses == {
         "deadline_in_past": 400,
         "invalid_value": 400,
-        "unsupported_plan": 400,
         "unsupported_option": 400,
         "insufficient_scope": 403,
     }

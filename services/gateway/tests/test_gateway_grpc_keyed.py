@@ -10,7 +10,7 @@ import grpc.aio
 import pytest
 from collegium_protocol.v1.chat_pb2 import ChatMessage, ChatRequest
 from collegium_protocol.v1.chat_pb2_grpc import ChatStub
-from collegium_protocol.v1.tasks_pb2 import CancelRequest, SubmitRequest
+from collegium_protocol.v1.tasks_pb2 import CancelRequest, FeedbackRequest, SubmitRequest
 from collegium_protocol.v1.tasks_pb2_grpc import TasksStub
 from collegium_testing import Behaviour, Rule
 from collegium_testing.platform import RunningPlatform
@@ -95,6 +95,22 @@ async def test_cancel_again_is_the_same_reply(caller: Caller):
     for _ in range(2):
         late = caller.tasks.Cancel(request, metadata=caller.metadata("late"))
         assert await reason(late) == "FAILED_PRECONDITION task_terminal"
+
+
+async def test_feedback_again_is_the_same_word(caller: Caller):
+    task = await caller.tasks.Submit(SubmitRequest(input="hello", wait_seconds=20), metadata=caller.metadata("s"))
+    request = FeedbackRequest(id=task.id, score=0.5, comment="so so")
+    first = await caller.tasks.Feedback(request, metadata=caller.metadata("f"))
+    again = caller.tasks.Feedback(request, metadata=caller.metadata("f"))
+    assert await again == first
+    assert await replayed(again)
+    assert (first.task_id, first.score, first.source) == (task.id, 0.5, "client")
+    refused = caller.tasks.Feedback(FeedbackRequest(id=task.id, score=1.5), metadata=caller.metadata("g"))
+    assert await reason(refused) == "INVALID_ARGUMENT invalid_value"
+    caller.platform.sim.script(Rule(Behaviour(hang=True)))
+    unsettled = await caller.tasks.Submit(SubmitRequest(input="hello"), metadata=caller.metadata("l"))
+    refused = caller.tasks.Feedback(FeedbackRequest(id=unsettled.id, score=1), metadata=caller.metadata("h"))
+    assert await reason(refused) == "FAILED_PRECONDITION task_not_settled"
 
 
 async def test_a_key_that_is_none_is_refused(caller: Caller):

@@ -13,8 +13,10 @@ from collegium_gateway.chat import ChatDoor
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.embeddings import PATH, EmbeddingDoor
 from collegium_gateway.http import HttpDoor
+from collegium_gateway.index_door import IndexDoor
 from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.requests import Options
+from collegium_gateway.search_door import SearchDoor
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.webhook_door import WebhookDoor
@@ -41,6 +43,8 @@ def served() -> set[tuple[str, str]]:
         nobody,
         [
             *DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
+            *SearchDoor(platform, nobody, nobody).routes(),
+            *IndexDoor(platform, nobody).routes(),
             *CacheDoor(platform, nobody, nobody).routes(),
             *AuditDoor(platform, nobody, nobody).routes(),
             *PrivacyDoor(nobody, nobody, nobody).routes(),
@@ -109,6 +113,7 @@ def test_bodies_are_asked_for_where_they_are_read():
         ("post", "/v1/chat/completions"),
         ("post", "/v1/embeddings"),
         ("post", "/v1/tasks"),
+        ("post", "/v1/tasks/{id}/feedback"),
         ("post", "/v1/schedules"),
         ("post", "/v1/admin/tenants"),
         ("post", "/v1/admin/keys"),

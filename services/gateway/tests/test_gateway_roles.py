@@ -29,6 +29,7 @@ EXPECTED = {
     ("POST", "/v1/admin/ledger/corrections"): {"operator"},
     ("GET", "/v1/admin/models/{name}/prices"): {"operator", "auditor"},
     ("POST", "/v1/admin/models/{name}/price"): {"operator"},
+    ("GET", "/v1/admin/search-index"): {"operator", "auditor"},
     ("GET", "/v1/admin/audit"): {"operator", "auditor", "member"},
     ("GET", "/v1/admin/audit/verify"): {"operator", "auditor", "member"},
     ("GET", "/v1/admin/audit/export"): {"operator", "auditor", "member"},

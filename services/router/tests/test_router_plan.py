@@ -124,18 +124,6 @@ def test_a_single_plan_has_one_attempt_with_the_prices_pinned(model, submission)
     assert (attempt.price, attempt.charge, attempt.plan) == (record.price, record.charge, "single")
 
 
-@pytest.mark.parametrize("size", [1, 3, 9])
-def test_a_panel_has_as_many_equal_attempts_as_members(model, submission, size):
-    planned = make_plan(submission(plan="panel", panel_size=size), fleet([model("m")]))
-    assert isinstance(planned, Planned)
-    assert planned.plan == "panel"
-    assert [attempt.number for attempt in planned.attempts] == list(range(1, size + 1))
-    assert {msgspec.structs.replace(attempt, number=0) for attempt in planned.attempts} == {
-        msgspec.structs.replace(planned.attempts[0], number=0)
-    }
-    assert {(attempt.of, attempt.plan) for attempt in planned.attempts} == {(size, "panel")}
-
-
 def test_a_plan_that_cannot_be_made_is_the_reason(model, submission):
     planned = make_plan(submission("absent"), fleet([model("m")]))
     assert isinstance(planned, TaskError)
@@ -172,7 +160,7 @@ def test_what_has_no_room_is_waited_for_and_equals_share_the_load(model, submiss
 
 
 def tried(more, models, **fields) -> str | Wait | Busy | TaskError:
-    found = plan_again(more, fleet(models, **fields))
+    found = plan_again(more, more.error, fleet(models, **fields))
     return found.attempts[0].model if isinstance(found, Planned) else found
 
 
@@ -217,7 +205,7 @@ def test_a_tenants_own_pool_takes_its_attempts_and_has_its_own_room(model, submi
     assert not isinstance(make_plan(submission("m"), fleet([model("m")], full={"mine"})), Busy)
     more = again(model="m")
     run = msgspec.structs.replace(more.run, task=own.task)
-    planned = plan_again(msgspec.structs.replace(more, run=run), fleet([model("m")]))
+    planned = plan_again(msgspec.structs.replace(more, run=run), more.error, fleet([model("m")]))
     assert planned.attempts[0].pool == "mine"
 
 

@@ -9,6 +9,7 @@ from collegium_contracts.callnote import CallNote, read_note, write_note
 from collegium_contracts.messages import AttemptUsage
 from collegium_contracts.money import Usage
 from collegium_contracts.state import ModelRecord
+from collegium_router.members import first_members
 from collegium_router.permits import AttemptKey, Permit, Permits
 from collegium_router.plan import Busy, Fleet, Planned, Wait, make_plan, plan_again
 from collegium_router.quota import MINUTE_MS, PARTS, SLOTS, Book, Quotas, Rolling, Size, quota_resource
@@ -193,7 +194,7 @@ def test_a_full_model_gives_way_to_its_fallback_and_for_auto_to_another(model, s
     for asked, answered in (("m", "b"), ("auto", "c")):
         planned = make_plan(submission(asked), fleet(models, of))
         assert isinstance(planned, Planned)
-        assert (planned.attempts[0].model, planned.tokens) == (answered, 0)
+        assert (planned.attempts[0].model, planned.tokens) == (answered, (0,))
 
 
 def test_a_full_model_without_another_is_waited_for_until_its_window_frees(model, submission):
@@ -206,7 +207,7 @@ def test_a_full_model_without_another_is_waited_for_until_its_window_frees(model
     assert 0 < found.until_ms - NOW_MS - FIVE_HOURS * 1000 <= FIVE_HOURS * 1000 // SLOTS
     planned = make_plan(submission("m", max_tokens=5), fleet(models, of, found.until_ms))
     assert isinstance(planned, Planned)
-    assert planned.tokens == 10 + 5
+    assert planned.tokens == (10 + 5,)
 
 
 def test_what_ends_first_says_why_nothing_can_be_asked(model, submission):
@@ -223,24 +224,24 @@ def test_what_is_dispatched_and_has_not_ended_is_waited_for_and_is_no_reason_to_
     assert make_plan(submission("m"), fleet(models, quotas(*models, permits=permits))) == Busy()
 
 
-def test_a_panel_needs_a_place_for_all_its_members(model, submission):
+def test_a_panel_needs_a_place_for_the_members_that_it_begins_with(model, submission):
     models = [limited(model, tokens=100)]
     of = quotas(*models)
-    planned = make_plan(submission("m", plan="panel", max_tokens=20), fleet(models, of))
+    planned = first_members(submission("m", plan="panel", max_tokens=20), fleet(models, of))
     assert isinstance(planned, Planned)
-    assert planned.tokens == 30
-    of.hear(1, NOW_MS, CallNote("m", 11, 5))
-    assert isinstance(make_plan(submission("m", plan="panel", max_tokens=20), fleet(models, of)), Wait)
+    assert planned.tokens == (30, 30)
+    of.hear(1, NOW_MS, CallNote("m", 41, 5))
+    assert isinstance(first_members(submission("m", plan="panel", max_tokens=20), fleet(models, of)), Wait)
 
 
 def test_another_try_goes_elsewhere_where_its_model_is_full_and_waits_where_it_can_not(model, again):
     models = [limited(model, "sim"), model("other")]
     of = quotas(*models)
     of.hear(1, NOW_MS, CallNote("sim", 1_000, 5))
-    elsewhere = plan_again(again(), fleet(models, of))
+    elsewhere = plan_again(again(), again().error, fleet(models, of))
     assert isinstance(elsewhere, Planned)
     assert elsewhere.attempts[0].model == "other"
-    wait = plan_again(again(asked="sim"), fleet(models, of))
+    wait = plan_again(again(asked="sim"), again().error, fleet(models, of))
     assert isinstance(wait, Wait)
     assert wait.is_full
 

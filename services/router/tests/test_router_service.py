@@ -82,19 +82,22 @@ async def test_an_attempt_carries_the_bound_the_prices_and_the_prompt(platform: 
         assert b"hello" in running.keyring.open("acme", run.prompt)
 
 
-async def test_a_panel_is_dispatched_as_so_many_attempts_without_streaming(platform: Platforms):
+async def test_a_panel_begins_with_two_attempts_without_streaming_and_says_what_later_ones_are_made_from(
+    platform: Platforms,
+):
     async with platform("router") as running:
-        task = await running.submit("hello", plan="panel", sampling=Sampling(stream=True))
+        task = await running.submit("hello", plan="panel", sampling=Sampling(stream=True, seed=7))
         await emptied(running)
         runs = await dispatched(running)
-        (changed,) = await running.events(task)
-    assert [(run.attempt.number, run.attempt.of, run.sampling.stream) for run in runs] == [
-        (1, 3, False),
-        (2, 3, False),
-        (3, 3, False),
+        (begun,) = await running.events(task)
+    assert [(run.attempt.number, run.attempt.of, run.sampling.stream, run.sampling.seed) for run in runs] == [
+        (1, 3, False, 7),
+        (2, 3, False, 8),
     ]
-    assert isinstance(changed, TaskDispatched)
-    assert (changed.plan, changed.models) == ("panel", ["sim", "sim", "sim"])
+    assert isinstance(begun, TaskDispatched)
+    assert (begun.plan, begun.models, begun.of, begun.ranks) == ("panel", ["sim", "sim"], 3, [])
+    assert begun.submitted is not None
+    assert begun.submitted.sampling.seed == 7
 
 
 async def test_what_cannot_be_planned_is_settled_with_the_reason(platform: Platforms):

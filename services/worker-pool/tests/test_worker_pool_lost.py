@@ -9,9 +9,9 @@ import pytest
 from collegium_bus.delivery import Delivery
 from collegium_bus.pull import PullRequests
 from collegium_contracts import subjects as s
+from collegium_contracts.consumers import work_consumer
 from collegium_contracts.content import decode_answer
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.journey import work_consumer
 from collegium_contracts.messages import (
     AttemptDiscarded,
     AttemptRef,

@@ -5,13 +5,7 @@ from collegium_contracts import codec
 from collegium_contracts.content import Answer, Choice
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
-from collegium_contracts.messages import (
-    AttemptAnswered,
-    AttemptFailed,
-    TaskCanceled,
-    TaskCompleted,
-    TaskFailed,
-)
+from collegium_contracts.messages import AttemptAnswered, AttemptFailed, TaskCanceled, TaskCompleted, TaskFailed
 from collegium_contracts.money import Usage
 from collegium_worker_pool.outcome import CallEnd, call_usage, ended, settled, stop_reason_of
 

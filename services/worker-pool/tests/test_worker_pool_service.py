@@ -12,7 +12,7 @@ from collegium_bus.errors import BrokerUnavailableError
 from collegium_bus.pull import PullRequests
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import work_consumer
+from collegium_contracts.consumers import work_consumer
 from collegium_contracts.messages import (
     AttemptAnswered,
     AttemptDiscarded,

@@ -13,7 +13,7 @@ from collegium_bus.delivery import Delivery
 from collegium_bus.pull import PullRequests
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import work_consumer
+from collegium_contracts.consumers import work_consumer
 from collegium_contracts.messages import RunAttempt, TaskFailed
 from collegium_telemetry import names
 from collegium_testing import eventually

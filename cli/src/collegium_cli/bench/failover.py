@@ -21,7 +21,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from collegium_contracts.journey import work_consumer
+from collegium_contracts.consumers import work_consumer
 
 from collegium_cli.bench import figures, processes
 from collegium_cli.bench.stage import Stage, StageOptions, stage

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from collegium_context.documents.generations import AVERAGE_WORDS
 from collegium_context.embedding.bundled import MiniLm, runs
 from collegium_context.embedding.interface import EmbedderUnavailableError
-from collegium_context.knowledge import AVERAGE_WORDS
 from collegium_context.search.fusion import fused
 from collegium_context.search.measures import ndcg, recall
 from collegium_context.search.tuning import DEFAULT_WEIGHT, Agreements, fitted_weight

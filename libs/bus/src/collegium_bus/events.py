@@ -16,8 +16,8 @@ from typing import Generic, NamedTuple, TypeVar
 import structlog
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import Codec
+from collegium_contracts.consumers import Consumer
 from collegium_contracts.errors import ContractError
-from collegium_contracts.journey import Consumer
 
 from collegium_bus.claims import ClaimStore
 from collegium_bus.connection import Connection

@@ -12,16 +12,8 @@ from typing import Any
 
 import msgspec
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import (
-    BUCKETS,
-    CONSUMERS,
-    DAY_SECONDS,
-    STREAMS,
-    Bucket,
-    Consumer,
-    Stream,
-    work_consumer,
-)
+from collegium_contracts.consumers import CONSUMERS, Consumer, work_consumer
+from collegium_contracts.journey import BUCKETS, DAY_SECONDS, STREAMS, Bucket, Stream
 
 from collegium_bus.connection import Connection
 from collegium_bus.errors import TopologyError
@@ -80,15 +72,29 @@ def bucket_config(bucket: Bucket, *, replicas: int) -> dict[str, Any]:
     }
 
 
-def claims_config(*, replicas: int) -> dict[str, Any]:
-    """Returns the object store's stream (ADR-20); claims expire a day after the events that name them."""
+UPLOAD_SECONDS = 3_600
+
+
+def object_stores(*, replicas: int) -> list[dict[str, Any]]:
+    """Returns the object stores' streams (ADR-20).
+
+    Claims expire a day after the events that name them; uploads are read once, moments after they were stored, and lie
+    apart, so that no tenant's files take the room of everybody's claims.
+    """
+    return [
+        _object_store(s.CLAIMS_BUCKET, 2 * 1024**3, 4 * DAY_SECONDS, replicas),
+        _object_store(s.UPLOADS_BUCKET, 1024**3, UPLOAD_SECONDS, replicas),
+    ]
+
+
+def _object_store(bucket: str, max_bytes: int, seconds: int, replicas: int) -> dict[str, Any]:
     return {
-        "name": f"OBJ_{s.CLAIMS_BUCKET}",
-        "subjects": [f"$O.{s.CLAIMS_BUCKET}.C.>", f"$O.{s.CLAIMS_BUCKET}.M.>"],
+        "name": f"OBJ_{bucket}",
+        "subjects": [f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"],
         "retention": "limits",
         "discard": "new",
-        "max_bytes": 2 * 1024**3,
-        "max_age": 4 * DAY_SECONDS * _SECOND_NS,
+        "max_bytes": max_bytes,
+        "max_age": seconds * _SECOND_NS,
         "storage": "file",
         "num_replicas": replicas,
         "allow_direct": True,
@@ -122,7 +128,7 @@ async def plan(connection: Connection, *, pools: Iterable[str], replicas: int = 
     changes: list[Change] = []
     configs = [stream_config(stream, replicas=replicas) for stream in STREAMS]
     configs += [bucket_config(bucket, replicas=replicas) for bucket in BUCKETS]
-    configs.append(claims_config(replicas=replicas))
+    configs += object_stores(replicas=replicas)
     for config in configs:
         name: str = config["name"]
         standing = await _info(connection, f"STREAM.INFO.{name}")

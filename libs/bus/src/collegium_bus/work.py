@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 import structlog
+from collegium_contracts.consumers import Consumer
 from collegium_contracts.errors import ContractError
-from collegium_contracts.journey import Consumer
 
 from collegium_bus.connection import Connection
 from collegium_bus.dead import DeadLetters

@@ -101,6 +101,7 @@ ERRORS: dict[str, ErrorKind] = {
     "storage_full": ErrorKind(403, "insufficient_quota", "RESOURCE_EXHAUSTED"),
     "not_found": ErrorKind(404, "not_found_error", "NOT_FOUND"),
     "method_not_allowed": ErrorKind(405, "invalid_request_error", "UNIMPLEMENTED"),
+    "task_not_settled": ErrorKind(409, "conflict_error", "FAILED_PRECONDITION"),
     "task_terminal": ErrorKind(409, "conflict_error", "FAILED_PRECONDITION"),
     "already_exists": ErrorKind(409, "conflict_error", "ALREADY_EXISTS"),
     "price_overlap": ErrorKind(409, "conflict_error", "FAILED_PRECONDITION"),

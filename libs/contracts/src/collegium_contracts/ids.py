@@ -74,6 +74,11 @@ def schedule_id(now_ms: int, entropy: bytes) -> str:
     return "sch_" + _base32((now_ms << 80) | int.from_bytes(entropy[:10], "big"), 26)
 
 
+def feedback_id(now_ms: int, entropy: bytes) -> str:
+    """Makes the id of a word of feedback, as :func:`task_id` makes a task's."""
+    return "fbk_" + task_id(now_ms, entropy)[4:]
+
+
 def task_id_of_firing(tenant: str, schedule: str, at_ms: int) -> str:
     """Derives the id of the task that a schedule's firing submits: equal on every replica, in every try."""
     return task_id(at_ms, hashlib.sha256(f"{tenant}\x00{schedule}\x00{at_ms}".encode()).digest())

@@ -72,9 +72,14 @@ HOPS: Final[tuple[Hop, ...]] = (
         create_once=True, note="a finished call that settled nothing: cost, no charge",
     ),
     Hop(
+        number=4, subject="attempt.<tenant>.<task>.<n>.asked", filter=s.ATTEMPT_ASKED_ALL,
+        messages=("AttemptAsked",), senders=("consensus",), receivers=("billing",), stream=s.EVENTS,
+        create_once=True, note="a plan of several is not settled yet, and why; the next hop asks for the attempt",
+    ),
+    Hop(
         number=5, subject="task.more.<priority>.<shard>.<tenant>", filter=s.TASK_MORE_ALL,
-        messages=("AttemptRequested",), senders=("worker-pool",), receivers=("router",), stream=s.INGRESS,
-        note="another try, in the queue of the tenant's shard",
+        messages=("AttemptRequested",), senders=("worker-pool", "consensus"), receivers=("router",), stream=s.INGRESS,
+        note="another try, or a plan's next attempt, in the queue of the tenant's shard",
     ),
     Hop(
         number=6, subject="task.settled.<tenant>.<task>", filter=s.TASK_SETTLED_ALL,
@@ -124,6 +129,11 @@ HOPS: Final[tuple[Hop, ...]] = (
         senders=("billing",), receivers=("billing",), stream=s.LEDGER, note="where a new owner begins to read",
     ),
     Hop(
+        number=12, subject="feedback.<tenant>.<task>", filter=s.FEEDBACK_ALL, messages=("Feedback",),
+        senders=("gateway",), receivers=("evolution", "billing"), stream=s.EVENTS,
+        note="what became of an answer; of one source the last word counts",
+    ),
+    Hop(
         number=13, subject="audit.<tenant>", filter=s.AUDIT_ALL, messages=("AuditEntry",), senders=SERVICES,
         receivers=("billing",), stream=s.AUDIT, note="one sealer chains them by tenant, in the order of the stream",
     ),
@@ -153,9 +163,9 @@ HOPS: Final[tuple[Hop, ...]] = (
     Hop(
         number=15, subject="again.<durable>.<letter>.<subject>", filter=s.AGAIN_ALL,
         messages=(
-            "AttemptStarted", "AttemptAnswered", "AttemptFailed", "AttemptDiscarded", "TextCheckpointed",
-            "TaskCompleted", "TaskFailed", "TaskCanceled", "TaskAccepted", "TaskDispatched", "CancelRequested",
-            "AnswersReused",
+            "AttemptStarted", "AttemptAsked", "AttemptAnswered", "AttemptFailed", "AttemptDiscarded",
+            "TextCheckpointed", "TaskCompleted", "TaskFailed", "TaskCanceled", "TaskAccepted", "TaskDispatched",
+            "CancelRequested", "AnswersReused", "Feedback",
         ),
         senders=("gateway",), receivers=("gateway", "context", "consensus", "evolution", "billing"), stream=s.EVENTS,
         create_once=True, note="a requeued letter: the original message, to the one consumer that had buried it",
@@ -219,7 +229,10 @@ STREAMS: Final[tuple[Stream, ...]] = (
     ),
     Stream(
         name=s.EVENTS,
-        subjects=("attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.REUSED_ALL, s.AGAIN_ALL),
+        subjects=(
+            "attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.FEEDBACK_ALL, s.REUSED_ALL,
+            s.AGAIN_ALL,
+        ),
         retention="limits", discard="old", max_bytes=4096 * MB, max_age_seconds=3 * DAY_SECONDS,
         note="discard old: no full stream may stop settlement; an alarm watches the archiver's lag",
     ),
@@ -308,75 +321,8 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         is_erasable=True,
     ),
     Bucket(name=s.KV_STORAGE, writers=("gateway", "context"), readers=("billing",)),
-    Bucket(name=s.KV_ERASURES, writers=("gateway", "router", "context", "billing"), readers=()),
+    Bucket(name=s.KV_ERASURES, writers=("gateway", "router", "context", "evolution", "billing"), readers=()),
 )
-
-
-class Consumer(msgspec.Struct, frozen=True, kw_only=True):
-    """A durable pull consumer. Its service pulls it; every replica of the service shares it.
-
-    ``ack_wait_seconds`` is a lease, renewed every third of it: what a killed replica had in hand comes again after it.
-    A call to a model may be long and costs money to repeat, so work has a longer one than events.
-    """
-
-    durable: str
-    stream: str
-    service: Service
-    filters: tuple[str, ...]
-    ack_wait_seconds: float = 6.0
-    max_ack_pending: int = 10_000
-    max_deliver: int = -1
-
-
-def work_consumer(pool: str) -> Consumer:
-    """The consumer of one worker pool. Its ``max_deliver`` is a backstop: the worker gives up before."""
-    return Consumer(
-        durable=f"pool-{pool}",
-        stream=s.WORK,
-        service="worker-pool",
-        filters=(s.work_pool(pool),),
-        ack_wait_seconds=20.0,
-        max_deliver=8,
-    )
-
-
-CONSUMERS: Final[tuple[Consumer, ...]] = (
-    Consumer(
-        durable="billing", stream=s.EVENTS, service="billing",
-        filters=(
-            "attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.REUSED_ALL, s.again_of("billing"),
-        ),
-    ),
-    Consumer(durable="holds", stream=s.LEDGER, service="billing", filters=(s.LEDGER_JOURNAL_ALL,)),
-    Consumer(
-        durable="read-model", stream=s.EVENTS, service="gateway",
-        filters=(s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.REUSED_ALL, s.again_of("read-model")),
-    ),
-    Consumer(
-        durable="turns", stream=s.EVENTS, service="context", filters=(s.TASK_SETTLED_ALL, s.again_of("turns")),
-    ),
-    Consumer(
-        durable="verdicts", stream=s.EVENTS, service="consensus",
-        filters=(s.ATTEMPT_ENDED_ALL, s.again_of("verdicts")),
-    ),
-    Consumer(durable="schedules", stream=s.SCHEDULE, service="router", filters=(s.SCHEDULE_DUE_ALL,)),
-    Consumer(
-        durable="scoreboard", stream=s.EVENTS, service="evolution",
-        filters=(s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.ATTEMPT_DISCARDED_ALL, s.again_of("scoreboard")),
-    ),
-    Consumer(
-        durable="sweeper", stream=s.ADVISORIES, service="worker-pool", filters=(s.MAX_DELIVERIES_ALL,),
-        ack_wait_seconds=20.0, max_ack_pending=64,
-    ),
-)  # fmt: skip
-
-
-def consumer(durable: str) -> Consumer:
-    """Returns the declared consumer of this name; a KeyError names one that is not declared."""
-    for declared in CONSUMERS:
-        if declared.durable == durable:
-            return declared
-    raise KeyError(durable)
 
 
 def hops_between(sender: str, receiver: str) -> tuple[Hop, ...]:

@@ -10,18 +10,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from collegium_contracts.journey import (
-    ASKS,
-    BUCKETS,
-    CONSUMERS,
-    DAY_SECONDS,
-    HOPS,
-    MB,
-    SERVICES,
-    STREAMS,
-    Service,
-    work_consumer,
-)
+from collegium_contracts.consumers import CONSUMERS, work_consumer
+from collegium_contracts.journey import ASKS, BUCKETS, DAY_SECONDS, HOPS, MB, SERVICES, STREAMS, Service
 from collegium_contracts.permissions import ORDERED_READERS, permissions
 
 _INTRODUCTION = """# The journey of a task
@@ -30,7 +20,8 @@ This page is generated from `libs/contracts/src/collegium_contracts/journey.py` 
 
 A client's request becomes a task. The gateway stores it in INGRESS; the owner of its shard among the routers plans it
 and hands its attempts to a worker pool; a worker announces each call before it makes it, calls the model, and stores
-the result. A plan of one attempt settles straight from the worker; a panel is settled by consensus. The settled message
+the result. A plan of one attempt settles straight from the worker; a cascade or a panel is settled by
+consensus, which asks the router for its next attempt as long as it is not. The settled message
 is the truth about a task: billing books it, context and evolution remember it, the gateway shows it. What may stand
 once is published create-once on a subject of its own, so whoever comes late is refused by the stream itself.
 """
@@ -55,8 +46,13 @@ _STEPS: tuple[str | tuple[str, str, str, bool], ...] = (
     "alt one attempt",
     ("W", "B", "TaskCompleted", True),
     ("W", "G", "TaskCompleted", False),
-    "else a panel",
+    "else a cascade or a panel",
     ("W", "S", "AttemptAnswered", True),
+    "opt not settled yet",
+    ("S", "R", "AttemptRequested", True),
+    ("R", "W", "RunAttempt", True),
+    ("W", "S", "AttemptAnswered", True),
+    "end",
     ("S", "B", "TaskCompleted", True),
     ("S", "G", "TaskCompleted", False),
     "end",

@@ -108,20 +108,37 @@ class DocumentsReply(Message, frozen=True, kw_only=True):
 SearchMode = Literal["hybrid", "dense", "words"]
 
 
-class SearchFilters(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class FieldTest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename={"not_": "not"}):
+    """What a field must be: within bounds that are numbers or dates (RFC 3339, or a day), and none of ``not``.
+
+    A field that is neither a number nor a date lies within no bounds; one that is not there is none of anything.
+    """
+
+    gt: float | str | None = None
+    gte: float | str | None = None
+    lt: float | str | None = None
+    lte: float | str | None = None
+    not_: FieldValue | list[FieldValue] | None = None
+
+
+class SearchFilters(
+    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, rename={"any_": "any", "not_": "not"}
+):
     """What a result must be: one of ``documents``, with all ``tags`` and none of ``not_tags``, and its fields as named.
 
-    A field's value may be a list: any of them. Times are Unix ms: when the document was first
-    added.
+    A field's value may be a list: any of them; or a :class:`FieldTest`. Times are Unix ms: when the document was first
+    added. At least one of ``any`` must hold too, where there are some, and ``not`` must not.
     """
 
     documents: list[str] = []
     tags: list[str] = []
     not_tags: list[str] = []
-    fields: dict[str, FieldValue | list[FieldValue]] = {}
+    fields: dict[str, FieldValue | list[FieldValue] | FieldTest] = {}
     project: str | None = None
     from_ms: int | None = None
     to_ms: int | None = None
+    any_: list[SearchFilters] = []
+    not_: SearchFilters | None = None
 
 
 class SearchAsked(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -129,7 +146,8 @@ class SearchAsked(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``threshold`` (0 to 1) leaves out what is scored lower; ``diversity`` (0 to 1) trades score for difference;
     ``budget_tokens`` bounds the text of all results; ``user`` names the profile that ranks; ``weight`` (0 to 1) is
-    the dense side's, none the one that is tuned by how far both sides agree.
+    the dense side's, none the one that is tuned by how far both sides agree. ``queries`` are further wordings of the
+    question, all of which are searched and fused by rank; ``rerank``: whether the first are ranked again.
     """
 
     query: str
@@ -142,6 +160,8 @@ class SearchAsked(msgspec.Struct, frozen=True, omit_defaults=True):
     user: str = ""
     weight: float | None = None
     explain: bool = False
+    queries: list[str] = []
+    rerank: bool = False
 
 
 class SearchRequest(Message, frozen=True, kw_only=True):
@@ -158,6 +178,15 @@ class SearchSignal(msgspec.Struct, frozen=True, omit_defaults=True):
     score: float
 
 
+class SearchRerank(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a reranker made of a result: its own score, and the rank from 1 before it and after it."""
+
+    model: str
+    score: float
+    before: int
+    after: int
+
+
 class SearchExplain(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a result stands where it does: each signal, and each step's score in turn."""
 
@@ -167,6 +196,9 @@ class SearchExplain(msgspec.Struct, frozen=True, omit_defaults=True):
     fused: float
     profile: float = 1.0
     diversity: float | None = None
+    queries: list[int | None] = []
+    """By rank, where the question's wordings found it, the plain one first; empty where there is one alone."""
+    rerank: SearchRerank | None = None
 
 
 class SearchResult(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -197,6 +229,8 @@ class SearchReply(Message, frozen=True, kw_only=True):
     knowledge_version: int = 0
     tokens: int = 0
     is_cached: bool = False
+    reranked: str = ""
+    """``done``, or why the order is the one before, where it was asked for."""
 
 
 class ProfileSet(Message, frozen=True, kw_only=True):
@@ -240,6 +274,28 @@ class KnowledgeVersionReply(Message, frozen=True, kw_only=True):
     version: int
 
 
+class GenerationsGet(Message, frozen=True, kw_only=True):
+    """Asks context how the index of documents stands."""
+
+
+class GenerationRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One generation of the index, and how many of how many documents stand in it."""
+
+    collection: str
+    model: str
+    dimensions: int
+    state: Literal["serving", "building"]
+    done: int
+    total: int
+    began_at_ms: int
+
+
+class GenerationsReply(Message, frozen=True, kw_only=True):
+    """The generation that answers, then the one that is being built; empty before there was an embedder."""
+
+    generations: list[GenerationRow]
+
+
 KnowledgeRequest = (
     DocumentAdd
     | DocumentGet
@@ -249,5 +305,6 @@ KnowledgeRequest = (
     | ProfileSet
     | ProfileGet
     | KnowledgeVersionGet
+    | GenerationsGet
 )
-KnowledgeReply = DocumentReply | DocumentsReply | SearchReply | ProfileReply | KnowledgeVersionReply
+KnowledgeReply = DocumentReply | DocumentsReply | SearchReply | ProfileReply | KnowledgeVersionReply | GenerationsReply

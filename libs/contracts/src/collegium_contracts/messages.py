@@ -12,91 +12,29 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
-
 from collegium_contracts.audit import AuditEntry
 from collegium_contracts.base import Message
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
+from collegium_contracts.feedback import Feedback
 from collegium_contracts.holds import HoldsJournaled, HoldsSnapshot
-from collegium_contracts.money import Price, Usage
-from collegium_contracts.parts import NOTHING_KNOWN, AttemptUsage, CacheResult, LetterAbout, MemoryUse, Rank, Reuse
+from collegium_contracts.money import Usage
+from collegium_contracts.parts import (
+    NOTHING_KNOWN,
+    AttemptRef,
+    AttemptUsage,
+    LetterAbout,
+    Plan,
+    Rank,
+    Sampling,
+    TaskRef,
+)
 
-Priority = Literal["high", "normal", "low"]
-Plan = Literal["auto", "single", "cascade", "panel"]
-Surface = Literal["chat", "tasks", "grpc"]
-Kind = Literal["chat", "embedding"]
 CacheMode = Literal["off", "exact", "use", "refresh"]
 StopReason = Literal[
     "completed", "length", "tool_calls", "content_filter", "deadline", "canceled", "client_disconnected", "failed",
-    "no_majority",
+    "no_majority", "below_quality",
 ]  # fmt: skip
-
-
-class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What every message about a task repeats, so that no service has to look it up.
-
-    ``reply`` names the gateway replica that waits for the task (empty when none does); ``deadline_ms`` is absolute;
-    ``model`` is what the client asked for (a roster name or ``auto``). ``callback`` says that somebody wants to be
-    called when the task settles; where, only :class:`TaskAccepted` knows. ``not_before_ms`` is when a scheduled task
-    may begin (0: at once); until it is released its deadline counts from there. ``hold_expires_ms`` is when the money
-    held for it is given back (0: nothing is held yet); no call may begin after it.
-    ``cache`` says what came of looking for the answer among earlier ones, and ``reused`` which one was taken.
-    ``models`` (empty: all) are those that its key may ask; ``pool`` (empty: its model's) is its tenant's own.
-    ``memory`` is the path that is recalled for it (empty: none; ``off``: none, and its turn is not kept either), and
-    ``recalled`` what came of it. ``kind`` says what is to be done: an ``embedding`` seals texts where a chat seals
-    messages, and is given to models of its kind alone.
-    """
-
-    id: str
-    tenant: str
-    created_at_ms: int
-    deadline_ms: int
-    model: str
-    project: str = "default"
-    key_id: str = ""
-    priority: Priority = "normal"
-    plan: Plan = "auto"
-    surface: Surface = "chat"
-    tier: str = "free"
-    domain: str = ""
-    reply: str = ""
-    conversation: str = ""
-    tags: dict[str, str] = {}
-    callback: bool = False
-    not_before_ms: int = 0
-    hold_expires_ms: int = 0
-    cache: CacheResult = "off"
-    reused: Reuse | None = None
-    models: list[str] = []
-    pool: str = ""
-    memory: str = ""
-    recalled: MemoryUse | None = None
-    kind: Kind = "chat"
-
-
-class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a model is asked, as OpenAI's parameters of the same names; no ``max_tokens`` means the model's own limit.
-
-    ``words`` seals those of them that hold a tenant's words (wording.py), of ``words_bytes``; they are none then.
-    ``dimensions`` is for embeddings.
-    """
-
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    seed: int | None = None
-    stop: list[str] | None = None
-    n: int = 1
-    tools: bytes | None = None
-    tool_choice: bytes | None = None
-    response_format: bytes | None = None
-    stream: bool = False
-    words: Envelope | None = None
-    words_bytes: int = 0
-    dimensions: int | None = None
 
 
 class TaskSubmitted(Message, frozen=True, kw_only=True):
@@ -115,23 +53,6 @@ class FireSchedule(Message, frozen=True, kw_only=True):
     tenant: str
     schedule: str
     at_ms: int
-
-
-class AttemptRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which attempt of how many, by which model; ``number`` counts from 1. Prices are pinned by the router.
-
-    ``price_version`` names the version of the model's prices that these are (0: pinned before versions were told).
-    """
-
-    number: int
-    of: int
-    model: str
-    rank: Rank
-    pool: str
-    price: Price
-    charge: Price
-    plan: Plan = "single"
-    price_version: int = 0
 
 
 class RunAttempt(Message, frozen=True, kw_only=True):
@@ -156,14 +77,36 @@ class RunAttempt(Message, frozen=True, kw_only=True):
 
 
 class AttemptRequested(Message, frozen=True, kw_only=True):
-    """A worker hands an attempt back to the router for another try (hop 5): what was to be run, and why it failed.
+    """The router is asked for an attempt (hop 5): what is to be run, and who asks.
 
-    The router may choose another model, and asks the same one again not before ``not_before_ms``.
+    A worker hands an attempt back for another try: ``error`` says why it failed, and the router, which may choose
+    another model, asks the same one again not before ``not_before_ms``. Consensus asks for one more attempt of a plan
+    that it has not settled: then ``error`` is none, ``run.try_number`` is 0, ``run.attempt`` tells number, plan and
+    (of a cascade) rank, and ``asked`` are the models that were asked before; the router chooses the model.
     """
 
     run: RunAttempt
-    error: TaskError
-    not_before_ms: int
+    error: TaskError | None = None
+    not_before_ms: int = 0
+    asked: list[str] = []
+
+
+class AttemptAsked(Message, frozen=True, kw_only=True):
+    """Consensus asks for one more attempt of a plan that it could not settle yet (hop 4): a note of why.
+
+    ``rank`` is of a cascade's next step, empty of a panel. ``confidence`` (none: nobody answered) is what the answers
+    so far were thought to be worth, ``threshold`` (none: a panel has none) what was wanted.
+    """
+
+    task: TaskRef
+    number: int
+    of: int
+    plan: Plan
+    at_ms: int
+    rank: Rank | Literal[""] = ""
+    reason: Literal["confidence", "disagreement", "failure"] = "disagreement"
+    confidence: float | None = None
+    threshold: float | None = None
 
 
 class AttemptStarted(Message, frozen=True, kw_only=True):
@@ -302,8 +245,9 @@ class TaskAccepted(Message, frozen=True, kw_only=True):
 class TaskDispatched(Message, frozen=True, kw_only=True):
     """The router handed a task's attempts to a worker pool (hop 9).
 
-    ``submitted`` is what the task was made from, present for plans of several attempts: whoever finds that all of them
-    failed holds no input of its own to keep for another try.
+    Of a plan of several attempts it is told before any of them, and says all that later ones are made from:
+    ``submitted`` is what the task began with, ``history``, ``notes`` and ``added_bytes`` what was looked up for it,
+    ``of`` how many attempts it may make (``models`` are those of the first), ``ranks`` whose each of a cascade's is.
     """
 
     task: TaskRef
@@ -311,6 +255,11 @@ class TaskDispatched(Message, frozen=True, kw_only=True):
     models: list[str]
     at_ms: int
     submitted: TaskSubmitted | None = None
+    history: Envelope | None = None
+    notes: list[Envelope] = []
+    added_bytes: int = 0
+    of: int = 0
+    ranks: list[Rank] = []
 
 
 class CancelRequested(Message, frozen=True, kw_only=True):
@@ -365,6 +314,7 @@ JourneyMessage = (
     | FireSchedule
     | RunAttempt
     | AttemptRequested
+    | AttemptAsked
     | AttemptStarted
     | AttemptAnswered
     | AttemptFailed
@@ -379,6 +329,7 @@ JourneyMessage = (
     | TaskAccepted
     | TaskDispatched
     | CancelRequested
+    | Feedback
     | WorkerCapacity
     | DeadLetter
     | HoldsJournaled

@@ -11,7 +11,8 @@ from __future__ import annotations
 import msgspec
 
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import ASKS, BUCKETS, CONSUMERS, HOPS, Service
+from collegium_contracts.consumers import CONSUMERS
+from collegium_contracts.journey import ASKS, BUCKETS, HOPS, Service
 
 # Streams that a service reads by an ephemeral, ordered consumer.
 ORDERED_READERS: dict[Service, tuple[str, ...]] = {
@@ -116,8 +117,14 @@ def permissions(service: Service) -> Permissions:
         if service in bucket.readers or service in bucket.writers:
             publish.update((f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"))
             publish.update(_ordered_reader(stream))
-    publish.update(_claims())
+    publish.update(_objects(s.CLAIMS_BUCKET))
+    if service in _UPLOADING:
+        publish.update(_objects(s.UPLOADS_BUCKET))
     return Permissions(tuple(sorted(publish)), tuple(sorted(subscribe)), _denied(service))
+
+
+# Who stores an uploaded document, and who reads it.
+_UPLOADING = ("gateway", "context")
 
 
 def _denied(service: Service) -> tuple[str, ...]:
@@ -150,9 +157,9 @@ def _ordered_reader(stream: str) -> tuple[str, ...]:
     )
 
 
-def _claims() -> tuple[str, ...]:
-    """Large payloads go through the object store; every service puts there, as a dead letter may be large."""
-    stream = f"OBJ_{s.CLAIMS_BUCKET}"
+def _objects(bucket: str) -> tuple[str, ...]:
+    """Large payloads go through an object store: of claims every service's, as a dead letter may be large."""
+    stream = f"OBJ_{bucket}"
     return (
         f"$JS.API.DIRECT.GET.{stream}",
         f"$JS.API.DIRECT.GET.{stream}.>",
@@ -164,5 +171,5 @@ def _claims() -> tuple[str, ...]:
         f"$JS.FC.{stream}.>",
         f"$JS.API.CONSUMER.DELETE.{stream}.>",
         *_ordered_reader(stream),
-        f"$O.{s.CLAIMS_BUCKET}.>",
+        f"$O.{bucket}.>",
     )

@@ -15,8 +15,9 @@ from typing import Literal
 import msgspec
 
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.messages import Kind, Message, Plan, Rank, StopReason, TaskSubmitted
+from collegium_contracts.messages import Message, Plan, Rank, StopReason, TaskSubmitted
 from collegium_contracts.money import Price, Usage
+from collegium_contracts.parts import Kind
 
 # A budget must fit a signed 64-bit number of pico-dollars.
 MAX_BUDGET_PICOS = 9_000_000 * 10**12
@@ -160,7 +161,10 @@ class Roster(Message, frozen=True, kw_only=True):
 
 
 class ModelScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one model did in one domain, as folded from EVENTS: calls, successes, latency and cost."""
+    """What one model did in one domain, as folded from EVENTS: calls, successes, latency and cost.
+
+    ``judged`` words of feedback stand, whose scores (0..1) add up to ``score_sum``.
+    """
 
     model: str
     domain: str
@@ -171,6 +175,8 @@ class ModelScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd_picos: int
     duration_ms_p50: float = 0.0
     last_at_ms: int = 0
+    judged: int = 0
+    score_sum: float = 0.0
 
 
 class Scoreboard(Message, frozen=True, kw_only=True):
@@ -341,8 +347,10 @@ class StorageUse(Message, frozen=True, kw_only=True):
     bytes: int
 
 
-ErasurePart = Literal["data_keys", "gateway", "router", "context", "billing", "events"]
-ERASURE_PARTS: tuple[ErasurePart, ...] = ("data_keys", "gateway", "router", "context", "billing", "events")
+ErasurePart = Literal["data_keys", "gateway", "router", "context", "evolution", "billing", "events"]
+ERASURE_PARTS: tuple[ErasurePart, ...] = (
+    "data_keys", "gateway", "router", "context", "evolution", "billing", "events",
+)  # fmt: skip
 
 
 class Erasure(Message, frozen=True, kw_only=True):

@@ -1,13 +1,15 @@
 """Every subject, stream, durable, bucket and header name. No other module writes one as a literal.
 
-Builders make concrete subjects; ``..._ALL`` are the filters readers use. Ids that become tokens were checked by
-ids.py; model names never become tokens.
+Builders make concrete subjects; ``..._ALL`` are readers' filters. Tokens are ids checked by ids.py, never model names.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Final, NamedTuple
+from typing import Final
+
+from collegium_contracts.event_subjects import EventSubject as EventSubject  # noqa: PLC0414 - handed on
+from collegium_contracts.event_subjects import parse_event as parse_event  # noqa: PLC0414 - handed on
 
 # Streams
 INGRESS: Final = "INGRESS"
@@ -39,6 +41,7 @@ ROSTER_KEY: Final = "roster"
 SCOREBOARD_KEY: Final = "scoreboard"
 WINDOWS_KEY: Final = "windows"
 CLAIMS_BUCKET: Final = "claims"
+UPLOADS_BUCKET: Final = "uploads"
 
 # Headers
 TRACEPARENT: Final = "traceparent"
@@ -68,9 +71,11 @@ ATTEMPT_ALL: Final = "attempt.>"
 ATTEMPT_STARTED_ALL: Final = "attempt.*.*.*.started.*"
 ATTEMPT_ENDED_ALL: Final = "attempt.*.*.*.ended"
 ATTEMPT_RETRIED_ALL: Final = "attempt.*.*.*.retried.*"
+ATTEMPT_ASKED_ALL: Final = "attempt.*.*.*.asked"
 ATTEMPT_DISCARDED_ALL: Final = "attempt.*.*.*.discarded.*"
 ATTEMPT_CHECKPOINT_ALL: Final = "attempt.*.*.*.checkpoint"
 CANCEL_ALL: Final = "ctl.cancel.>"
+FEEDBACK_ALL: Final = "feedback.>"
 REUSED_ALL: Final = "reused.>"
 DEAD_ALL: Final = "dead.>"
 AGAIN_ALL: Final = "again.>"
@@ -94,6 +99,7 @@ SVC_KNOWLEDGE_SEARCH: Final = "svc.knowledge.search"
 SVC_KNOWLEDGE_PROFILE_SET: Final = "svc.knowledge.profile.set"
 SVC_KNOWLEDGE_PROFILE_GET: Final = "svc.knowledge.profile.get"
 SVC_KNOWLEDGE_VERSION: Final = "svc.knowledge.version"
+SVC_KNOWLEDGE_GENERATIONS: Final = "svc.knowledge.generations"
 SVC_CONTEXT_RECALL: Final = "svc.context.recall"
 SVC_MEMORY_ADD: Final = "svc.memory.add"
 SVC_MEMORY_CORRECT: Final = "svc.memory.correct"
@@ -212,6 +218,11 @@ def attempt_discarded(tenant: str, task: str, number: int, delivery: int) -> str
     return f"attempt.{tenant}.{task}.{number}.discarded.{delivery}"
 
 
+def attempt_asked(tenant: str, task: str, number: int) -> str:
+    """Subject of AttemptAsked: one per attempt, whoever comes first."""
+    return f"attempt.{tenant}.{task}.{number}.asked"
+
+
 def attempt_checkpoint(tenant: str, task: str, number: int) -> str:
     """Subject of TextCheckpointed."""
     return f"attempt.{tenant}.{task}.{number}.checkpoint"
@@ -280,6 +291,11 @@ def embedding_key(tenant: str, digest: bytes) -> str:
 def cache_cleared(tenant: str) -> str:
     """Key that is written in the bucket of answers when a tenant's were removed."""
     return f"{tenant}.cleared"
+
+
+def feedback(tenant: str, task: str) -> str:
+    """Subject of Feedback: all that was said about one task."""
+    return f"feedback.{tenant}.{task}"
 
 
 def cancel(tenant: str, task: str) -> str:
@@ -357,31 +373,6 @@ def original(subject: str) -> str:
 def audit(tenant: str) -> str:
     """Subject of AuditEntry."""
     return f"audit.{tenant}"
-
-
-class EventSubject(NamedTuple):
-    """What a subject of EVENTS says about its message: its kind, tenant, task, and attempt (0 where none).
-
-    ``last`` is the number at its end (the delivery or the try), 0 where there is none.
-    """
-
-    kind: str
-    tenant: str
-    task: str
-    attempt: int
-    last: int = 0
-
-
-def parse_event(subject: str) -> EventSubject | None:
-    """Reads a subject of EVENTS; none where it is not one of ours."""
-    match subject.split("."):
-        case ["task" | "ctl", kind, tenant, task]:
-            return EventSubject(kind, tenant, task, 0)
-        case ["attempt", tenant, task, number, kind, *rest] if number.isascii() and number.isdigit():
-            last = int(rest[0]) if rest and rest[0].isascii() and rest[0].isdigit() else 0
-            return EventSubject(kind, tenant, task, int(number), last)
-        case _:
-            return None
 
 
 # What the broker itself says: a message was delivered as often as its consumer may, and nobody answered for it.

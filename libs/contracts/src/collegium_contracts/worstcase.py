@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from collegium_contracts.memory_requests import NOTE_BYTES_MAX
 from collegium_contracts.messages import TaskSubmitted
 from collegium_contracts.money import Price
+from collegium_contracts.parts import Rank
+from collegium_contracts.plans import RANKS_UP, cascade_ranks
 from collegium_contracts.priceversions import charges_until
 from collegium_contracts.state import ModelRecord
 from collegium_contracts.wording import words_bytes
@@ -41,6 +43,8 @@ def candidates(submitted: TaskSubmitted, models: Iterable[ModelRecord]) -> list[
 
 def worst_picos(submitted: TaskSubmitted, models: Iterable[ModelRecord]) -> int:
     """Returns the most (pico-dollars) that any of the models that may answer would charge for the whole plan."""
+    if submitted.task.plan == "cascade":
+        return _cascade_picos(submitted, candidates(submitted, models))
     attempts = submitted.panel_size if submitted.task.plan == "panel" else 1
     return attempts * max((_attempt_picos(submitted, model) for model in candidates(submitted, models)), default=0)
 
@@ -51,6 +55,16 @@ def counted_tokens(submitted: TaskSubmitted, models: Iterable[ModelRecord]) -> i
     if asked is None:
         asked = min((model.max_output_tokens for model in candidates(submitted, models)), default=0)
     return -(-submitted.prompt_bytes // _BYTES_PER_TOKEN) + asked * submitted.sampling.n
+
+
+def _cascade_picos(submitted: TaskSubmitted, models: Iterable[ModelRecord]) -> int:
+    """Each step at the dearest model of its rank; a rank that nobody can answer for when it begins falls away."""
+    dearest: dict[Rank, int] = {}
+    for model in models:
+        dearest[model.rank] = max(dearest.get(model.rank, 0), _attempt_picos(submitted, model))
+    # Without its weakest rank a cascade begins with two attempts of the next one, which may cost more.
+    climbs = (cascade_ranks(rank for rank in dearest if rank in RANKS_UP[first:]) for first in range(len(RANKS_UP)))
+    return max(sum(dearest[rank] for rank in climb) for climb in climbs)
 
 
 def _attempt_picos(submitted: TaskSubmitted, model: ModelRecord) -> int:

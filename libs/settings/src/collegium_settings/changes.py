@@ -23,6 +23,7 @@ NEED_A_RESTART: Final = (
     "telemetry",
     "embedded_model",
     "embeddings",
+    "search",
     "jwt",
     "encryption",
     "workers",

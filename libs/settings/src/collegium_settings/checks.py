@@ -27,6 +27,7 @@ def check(settings: Settings) -> list[Problem]:
         *_doors(settings),
         *_models(settings),
         *_embeddings(settings),
+        *_search(settings),
         *_tenants(settings),
         *_shares(settings),
         *_credentials(settings),
@@ -91,6 +92,12 @@ def _models(settings: Settings) -> Iterable[Problem]:
                     "the name of another model: " + ", ".join(others) if others else "no fallback: no other model"
                 )
                 yield Problem(f"models[{number}].fallbacks[{place}]", repr(fallback), accepted)
+
+
+def _search(settings: Settings) -> Iterable[Problem]:
+    rerank = settings.search.rerank
+    if rerank.base_url is not None and rerank.model is None:
+        yield Problem("search.rerank.model", "nothing", "the name of the endpoint's model")
 
 
 def _embeddings(settings: Settings) -> Iterable[Problem]:

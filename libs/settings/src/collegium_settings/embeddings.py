@@ -31,12 +31,27 @@ BUNDLED_TEXT_TOKENS: Final = 256
 _FREE = PriceSettings(input_usd_per_mtok=Decimal(0))
 
 
+class PreviousEmbedder(Section, frozen=True, kw_only=True):
+    """The endpoint that embedded before: asked while documents are embedded anew, so that both signals go on."""
+
+    base_url: HttpUrl
+    model: ModelName
+    upstream_model: Text | None = None
+    api_key: HiddenText | None = None
+    dimensions: Annotated[int, whole(1, 65_536)] | None = None
+    timeout_seconds: TimeoutSeconds = 30.0
+
+    def as_embeddings(self) -> EmbeddingsSettings:
+        """Returns the settings that such an embedder has."""
+        return EmbeddingsSettings(**{name: getattr(self, name) for name in self.__struct_fields__})
+
+
 class EmbeddingsSettings(Section, frozen=True, kw_only=True):
     """What embeds texts; no ``base_url``: the bundled embedder, in ``threads`` threads of a process of its own.
 
     ``model`` is the name in the roster and ``upstream_model`` the endpoint's own; ``dimensions`` are asked for where
     they are not given. ``text_tokens`` is the most that an endpoint takes of one text. ``memory_bytes`` bounds the
-    vectors that context keeps in memory.
+    vectors that context keeps in memory. ``previous`` is the endpoint of before, while documents are embedded anew.
     """
 
     base_url: HttpUrl | None = None
@@ -51,6 +66,7 @@ class EmbeddingsSettings(Section, frozen=True, kw_only=True):
     timeout_seconds: TimeoutSeconds = 30.0
     threads: Annotated[int, whole(1, 64)] = 2
     memory_bytes: SizeBytes = 64_000_000
+    previous: PreviousEmbedder | None = None
 
     @property
     def name(self) -> str:

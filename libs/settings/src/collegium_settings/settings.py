@@ -39,17 +39,19 @@ from collegium_settings.scalars import (
     matching,
     whole,
 )
+from collegium_settings.search import SearchSettings
 from collegium_settings.section import Section
 
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class HttpSettings(Section, frozen=True, kw_only=True):
-    """The HTTP door; port 0 takes a free one."""
+    """The HTTP door; port 0 takes a free one. ``max_upload_bytes`` is for documents that are sent as files."""
 
     host: Text = "127.0.0.1"
     port: Port = 8700
     max_body_bytes: SizeBytes = 10_000_000
+    max_upload_bytes: SizeBytes = 64_000_000
 
 
 class GrpcSettings(Section, frozen=True, kw_only=True):
@@ -123,11 +125,16 @@ class MemorySettings(Section, frozen=True, kw_only=True):
 
 
 class RoutingSettings(Section, frozen=True, kw_only=True):
-    """How models are chosen; ``shares`` are the wanted shares by rank."""
+    """How models are chosen; ``shares`` are the wanted shares by rank.
+
+    A cascade asks on while it is less confident than ``cascade_confidence``, where its request states no
+    ``quality_min``.
+    """
 
     quality_floor: Ratio | None = None
     shares: dict[Rank, Ratio] = field(default_factory=dict[Rank, float])
     exploration: Ratio = 0.03
+    cascade_confidence: Ratio = 0.7
 
 
 class EvolutionSettings(Section, frozen=True, kw_only=True):
@@ -344,6 +351,7 @@ class Settings(Section, frozen=True, kw_only=True):
     embeddings: EmbeddingsSettings = EmbeddingsSettings()
     cache: CacheSettings = CacheSettings()
     memory: MemorySettings = MemorySettings()
+    search: SearchSettings = SearchSettings()
     routing: RoutingSettings = RoutingSettings()
     evolution: EvolutionSettings = EvolutionSettings()
     off_peak: OffPeakSettings = OffPeakSettings()

@@ -79,6 +79,7 @@ METRIC_VECTOR_UNINDEXED: Final = "collegium_vector_points_unindexed"
 METRIC_VECTOR_LOOK_SECONDS: Final = "collegium_vector_look_seconds"
 METRIC_LETTERS_LOST: Final = "collegium_failed_inputs_lost"
 # The GenAI conventions' metrics as Prometheus spells them.
+METRIC_REINDEX_LEFT: Final = "collegium_reindex_documents_left"
 METRIC_EMBEDDED: Final = "collegium_embedding_texts_total"
 METRIC_EMBEDDED_TOKENS: Final = "collegium_embedding_tokens_total"
 METRIC_EMBEDDING_DURATION: Final = "collegium_embedding_duration_seconds"

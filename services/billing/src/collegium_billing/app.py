@@ -9,7 +9,7 @@ import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 from collegium_bus.events import EventLoop
 from collegium_bus.kv import Bucket
 from collegium_bus.shell import Answering
-from collegium_contracts import codec, journey
+from collegium_contracts import codec, consumers
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.erasing import Erasing
@@ -120,7 +120,7 @@ class BillingApp:
         spending = Spending(pool)
         journal = EventLoop(
             platform.connection,
-            journey.consumer("holds"),
+            consumers.consumer("holds"),
             codec.journey,
             spending.archive,
             platform.dead_letters,
@@ -143,7 +143,7 @@ class BillingApp:
         await teachers.start()
         self._events = EventLoop(
             platform.connection,
-            journey.consumer("billing"),
+            consumers.consumer("billing"),
             codec.journey,
             Fold(store, platform.dead_letters, platform.tracing, platform.metrics, teachers).handle,
             platform.dead_letters,

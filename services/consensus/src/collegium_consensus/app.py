@@ -1,9 +1,9 @@
-"""Wiring of consensus: one consumer of ended attempts."""
+"""Wiring of consensus: one consumer of ended attempts, and a look after plans whose time ran out."""
 
 from __future__ import annotations
 
 from collegium_bus.events import EventLoop
-from collegium_contracts import codec, journey
+from collegium_contracts import codec, consumers
 from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
@@ -19,11 +19,12 @@ class ConsensusApp:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self._verdicts = Verdicts(platform)
         self._loop: EventLoop[JourneyMessage] = EventLoop(
             platform.connection,
-            journey.consumer("verdicts"),
+            consumers.consumer("verdicts"),
             codec.journey,
-            Verdicts(platform).handle,
+            self._verdicts.handle,
             platform.dead_letters,
             linger_seconds=LINGER_SECONDS,
         )
@@ -31,6 +32,7 @@ class ConsensusApp:
 
     async def start(self) -> None:
         """Begins to judge."""
+        self._verdicts.overdue.start()
         self._loop.start()
         self._platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag)
         self._started = True
@@ -39,9 +41,10 @@ class ConsensusApp:
         """Takes no more events; what was not settled comes again to the next who asks."""
         self._started = False
         await self._loop.stop()
+        await self._verdicts.overdue.stop()
 
     def readiness(self) -> dict[str, bool]:
-        """Whether panels are being judged."""
+        """Whether plans are being judged."""
         return {"judging": self._started}
 
 

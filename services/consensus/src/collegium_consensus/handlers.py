@@ -1,33 +1,34 @@
-"""Ended attempts in, one settled message out.
+"""Ended attempts in; requests for more of them, or one settled message, out.
 
-Nothing is remembered between events: the handler of a task's last ended attempt reads the others from EVENTS, decides,
-and settles create-once. Every earlier one finds that some are missing, or that a later one stands whose own event will
-come, and leaves it at that. One rule: an event is acknowledged only after the settled message stands, or after it was
-plain that another event will bring it about.
+Each ended attempt has one move (course.py), which follows from it and from what ended before it, and whoever is handed
+the event makes it: asks for the next attempts (asking.py), settles create-once, or leaves it to an event that will
+come. Nothing is remembered between events but when to look after a plan whose time is over (overdue.py), and whoever
+forgets that is a little late. One rule: an event is acknowledged only after its move was made.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import msgspec
 import structlog
-from collegium_bus.errors import BrokerUnavailableError, BusError
-from collegium_bus.events import EventOf
+from collegium_bus.errors import BrokerUnavailableError, BusError, QueueFullError
 from collegium_bus.settle import settle, standing_failure
-from collegium_contracts import codec
 from collegium_contracts import subjects as s
-from collegium_contracts.content import Answer, decode_answer
-from collegium_contracts.envelope import UnknownKeyError, held
-from collegium_contracts.errors import ContractError, UndecodableMessageError
-from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, JourneyMessage, TaskFailed
+from collegium_contracts.content import Answer
+from collegium_contracts.envelope import held
+from collegium_contracts.errors import ContractError
+from collegium_contracts.messages import AttemptAnswered, AttemptFailed, AttemptRef, SettledMessage, TaskFailed, TaskRef
+from collegium_contracts.plans import SEVERAL
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 
-from collegium_consensus.inputs import input_of
+from collegium_consensus.asking import Asking
+from collegium_consensus.course import Ask, Late, Settle, Terms, Wait, close, follow
+from collegium_consensus.inputs import begun, input_of
+from collegium_consensus.members import Event, GoneError, Member, known, opened, seen, standing
+from collegium_consensus.overdue import Overdue
 from collegium_consensus.telemetry import DESTINATION, SPAN_DECIDE
 from collegium_consensus.verdict import decide
 
@@ -36,28 +37,20 @@ log = structlog.get_logger(__name__)
 # Tasks of one batch that are decided at the same time: each reads a few messages, so this many fill a round trip.
 CONCURRENT_TASKS = 32
 
-Event = EventOf[JourneyMessage]
-
-
-class Member(NamedTuple):
-    """One ended attempt as it stands in EVENTS: its message, sequence and trace context."""
-
-    message: AttemptEnded
-    sequence: int
-    traceparent: str
-
 
 class Verdicts:
-    """Decides panels."""
+    """Carries on cascades and panels, and settles them."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self._asking = Asking(platform)
         # Unique to this process, so that a lost acknowledgement can be told from another replica's settlement.
         self._settler = f"consensus.{platform.connection.instance}"
         self._slots = asyncio.Semaphore(CONCURRENT_TASKS)
+        self.overdue = Overdue(platform.now_ms, self._close)
 
     async def handle(self, batch: Sequence[Event]) -> None:
-        """Settles every panel that is complete; raises what the broker raised, to be handed the batch again."""
+        """Makes the move of every event; raises what the broker raised, to be handed the batch again."""
         by_task: dict[str, list[Event]] = {}
         for event in batch:
             by_task.setdefault(_task_of(event), []).append(event)
@@ -72,44 +65,77 @@ class Verdicts:
                 await self._judge(events)
             except BusError:
                 raise
+            except GoneError as error:
+                log.warning("plan is left alone", error=str(error))
             except ContractError as error:
                 await self._bury(events, error.code, str(error))
             except Exception as error:  # one task that cannot be judged must not stop the verdicts of all others
-                log.error("panel cannot be judged", task=_task_of(events[0]), exc_info=error)
+                log.error("plan cannot be judged", task=_task_of(events[0]), exc_info=error)
                 await self._bury(events, "handler_failed", type(error).__name__)
 
     async def _judge(self, events: Sequence[Event]) -> None:
-        known = _known(events)
-        if not known:
+        here = known(events)
+        if not here or here[0].message.attempt.plan not in SEVERAL:
             return
-        any_message = next(iter(known.values())).message
-        if any_message.attempt.plan != "panel":
-            return
-        newest_here = max(member.sequence for member in known.values())
-        missing = [number for number in range(1, any_message.attempt.of + 1) if number not in known]
-        found = await asyncio.gather(*(self._standing(any_message, number) for number in missing))
-        if None in found:
-            return
-        members = [*known.values(), *(member for member in found if member is not None)]
-        last = max(members, key=lambda member: member.sequence)
-        if last.sequence > newest_here:
-            return
-        failed = await self._settle(members, last.traceparent)
-        if failed is not None:
-            kept = await input_of(self._platform, failed.task)
-            await self._platform.dead_letters.keep_failed(failed, kept or events[0].delivery)
+        message = here[0].message
+        members = await standing(self._platform, message.task, message.attempt.of, here)
+        settled = await self._moves(here, members)
+        if isinstance(settled, TaskFailed):
+            kept = await input_of(self._platform, settled.task)
+            await self._platform.dead_letters.keep_failed(settled, kept or events[0].delivery)
 
-    async def _settle(self, members: Sequence[Member], traceparent: str) -> TaskFailed | None:
-        """Settles the task; returns its terminal message where it stands as failed, by whoever."""
+    async def _moves(self, here: Sequence[Member], members: Sequence[Member]) -> SettledMessage | None:
+        """Makes the move of each end that was handed over; returns the terminal message where it stands by now."""
+        message = here[0].message
+        answers, terms = await self._opened(members), self._terms(message.task, message.attempt)
+        ends = seen(members, answers)
+        for member in here:
+            until = members.index(member) + 1
+            move = follow(ends[:until], terms)
+            if isinstance(move, Ask):
+                move = await self._ask(move, members[:until], members[until:], terms)
+            if isinstance(move, Settle):
+                self.overdue.forget(member.message.task.id)
+                return await self._settle(move, members[:until], answers)
+            if isinstance(move, Late):
+                log.info("attempt ended after its verdict", task=member.message.task.id, attempt=member.number)
+            else:
+                self.overdue.watch(member.message.task, member.message.attempt)
+        return None
+
+    async def _ask(self, ask: Ask, members: Sequence[Member], later: Sequence[Member], terms: Terms) -> Wait | Settle:
+        """Asks for more attempts; settles with what there is where nobody can be asked."""
+        last, task = members[-1], members[-1].message.task
+        if {member.number for member in later} >= set(ask.numbers):
+            # The event comes again, and what it asked for has ended meanwhile.
+            return Wait()
+        beginning = await begun(self._platform, task)
+        if beginning is None:
+            log.error("what a plan began with is gone", task=task.id)
+            return Settle("exhausted", ask.judgement)
+        hop = self._platform.tracing.hop(
+            SPAN_DECIDE, "consumer", last.traceparent, {names.MESSAGING_DESTINATION: DESTINATION}
+        )
+        asked = [member.message.attempt.model for member in members]
+        with hop:
+            try:
+                await self._asking.ask(task, beginning[0], ask, terms, asked, hop.traceparent)
+            except QueueFullError as error:
+                log.warning("no place for another attempt", task=task.id, error=str(error))
+                return Settle("exhausted", ask.judgement)
+        return Wait()
+
+    async def _settle(
+        self, move: Settle, members: Sequence[Member], answers: dict[int, Answer]
+    ) -> SettledMessage | None:
+        """Settles the task; returns its terminal message where this one stands, or where it stands as failed."""
         messages = [member.message for member in members]
         task = messages[0].task
-        answers = [message.answer for message in messages if isinstance(message, AttemptAnswered)]
-        await held(self._platform.keyring, task.tenant, *answers)
         hop = self._platform.tracing.hop(
-            SPAN_DECIDE, "consumer", traceparent, {names.MESSAGING_DESTINATION: DESTINATION}
+            SPAN_DECIDE, "consumer", members[-1].traceparent, {names.MESSAGING_DESTINATION: DESTINATION}
         )
         with hop:
-            settled = decide(messages, self._answers(messages), self._platform.now_ms())
+            settled = decide(messages, answers, move, self._platform.now_ms())
             if hop.sampled:
                 hop.set(names.TENANT, task.tenant)
                 hop.set(names.TASK, task.id)
@@ -118,33 +144,30 @@ class Verdicts:
             failpoint("consensus.before-settle")
             stored = await settle(self._platform.publisher, settled, settler=self._settler, traceparent=hop.traceparent)
             failpoint("consensus.after-settle")
-        if not isinstance(settled, TaskFailed):
-            return None
-        return settled if stored else await standing_failure(self._platform.direct, task)
+        if stored:
+            return settled
+        return await standing_failure(self._platform.direct, task) if isinstance(settled, TaskFailed) else None
 
-    async def _standing(self, of: AttemptEnded, number: int) -> Member | None:
-        """Reads one member from EVENTS, or none where it has not ended."""
-        subject = s.attempt_ended(of.task.tenant, of.task.id, number)
-        stored = await self._platform.direct.last(s.EVENTS, subject)
-        if stored is None:
-            return None
-        message = codec.journey.decode(stored.payload)
-        if not isinstance(message, AttemptAnswered | AttemptFailed):
-            raise UndecodableMessageError(f"{type(message).__name__} on {subject}, where only ended attempts may stand")
-        return Member(message, stored.sequence, stored.headers.get(s.TRACEPARENT, ""))
+    async def _close(self, task: TaskRef, attempt: AttemptRef) -> None:
+        """Settles a plan whose time is over with what had been answered, whoever is still out."""
+        if await self._platform.direct.last(s.EVENTS, s.task_settled(task.tenant, task.id)) is not None:
+            return
+        members = await standing(self._platform, task, attempt.of)
+        if not members:
+            return
+        answers, terms = await self._opened(members), self._terms(task, attempt)
+        move = close(seen(members, answers), terms)
+        if move.judgement is not None:
+            await self._settle(move, members, answers)
 
-    def _answers(self, members: Sequence[AttemptEnded]) -> dict[int, Answer]:
-        """Opens the answers; one that cannot be read does not vote."""
-        answers: dict[int, Answer] = {}
-        for member in members:
-            if not isinstance(member, AttemptAnswered):
-                continue
-            task, number = member.task, member.attempt.number
-            try:
-                answers[number] = decode_answer(self._platform.keyring.open(task.tenant, member.answer))
-            except (UnknownKeyError, msgspec.DecodeError, ValueError, RecursionError) as error:
-                log.error("answer cannot be read", task=task.id, attempt=number, error=type(error).__name__)
-        return answers
+    async def _opened(self, members: Sequence[Member]) -> dict[int, Answer]:
+        sealed = [member.message.answer for member in members if isinstance(member.message, AttemptAnswered)]
+        await held(self._platform.keyring, members[0].message.task.tenant, *sealed)
+        return opened(members, self._platform.keyring)
+
+    def _terms(self, task: TaskRef, attempt: AttemptRef) -> Terms:
+        threshold = task.quality_min or self._platform.settings.routing.cascade_confidence
+        return Terms(attempt.plan, attempt.of, task.deadline_ms, task.domain, threshold)
 
     async def _bury(self, events: Sequence[Event], cause: str, detail: str) -> None:
         for event in events:
@@ -156,15 +179,3 @@ def _task_of(event: Event) -> str:
     message = event.message
     # Anything else is buried by itself, under a name that no task has.
     return message.task.id if isinstance(message, AttemptAnswered | AttemptFailed) else f"event {event.sequence}"
-
-
-def _known(events: Sequence[Event]) -> dict[int, Member]:
-    known: dict[int, Member] = {}
-    for event in events:
-        message = event.message
-        if not isinstance(message, AttemptAnswered | AttemptFailed):
-            raise UndecodableMessageError(
-                f"{type(message).__name__} on {event.subject}, where only ended attempts may stand"
-            )
-        known[message.attempt.number] = Member(message, event.sequence, event.traceparent)
-    return known

@@ -8,7 +8,7 @@ from functools import partial
 import asyncpg
 from collegium_bus.events import EventLoop
 from collegium_bus.shell import Answering
-from collegium_contracts import codec, journey
+from collegium_contracts import codec, consumers
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import SettledMessage
 from collegium_runtime.erasing import Erasing
@@ -17,9 +17,10 @@ from collegium_runtime.storage_count import StorageCount
 from collegium_store import open_pool
 from collegium_telemetry import names
 
+from collegium_context.documents.spaces import Spaces
 from collegium_context.embedding.answers import EmbedAnswers
 from collegium_context.embedding.embedder import CachedEmbedder
-from collegium_context.embedding.opening import open_embedder
+from collegium_context.embedding.opening import open_embedder, open_previous
 from collegium_context.embedding.shelf import VectorShelf
 from collegium_context.erasure_store import erase
 from collegium_context.fold import Fold
@@ -52,6 +53,7 @@ class ContextApp:
         self._knowledge: Knowledge | None = None
         self._semantic: SemanticCache | None = None
         self._embedder: CachedEmbedder | None = None
+        self._previous: CachedEmbedder | None = None
 
     async def start(self) -> None:
         """Folds settled tasks, then answers questions."""
@@ -59,7 +61,7 @@ class ContextApp:
         opening = asyncio.create_task(open_store(platform))
         self._pool = await open_pool(platform.database_url, application_name="collegium-context")
         store = Store(self._pool)
-        consumer = journey.consumer("turns")
+        consumer = consumers.consumer("turns")
         fold = Fold(store, platform.keyring, platform.dead_letters, platform.tracing)
         self._loop = EventLoop(
             platform.connection,
@@ -79,8 +81,10 @@ class ContextApp:
         self._memory_pool = await open_pool(platform.database_url, application_name="collegium-memory")
         self._memory = MemoryParts(platform, self._memory_pool, self._vectors, self._embedder, freshness)
         await self._memory.start()
-        self._knowledge = Knowledge(platform, self._memory_pool, self._vectors, self._embedder)
-        self._knowledge.start()
+        self._previous = open_previous(platform.settings.embeddings)
+        spaces = Spaces(self._embedder, self._previous)
+        self._knowledge = Knowledge(platform, self._memory_pool, self._vectors, spaces)
+        await self._knowledge.start()
         self._semantic = SemanticCache(
             platform, self._memory_pool, self._vectors, self._embedder, self._knowledge.knowledge_version
         )
@@ -130,8 +134,9 @@ class ContextApp:
             await self._knowledge.stop()
         if self._memory is not None:
             await self._memory.stop()
-        if self._embedder is not None:
-            await self._embedder.close()
+        for embedder in (self._embedder, self._previous):
+            if embedder is not None:
+                await embedder.close()
         if self._vectors is not None:
             await self._vectors.close()
         for pool in (self._pool, self._memory_pool):

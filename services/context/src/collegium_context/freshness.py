@@ -15,8 +15,8 @@ from collegium_bus.connection import Connection
 from collegium_bus.direct import DirectReader
 from collegium_bus.errors import NoAnswerError, RequestRefusedError
 from collegium_contracts import subjects as s
+from collegium_contracts.consumers import Consumer
 from collegium_contracts.errors import UndecodableMessageError
-from collegium_contracts.journey import Consumer
 
 # Below the time that the router waits for its answer.
 WAIT_SECONDS = 2.0

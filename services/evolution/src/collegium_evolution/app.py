@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncpg
 from collegium_bus.events import EventLoop
-from collegium_contracts import codec, journey
+from collegium_contracts import codec, consumers
 from collegium_contracts.messages import JourneyMessage
+from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
 from collegium_store import open_pool
 from collegium_telemetry import names
@@ -23,16 +24,19 @@ class EvolutionApp:
         self._pool: asyncpg.Pool | None = None
         self._loop: EventLoop[JourneyMessage] | None = None
         self._board: ScoreboardPublisher | None = None
+        self._erasing: Erasing | None = None
 
     async def start(self) -> None:
         """Publishes the scoreboard as it stands, and folds events."""
         platform = self._platform
-        consumer = journey.consumer("scoreboard")
+        consumer = consumers.consumer("scoreboard")
         self._pool = await open_pool(platform.database_url, application_name="collegium-evolution")
         store = Store(self._pool, consumer.durable)
         self._board = ScoreboardPublisher(store, platform.connection, consumer, platform.now_ms)
         fold = Fold(store, platform.dead_letters, platform.tracing, self._board.changed)
         self._loop = EventLoop(platform.connection, consumer, codec.journey, fold.handle, platform.dead_letters)
+        self._erasing = Erasing(platform, {"evolution": store.erase})
+        await self._erasing.start()
         self._board.start()
         self._loop.start()
         platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag if self._loop is not None else 0)
@@ -42,6 +46,8 @@ class EvolutionApp:
         if self._loop is not None:
             await self._loop.stop()
             self._loop = None
+        if self._erasing is not None:
+            await self._erasing.stop()
         if self._board is not None:
             await self._board.stop()
         if self._pool is not None:

@@ -17,7 +17,7 @@ from collegium_bus.errors import AlreadyStandsError
 from collegium_bus.kv import Bucket
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import encode
-from collegium_contracts.journey import Consumer
+from collegium_contracts.consumers import Consumer
 from collegium_contracts.state import Scoreboard
 
 from collegium_evolution.store import Store

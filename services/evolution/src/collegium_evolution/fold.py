@@ -17,6 +17,7 @@ from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.spans import begin_spans
 from collegium_telemetry.tracing import Tracing
 
+from collegium_evolution.judging import outcome_of
 from collegium_evolution.scoring import calls_of
 from collegium_evolution.store import Folding, Store
 
@@ -42,7 +43,7 @@ class Fold:
         """Folds a batch; when it returns, all of it is committed or a dead letter."""
         spans = begin_spans(self._tracing, "evolution", SPAN_FOLD, batch)
         try:
-            counting = [(event, folding) for event in batch if (folding := _folding(event)).calls]
+            counting = [(event, folding) for event in batch if (folding := _folding(event)).counts]
             if await self._fold(counting):
                 self._on_change()
         finally:
@@ -70,4 +71,5 @@ class Fold:
 
 
 def _folding(event: Event) -> Folding:
-    return Folding(event.sequence, event.delivery.timestamp_ns, calls_of(event.message))
+    stored_ns = event.delivery.timestamp_ns
+    return Folding(event.sequence, stored_ns, calls_of(event.message), outcome_of(event.message, stored_ns))

@@ -23,6 +23,7 @@ from collegium_contracts.messages import (
     AttemptFailed,
     AttemptUsage,
     JourneyMessage,
+    SettledMessage,
     TaskCanceled,
     TaskCompleted,
     TaskFailed,
@@ -94,7 +95,7 @@ def calls_of(message: JourneyMessage) -> list[Call]:
             told, domain, at_ms = [*message.earlier, message.call], message.task.domain, message.at_ms
         case AttemptDiscarded():
             told, domain, at_ms = [message.call], message.task.domain, message.at_ms
-        case TaskCompleted() | TaskFailed() | TaskCanceled() if _is_single(message.attempts):
+        case TaskCompleted() | TaskFailed() | TaskCanceled() if _is_single(message):
             told, domain, at_ms = message.attempts, message.task.domain, message.settled_at_ms
         case _:
             return []
@@ -109,20 +110,29 @@ def add_up(calls: Iterable[Call]) -> dict[ScoreKey, Sum]:
     return sums
 
 
-def _is_single(attempts: list[AttemptUsage]) -> bool:
-    """Whether a settled message tells of a plan of one: the members of larger plans are numbered from 1 on."""
-    return all(call.number == 1 for call in attempts)
+def _is_single(settled: SettledMessage) -> bool:
+    """Whether a settled message tells of calls that no end of an attempt told of: those of a plan of one.
+
+    A cascade has several, and who judged a panel is confident of something; without an answer, its members' numbers
+    tell.
+    """
+    if settled.plan == "cascade" or settled.confidence is not None:
+        return False
+    return all(call.number == 1 for call in settled.attempts)
 
 
 def _was_made(call: AttemptUsage) -> bool:
     return call.succeeded or call.duration_ms > 0 or call.usage.cost_usd_picos > 0
 
 
+def plain_domain(domain: str) -> str:
+    """Returns a client's domain as it is stored: PostgreSQL's text holds no NUL."""
+    return domain.replace("\x00", "")[:DOMAIN_CHARS_MAX]
+
+
 def _scored(call: AttemptUsage, domain: str, at_ms: int) -> Call:
-    # PostgreSQL's text holds no NUL.
-    plain_domain = domain.replace("\x00", "")[:DOMAIN_CHARS_MAX]
     return Call(
-        key=ScoreKey(call.model, plain_domain, call.rank),
+        key=ScoreKey(call.model, plain_domain(domain), call.rank),
         is_judged=call.error_code != _BY_THE_CLIENT,
         succeeded=call.succeeded,
         duration_ms=max(0, call.duration_ms),

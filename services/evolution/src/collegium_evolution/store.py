@@ -18,6 +18,7 @@ from collegium_contracts.state import ModelScore
 from collegium_runtime.failpoints import failpoint
 
 from collegium_evolution.histogram import quantile_ms
+from collegium_evolution.judging import Outcome, OutcomeKey, changes, last_words
 from collegium_evolution.scoring import Call, ScoreKey, Sum, add_up
 
 # Domains are the clients' words; those beyond so many are scored together.
@@ -53,6 +54,29 @@ INSERT INTO evolution.durations AS standing (model, domain, rank, bucket, calls)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::int8[])
 ON CONFLICT (model, domain, rank, bucket) DO UPDATE SET calls = standing.calls + excluded.calls
 """
+_OUTCOMES = """
+SELECT tenant, task_id, source, model, domain, rank, score, stored_ns FROM evolution.outcomes
+WHERE (tenant, task_id, source) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]))
+"""
+_SAY = """
+INSERT INTO evolution.outcomes AS standing (tenant, task_id, source, model, domain, rank, score, stored_ns)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::int8[]
+)
+ON CONFLICT (tenant, task_id, source) DO UPDATE
+SET model = excluded.model, domain = excluded.domain, rank = excluded.rank, score = excluded.score,
+    stored_ns = excluded.stored_ns
+"""
+_ADD_JUDGED = """
+INSERT INTO evolution.scores AS standing (
+    model, domain, rank, calls, succeeded, duration_ms_total, cost_picos, last_at, judged, score_sum
+)
+SELECT model, domain, rank, 0, 0, 0, 0, timestamptz 'epoch', judged, score_sum
+FROM unnest($1::text[], $2::text[], $3::text[], $4::int8[], $5::float8[])
+    AS new (model, domain, rank, judged, score_sum)
+ON CONFLICT (model, domain, rank) DO UPDATE
+SET judged = standing.judged + excluded.judged, score_sum = standing.score_sum + excluded.score_sum
+"""
 _ADVANCE = """
 WITH newest AS (
     SELECT max(stored_ns) AS stored_ns FROM evolution.folded WHERE sequence <= $2
@@ -72,7 +96,7 @@ SELECT sequence FROM (
 """
 _SCORES = """
 SELECT model, domain, rank, calls, succeeded, duration_ms_total, cost_picos,
-       (extract(epoch FROM last_at) * 1000)::int8 AS last_at_ms
+       (extract(epoch FROM last_at) * 1000)::int8 AS last_at_ms, judged, score_sum
 FROM evolution.scores ORDER BY calls DESC, model, domain, rank LIMIT $1
 """
 _DURATIONS = """
@@ -82,11 +106,18 @@ WHERE (model, domain, rank) IN (SELECT * FROM unnest($1::text[], $2::text[], $3:
 
 
 class Folding(NamedTuple):
-    """One event to fold: where it stands, when it was stored there (Unix nanoseconds), and the calls it counts."""
+    """One event to fold: where it stands, when it was stored there (Unix nanoseconds), the calls it counts, and the
+    word about an answer that it brings."""
 
     sequence: int
     stored_ns: int
     calls: Sequence[Call]
+    outcome: tuple[OutcomeKey, Outcome] | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it adds anything."""
+        return bool(self.calls) or self.outcome is not None
 
 
 class Board(NamedTuple):
@@ -115,6 +146,7 @@ class Store:
             fresh = await self._mark(connection, events, tuple(position))
             sums = add_up(call for event in fresh for call in event.calls)
             await self._add(connection, await self._admitted(connection, sums))
+            await self._judge(connection, last_words(event.outcome for event in fresh if event.outcome is not None))
             failpoint("evolution.before-commit")
         failpoint("evolution.after-commit")
         return len(fresh)
@@ -131,21 +163,45 @@ class Store:
         return [after[row["sequence"], row["stored_ns"]] for row in rows]
 
     async def _admitted(self, connection: Any, sums: Mapping[ScoreKey, Sum]) -> dict[ScoreKey, list[Sum]]:
-        """Groups sums by the key they are stored under: new domains beyond the limit go together."""
-        if not {key.domain for key in sums} <= self._domains:
+        """Groups sums by the key they are stored under."""
+        kept = await self._kept_domains(connection, {key.domain for key in sums})
+        grouped: defaultdict[ScoreKey, list[Sum]] = defaultdict(list)
+        for key in sorted(sums):
+            grouped[key._replace(domain=kept[key.domain])].append(sums[key])
+        return grouped
+
+    async def _kept_domains(self, connection: Any, domains: Collection[str]) -> dict[str, str]:
+        """Says under which domain each is stored: new ones beyond the limit go together."""
+        if not set(domains) <= self._domains:
             rows = await connection.fetch("SELECT DISTINCT domain FROM evolution.scores")
             self._domains = {row["domain"] for row in rows}
-        grouped: defaultdict[ScoreKey, list[Sum]] = defaultdict(list)
         room = DOMAINS_MAX - len(self._domains)
-        admitted: set[str] = set()
-        for key in sorted(sums):
-            if key.domain not in self._domains and key.domain not in admitted:
-                if len(admitted) >= room:
-                    grouped[key._replace(domain=OTHER_DOMAINS)].append(sums[key])
-                    continue
-                admitted.add(key.domain)
-            grouped[key].append(sums[key])
-        return grouped
+        new = [domain for domain in sorted(domains) if domain not in self._domains]
+        return {domain: domain for domain in domains} | dict.fromkeys(new[max(0, room) :], OTHER_DOMAINS)
+
+    async def _judge(self, connection: Any, told: Mapping[OutcomeKey, Outcome]) -> None:
+        if not told:
+            return
+        kept = await self._kept_domains(connection, {outcome.key.domain for outcome in told.values()})
+        told = {
+            key: outcome._replace(key=outcome.key._replace(domain=kept[outcome.key.domain]))
+            for key, outcome in told.items()
+        }
+        rows = await connection.fetch(_OUTCOMES, *_columns(sorted(told)))
+        standing = {
+            OutcomeKey(*tuple(row)[:3]): Outcome(ScoreKey(*tuple(row)[3:6]), row["score"], row["stored_ns"])
+            for row in rows
+        }
+        newer, sums = changes(standing, told)
+        if newer:
+            said = [(*key, *newer[key].key, newer[key].score, newer[key].stored_ns) for key in sorted(newer)]
+            await connection.execute(_SAY, *_columns(said))
+            await connection.execute(_ADD_JUDGED, *_columns([(*key, *sums[key]) for key in sorted(sums)]))
+
+    async def erase(self, tenant: str) -> int:
+        """Removes what was said about a tenant's tasks and returns how many rows that was; the sums stay."""
+        status: str = await self._pool.execute("DELETE FROM evolution.outcomes WHERE tenant = $1", tenant)
+        return int(status.rpartition(" ")[2])
 
     async def _add(self, connection: Any, grouped: Mapping[ScoreKey, Collection[Sum]]) -> None:
         scores: list[tuple[Any, ...]] = []

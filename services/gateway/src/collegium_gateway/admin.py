@@ -86,6 +86,8 @@ class AdminDoor(AskingDoor):
                     "duration_ms_mean": score.duration_ms_total / score.calls if score.calls else None,
                     "duration_ms_p50": score.duration_ms_p50,
                     "cost_usd": picos_to_usd(score.cost_usd_picos),
+                    "judged": score.judged,
+                    "score_mean": round(score.score_sum / score.judged, 6) if score.judged else None,
                 }
             )
         data = [

@@ -13,7 +13,8 @@ from collegium_contracts.content import ChatMessage, decode_messages, encode_con
 from collegium_contracts.envelope import Keyring
 from collegium_contracts.ids import CONVERSATION_ID
 from collegium_contracts.memory_paths import OFF, PathError, parse_path, path_text
-from collegium_contracts.messages import Sampling, Surface, TaskRef, TaskSubmitted
+from collegium_contracts.messages import Plan, Sampling, TaskRef, TaskSubmitted
+from collegium_contracts.parts import Surface
 from collegium_contracts.state import ModelRecord
 from collegium_contracts.wording import words_sealed
 from collegium_settings.settings import OffPeakSettings
@@ -131,6 +132,7 @@ def submission(
     _check_messages(asked.messages, asked.messages_param)
     _check_sampling(asked.sampling)
     _check_options(options)
+    _check_plan(asked)
     check_allowed(asked.model, principal)
     _check_model(asked, [model for model in models if not principal.models or model.name in principal.models])
     not_before_ms = begins_at(options, off_peak, now_ms)
@@ -148,7 +150,7 @@ def submission(
         deadline_ms=max(now_ms, not_before_ms) + int(options.deadline_seconds * 1000),
         model=asked.model,
         priority=options.priority,
-        plan="single" if options.plan == "auto" else options.plan,
+        plan=_plan(asked),
         surface=asked.surface,
         domain=options.domain,
         reply=reply,
@@ -159,6 +161,7 @@ def submission(
         models=list(principal.models),
         pool=principal.pool,
         memory=memory,
+        quality_min=options.quality_min or 0.0,
     )
     return TaskSubmitted(
         task=task,
@@ -217,6 +220,32 @@ def _check_options(options: Options) -> None:
     _refuse_unsupported(options)
 
 
+def _plan(asked: Asked) -> Plan:
+    """Returns the plan that ``auto`` means; whoever states a quality wants one that can ask on until it is reached."""
+    plan = asked.options.plan
+    if plan != AUTO:
+        return plan
+    return "single" if asked.options.quality_min is None else "cascade"
+
+
+def _check_plan(asked: Asked) -> None:
+    plan, quality_min = _plan(asked), asked.options.quality_min
+    if quality_min is not None and not 0 <= quality_min <= 1:
+        raise ApiError("invalid_value", "quality_min must be between 0 and 1", param="quality_min")
+    if quality_min is not None and plan != "cascade":
+        raise ApiError(
+            "unsupported_option",
+            f"quality_min says when a cascade may stop, and plan {plan!r} does not ask on; leave one of them out",
+            param="quality_min",
+        )
+    if plan == "cascade" and asked.model != AUTO:
+        raise ApiError(
+            "unsupported_plan",
+            "a named model is never cascaded: ask model 'auto', or leave plan and quality_min out",
+            param="plan",
+        )
+
+
 def check_deadline(seconds: float) -> None:
     """Raises ApiError for a deadline that has passed or is too far."""
     if seconds <= 0:
@@ -258,10 +287,7 @@ def _check_reach(memory: str, principal: Principal) -> None:
 
 
 def _refuse_unsupported(options: Options) -> None:
-    if options.plan == "cascade":
-        raise ApiError("unsupported_plan", "plan 'cascade' is not carried out by this version", param="plan")
     asked_for = {
-        "quality_min": options.quality_min is not None,
         "budget_usd_max": options.budget_usd_max is not None,
         "gates": bool(options.gates),
         "verified": bool(options.verified),

@@ -12,7 +12,7 @@ import uvicorn
 from collegium_bus import topology
 from collegium_bus.events import EventLoop
 from collegium_contracts import codec
-from collegium_contracts.journey import consumer
+from collegium_contracts.consumers import consumer
 from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.audit import Audit
 from collegium_runtime.erasing import Erasing
@@ -37,6 +37,7 @@ from collegium_gateway.embeddings import EmbeddingDoor
 from collegium_gateway.erasure_store import GatewayErasure
 from collegium_gateway.following import Following
 from collegium_gateway.http import HttpDoor
+from collegium_gateway.index_door import IndexDoor
 from collegium_gateway.issuers import Issuers
 from collegium_gateway.key_use import KeyUse
 from collegium_gateway.keyed_replies import KeyedReplies
@@ -45,6 +46,8 @@ from collegium_gateway.keywatch import KeyWatch, WatchedKeys
 from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.projection import Projection
 from collegium_gateway.purging import Purging
+from collegium_gateway.rewriter import Rewriter
+from collegium_gateway.search_door import SearchDoor
 from collegium_gateway.store import TaskStore
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -152,6 +155,8 @@ class GatewayApp:
             replies,
             [
                 *DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
+                *SearchDoor(platform, self._directory, Rewriter(platform, self._chats)).routes(),
+                *IndexDoor(platform, self._directory).routes(),
                 *CacheDoor(platform, self._directory, self._chats).routes(),
                 *AuditDoor(platform, self._directory, self._audit).routes(),
                 *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),

@@ -33,6 +33,7 @@ from collegium_gateway.admission import Asked, submission
 from collegium_gateway.callbacks import check_url, receiver_of
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
+from collegium_gateway.feedback import not_settled
 from collegium_gateway.holding import Admission, OnRates
 from collegium_gateway.livetext import LiveText, Piece
 from collegium_gateway.originals import with_outputs
@@ -282,6 +283,19 @@ class Tasks:
         if isinstance(message, TaskDispatched):
             return open_view(message.task, "working")
         return None
+
+    async def settled(self, principal: Principal, task_id: str) -> SettledMessage:
+        """Returns how a task of the principal's tenant ended; ApiError ``not_found``, or ``task_not_settled``."""
+        view = await self.get(principal, task_id)
+        if view.state not in TERMINAL:
+            raise not_settled(task_id, view.state)
+        row = await self._store.get(Scope(principal.tenant), task_id)
+        if row is not None and row.settled is not None:
+            return codec.settled.decode(row.settled)
+        stored = await self._platform.direct.last(s.EVENTS, s.task_settled(principal.tenant, task_id))
+        if stored is None:
+            raise ApiError("not_found", f"there is no task {task_id!r}", param="id")
+        return codec.settled.decode(stored.payload)
 
     async def page(
         self,

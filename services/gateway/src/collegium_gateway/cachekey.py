@@ -85,6 +85,7 @@ def has_answer_of_its_own(asked: Asked) -> bool:
     options = asked.options
     return bool(
         options.plan not in (AUTO, "single")
+        or options.quality_min is not None
         or options.conversation
         or options.memory not in (None, "", OFF)
         or options.not_before is not None

@@ -58,6 +58,15 @@ class SearchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: str = ""
     weight: float | None = None
     explain: bool = False
+    rerank: bool = False
+    rewrite: bool = False
+    expand: int = 0
+    model: str = ""
+    """The model that puts the question in other words; empty: the configured one."""
+
+
+# What of a search's body is the gateway's to do, and not for context.
+REWORDING = ("rewrite", "expand", "model")
 
 
 class Sent(NamedTuple):
@@ -74,14 +83,10 @@ decode_search = msgspec.json.Decoder(SearchBody)
 _decode_meta = msgspec.json.Decoder(DocumentMeta).decode
 
 
-def sent(content_type: str, body: bytes, query: dict[str, str]) -> Sent:
-    """Reads a request: JSON, or the document itself with what is said of it in the query; raises ApiError."""
-    media = content_type.partition(";")[0].strip().lower()
-    if media in KINDS:
-        tags = [tag for tag in query.get("tags", "").split(",") if tag]
-        return Sent(query.get("id", ""), KINDS[media], body, DocumentMeta(title=query.get("title", ""), tags=tags))
+def sent(media: str, body: bytes) -> Sent:
+    """Reads a document that is sent as JSON; raises ApiError."""
     if media not in ("application/json", ""):
-        known = ", ".join(("application/json", *KINDS))
+        known = ", ".join(("application/json", "multipart/form-data", *KINDS))
         raise ApiError("invalid_value", f"a document of type {media!r} is not read; send {known}", param="content-type")
     asked = parse(_decode_document, body)
     return Sent(asked.id, asked.type, _content_of(asked), DocumentMeta(asked.title, asked.tags, asked.fields))

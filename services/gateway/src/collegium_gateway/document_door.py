@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+from collegium_bus.claims import ClaimStore
 from collegium_bus.errors import BusError
 from collegium_contracts import knowledge as k
 from collegium_contracts import subjects as s
@@ -19,13 +20,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from collegium_gateway import asgi
+from collegium_gateway import asgi, uploads
 from collegium_gateway.asking import ask_context
 from collegium_gateway.directory import Directory
-from collegium_gateway.document_bodies import Sent, document_view, sent
+from collegium_gateway.document_bodies import KINDS, Sent, document_view, sent
 from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 from collegium_gateway.replies import json_reply
+from collegium_gateway.spool import MEMORY_BYTES, Spool
+from collegium_gateway.uploads import FORM, Upload, said_in_query
 
 SCOPE = "knowledge"
 # A message takes a megabyte; what is larger goes through the object store.
@@ -33,6 +36,10 @@ INLINE_BYTES_MAX = 256 * 1024
 # A document keeps its text, sealed, with some overlap, and a vector for every few hundred letters of it.
 KEPT_SHARE = 3
 ADD_SECONDS = 30.0
+# Tens of megabytes take the database some seconds, and many where others use it too.
+BYTES_A_SECOND = 1_000_000
+# Uploads that are in memory as a whole, twice over, while they are sealed and stored.
+LARGE_AT_ONCE = 2
 PAGE_MAX = 200
 WAIT_SECONDS_MAX = 60.0
 _LOOK_SECONDS = 0.05
@@ -48,6 +55,8 @@ class DocumentDoor:
     def __init__(self, platform: Platform, directory: Directory) -> None:
         self._platform = platform
         self._directory = directory
+        self._uploads = ClaimStore(platform.connection, s.UPLOADS_BUCKET)
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     def routes(self) -> list[Route]:
         """The routes of this door."""
@@ -73,29 +82,60 @@ class DocumentDoor:
 
     async def _take_in(self, request: Request, *, replaces: bool) -> Response:
         principal = self._principal(request)
-        body = await asgi.read_body(request.scope, request.receive, self._platform.settings.http.max_body_bytes)
-        document = sent(request.headers.get("content-type", ""), body, dict(request.query_params))
+        self._directory.need_storage(principal.tenant, principal.tier)
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        with Spool() as spool:
+            if media == FORM or media in KINDS:
+                question = await self._uploaded(request, principal, media, spool, replaces=replaces)
+            else:
+                body = await asgi.read_body(request.scope, request.receive, self._platform.settings.http.max_body_bytes)
+                document = sent(media, body)
+                question = await self._question(principal, document, document.content, replaces=replaces)
         if replaces:
-            document = document._replace(id=_id_of(request))
-        self._directory.need_storage(principal.tenant, principal.tier, KEPT_SHARE * len(document.content))
+            question = msgspec.structs.replace(question, document=_id_of(request))
         reply = await ask_context(
             self._platform,
             s.SVC_KNOWLEDGE_DOCUMENT_ADD,
-            await self._question(principal, document, replaces=replaces),
+            question,
             k.DocumentReply,
-            timeout_seconds=ADD_SECONDS,
+            timeout_seconds=ADD_SECONDS + spool.size / BYTES_A_SECOND,
         )
         row = await self._waited(principal, reply.document, _wait_seconds(request.headers.get("prefer")))
         status = 202 if row.state == "accepted" else 200
         return json_reply(self._view(principal, row), status, {"location": f"/v1/documents/{row.id}"})
 
-    async def _question(self, principal: Principal, document: Sent, *, replaces: bool) -> k.DocumentAdd:
+    async def _uploaded(
+        self, request: Request, principal: Principal, media: str, spool: Spool, *, replaces: bool
+    ) -> k.DocumentAdd:
+        """Reads a file piece by piece; few of them are whole in memory at a time."""
+        scope, max_bytes = request.scope, self._platform.settings.http.max_upload_bytes
+        if media == FORM:
+            upload = await uploads.read_form(scope, request.receive, max_bytes, spool)
+        else:
+            await uploads.read_body(scope, request.receive, max_bytes, spool)
+            upload = said_in_query(media, dict(request.query_params))
+        if not spool.is_on_disk:
+            return await self._question(principal, upload, spool.read(), replaces=replaces)
+        async with self._large:
+            content = await asyncio.to_thread(spool.read)
+            return await self._question(principal, upload, content, replaces=replaces)
+
+    async def _question(
+        self, principal: Principal, document: Sent | Upload, plain: bytes, *, replaces: bool
+    ) -> k.DocumentAdd:
         tenant, keyring = principal.tenant, self._platform.keyring
-        content, claim = keyring.seal(tenant, document.content), ""
+        self._directory.need_storage(tenant, principal.tier, KEPT_SHARE * len(plain))
+        # Sealing takes a millisecond a megabyte, and more where everybody else has to wait for it.
+        content = (
+            await asyncio.to_thread(keyring.seal, tenant, plain)
+            if len(plain) > MEMORY_BYTES
+            else keyring.seal(tenant, plain)
+        )
+        claim = ""
         sealed = None if len(content.body) > INLINE_BYTES_MAX else content
         if sealed is None:
             try:
-                claim = await self._platform.claims.put(_encode(content))
+                claim = await self._uploads.put(_encode(content))
             except BusError as error:
                 raise ApiError("broker_unavailable", "the upload could not be stored; try again later") from error
         return k.DocumentAdd(

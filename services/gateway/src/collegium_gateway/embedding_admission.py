@@ -15,7 +15,8 @@ from typing import Any, Final, Literal, cast
 import msgspec
 from collegium_contracts.embedding import FLOAT_BYTES, EmbeddingOutput, encode_texts
 from collegium_contracts.envelope import Keyring
-from collegium_contracts.messages import Priority, Sampling, TaskRef, TaskSubmitted
+from collegium_contracts.messages import Sampling, TaskRef, TaskSubmitted
+from collegium_contracts.parts import Priority
 from collegium_contracts.state import Breaker, ModelRecord
 
 from collegium_gateway.admission import AUTO, check_allowed, check_deadline, check_tags

@@ -5,6 +5,7 @@ One rule: a message is made from the same view as the JSON body, field by field 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from collegium_protocol.v1.tasks_pb2 import (
     Attempt,
     Checkpoint,
     Choice,
+    FeedbackResponse,
     ListResponse,
     StateChange,
     Task,
@@ -123,3 +125,12 @@ def _timestamp(rfc3339: str) -> Timestamp:
     timestamp = Timestamp()
     timestamp.FromJsonString(rfc3339)
     return timestamp
+
+
+def feedback(told: Mapping[str, Any]) -> FeedbackResponse:
+    """Returns a word about a task as it was stored."""
+    created = Timestamp()
+    created.FromJsonString(told["created_at"])
+    return FeedbackResponse(
+        id=told["id"], task_id=told["task_id"], score=told["score"], source=told["source"], created_at=created
+    )

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 from collegium_protocol.v1.chat_pb2 import ChatMessage, ChatRequest, Options
-from collegium_protocol.v1.tasks_pb2 import SubmitRequest
+from collegium_protocol.v1.tasks_pb2 import FeedbackRequest, SubmitRequest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from collegium_gateway import feedback
 from collegium_gateway.admission import Asked, asked_by_chat, asked_by_task
 from collegium_gateway.errors import ApiError
 from collegium_gateway.requests import decode_chat, decode_task, options_of, parse
@@ -128,3 +129,9 @@ def _raw(text: str, param: str) -> msgspec.Raw:
         return msgspec.json.decode(text, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ApiError("malformed_json", f"{param} is not valid JSON: {error}", param=param) from None
+
+
+def asked_feedback(request: FeedbackRequest) -> feedback.FeedbackRequest:
+    """Returns a word about a task as HTTP takes it; raises ApiError for what HTTP refuses."""
+    body = {"score": request.score, "comment": request.comment, "source": request.source or "client"}
+    return parse(feedback.decode, msgspec.json.encode(body))

@@ -1,4 +1,4 @@
-"""``collegium.v1.Tasks``: submit, get, list, cancel, watch.
+"""``collegium.v1.Tasks``: submit, get, list, cancel, feedback, watch.
 
 One rule: after ``after_sequence`` nothing stored is left out, on whichever replica.
 """
@@ -9,9 +9,12 @@ import base64
 import binascii
 import contextlib
 import math
+from collections.abc import Awaitable, Callable
 
 from collegium_protocol.v1.tasks_pb2 import (
     CancelRequest,
+    FeedbackRequest,
+    FeedbackResponse,
     GetRequest,
     ListRequest,
     ListResponse,
@@ -22,12 +25,13 @@ from collegium_protocol.v1.tasks_pb2 import (
 from collegium_protocol.v1.tasks_pb2_grpc import TasksServicer
 from collegium_runtime.platform import Platform
 
+from collegium_gateway import feedback
 from collegium_gateway import grpc_replies as replies
 from collegium_gateway.application import Tasks
 from collegium_gateway.chat import describe
 from collegium_gateway.errors import ApiError
 from collegium_gateway.grpc_calls import Call, Calls, Context, Method
-from collegium_gateway.grpc_requests import asked_over_tasks, rfc3339_of
+from collegium_gateway.grpc_requests import asked_feedback, asked_over_tasks, rfc3339_of
 from collegium_gateway.grpc_watch import TaskWatch
 from collegium_gateway.keyed_replies import KeyedReplies, Reply, error_of, error_reply, is_kept
 from collegium_gateway.keyed_tasks import Asking, KeyedTask, KeyedTasks
@@ -36,8 +40,8 @@ from collegium_gateway.submitting import MAX_WAIT_SECONDS
 from collegium_gateway.tasks import MAX_PAGE
 
 DEFAULT_PAGE = 50
-SUBMIT, GET, LIST, CANCEL, WATCH = (
-    Method(f"collegium.v1.Tasks/{name}", "tasks") for name in ("Submit", "Get", "List", "Cancel", "Watch")
+SUBMIT, GET, LIST, CANCEL, FEEDBACK, WATCH = (
+    Method(f"collegium.v1.Tasks/{name}", "tasks") for name in ("Submit", "Get", "List", "Cancel", "Feedback", "Watch")
 )
 
 
@@ -113,27 +117,51 @@ class TaskService(TasksServicer):
         """Cancels a task."""
 
         async def work(call: Call) -> Task:
-            if (asking := call.asking(request)) is not None:
-                return await self._cancel_keyed(call, asking, request.id)
-            return replies.task(await self._tasks.cancel(call.principal, request.id))
+            async def cancel() -> Task:
+                return replies.task(await self._tasks.cancel(call.principal, request.id))
+
+            if (asking := call.asking(request)) is None:
+                return await cancel()
+            return Task.FromString(await self._once(call, asking, request.id, cancel))
 
         return await self._calls.run(context, CANCEL, work)
 
-    async def _cancel_keyed(self, call: Call, asking: Asking, task_id: str) -> Task:
-        async def cancel() -> Reply:
+    async def Feedback(self, request: FeedbackRequest, context: Context) -> FeedbackResponse:  # noqa: N802
+        """Stores what became of a task's answer."""
+
+        async def work(call: Call) -> FeedbackResponse:
+            asked = asked_feedback(request)
+
+            async def give() -> FeedbackResponse:
+                settled = await self._tasks.settled(call.principal, request.id)
+                told = await feedback.give(self._platform, call.principal, settled, asked, call.hop.traceparent)
+                return replies.feedback(told)
+
+            if (asking := call.asking(request)) is None:
+                return await give()
+            return FeedbackResponse.FromString(await self._once(call, asking, request.id, give))
+
+        return await self._calls.run(context, FEEDBACK, work)
+
+    async def _once(
+        self, call: Call, asking: Asking, task_id: str, work: Callable[[], Awaitable[Task | FeedbackResponse]]
+    ) -> bytes:
+        """Answers what came under an idempotency key: does it once, and returns the reply that is kept, as bytes."""
+
+        async def kept() -> Reply:
             try:
-                task = replies.task(await self._tasks.cancel(call.principal, task_id))
+                done = await work()
             except ApiError as error:
                 if not is_kept(error.kind.http_status):
                     raise
                 return error_reply(error)
-            return Reply(200, [], task.SerializeToString())
+            return Reply(200, [], done.SerializeToString())
 
-        reply, replayed = await self._kept.answer(call.principal, asking, cancel)
+        reply, replayed = await self._kept.answer(call.principal, asking, kept)
         await call.accept(task_id, replayed=replayed)
         if reply.status != 200:
             raise error_of(reply)
-        return Task.FromString(reply.body)
+        return reply.body
 
     async def Watch(self, request: WatchRequest, context: Context) -> None:  # noqa: N802 - the RPC's name
         """Sends a task's events until it is done."""

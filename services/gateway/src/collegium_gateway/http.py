@@ -34,7 +34,6 @@ from collegium_gateway.memories import Memories
 from collegium_gateway.memory_door import MemoryDoor
 from collegium_gateway.replies import json_reply
 from collegium_gateway.scheduledoor import ScheduleDoor
-from collegium_gateway.search_door import SearchDoor
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.webhook_door import WebhookDoor
@@ -78,7 +77,6 @@ class HttpDoor:
                     *tasks.routes(),
                     *ScheduleDoor(platform, directory).routes(),
                     *DocumentDoor(platform, directory).routes(),
-                    *SearchDoor(platform, directory).routes(),
                     *admin.routes(),
                     *LedgerDoor(platform, directory).routes(),
                     *MemoryDoor(directory, Memories(platform, directory)).routes(),

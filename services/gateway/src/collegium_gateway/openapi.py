@@ -19,6 +19,7 @@ from collegium_gateway.budget_views import BudgetView
 from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.document_bodies import DocumentRequest, SearchBody
 from collegium_gateway.embedding_admission import EmbeddingRequest
+from collegium_gateway.feedback import FeedbackRequest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
 from collegium_gateway.identity_requests import (
     BudgetRequest,
@@ -44,6 +45,13 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/tasks/{id}", "tasks", "Returns one task.", None),
     ("post", "/v1/tasks/{id}/cancel", "tasks", "Cancels a task.", None),
     ("post", "/v1/tasks/{id}/retry", "tasks", "Runs a failed task again as a new one; asked again, the same.", None),
+    (
+        "post",
+        "/v1/tasks/{id}/feedback",
+        "tasks",
+        "Says what became of a task's answer; the last word of a source counts.",
+        FeedbackRequest,
+    ),
     ("get", "/v1/tasks/{id}/events", "tasks", "Follows a task by server-sent events.", None),
     ("get", "/v1/tasks/{id}/webhook", "webhooks", "Shows how a task's callback stands.", None),
     ("get", "/v1/webhooks/secret", "webhooks", "Shows the key that signs the tenant's webhooks.", None),
@@ -122,6 +130,7 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
     ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),
     ("post", "/v1/admin/dead-letters/discard", "admin", "Discards letters, by id or filter.", LettersRequest),
+    ("get", "/v1/admin/search-index", "admin", "Shows how far documents are embedded, by generation.", None),
     ("get", "/v1/admin/audit", "admin", "Lists audit records, newest first.", None),
     ("get", "/v1/admin/audit/verify", "admin", "Checks audit chains; says where to go on.", None),
     ("get", "/v1/admin/audit/export", "admin", "Exports a tenant's chain with what proves it.", None),

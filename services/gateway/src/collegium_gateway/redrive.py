@@ -17,9 +17,10 @@ from collegium_bus.dead import TASK_FAILED
 from collegium_bus.letters import Letter
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
+from collegium_contracts.consumers import CONSUMERS
 from collegium_contracts.errors import ContractError
 from collegium_contracts.ids import TENANT_ID
-from collegium_contracts.journey import CONSUMERS, HOPS
+from collegium_contracts.journey import HOPS
 from collegium_contracts.messages import DeadLetter, RunAttempt, TaskRef, TaskSubmitted
 
 RETRY_TAG = "retry_of"

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from collegium_contracts.messages import CacheMode, Plan, Priority
+from collegium_contracts.messages import CacheMode, Plan
+from collegium_contracts.parts import Priority
 from collegium_contracts.state import Missed
 
 from collegium_gateway.errors import ApiError

@@ -17,13 +17,13 @@ Permission = Literal[
     "keys.read", "keys.write", "limits.read", "limits.write", "key-limits.write", "budgets.read", "budgets.write",
     "dead-letters.read", "dead-letters.write", "audit.read", "invoices.write",
     "encryption.read", "encryption.write", "ledger.read", "ledger.write", "prices.read", "prices.write",
-    "cache.read", "cache.write",
+    "cache.read", "cache.write", "search-index.read",
 ]  # fmt: skip
 
 _READS: Final[frozenset[Permission]] = frozenset({
     "models.read", "spend.read", "tenants.read", "projects.read", "keys.read", "limits.read", "budgets.read",
     "dead-letters.read", "audit.read", "encryption.read",
-    "ledger.read", "prices.read", "cache.read",
+    "ledger.read", "prices.read", "cache.read", "search-index.read",
 })  # fmt: skip
 _WRITES: Final[frozenset[Permission]] = frozenset({
     "tenants.write", "projects.write", "keys.write", "limits.write", "key-limits.write", "budgets.write",
@@ -90,6 +90,7 @@ ADMIN_ROUTES: Final[Mapping[tuple[str, str], Permission]] = {
     ("POST", "/v1/admin/ledger/corrections"): "ledger.write",
     ("GET", "/v1/admin/models/{name}/prices"): "prices.read",
     ("POST", "/v1/admin/models/{name}/price"): "prices.write",
+    ("GET", "/v1/admin/search-index"): "search-index.read",
     ("GET", "/v1/admin/audit"): "audit.read",
     ("GET", "/v1/admin/audit/verify"): "audit.read",
     ("GET", "/v1/admin/audit/export"): "audit.read",

@@ -15,15 +15,18 @@ from starlette.routing import Route
 from collegium_gateway import asgi
 from collegium_gateway.asking import ask_context
 from collegium_gateway.directory import Directory
-from collegium_gateway.document_bodies import decode_search
+from collegium_gateway.document_bodies import REWORDING, SearchBody, decode_search
 from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 from collegium_gateway.replies import json_reply
 from collegium_gateway.requests import parse
+from collegium_gateway.rewording import EXPAND_MAX
+from collegium_gateway.rewriter import Rewriter, Rewritten
 
 SCOPE = "knowledge"
 MAX_BODY_BYTES = 64 * 1024
 SEARCH_SECONDS = 15.0
+QUERY_CHARS_MAX = 4_000
 _encode = msgspec.json.Encoder().encode
 decode_weights = msgspec.json.Decoder(k.ProfileWeights)
 
@@ -31,9 +34,10 @@ decode_weights = msgspec.json.Decoder(k.ProfileWeights)
 class SearchDoor:
     """The routes about searches."""
 
-    def __init__(self, platform: Platform, directory: Directory) -> None:
+    def __init__(self, platform: Platform, directory: Directory, rewriter: Rewriter) -> None:
         self._platform = platform
         self._directory = directory
+        self._rewriter = rewriter
 
     def routes(self) -> list[Route]:
         """The routes of this door."""
@@ -53,7 +57,11 @@ class SearchDoor:
     async def _search(self, request: Request) -> Response:
         principal = self._principal(request)
         body = parse(decode_search, await asgi.read_body(request.scope, request.receive, MAX_BODY_BYTES))
-        asked = k.SearchAsked(**{name: getattr(body, name) for name in body.__struct_fields__})
+        rewritten = await self._rewritten(request, principal, body)
+        asked = k.SearchAsked(
+            **{name: getattr(body, name) for name in body.__struct_fields__ if name not in REWORDING},
+            queries=rewritten.queries if rewritten is not None else [],
+        )
         question = k.SearchRequest(tenant=principal.tenant, asked=self._seal(principal, asked))
         reply = await ask_context(
             self._platform, s.SVC_KNOWLEDGE_SEARCH, question, k.SearchReply, timeout_seconds=SEARCH_SECONDS
@@ -69,7 +77,28 @@ class SearchDoor:
                 "tokens": reply.tokens,
                 "knowledge_version": reply.knowledge_version,
                 "cached": reply.is_cached,
+                **({"reranked": reply.reranked} if reply.reranked else {}),
+                **({"rewriting": rewritten} if rewritten is not None else {}),
             }
+        )
+
+    async def _rewritten(self, request: Request, principal: Principal, body: SearchBody) -> Rewritten | None:
+        """Returns further wordings where they are asked for; a body that is refused anyway costs nothing."""
+        if not 0 <= body.expand <= EXPAND_MAX:
+            raise ApiError("invalid_value", f"from 0 to {EXPAND_MAX}", param="expand")
+        if not body.rewrite and not body.expand:
+            if body.model:
+                raise ApiError("invalid_value", "a model has nothing to do without rewrite or expand", param="model")
+            return None
+        if not body.query.strip() or len(body.query) > QUERY_CHARS_MAX:
+            raise ApiError("invalid_value", f"from 1 to {QUERY_CHARS_MAX} characters", param="query")
+        return await self._rewriter.rewritten(
+            principal,
+            body.query,
+            rewrite=body.rewrite,
+            expand=body.expand,
+            model=body.model,
+            traceparent=request.headers.get("traceparent"),
         )
 
     async def _get_profile(self, request: Request) -> Response:

@@ -14,13 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collegium_gateway import asgi
+from collegium_gateway import asgi, feedback
 from collegium_gateway.application import Tasks
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 from collegium_gateway.readmodel import STATES, State
 from collegium_gateway.replies import json_reply
+from collegium_gateway.requests import parse
 from collegium_gateway.taskevents import TaskEvents
 from collegium_gateway.views import queue_headers
 
@@ -43,6 +44,7 @@ class TaskDoor:
             Route("/v1/tasks", self._list, methods=["GET"]),
             Route("/v1/tasks/{id}", self._get, methods=["GET"]),
             Route("/v1/tasks/{id}/cancel", self._cancel, methods=["POST"]),
+            Route("/v1/tasks/{id}/feedback", self._feedback, methods=["POST"]),
             Route("/v1/tasks/{id}/events", self._events, methods=["GET"]),
         ]
 
@@ -69,6 +71,21 @@ class TaskDoor:
 
     async def _cancel(self, request: Request) -> Response:
         return json_reply(await self._tasks.cancel(self._principal(request), request.path_params["id"]))
+
+    async def _feedback(self, request: Request) -> Response:
+        principal = self._directory.keys.authenticate(request.headers.get("authorization"))
+        feedback.check_principal(principal)
+        body = await asgi.read_body(request.scope, request.receive, feedback.MAX_BODY_BYTES)
+        asked = parse(feedback.decode, body)
+        settled = await self._tasks.settled(principal, request.path_params["id"])
+        with self._platform.tracing.root(
+            "POST /v1/tasks/{id}/feedback",
+            "server",
+            incoming_traceparent=request.headers.get("traceparent"),
+            attributes=None,
+        ) as hop:
+            told = await feedback.give(self._platform, principal, settled, asked, hop.traceparent)
+        return json_reply(told, 201)
 
     async def _events(self, request: Request) -> Response:
         principal = self._principal(request)

@@ -18,7 +18,7 @@ import structlog
 from collegium_bus.errors import BusError, QueueFullError
 from collegium_contracts.errors import TaskError
 from collegium_contracts.journey import template
-from collegium_contracts.messages import AttemptRequested, StopReason, TaskRef, TaskSubmitted
+from collegium_contracts.messages import AttemptRequested, StopReason
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_settings.settings import TierSettings
@@ -27,9 +27,11 @@ from collegium_telemetry.tracing import Hop
 
 from collegium_router.fairness import Entry, FairQueue, Standing
 from collegium_router.intake import Queued
+from collegium_router.lines import arrived_ms, listens, route_of
 from collegium_router.lookups import NOTHING, Lookups, needs
+from collegium_router.members import decide
 from collegium_router.permits import AttemptKey, Permit, Permits
-from collegium_router.plan import Busy, Fleet, Planned, Wait, make_plan, plan_again
+from collegium_router.plan import Busy, Fleet, Planned, Wait
 from collegium_router.resources import LOW_WAITS_MS, Resources, model_resource, pool_resource
 from collegium_router.sending import Sender
 from collegium_router.settlement import End, canceled, expired, failed
@@ -109,21 +111,15 @@ class Dispatcher:
         """Queues one message of INGRESS."""
         task, now = queued.task, self._platform.now_ms()
         weight = self._tiers.get(task.tier, UNKNOWN_TIER)[1]
-        route = (task.model, task.domain)
-        if self._resources.quotas.limited and _listens(task):
-            # Who waits for a quota to renew must not hold up those who are told of it.
-            route = (*route, "listens")
-        if task.pool:
-            route = (*route, pool_resource(task.pool))
         entry = Entry(
             queued.key,
             task.tenant,
             queued,
-            arrived_ms=now,
+            arrived_ms=arrived_ms(queued, now),
             deadline_ms=task.deadline_ms,
             weight=weight,
             priority=task.priority,
-            route=route,
+            route=route_of(queued, is_limited=bool(self._resources.quotas.limited)),
         )
         if not self._queue.push(entry, now):
             # The same message again: its first copy is in hand, or waits for its turn.
@@ -218,8 +214,8 @@ class Dispatcher:
             if isinstance(verdict, TaskError):
                 self._jobs.put_nowait(Job(entry, end=failed(queued.message, verdict, now)))
                 continue
-            for key, attempt in zip(_keys(queued, verdict), verdict.attempts, strict=True):
-                self._permits.take(Permit(key, entry.tenant, attempt.model, attempt.pool, now, 0, verdict.tokens))
+            for key, attempt, tokens in zip(_keys(queued, verdict), verdict.attempts, verdict.tokens, strict=True):
+                self._permits.take(Permit(key, entry.tenant, attempt.model, attempt.pool, now, 0, tokens))
             self._jobs.put_nowait(Job(entry, plan=verdict))
 
     def _judge(self, entry: Entry, fleet: Fleet) -> Verdict | None:
@@ -228,8 +224,7 @@ class Dispatcher:
         concurrency = self._tiers.get(queued.task.tier, UNKNOWN_TIER)[0]
         if self._permits.by_tenant[entry.tenant] >= concurrency:
             return None
-        message = queued.message
-        verdict = make_plan(message, fleet) if isinstance(message, TaskSubmitted) else plan_again(message, fleet)
+        verdict = decide(queued.message, fleet)
         if isinstance(verdict, Busy):
             return None
         if isinstance(verdict, Wait) and verdict.is_full and not _ends_waiting(entry, verdict, fleet.now_ms):
@@ -247,10 +242,7 @@ class Dispatcher:
         if not _ends_waiting(entry, wait, now_ms):
             self._queue.push(entry.held_until(again_ms), now_ms)
             return
-        if isinstance(queued.message, AttemptRequested):
-            error = queued.message.error
-        else:
-            error = _unavailable(queued.task.id, wait, (wait.until_ms - now_ms) / 1000)
+        error = queued.error or _unavailable(queued.task.id, wait, (wait.until_ms - now_ms) / 1000)
         self._free_slots -= 1
         self._jobs.put_nowait(Job(entry, end=failed(queued.message, error, now_ms)))
 
@@ -341,7 +333,9 @@ class Dispatcher:
             return 0
         self._dispatched[now // 1000] += 1
         if isinstance(queued.message, AttemptRequested):
+            failpoint("router.before-again")
             await self._sender.dispatch_again(queued.message, job.plan, hop)
+            failpoint("router.after-again")
             return 0
         added = NOTHING
         if needs(queued.task):
@@ -372,17 +366,13 @@ class Dispatcher:
                 del self._dispatched[second]
 
 
-def _listens(task: TaskRef) -> bool:
-    return bool(task.reply) and task.surface != "tasks"
-
-
 def _ends_waiting(entry: Entry, wait: Wait, now_ms: int) -> bool:
     """Whether a wait is in vain: the deadline comes first, or a client listens who is told at once and asks again."""
     if wait.until_ms >= entry.deadline_ms:
         return True
     queued: Queued = entry.item
     is_long = wait.until_ms - now_ms > LISTENERS_WAIT_MS
-    return (wait.is_open or wait.is_full) and is_long and _listens(queued.task)
+    return (wait.is_open or wait.is_full) and is_long and listens(queued.task)
 
 
 def _unavailable(task_id: str, wait: Wait, seconds: float) -> TaskError:

@@ -22,7 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from collegium_contracts.messages import Priority
+from collegium_contracts.parts import Priority
 
 PRIORITY_WEIGHTS: Final[dict[Priority, int]] = {"high": 16, "normal": 4, "low": 1}
 # After this long a waiting entry's priority has doubled its rate, after twice as long tripled it.

@@ -18,8 +18,9 @@ from collegium_bus.errors import BusError
 from collegium_bus.ingress import IngressShard
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import journey
-from collegium_contracts.errors import ContractError
+from collegium_contracts.errors import ContractError, TaskError
 from collegium_contracts.messages import AttemptRequested, TaskRef, TaskSubmitted
+from collegium_contracts.plans import SEVERAL
 from collegium_runtime.platform import Platform
 
 from collegium_router.permits import AttemptKey
@@ -28,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class Queued(msgspec.Struct, eq=False, kw_only=True):
-    """One message of INGRESS: a new task, or an attempt to be made again.
+    """One message of INGRESS: a new task, an attempt to be made again, or one that consensus asks for.
 
     ``replayed`` marks what stood when this owner took the shard: it may have been dispatched, and even settled, before,
     beyond what the broker's duplicate window remembers.
@@ -57,7 +58,17 @@ class Queued(msgspec.Struct, eq=False, kw_only=True):
     @property
     def is_one_attempt(self) -> bool:
         """Whether the message leads to one attempt, so that all of it was dispatched where that one stands in WORK."""
-        return isinstance(self.message, AttemptRequested) or self.message.task.plan != "panel"
+        return isinstance(self.message, AttemptRequested) or self.message.task.plan not in SEVERAL
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether consensus asks for one more attempt of a plan that has begun."""
+        return isinstance(self.message, AttemptRequested) and self.message.error is None
+
+    @property
+    def error(self) -> TaskError | None:
+        """Why the try before this one failed; none where there was none."""
+        return self.message.error if isinstance(self.message, AttemptRequested) else None
 
     @property
     def key(self) -> str:

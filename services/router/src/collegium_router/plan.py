@@ -1,4 +1,4 @@
-"""Which models answer a task, and in how many attempts. Pure.
+"""Which model answers a task, and its next tries. Pure; the members of larger plans are chosen by members.py.
 
 ``auto`` without a policy: the highest rank that is enabled, healthy and allowed for the domain, ties by price, then by
 least outstanding work, then by name. A named model is never swapped, except for its own fallbacks, in their order,
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 from collegium_contracts.errors import TaskError
-from collegium_contracts.messages import AttemptRef, AttemptRequested, Plan, TaskRef, TaskSubmitted
+from collegium_contracts.messages import AttemptRef, AttemptRequested, Plan, Rank, TaskRef, TaskSubmitted
 from collegium_contracts.state import ModelRecord
 
 from collegium_router.quota import Quotas, Size, tokens_of
@@ -33,15 +33,18 @@ _BYTES_PER_TOKEN_AT_MOST = 6
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """The plan of a task: its kind and its attempts, in order; ``alternatives`` says that other models could answer.
+    """The attempts of a task that are made now, in order, and their plan; ``alternatives``: other models could answer.
 
-    ``tokens`` is what each attempt may use of its model's quota, 0 where the model has none.
+    ``tokens`` is what each attempt may use of its model's quota, 0 where the model has none. Of a plan of several,
+    ``of`` is how many attempts it may make, and ``ranks`` whose each of a cascade's is.
     """
 
     plan: Plan
     attempts: tuple[AttemptRef, ...]
     alternatives: bool = False
-    tokens: int = 0
+    tokens: tuple[int, ...] = (0,)
+    of: int = 1
+    ranks: tuple[Rank, ...] = ()
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -74,34 +77,35 @@ class Fleet(NamedTuple):
 
 
 def make_plan(submitted: TaskSubmitted, fleet: Fleet) -> Planned | Wait | Busy | TaskError:
-    """Returns the task's plan, or why there is none now or at all."""
+    """Returns the plan of a task of one attempt, or why there is none now or at all."""
     candidates = eligible(submitted.task, submitted.prompt_bytes, fleet.models)
     if isinstance(candidates, TaskError):
         return candidates
-    count = submitted.panel_size if submitted.task.plan == "panel" else 1
     size: Size | None = None
     if fleet.quotas is not None:
         sampling = submitted.sampling
-        size = Size(submitted.prompt_bytes, sampling.max_tokens, sampling.n, count)
-    chosen = _choose(submitted.task, candidates, fleet, size)
+        size = Size(submitted.prompt_bytes, sampling.max_tokens, sampling.n)
+    chosen = choose(submitted.task, candidates, fleet, size)
     if not isinstance(chosen, ModelRecord):
         return chosen
-    plan: Plan = "panel" if submitted.task.plan == "panel" else "single"
-    pool = submitted.task.pool
-    attempts = tuple(attempt_of(chosen, number, count, plan, pool) for number in range(1, count + 1))
-    return Planned(plan, attempts, alternatives=len(candidates) > 1, tokens=_bound(chosen, size))
+    attempts = (attempt_of(chosen, 1, 1, "single", submitted.task.pool),)
+    return Planned("single", attempts, alternatives=len(candidates) > 1, tokens=(bound(chosen, size),))
 
 
-def plan_again(more: AttemptRequested, fleet: Fleet) -> Planned | Wait | Busy | TaskError:
-    """Returns the next try of an attempt that failed, or its error where no model is left.
+def plan_again(more: AttemptRequested, error: TaskError, fleet: Fleet) -> Planned | Wait | Busy | TaskError:
+    """Returns the next try of an attempt that failed with an error, or that error where no model is left.
 
-    A model that was turned away, refuses its key, or failed twice gives way to the next one that could answer; a try
-    that goes to the same model waits for ``not_before_ms``.
+    A model that was turned away, refuses its key, or failed twice gives way to the next one that could answer (a
+    cascade's to one of its rank); a try that goes to the same model waits for ``not_before_ms``.
     """
     run = more.run
     candidates = eligible(run.task, run.prompt_bytes, fleet.models)
     if isinstance(candidates, TaskError):
         return candidates
+    if run.attempt.plan == "cascade":
+        candidates = [model for model in candidates if model.rank == run.attempt.rank]
+        if not candidates:
+            return error
     failures = Counter(call.model for call in run.earlier)
     same = run.attempt.model
     size: Size | None = None
@@ -109,18 +113,18 @@ def plan_again(more: AttemptRequested, fleet: Fleet) -> Planned | Wait | Busy | 
         size = Size(run.prompt_bytes, run.sampling.max_tokens, run.sampling.n)
     is_open = fleet.open_until_ms.get(same, 0) > fleet.now_ms
     is_full = same in fleet.models and _blocked_until_ms(fleet.models[same], fleet, size) > fleet.now_ms
-    if more.error.code in GIVES_WAY or is_open or is_full or failures[same] >= FAILURES_BEFORE_ANOTHER:
+    if error.code in GIVES_WAY or is_open or is_full or failures[same] >= FAILURES_BEFORE_ANOTHER:
         others = [model for model in candidates if model.name != same]
         fresh = [model for model in others if failures[model.name] < FAILURES_BEFORE_ANOTHER]
-        chosen = _choose(run.task, fresh, fleet, size) if fresh else None
+        chosen = choose(run.task, fresh, fleet, size) if fresh else None
         if isinstance(chosen, ModelRecord | Busy):
             return _another(more, chosen, size)
-    if more.error.code in ELSEWHERE:
-        return more.error
+    if error.code in ELSEWHERE:
+        return error
     if fleet.now_ms < more.not_before_ms:
         return Wait(more.not_before_ms)
     own = [model for model in candidates if model.name == same] or candidates
-    chosen = _choose(run.task, own, fleet, size)
+    chosen = choose(run.task, own, fleet, size)
     return _another(more, chosen, size) if isinstance(chosen, ModelRecord) else chosen
 
 
@@ -129,7 +133,7 @@ def _another(more: AttemptRequested, chosen: ModelRecord | Busy, size: Size | No
         return chosen
     attempt = more.run.attempt
     again = attempt_of(chosen, attempt.number, attempt.of, attempt.plan, more.run.task.pool)
-    return Planned(attempt.plan, (again,), alternatives=more.run.alternatives, tokens=_bound(chosen, size))
+    return Planned(attempt.plan, (again,), alternatives=more.run.alternatives, tokens=(bound(chosen, size),))
 
 
 def eligible(task: TaskRef, prompt_bytes: int, models: Mapping[str, ModelRecord]) -> list[ModelRecord] | TaskError:
@@ -172,7 +176,7 @@ def eligible(task: TaskRef, prompt_bytes: int, models: Mapping[str, ModelRecord]
     return fitting
 
 
-def _choose(
+def choose(
     task: TaskRef, candidates: Sequence[ModelRecord], fleet: Fleet, size: Size | None
 ) -> ModelRecord | Wait | Busy:
     """Chooses among candidates in their order: the first that may be asked, or for ``auto`` the freest of equal merit.
@@ -212,7 +216,8 @@ def _has_quota(model: ModelRecord, fleet: Fleet, size: Size) -> bool:
     return fleet.quotas is None or fleet.quotas.has_room(model, size, fleet.now_ms)
 
 
-def _bound(model: ModelRecord, size: Size | None) -> int:
+def bound(model: ModelRecord, size: Size | None) -> int:
+    """Returns what an attempt may use of a model's quota, 0 where it has none."""
     return tokens_of(model, size) if size is not None and model.is_limited else 0
 
 

@@ -23,8 +23,9 @@ from collegium_bus.settle import settle
 from collegium_calendar.errors import CalendarError
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
+from collegium_contracts.consumers import consumer
 from collegium_contracts.errors import ContractError, TaskError
-from collegium_contracts.journey import HOPS, consumer
+from collegium_contracts.journey import HOPS
 from collegium_contracts.messages import (
     AttemptFailed,
     CancelRequested,

@@ -26,6 +26,7 @@ from collegium_telemetry.tracing import Hop
 
 from collegium_router.intake import Queued
 from collegium_router.lookups import Added
+from collegium_router.members import sampling_of
 from collegium_router.plan import MAX_CALLS, Planned, max_tokens
 from collegium_router.resources import Resources
 from collegium_router.settlement import End
@@ -41,40 +42,35 @@ class Sender:
         self._resources = resources
 
     async def dispatch(self, submitted: TaskSubmitted, planned: Planned, added: Added, hop: Hop) -> None:
-        """Sends the attempts of a plan, with what was looked up for them."""
+        """Sends the attempts that a plan begins with, with what was looked up for them."""
         task = added.task(submitted.task)
-        for attempt in planned.attempts:
+        if planned.plan != "single":
+            # Before its attempts: whoever hears of one's end finds what later ones are made from.
+            await self._tell_begun(submitted, planned, added, hop)
+        for attempt, tokens in zip(planned.attempts, planned.tokens, strict=True):
             model = self._resources.models[attempt.model]
-            bound = max_tokens(submitted.sampling.max_tokens, model)
-            stream = submitted.sampling.stream and planned.plan == "single"
+            sampling = submitted.sampling
+            if planned.plan != "single":
+                sampling = sampling_of(sampling, attempt.number, planned.plan)
             run = RunAttempt(
                 task=task,
                 attempt=attempt,
                 prompt=submitted.prompt,
-                sampling=msgspec.structs.replace(submitted.sampling, max_tokens=bound, stream=stream),
+                sampling=msgspec.structs.replace(sampling, max_tokens=max_tokens(sampling.max_tokens, model)),
                 prompt_bytes=submitted.prompt_bytes + added.bytes,
                 history=added.history,
                 notes=added.notes,
                 max_calls=MAX_CALLS,
                 alternatives=planned.alternatives,
             )
-            await self._send_attempt(run, planned, hop)
-        if planned.plan != "single":
-            # Not one message in WORK has a panel's input for whoever runs it again.
-            changed = self._dispatched(submitted, planned, submitted)
-            await self._platform.publisher.publish(
-                s.task_changed(task.tenant, task.id),
-                encode(changed),
-                message_id=f"{task.id}.dispatched",
-                headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
-            )
-        elif task.surface == "tasks" and task.not_before_ms:
+            await self._send_attempt(run, tokens, hop)
+        if planned.plan == "single" and task.surface == "tasks" and task.not_before_ms:
             # Whoever is told again to release it must see that it went on.
             self._tell_dispatched(submitted, planned, hop)
 
-    async def _send_attempt(self, run: RunAttempt, planned: Planned, hop: Hop) -> None:
+    async def _send_attempt(self, run: RunAttempt, tokens: int, hop: Hop) -> None:
         task, attempt = run.task, run.attempt
-        bound = {s.H_BOUND: str(planned.tokens)} if planned.tokens else {}
+        bound = {s.H_BOUND: str(tokens)} if tokens else {}
         await self._platform.publisher.publish(
             s.work(attempt.pool, task.priority),
             encode(run),
@@ -92,17 +88,38 @@ class Sender:
         )
 
     async def dispatch_again(self, more: AttemptRequested, planned: Planned, hop: Hop) -> None:
-        """Sends the next try of an attempt."""
+        """Sends the next try of an attempt, or the first one of an attempt that consensus asked for."""
         run, attempt = more.run, planned.attempts[0]
         bound = max_tokens(run.sampling.max_tokens, self._resources.models[attempt.model])
+        sampling = run.sampling if more.error is not None else sampling_of(run.sampling, attempt.number, planned.plan)
         again = msgspec.structs.replace(
             run,
             attempt=attempt,
-            sampling=msgspec.structs.replace(run.sampling, max_tokens=bound),
+            sampling=msgspec.structs.replace(sampling, max_tokens=bound),
             try_number=run.try_number + 1,
+            max_calls=MAX_CALLS,
             alternatives=planned.alternatives,
         )
-        await self._send_attempt(again, planned, hop)
+        await self._send_attempt(again, planned.tokens[0], hop)
+
+    async def _tell_begun(self, submitted: TaskSubmitted, planned: Planned, added: Added, hop: Hop) -> None:
+        """Stores what a plan of several is made from, for its later attempts and for whoever runs it again."""
+        task = added.task(submitted.task)
+        begun = msgspec.structs.replace(
+            self._dispatched(submitted, planned, submitted),
+            task=task,
+            history=added.history,
+            notes=added.notes,
+            added_bytes=added.bytes,
+            of=planned.of,
+            ranks=list(planned.ranks),
+        )
+        await self._platform.publisher.publish(
+            s.task_changed(task.tenant, task.id),
+            encode(begun),
+            message_id=f"{task.id}.dispatched",
+            headers={s.TRACEPARENT: hop.traceparent, s.H_TENANT: task.tenant},
+        )
 
     def _tell_dispatched(self, submitted: TaskSubmitted, planned: Planned, hop: Hop) -> None:
         """Says that a task is being worked on. Not waited for: a task's state is told again by what follows."""

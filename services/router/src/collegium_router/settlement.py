@@ -40,7 +40,8 @@ def expired(waiting: Waiting, now_ms: int) -> End:
     if isinstance(waiting, TaskSubmitted):
         message = f"task {task.id} waited {waited:.1f} s in the queue and reached its deadline; nothing was called"
     else:
-        message = f"task {task.id} reached its deadline while it waited for another try ({waiting.error.message})"
+        why = f" ({waiting.error.message})" if waiting.error is not None else ""
+        message = f"task {task.id} reached its deadline while it waited for another try{why}"
     return failed(waiting, TaskError(code="deadline_exceeded", message=message), now_ms, "deadline")
 
 

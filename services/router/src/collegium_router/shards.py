@@ -116,8 +116,9 @@ class Shards:
             self._enter(queued)
 
     def _enter(self, queued: Queued) -> None:
-        # Of a panel, the members after the first may not have been sent; sending all again changes nothing.
-        if queued.replayed and queued.is_one_attempt and self._permits.holds(queued.first_try):
+        # Of a panel, the members after the first may not have been sent; sending all again changes nothing. What
+        # consensus asked for again, after longer than the broker remembers, may be running.
+        if (queued.replayed or queued.goes_on) and queued.is_one_attempt and self._permits.holds(queued.first_try):
             queued.shard.finish(queued.subject, queued.sequence)
         else:
             self._dispatcher.accept(queued)

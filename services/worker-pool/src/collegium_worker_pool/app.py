@@ -6,7 +6,7 @@ import asyncio
 
 from collegium_bus import topology
 from collegium_bus.work import WorkLoop
-from collegium_contracts.journey import work_consumer
+from collegium_contracts.consumers import work_consumer
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
 from collegium_settings.pools import served_pools

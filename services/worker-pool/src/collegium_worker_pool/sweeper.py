@@ -23,7 +23,7 @@ from collegium_bus.delivery import Delivery
 from collegium_bus.direct import Stored, as_delivered
 from collegium_bus.errors import BrokerUnavailableError, BusError
 from collegium_bus.work import WorkLoop
-from collegium_contracts import journey
+from collegium_contracts import consumers
 from collegium_contracts import subjects as s
 from collegium_contracts.codec import journey as messages
 from collegium_contracts.errors import ContractError, UndecodableMessageError
@@ -97,14 +97,14 @@ class Sweeper:
         self._platform = platform
         self._give_up = give_up
         self._look_seconds = look_seconds
-        self._consumers = [journey.work_consumer(pool) for pool in pools]
+        self._consumers = [consumers.work_consumer(pool) for pool in pools]
         self._seen: dict[str, set[int]] = {}
         self._stuck = platform.metrics.gauges(
             names.METRIC_STUCK_MESSAGES, "Messages that stand and are delivered no more", ("stream",)
         )
         self._stuck[s.WORK].set(0)
         self._advisories = WorkLoop(
-            platform.connection, journey.consumer("sweeper"), self._on_advisory, platform.dead_letters, slots=SLOTS
+            platform.connection, consumers.consumer("sweeper"), self._on_advisory, platform.dead_letters, slots=SLOTS
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -145,7 +145,7 @@ class Sweeper:
                     log.warning("look for stuck messages failed", consumer=consumer.durable, error=str(error))
             self._stuck[s.WORK].set(found)
 
-    async def _look(self, consumer: journey.Consumer) -> int:
+    async def _look(self, consumer: consumers.Consumer) -> int:
         """Looks at one pool's part of the queue once; returns how many messages were stuck there."""
         # In this order: what is acknowledged in between is then missed, and nothing is counted that was just published.
         state = await self._state(f"CONSUMER.INFO.{s.WORK}.{consumer.durable}", b"", _Consumer)
@@ -172,7 +172,7 @@ class Sweeper:
             raise BrokerUnavailableError(f"{subject}: {error.get('description')}")
         return msgspec.json.decode(raw, type=kind)
 
-    async def _standing(self, consumer: journey.Consumer, delivered_sequence: int) -> list[Stored]:
+    async def _standing(self, consumer: consumers.Consumer, delivered_sequence: int) -> list[Stored]:
         """Reads the oldest messages of a pool that were delivered at least once."""
         found: list[Stored] = []
         sequence = 0

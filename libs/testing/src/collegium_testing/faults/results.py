@@ -22,8 +22,8 @@ _HEAD = """# Faults
 Made by `{command}`; do not edit.
 
 Each fault is made on real processes under load: seven services, NATS, PostgreSQL, and a simulated model that counts its
-calls. Tasks are single calls, panels of three and turns of a conversation. After each fault one checker looks from
-outside (HTTP, the stream of events, the books, the simulator's own count) until every law holds:
+calls. Tasks are single calls, panels of three whose members differ, and turns of a conversation. After each fault one
+checker looks from outside (HTTP, the stream of events, the books, the simulator's own count) until every law holds:
 
 {laws}
 

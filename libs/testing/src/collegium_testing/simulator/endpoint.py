@@ -99,6 +99,8 @@ class Endpoint:
         self.tally.start(call)
         if self._faulty(connection, behaviour, call):
             return
+        if behaviour.numbered:
+            behaviour = msgspec.structs.replace(behaviour, answer=f"{behaviour.answer or 'answer'} {call.number}")
         replay = self.script.replay(chat.model, prompt)
         answer = completion.compose(chat, behaviour, replay, prompt, counted)
         call.prompt_tokens = answer.usage.prompt_tokens

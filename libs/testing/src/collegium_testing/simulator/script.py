@@ -42,8 +42,9 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     `error_message` over the usual ones. `hang` never answers. `cut_stream_after` closes the connection after
     that many content chunks; a plain reply is then closed in its middle. `garbage` answers 200 with broken JSON,
     with JSON of another shape, or with an HTML page. `transcript` answers with the messages the model saw, one
-    `role: text` a line; `answer` with that text; `tool_calls` with those calls in place of a text (max_tokens does
-    not cut them). `cached_tokens` appears in the usage's details.
+    `role: text` a line; `answer` with that text, which ends in the call's number where it is `numbered`, so that no
+    two are equal; `tool_calls` with those calls in place of a text (max_tokens does not cut them). `cached_tokens`
+    appears in the usage's details.
     """
 
     delay_ms: float | None = None
@@ -59,6 +60,7 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     ignore_max_tokens: bool = False
     transcript: bool = False
     answer: str | None = None
+    numbered: bool = False
     tool_calls: tuple[ToolCall, ...] = ()
     cached_tokens: int | None = None
 

@@ -15,7 +15,7 @@ from collegium_bus.errors import NoAnswerError
 from collegium_bus.purging import purge, read_up_to
 from collegium_contracts import belongings
 from collegium_contracts import subjects as s
-from collegium_contracts.journey import CONSUMERS
+from collegium_contracts.consumers import CONSUMERS
 
 READERS: Final = tuple(consumer.durable for consumer in CONSUMERS if consumer.stream == s.EVENTS)
 LOOKS: Final = 20

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -24,6 +24,8 @@ from collegium_contracts.knowledge import (
     DocumentMeta,
     DocumentReply,
     DocumentsReply,
+    GenerationsGet,
+    GenerationsReply,
     KnowledgeVersionGet,
     KnowledgeVersionReply,
 )
@@ -33,6 +35,7 @@ from collegium_store import is_transient
 
 from collegium_context.documents.errors import DocumentError
 from collegium_context.documents.extracting import check_begin, extracted
+from collegium_context.documents.generations import GenerationStore
 from collegium_context.documents.indexing_store import is_heavy
 from collegium_context.documents.ingesting import Ingesting
 from collegium_context.documents.naming import document_id, fingerprint
@@ -41,6 +44,9 @@ from collegium_context.documents.store import Accepting, DocumentStore
 log = structlog.get_logger(__name__)
 
 PAGE_MAX = 200
+# What lies between bounds is compared as a float.
+NUMBER_MAX = 10**300
+ASIDE_BYTES = 1024 * 1024
 TAGS_MAX, FIELDS_MAX, TAG_CHARS, VALUE_CHARS, TITLE_CHARS = 64, 64, 128, 512, 500
 
 _decode_meta = msgspec.json.Decoder(DocumentMeta).decode
@@ -58,14 +64,14 @@ class DocumentQuestions:
         keyring: Keyring,
         claims: ClaimStore,
         ingesting: Ingesting,
-        collection: str,
+        generations: GenerationStore,
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._claims = claims
         self._ingesting = ingesting
-        self._collection = collection
+        self._generations = generations
         self._now_ms = now_ms
 
     async def add(self, question: Message, _traceparent: str) -> Message:
@@ -76,7 +82,7 @@ class DocumentQuestions:
         if not PROJECT_ID.match(asked.project):
             raise RequestRefusedError("invalid_value", "not the id of a project", "project")
         sealed, content, meta = await self._opened(asked)
-        mark = fingerprint(asked.tenant, asked.kind, content, meta)
+        mark = await _aside(len(content), fingerprint, asked.tenant, asked.project, asked.kind, content, meta)
         document = asked.document or document_id(mark)
         scope = Scope(asked.tenant)
         standing = await self._from_database(self._store.standing(scope, document))
@@ -116,7 +122,7 @@ class DocumentQuestions:
         asked = _expected(question, DocumentDelete)
         scope = Scope(asked.tenant)
         standing = await self._from_database(self._store.standing(scope, asked.document))
-        points = await self._from_database(self._store.delete(scope, asked.document, collection=self._collection))
+        points = await self._from_database(self._store.delete(scope, asked.document))
         if standing is None or points is None:
             raise _missing(asked.document)
         self._ingesting.wake_sweep()
@@ -128,14 +134,21 @@ class DocumentQuestions:
         version = await self._from_database(self._store.knowledge_version(Scope(asked.tenant)))
         return KnowledgeVersionReply(version=version)
 
+    async def generations(self, question: Message, _traceparent: str) -> Message:
+        """Tells how the index stands."""
+        if not isinstance(question, GenerationsGet):
+            raise RequestRefusedError("invalid_value", f"{type(question).__name__} is not asked here")
+        return GenerationsReply(generations=await self._from_database(self._generations.told()))
+
     async def _opened(self, asked: DocumentAdd) -> tuple[Envelope, bytes, DocumentMeta]:
         try:
             sealed = asked.content
             if sealed is None:
-                sealed = _decode_envelope(await self._claims.get(asked.claim))
+                claimed = await self._claims.get(asked.claim)
+                sealed = await _aside(len(claimed), _decode_envelope, claimed)
             await held(self._keyring, asked.tenant, sealed, asked.meta)
             meta = _decode_meta(self._keyring.open(asked.tenant, asked.meta))
-            content = self._keyring.open(asked.tenant, sealed)
+            content = await _aside(len(sealed.body), self._keyring.open, asked.tenant, sealed)
         except BrokerUnavailableError as error:
             raise RequestRefusedError("broker_unavailable", "the upload cannot be read now; send it again") from error
         except (UnknownKeyError, UndecodableMessageError, msgspec.DecodeError, ValueError) as error:
@@ -146,7 +159,7 @@ class DocumentQuestions:
     async def _check(self, document: str, asked: DocumentAdd, content: bytes) -> None:
         """Refuses at the door what is plainly wrong; heavy documents are told of by their state."""
         try:
-            check_begin(content, asked.kind)
+            await _aside(len(content), check_begin, content, asked.kind)
             if not is_heavy(asked.kind, len(content)):
                 await asyncio.to_thread(extracted, content, asked.kind)
         except DocumentError as error:
@@ -159,6 +172,11 @@ class DocumentQuestions:
             if not is_transient(error):
                 raise
             raise RequestRefusedError("context_unavailable", "the documents' database is away; ask again") from error
+
+
+async def _aside(size: int, work: Callable[..., A], *arguments: Any) -> A:
+    """Does work on so many bytes; beside the loop where it would hold everybody up."""
+    return await asyncio.to_thread(work, *arguments) if size > ASIDE_BYTES else work(*arguments)
 
 
 def _expected(question: Message, kind: type[Q]) -> Q:
@@ -191,3 +209,5 @@ def _check_meta(meta: DocumentMeta) -> None:
             f"at most {FIELDS_MAX} fields, names to {TAG_CHARS} and values to {VALUE_CHARS} characters",
             "fields",
         )
+    if any(isinstance(value, int) and abs(value) > NUMBER_MAX for value in meta.fields.values()):
+        raise RequestRefusedError("invalid_value", "a field's number is larger than 1e300", "fields")

@@ -59,7 +59,7 @@ WHERE tenant = $1 AND id = $2 AND version = $3 AND state = 'accepted'
 _STANDING = """
 SELECT c.tenant, c.id::text FROM context.chunks AS c
 JOIN unnest($1::text[], $2::text[]) AS new (tenant, document) ON c.tenant = new.tenant AND c.document = new.document
-JOIN context.documents AS d ON d.tenant = c.tenant AND d.id = c.document WHERE d.model = $3
+JOIN context.documents AS d ON d.tenant = c.tenant AND d.id = c.document WHERE $3 = ANY(d.collections)
 """
 _LOOSEN = """
 INSERT INTO context.loose_points AS old (tenant, id, collection, remove_at)
@@ -69,7 +69,8 @@ ON CONFLICT (tenant, id, collection) DO UPDATE SET remove_at = EXCLUDED.remove_a
 """
 _SWITCH = """
 UPDATE context.documents AS d SET state = 'indexed', served = d.version, chunks = new.chunks, tokens = new.tokens,
-       stored_bytes = new.stored_bytes, model = $7, indexed_at = now(), done = new.chunks, total = new.chunks,
+       stored_bytes = new.stored_bytes, model = $7, collections = $8, indexed_at = now(),
+       done = new.chunks, total = new.chunks,
        source_key_id = NULL, source_nonce = NULL, source = NULL, error_code = '', error_message = ''
 FROM unnest($1::text[], $2::text[], $3::int8[], $4::int4[], $5::int8[], $6::int8[])
      AS new (tenant, id, version, chunks, tokens, stored_bytes)
@@ -82,7 +83,8 @@ WITH gone AS (
     WHERE c.tenant = new.tenant AND c.document = new.document AND NOT c.id = ANY($3::uuid[]) RETURNING c.tenant, c.id
 )
 INSERT INTO context.loose_points AS old (tenant, id, collection, remove_at)
-SELECT tenant, id, $4, now() + $5 * interval '1 second' FROM gone
+SELECT gone.tenant, gone.id, g.collection, now() + $4 * interval '1 second'
+FROM gone, context.generations AS g WHERE g.state <> 'retired'
 ON CONFLICT (tenant, id, collection) DO UPDATE SET remove_at = EXCLUDED.remove_at
 """
 _ADD_CHUNKS = """
@@ -98,6 +100,8 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone
 """
+# Held against a change until the transaction ends.
+_SERVING = "SELECT collection FROM context.generations WHERE state = 'serving' FOR SHARE"
 _BUMP = """
 INSERT INTO context.knowledge AS old (tenant, version) SELECT tenant, 1 FROM unnest($1::text[]) AS new (tenant)
 ORDER BY tenant ON CONFLICT (tenant) DO UPDATE SET version = old.version + 1
@@ -127,13 +131,12 @@ class Taken(NamedTuple):
 
 
 class ChunkRow(NamedTuple):
-    """A chunk as it is kept; ``is_new``: its point was put into the vector store for this version."""
+    """A chunk as it is kept."""
 
     id: str
     ordinal: int
     body: Envelope
     tokens: int
-    is_new: bool
 
 
 class Indexed(NamedTuple):
@@ -146,8 +149,16 @@ class Indexed(NamedTuple):
     stored_bytes: int
 
 
+class Put(NamedTuple):
+    """A collection with the points, by tenant and id, that were put into it; ``is_whole``: all have vectors."""
+
+    collection: str
+    points: list[tuple[str, str]]
+    is_whole: bool
+
+
 class PointsLostError(Exception):
-    """Points of a document were swept while it was taken in; it is taken in again."""
+    """Points of a document were swept, or another collection answers, while it was taken in; it is taken in again."""
 
 
 class IndexingStore:
@@ -183,17 +194,17 @@ class IndexingStore:
         """Ends the taking in of a version for good; an older one that is found stays found."""
         await self._pool.execute(_FAIL, taken.tenant, taken.document, taken.version, code, message)
 
-    async def standing(self, taken: Sequence[Taken], model: str) -> set[tuple[str, str]]:
-        """Returns tenant and id of the chunks that are found of these documents now, by vectors of the model."""
+    async def standing(self, taken: Sequence[Taken], collection: str) -> set[tuple[str, str]]:
+        """Returns tenant and id of the chunks that are found of these documents now, whole in a collection."""
         tenants, ids, _ = _keys(taken)
-        return {(row[0], row[1]) for row in await self._pool.fetch(_STANDING, tenants, ids, model)}
+        return {(row[0], row[1]) for row in await self._pool.fetch(_STANDING, tenants, ids, collection)}
 
     async def loosen(self, points: Sequence[tuple[str, str]], collection: str) -> None:
         """Writes down points that are about to be put into the vector store."""
         tenants, ids = [tenant for tenant, _ in points], [point for _, point in points]
         await self._pool.execute(_LOOSEN, tenants, ids, collection, LOOSE_SECONDS)
 
-    async def switch(self, indexed: Sequence[Indexed], *, model: str, collection: str) -> int:
+    async def switch(self, indexed: Sequence[Indexed], *, model: str, put: Sequence[Put]) -> int:
         """Makes documents findable in their new version, each as a whole, and returns how many.
 
         Those that were replaced, removed or taken in by another in the meantime stay as they are. Raises
@@ -201,14 +212,19 @@ class IndexingStore:
         """
         async with self._pool.acquire() as connection, connection.transaction():
             failpoint("context.before-switch")
-            switched = await self._switch(connection, indexed, model)
+            if await connection.fetchval(_SERVING) not in {one.collection for one in put}:
+                raise PointsLostError("another collection answers since the documents were begun")
+            whole = [one.collection for one in put if one.is_whole]
+            switched = await self._switch(connection, indexed, model, whole)
             chosen = [one for one in indexed if (one.tenant, one.document) in switched]
             if chosen:
-                await _move(connection, chosen, collection)
+                await _move(connection, chosen, put)
         failpoint("context.after-switch")
         return len(chosen)
 
-    async def _switch(self, connection: Any, indexed: Sequence[Indexed], model: str) -> set[tuple[str, str]]:
+    async def _switch(
+        self, connection: Any, indexed: Sequence[Indexed], model: str, collections: list[str]
+    ) -> set[tuple[str, str]]:
         ordered = sorted(indexed, key=lambda one: (one.tenant, one.document))
         rows = await connection.fetch(
             _SWITCH,
@@ -219,6 +235,7 @@ class IndexingStore:
             [sum(chunk.tokens for chunk in one.chunks) for one in ordered],
             [one.stored_bytes for one in ordered],
             model,
+            collections,
         )
         return {(row["tenant"], row["id"]) for row in rows}
 
@@ -237,14 +254,14 @@ class IndexingStore:
         return len(rows)
 
 
-async def _move(connection: Any, chosen: Sequence[Indexed], collection: str) -> None:
+async def _move(connection: Any, chosen: Sequence[Indexed], put: Sequence[Put]) -> None:
     """Puts the chunks of new versions in the place of those of old ones."""
     rows = [(one.tenant, chunk.id, one.document, chunk) for one in chosen for chunk in one.chunks]
     rows.sort(key=lambda row: row[:2])
     tenants, ids = [row[0] for row in rows], [row[1] for row in rows]
     documents = [one.tenant for one in chosen], [one.document for one in chosen]
     # Searches that began before the switch may still look for what they found: the old points go a little later.
-    await connection.execute(_DROP_OLD, *documents, ids, collection, LEASE_SECONDS)
+    await connection.execute(_DROP_OLD, *documents, ids, LEASE_SECONDS)
     await connection.execute(
         _ADD_CHUNKS,
         tenants,
@@ -256,14 +273,19 @@ async def _move(connection: Any, chosen: Sequence[Indexed], collection: str) -> 
         [row[3].body.body for row in rows],
         [row[3].tokens for row in rows],
     )
-    new = [(row[0], row[1]) for row in rows if row[3].is_new]
-    if new:
-        gone = await connection.fetchval(
-            _FASTEN, [tenant for tenant, _ in new], [point for _, point in new], collection
-        )
-        if gone != len(new):
-            raise PointsLostError(f"{len(new) - gone} of {len(new)} points were swept meanwhile")
+    moved = set(zip(tenants, ids, strict=True))
+    for one in put:
+        await fasten(connection, [point for point in one.points if point in moved], one.collection)
     await connection.execute(_BUMP, sorted({one.tenant for one in chosen}))
+
+
+async def fasten(connection: Any, points: Sequence[tuple[str, str]], collection: str) -> None:
+    """Makes points, by tenant and id, those of chunks; raises :class:`PointsLostError` where some were swept."""
+    if points:
+        tenants, ids = [tenant for tenant, _ in points], [point for _, point in points]
+        gone = await connection.fetchval(_FASTEN, tenants, ids, collection)
+        if gone != len(points):
+            raise PointsLostError(f"{len(points) - gone} of {len(points)} points were swept meanwhile")
 
 
 def is_heavy(kind: DocumentKind, size: int) -> bool:

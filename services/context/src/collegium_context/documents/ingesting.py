@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import structlog
 from collegium_contracts.envelope import Keyring, UnknownKeyError, held
-from collegium_contracts.knowledge import DocumentMeta, FieldValue
-from collegium_contracts.scope import Scope
+from collegium_contracts.knowledge import DocumentMeta
 from collegium_runtime.failpoints import failpoint
 from collegium_store import is_transient
 
@@ -23,17 +22,21 @@ from collegium_context.documents.blocks import Extracted
 from collegium_context.documents.chunking import chunked
 from collegium_context.documents.errors import DocumentError, DocumentTooCostlyError
 from collegium_context.documents.extracting import extracted
+from collegium_context.documents.generations import Generation, GenerationStore
 from collegium_context.documents.indexing_store import (
     ChunkRow,
     Indexed,
     IndexingStore,
     PointsLostError,
+    Put,
     Taken,
     is_heavy,
 )
-from collegium_context.documents.naming import NamedChunk, facets_of, named_chunks
+from collegium_context.documents.naming import NamedChunk, facets_of, measures_of, named_chunks
+from collegium_context.documents.putting import ChunkBody, Draft, Putting, payload
+from collegium_context.documents.spaces import Spaces
 from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
-from collegium_context.vectors.interface import CollectionSpec, PayloadValue, Point, VectorStore, VectorStoreError
+from collegium_context.vectors.interface import VectorStoreError
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +46,7 @@ HEAVY_AT_ONCE = 2
 HEAVY_BYTES_MAX = 16 * 1024 * 1024
 # Chunks between two renewals of the leases.
 STEP_CHUNKS = 256
+STEP_BYTES = 1024 * 1024
 POLL_SECONDS = 1.0
 AWAY_SECONDS = 2.0
 SWEEP_SECONDS = 5.0
@@ -50,20 +54,11 @@ SWEEP_SECONDS = 5.0
 TRIES_MAX = 5
 
 
-class ChunkBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is kept of a chunk, sealed: all that an answer shows of it."""
-
-    text: str
-    title: str = ""
-    headings: tuple[str, ...] = ()
-    tags: list[str] = []
-    fields: dict[str, FieldValue] = {}
-
-
 class _Read(msgspec.Struct, frozen=True):
     taken: Taken
     meta: DocumentMeta
     facets: list[str]
+    measures: dict[str, float]
     chunks: list[NamedChunk]
     title: str
 
@@ -75,21 +70,13 @@ class Ingesting:
     """Takes in what is due, in this process beside others that do the same."""
 
     def __init__(
-        self,
-        store: IndexingStore,
-        vectors: VectorStore,
-        embedder: Embedder,
-        keyring: Keyring,
-        collection: str,
-        spec: Callable[[], CollectionSpec],
+        self, store: IndexingStore, generations: GenerationStore, putting: Putting, spaces: Spaces, keyring: Keyring
     ) -> None:
         self._store = store
-        self._vectors = vectors
-        self._embedder = embedder
+        self._generations = generations
+        self._putting = putting
+        self._spaces = spaces
         self._keyring = keyring
-        self._spec = spec
-        self._collection = collection
-        self._is_made = False
         self._wakes = {False: asyncio.Event(), True: asyncio.Event()}
         self._sweep_wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -160,7 +147,10 @@ class Ingesting:
                 raise DocumentTooCostlyError(f"it was begun {TRIES_MAX} times and never finished")
             await held(self._keyring, one.tenant, one.meta, one.source)
             meta = _decode_meta(self._keyring.open(one.tenant, one.meta))
-            content = self._keyring.open(one.tenant, one.source)
+            # Opening a large one takes a while, in which nobody else would be answered.
+            is_large = len(one.source.body) > STEP_BYTES
+            opening = (self._keyring.open, one.tenant, one.source)
+            content = await asyncio.to_thread(*opening) if is_large else self._keyring.open(one.tenant, one.source)
             found = await self._extracted(one, content)
             title = meta.title or found.title
             facets = facets_of(one.tenant, one.document, one.project, meta)
@@ -174,7 +164,7 @@ class Ingesting:
             log.warning("a document waits for its key", tenant=one.tenant, document=one.document)
             await self._store.put_off([one], AWAY_SECONDS, counts=True)
             return None
-        return _Read(one, meta, facets, chunks, title)
+        return _Read(one, meta, facets, measures_of(one.tenant, meta), chunks, title)
 
     async def _extracted(self, one: Taken, content: bytes) -> Extracted:
         if is_heavy(one.kind, len(content)):
@@ -182,38 +172,54 @@ class Ingesting:
         return await asyncio.to_thread(extracted, content, one.kind)
 
     async def _index(self, read: Sequence[_Read]) -> None:
-        found = await self._store.standing([one.taken for one in read], self._embedder.model)
-        new = [(one, chunk) for one in read for chunk in one.chunks if (one.taken.tenant, chunk.id) not in found]
-        done = {one.taken.version: sum((one.taken.tenant, chunk.id) in found for chunk in one.chunks) for one in read}
-        for start in range(0, len(new), STEP_CHUNKS):
-            step = new[start : start + STEP_CHUNKS]
-            await self._put(step)
-            for one, _ in step:
-                done[one.taken.version] += 1
-            if start + STEP_CHUNKS < len(new):
-                await self._store.renew([(one.taken, done[one.taken.version], len(one.chunks)) for one in read])
+        targets = await self._generations.standing()
+        if not targets:
+            raise EmbedderUnavailableError("the embedder has not said yet how long its vectors are")
+        put: list[Put] = []
+        for target in targets:
+            if target.state == "serving" or self._spaces.embedder_of(target) is not None:
+                put.append(await self._put_into(target, read, is_last=target is targets[-1]))
         failpoint("context.before-indexed")
-        fresh = {(one.taken.tenant, chunk.id) for one, chunk in new}
-        indexed = [await self._sealed(one, fresh) for one in read]
-        await self._store.switch(indexed, model=self._embedder.model, collection=self._collection)
+        indexed = [await self._sealed(one) for one in read]
+        await self._store.switch(indexed, model=self._spaces.current.model, put=put)
         self.wake_sweep()
 
-    async def _put(self, step: Sequence[tuple[_Read, NamedChunk]]) -> None:
-        """Puts the points of new chunks into the vector store; nobody finds them before the switch."""
-        vectors = await self._embedder.embed([chunk.indexed for _, chunk in step])
-        if not self._is_made:
-            await self._vectors.ensure(self._spec())
-            self._is_made = True
-        await self._store.loosen([(one.taken.tenant, chunk.id) for one, chunk in step], self._collection)
-        points: dict[str, list[Point]] = {}
-        for (one, chunk), vector in zip(step, vectors, strict=True):
-            payload: dict[str, PayloadValue] = {"facets": one.facets, "added": one.taken.created_at_ms}
-            points.setdefault(one.taken.tenant, []).append(Point(chunk.id, vector, chunk.indexed, payload))
-        for tenant, of_tenant in points.items():
-            await self._vectors.upsert(Scope(tenant), self._collection, of_tenant)
-        failpoint("context.after-points")
+    async def _put_into(self, target: Generation, read: Sequence[_Read], *, is_last: bool) -> Put:
+        """Puts the points of new chunks into a collection; nobody finds them before the switch."""
+        found = await self._store.standing([one.taken for one in read], target.collection)
+        new = [(one, chunk) for one in read for chunk in one.chunks if (one.taken.tenant, chunk.id) not in found]
+        done = {one.taken.version: sum((one.taken.tenant, chunk.id) in found for chunk in one.chunks) for one in read}
+        embedder = self._spaces.embedder_of(target)
+        for start in range(0, len(new), STEP_CHUNKS):
+            step = new[start : start + STEP_CHUNKS]
+            embedder = await self._step(target, embedder, step)
+            for one, _ in step:
+                done[one.taken.version] += 1
+            if not is_last or start + STEP_CHUNKS < len(new):
+                counted = [(one.taken, done[one.taken.version] if is_last else 0, len(one.chunks)) for one in read]
+                await self._store.renew(counted)
+        points = [(one.taken.tenant, chunk.id) for one, chunk in new]
+        return Put(target.collection, points, is_whole=embedder is not None)
 
-    async def _sealed(self, one: _Read, fresh: set[tuple[str, str]]) -> Indexed:
+    async def _step(
+        self, target: Generation, embedder: Embedder | None, step: Sequence[tuple[_Read, NamedChunk]]
+    ) -> Embedder | None:
+        """Puts some points, by words alone where an older generation's embedder is away; returns the embedder used."""
+        drafts = [
+            Draft(one.taken.tenant, chunk.id, chunk.indexed, payload(one.facets, one.measures, one.taken.created_at_ms))
+            for one, chunk in step
+        ]
+        try:
+            await self._putting.put(target, embedder, drafts)
+        except EmbedderUnavailableError:
+            if embedder is self._spaces.current:
+                raise
+            embedder = None
+            await self._putting.put(target, None, drafts)
+        failpoint("context.after-points")
+        return embedder
+
+    async def _sealed(self, one: _Read) -> Indexed:
         rows: list[ChunkRow] = []
         tenant = one.taken.tenant
         for number, chunk in enumerate(one.chunks):
@@ -221,8 +227,8 @@ class Ingesting:
                 await asyncio.sleep(0)
             body = ChunkBody(chunk.chunk.text, one.title, chunk.chunk.headings, one.meta.tags, one.meta.fields)
             sealed = self._keyring.seal(tenant, msgspec.msgpack.encode(body))
-            rows.append(ChunkRow(chunk.id, chunk.ordinal, sealed, chunk.chunk.tokens, (tenant, chunk.id) in fresh))
-        stored = sum(len(row.body.body) + 4 * self._embedder.dimensions for row in rows)
+            rows.append(ChunkRow(chunk.id, chunk.ordinal, sealed, chunk.chunk.tokens))
+        stored = sum(len(row.body.body) + 4 * self._spaces.current.dimensions for row in rows)
         return Indexed(tenant, one.taken.document, one.taken.version, rows, stored)
 
     async def _sweeping(self) -> None:
@@ -230,7 +236,7 @@ class Ingesting:
             self._sweep_wake.clear()
             swept = 0
             try:
-                swept = await self._store.sweep(self._remove)
+                swept = await self._store.sweep(self._putting.remove)
             except VectorStoreError as error:
                 log.warning("loose points stay for now", code=error.code)
             except Exception as error:
@@ -239,10 +245,6 @@ class Ingesting:
             if not swept:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._sweep_wake.wait(), SWEEP_SECONDS)
-
-    async def _remove(self, tenant: str, collection: str, ids: Sequence[str]) -> None:
-        if ids:
-            await self._vectors.delete(Scope(tenant), collection, ids=ids)
 
 
 def _together(taken: Sequence[Taken]) -> list[list[Taken]]:

@@ -7,9 +7,11 @@ what it was made of to who does not know it already.
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +19,9 @@ from collegium_contracts.knowledge import DocumentKind, DocumentMeta, FieldValue
 
 from collegium_context.documents.chunking import Chunk
 
+_ZONE = r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})?"
+_TIME = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?"
+_DATE = re.compile(rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[Tt ]{_TIME}{_ZONE})?\Z")
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _json = msgspec.json.Encoder(order="deterministic")
 
@@ -30,10 +35,14 @@ class NamedChunk(NamedTuple):
     indexed: str
 
 
-def fingerprint(tenant: str, kind: DocumentKind, content: bytes, meta: DocumentMeta) -> bytes:
-    """Returns what tells one version of a document from another (32 bytes); no two tenants have it in common."""
+def fingerprint(tenant: str, project: str, kind: DocumentKind, content: bytes, meta: DocumentMeta) -> bytes:
+    """Returns what tells one version of a document from another (32 bytes); no two tenants have it in common.
+
+    Nor have two projects: what one of them added is not found in the other.
+    """
     digest = hashlib.sha256()
-    for part in (tenant.encode(), kind.encode(), _json.encode(meta), content):
+    of_project = () if project == "default" else (project.encode(),)
+    for part in (tenant.encode(), *of_project, kind.encode(), _json.encode(meta), content):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.digest()
 
@@ -82,6 +91,41 @@ def facets_of(tenant: str, document: str, project: str, meta: DocumentMeta) -> l
         *(facet(tenant, "tag", tag) for tag in meta.tags),
         *(facet(tenant, f"field:{name}", value) for name, value in meta.fields.items()),
     ]
+
+
+def measures_of(tenant: str, meta: DocumentMeta) -> dict[str, float]:
+    """Returns what of a document's fields lies between bounds: numbers, and dates as Unix seconds.
+
+    The fields' names are hashed, as in facets; the numbers stand as they are.
+    """
+    measures: dict[str, float] = {}
+    for name, value in meta.fields.items():
+        if _is_number(value):
+            measures[number_field(tenant, name)] = float(value)
+        elif isinstance(value, str) and (seconds := date_seconds(value)) is not None:
+            measures[date_field(tenant, name)] = seconds
+    return measures
+
+
+def number_field(tenant: str, name: str) -> str:
+    """Returns under what name a point has a field that is a number."""
+    return "number-" + facet(tenant, "number", name)
+
+
+def date_field(tenant: str, name: str) -> str:
+    """Returns under what name a point has a field that is a date."""
+    return "date-" + facet(tenant, "date", name)
+
+
+def date_seconds(text: str) -> float | None:
+    """Returns a day or a time as Unix seconds; none for what is no date. Without a zone UTC is meant."""
+    if _DATE.match(text) is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _is_number(value: FieldValue) -> bool:

@@ -47,7 +47,8 @@ WITH gone AS (
 ), chunks AS (
     DELETE FROM context.chunks WHERE tenant = $1 AND document IN (SELECT id FROM gone) RETURNING id
 ), loose AS (
-    INSERT INTO context.loose_points (tenant, id, collection, remove_at) SELECT $1, id, $3, now() FROM chunks
+    INSERT INTO context.loose_points (tenant, id, collection, remove_at)
+    SELECT $1, chunks.id, g.collection, now() FROM chunks, context.generations AS g WHERE g.state <> 'retired'
     ON CONFLICT (tenant, id, collection) DO UPDATE SET remove_at = EXCLUDED.remove_at
 ), knowledge AS (
     INSERT INTO context.knowledge AS old (tenant, version) SELECT $1, 1 FROM gone
@@ -107,9 +108,9 @@ class DocumentStore:
         failpoint("context.after-accept")
         return _standing(row) if row is not None else None
 
-    async def delete(self, scope: Scope, document: str, *, collection: str) -> list[str] | None:
+    async def delete(self, scope: Scope, document: str) -> list[str] | None:
         """Removes a document and returns the points that are left of it; none where there is no such document."""
-        row = await self._pool.fetchrow(_DELETE, one_tenant(scope), document, collection)
+        row = await self._pool.fetchrow(_DELETE, one_tenant(scope), document)
         return list(row["points"]) if row["documents"] else None
 
     async def knowledge_version(self, scope: Scope) -> int:

@@ -60,6 +60,14 @@ class Embedder(Protocol):
         ...
 
 
+def space_of(embedder: Embedder) -> str:
+    """Names the space of an embedder's vectors: those of two spaces are never compared.
+
+    Raises :class:`EmbedderUnavailableError` while their length is not known.
+    """
+    return f"{embedder.model}/{embedder.dimensions}"
+
+
 class Engine(Protocol):
     """What computes vectors, without a cache: an :class:`Embedder` stands before it."""
 

@@ -16,6 +16,18 @@ from collegium_context.embedding.shelf import VectorShelf
 log = structlog.get_logger(__name__)
 
 
+def open_previous(settings: EmbeddingsSettings) -> CachedEmbedder | None:
+    """Returns the embedder that was configured before, for what it embedded, where it can still be asked.
+
+    The bundled one always can; it starts its process when it is first asked.
+    """
+    if settings.previous is not None:
+        return CachedEmbedder(EndpointEngine(settings.previous.as_embeddings()), memory_bytes=0)
+    if settings.base_url is not None:
+        return CachedEmbedder(Batches(EmbedderProcess(settings.threads), settings.threads), memory_bytes=0)
+    return None
+
+
 async def open_embedder(
     settings: EmbeddingsSettings | None = None,
     *,

@@ -19,7 +19,7 @@ from collegium_bus.errors import RequestRefusedError
 from collegium_contracts.memory_paths import Path, path_text
 from collegium_contracts.scope import Scope, one_tenant
 
-from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
+from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError, space_of
 from collegium_context.errors import ContextError
 from collegium_context.memory.memory_store import Memory, MemoryStore
 from collegium_context.memory.ranking import SIMILAR_MIN
@@ -99,8 +99,8 @@ class Index:
 
     @property
     def model(self) -> str:
-        """The model whose vectors are searched."""
-        return self._embedder.model
+        """The model and length of the vectors that are searched; raises EmbedderUnavailableError while not known."""
+        return space_of(self._embedder)
 
     async def tell(self, scope: Scope, memory: Memory, text: str) -> tuple[str, float] | None:
         """Stores a version's point; returns the memory at its path that says nearly the same, and how nearly."""
@@ -117,7 +117,7 @@ class Index:
         }
         point = Point(point_id(memory.id), vector, text, payload)
         await self._vectors.upsert(scope, collection, [point])
-        if memory.embedded_by not in (None, self.model):
+        if memory.embedded_by is not None and memory.embedded_by != self.model:
             await self._remove(scope, memory.embedded_by, [memory.id])
         return similar
 
@@ -132,13 +132,15 @@ class Index:
 
     async def remove(self, scope: Scope, memories: Sequence[Memory]) -> None:
         """Removes the points of versions, whichever model made them."""
-        models = {self.model, *(one.embedded_by for one in memories if one.embedded_by is not None)}
+        models = {one.embedded_by for one in memories if one.embedded_by is not None}
+        with contextlib.suppress(EmbedderUnavailableError):
+            models.add(self.model)
         for model in models:
             await self._remove(scope, model, [one.id for one in memories])
 
-    async def _remove(self, scope: Scope, model: str | None, ids: Sequence[str]) -> None:
+    async def _remove(self, scope: Scope, model: str, ids: Sequence[str]) -> None:
         with contextlib.suppress(UnknownCollectionError):
-            await self._vectors.delete(scope, _name(model or self.model), ids=[point_id(one) for one in ids])
+            await self._vectors.delete(scope, _name(model), ids=[point_id(one) for one in ids])
 
     async def look(
         self, scope: Scope, view: View, question: str, *, newest_only: bool, limit: int

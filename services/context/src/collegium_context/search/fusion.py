@@ -11,6 +11,9 @@ from typing import NamedTuple, Protocol
 
 from collegium_contracts.knowledge import SearchSignal
 
+# How little the first ranks differ; the value that everybody uses.
+RANK_CONSTANT = 60
+
 
 class Ranked(Protocol):
     """A hit of one side: its id and that side's own score."""
@@ -33,6 +36,8 @@ class Candidate(NamedTuple):
     score: float
     dense: SearchSignal | None
     words: SearchSignal | None
+    ranks: tuple[int | None, ...] = ()
+    """Its rank for each wording of a question, where there are several."""
 
 
 def fused(dense: Sequence[Ranked], words: Sequence[Ranked], weight: float) -> list[Candidate]:
@@ -54,6 +59,31 @@ def fused(dense: Sequence[Ranked], words: Sequence[Ranked], weight: float) -> li
         made.append(Candidate(point, score, near, said))
     made.sort(key=lambda one: -one.score)
     return made
+
+
+def by_rank(lists: Sequence[Sequence[Candidate]]) -> list[Candidate]:
+    """Fuses what several wordings of a question found, the plain one first, into one list, best first.
+
+    By reciprocal rank, because scores of two questions cannot be compared. The plain wording counts as much as all
+    others together: what a model made of a question may be wrong. 1 is what is first for all of them. Signals are
+    those of the first wording that found it.
+    """
+    if len(lists) == 1:
+        return list(lists[0])
+    weights = [0.5, *[0.5 / (len(lists) - 1)] * (len(lists) - 1)]
+    ranks = [{one.id: rank for rank, one in enumerate(found, 1)} for found in lists]
+    made: dict[str, Candidate] = {}
+    for found in lists:
+        for one in found:
+            if one.id not in made:
+                places = tuple(by_id.get(one.id) for by_id in ranks)
+                score = sum(
+                    weight * (RANK_CONSTANT + 1) / (RANK_CONSTANT + place)
+                    for weight, place in zip(weights, places, strict=True)
+                    if place is not None
+                )
+                made[one.id] = one._replace(score=score, ranks=places)
+    return sorted(made.values(), key=lambda one: -one.score)
 
 
 def _signals(ranked: Sequence[Ranked]) -> dict[str, SearchSignal]:

@@ -31,6 +31,7 @@ from collegium_context.telemetry import SPAN_SEARCH
 
 LIMIT_MAX = 100
 QUERY_CHARS_MAX = 4_000
+QUERIES_MAX = 8
 BUDGET_TOKENS_MAX = 1_000_000
 
 _decode_asked = msgspec.json.Decoder(SearchAsked).decode
@@ -67,6 +68,7 @@ class SearchQuestions:
                 knowledge_version=answer.knowledge_version,
                 tokens=answer.tokens,
                 is_cached=is_cached,
+                reranked=answer.reranked,
             )
 
     async def set_profile(self, question: Message, _traceparent: str) -> Message:
@@ -124,6 +126,8 @@ def _check(asked: SearchAsked) -> None:
     bounds: list[tuple[str, bool, str]] = [
         ("query", bool(asked.query.strip()), "there is no question"),
         ("query", len(asked.query) <= QUERY_CHARS_MAX, f"at most {QUERY_CHARS_MAX} characters"),
+        ("queries", len(asked.queries) <= QUERIES_MAX, f"at most {QUERIES_MAX} further wordings"),
+        ("queries", all(0 < len(one) <= QUERY_CHARS_MAX for one in asked.queries), "a wording is empty, or too long"),
         ("limit", 1 <= asked.limit <= LIMIT_MAX, f"from 1 to {LIMIT_MAX}"),
         ("threshold", 0 <= asked.threshold <= 1, "from 0 to 1"),
         ("diversity", 0 <= asked.diversity <= 1, "from 0 to 1"),

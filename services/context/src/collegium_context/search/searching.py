@@ -6,6 +6,7 @@ store, or the database, there is no answer but a refusal that may be asked again
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,16 +20,22 @@ from collegium_contracts.knowledge import (
     SearchAsked,
     SearchExplain,
     SearchMode,
+    SearchRerank,
     SearchResult,
 )
 from collegium_contracts.scope import Scope
 
-from collegium_context.documents.ingesting import ChunkBody
-from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
+from collegium_context.documents.chunking import Chunk
+from collegium_context.documents.generations import Generation
+from collegium_context.documents.naming import indexed_text
+from collegium_context.documents.putting import ChunkBody
+from collegium_context.documents.spaces import Spaces
+from collegium_context.embedding.interface import EmbedderUnavailableError, Vectors
 from collegium_context.search.answers import Answers
 from collegium_context.search.filtering import where_of
-from collegium_context.search.fusion import Candidate, fused
+from collegium_context.search.fusion import Candidate, by_rank, fused
 from collegium_context.search.profiles import factor_of
+from collegium_context.search.reranking import Reranker, RerankerUnavailableError, again
 from collegium_context.search.shaping import Vector, over_threshold, spread, within_budget
 from collegium_context.search.store import FoundChunk, SearchStore
 from collegium_context.search.tuning import Agreements
@@ -43,6 +50,9 @@ from collegium_context.vectors.interface import (
 log = structlog.get_logger(__name__)
 
 DEPTH_MIN, DEPTH_MAX = 100, 400
+# Told while the index that answers is of an embedder that cannot be asked any more.
+REINDEXING = "reindexing"
+RERANKED = "done"
 # An answer travels in one message.
 REPLY_BYTES_MAX = 700 * 1024
 
@@ -59,6 +69,7 @@ class Answer(NamedTuple):
     weight: float
     knowledge_version: int
     tokens: int
+    reranked: str = ""
 
 
 class _Picked(NamedTuple):
@@ -67,21 +78,28 @@ class _Picked(NamedTuple):
     body: ChunkBody
     profile: float
     score: float
+    rerank: SearchRerank | None = None
 
 
 class Searching:
     """Searches a tenant's documents."""
 
     def __init__(
-        self, store: SearchStore, vectors: VectorStore, embedder: Embedder, keyring: Keyring, collection: str
+        self,
+        store: SearchStore,
+        vectors: VectorStore,
+        spaces: Spaces,
+        keyring: Keyring,
+        reranker: Reranker | None = None,
     ) -> None:
+        self._reranker = reranker
         self._store = store
         self._vectors = vectors
-        self._embedder = embedder
+        self._spaces = spaces
         self._keyring = keyring
-        self._collection = collection
         self._answers: Answers[Answer] = Answers()
         self._agreements = Agreements()
+        self._asked = ""
 
     def forget(self, tenant: str) -> None:
         """Lets go of what is remembered of a tenant."""
@@ -92,41 +110,66 @@ class Searching:
         self, scope: Scope, asked: SearchAsked, profile: ProfileWeights | None = None
     ) -> tuple[Answer, bool]:
         """Returns the answer, and whether it is one that was given before; raises RequestRefusedError."""
-        version = await self._store.knowledge_version(scope)
-        question = hashlib.sha256(_encode_asked([asked, profile, self._embedder.model])).digest()
+        version, serving = await self._store.state(scope)
+        if serving is not None and serving.collection != self._asked:
+            # How far two sides agree says nothing of another embedder.
+            self._agreements, self._asked = Agreements(), serving.collection
+        question = hashlib.sha256(_encode_asked([asked, profile, serving])).digest()
         kept = self._answers.get(scope, version, question)
         if kept is not None:
             return kept, True
-        answer = await self._search(scope, asked, profile, version)
-        if not answer.degraded:
+        answer = await self._search(scope, asked, profile, version, serving)
+        if not answer.degraded and answer.reranked in ("", RERANKED):
             self._answers.put(scope, version, question, answer)
         return answer, False
 
-    async def _search(self, scope: Scope, asked: SearchAsked, profile: ProfileWeights | None, version: int) -> Answer:
-        vector, degraded = await self._vector(asked)
-        mode: SearchMode = "words" if vector is None else asked.mode
-        looked = await self._look(scope, asked, vector, mode)
-        weight = self._weight(scope, asked, looked, mode)
-        candidates = fused(looked.dense, looked.words, weight)
+    async def _search(
+        self,
+        scope: Scope,
+        asked: SearchAsked,
+        profile: ProfileWeights | None,
+        version: int,
+        serving: Generation | None,
+    ) -> Answer:
+        wordings = [asked.query, *asked.queries]
+        vectors, degraded = await self._vectors_of(asked, wordings, serving)
+        mode: SearchMode = "words" if vectors is None else asked.mode
+        looking = [
+            self._look(scope, asked, text, None if vectors is None else vectors[place], mode, serving)
+            for place, text in enumerate(wordings)
+        ]
+        looked = await asyncio.gather(*looking)
+        weight = self._weight(scope, asked, looked[0], mode)
+        candidates = by_rank([fused(one.dense, one.words, weight) for one in looked])
         picked = await self._pick(scope, asked, candidates, profile)
-        near = {hit.id: hit.vector for hit in (*looked.dense, *looked.words) if hit.vector is not None}
+        picked, reranked = await self._rerank(asked, picked)
+        picked = over_threshold(_preferred(picked, profile), asked.threshold)
+        near = {hit.id: hit.vector for one in looked for hit in (*one.dense, *one.words) if hit.vector is not None}
         chosen = spread(
-            over_threshold(picked, asked.threshold),
-            [near.get(one.candidate.id) for one in over_threshold(picked, asked.threshold)],
-            diversity=asked.diversity,
-            limit=asked.limit,
+            picked, [near.get(one.candidate.id) for one in picked], diversity=asked.diversity, limit=asked.limit
         )
         fits = within_budget([one.chunk.tokens for one, _ in chosen], asked.budget_tokens)
         kept = [chosen[place] for place in fits]
         results = _within_bytes([_result(one, value, weight, asked) for one, value in kept])
         tokens = sum(one.chunk.tokens for one, _ in kept[: len(results)])
-        return Answer(results, mode, degraded, weight, version, tokens)
+        return Answer(results, mode, degraded, weight, version, tokens, reranked)
 
-    async def _vector(self, asked: SearchAsked) -> tuple[Vector | None, str]:
+    async def _vectors_of(
+        self, asked: SearchAsked, wordings: list[str], serving: Generation | None
+    ) -> tuple[Vectors | None, str]:
         if asked.mode == "words":
             return None, ""
+        embedder = self._spaces.current if serving is None else self._spaces.embedder_of(serving)
+        if embedder is None:
+            if asked.mode == "dense":
+                raise RequestRefusedError(
+                    "embedder_unavailable",
+                    "documents are embedded anew for another embedder; ask again later, or search by words",
+                    "mode",
+                )
+            return None, REINDEXING
         try:
-            return (await self._embedder.embed([asked.query]))[0], ""
+            return await embedder.embed(wordings), ""
         except EmbedderUnavailableError as error:
             if asked.mode == "dense":
                 raise RequestRefusedError(
@@ -135,14 +178,24 @@ class Searching:
             log.warning("searching by words alone", reason=str(error))
             return None, error.code
 
-    async def _look(self, scope: Scope, asked: SearchAsked, vector: Vector | None, mode: SearchMode) -> Looked:
+    async def _look(
+        self,
+        scope: Scope,
+        asked: SearchAsked,
+        text: str,
+        vector: Vector | None,
+        mode: SearchMode,
+        serving: Generation | None,
+    ) -> Looked:
+        if serving is None:
+            return Looked()
         depth = min(DEPTH_MAX, max(DEPTH_MIN, 4 * asked.limit))
         try:
             return await self._vectors.look(
                 scope,
-                self._collection,
+                serving.collection,
                 vector=vector,
-                words=None if mode == "dense" else asked.query,
+                words=None if mode == "dense" else text,
                 where=where_of(scope.tenant, asked.filters),
                 limit=depth,
                 with_vectors=asked.diversity > 0,
@@ -170,17 +223,34 @@ class Searching:
         """Returns as many of the candidates as are needed, those that no document has any more left out."""
         # A profile moves what it likes to the front from further behind, and diversity chooses among more.
         wanted = 4 * asked.limit if profile is not None or asked.diversity > 0 else asked.limit
+        if asked.rerank and self._reranker is not None:
+            wanted = max(wanted, self._reranker.results_max)
         picked: list[_Picked] = []
         place = 0
         while place < len(candidates) and len(picked) < wanted:
             some = candidates[place : place + wanted]
             place += wanted
             picked += await self._opened(scope, some, profile)
-        best = max((one.profile for one in picked), default=1.0)
-        if profile is not None:
-            picked = [one._replace(score=one.score * one.profile / max(1.0, best)) for one in picked]
-            picked.sort(key=lambda one: -one.score)
         return picked
+
+    async def _rerank(self, asked: SearchAsked, picked: list[_Picked]) -> tuple[list[_Picked], str]:
+        """Returns the order after reranking, and what came of it: nothing where it was not asked for."""
+        if not asked.rerank:
+            return picked, ""
+        if self._reranker is None:
+            raise RequestRefusedError("unsupported_option", "no reranker is configured (search.rerank)", "rerank")
+        first = picked[: self._reranker.results_max]
+        try:
+            raw = await self._reranker.scores(asked.query, [_text_of(one.body) for one in first]) if first else []
+        except RerankerUnavailableError as error:
+            return picked, error.code
+        made: list[_Picked] = []
+        for after, place in enumerate(again(raw, [one.score for one in picked]), 1):
+            said = None
+            if place.raw is not None:
+                said = SearchRerank(self._reranker.model, place.raw, place.before + 1, after)
+            made.append(picked[place.before]._replace(score=place.score, rerank=said))
+        return made, RERANKED
 
     async def _opened(
         self, scope: Scope, candidates: Sequence[Candidate], profile: ProfileWeights | None
@@ -204,6 +274,19 @@ class Searching:
         return opened
 
 
+def _preferred(picked: list[_Picked], profile: ProfileWeights | None) -> list[_Picked]:
+    if profile is None:
+        return picked
+    best = max((one.profile for one in picked), default=1.0)
+    moved = [one._replace(score=one.score * one.profile / max(1.0, best)) for one in picked]
+    moved.sort(key=lambda one: -one.score)
+    return moved
+
+
+def _text_of(body: ChunkBody) -> str:
+    return indexed_text(body.title, Chunk(body.text, body.headings, 0))
+
+
 def _result(one: _Picked, value: float, weight: float, asked: SearchAsked) -> SearchResult:
     explain = None
     if asked.explain:
@@ -214,6 +297,8 @@ def _result(one: _Picked, value: float, weight: float, asked: SearchAsked) -> Se
             fused=one.candidate.score,
             profile=one.profile,
             diversity=value if asked.diversity > 0 else None,
+            queries=list(one.candidate.ranks),
+            rerank=one.rerank,
         )
     body = one.body
     return SearchResult(

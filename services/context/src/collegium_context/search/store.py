@@ -12,13 +12,19 @@ import asyncpg
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.scope import Scope, one_tenant
 
+from collegium_context.documents.generations import Generation
+
 READ_SECONDS = 3.0
 
 _CHUNKS = """
 SELECT id::text, document, ordinal, tokens, key_id, nonce, body FROM context.chunks
 WHERE tenant = $1 AND id = ANY($2::uuid[])
 """
-_VERSION = "SELECT version FROM context.knowledge WHERE tenant = $1"
+_STATE = """
+SELECT (SELECT version FROM context.knowledge WHERE tenant = $1) AS version,
+       g.collection, g.model, g.dimensions, g.layout
+FROM (SELECT 1) AS one LEFT JOIN context.generations AS g ON g.state = 'serving'
+"""
 _PROFILE = "SELECT key_id, nonce, body FROM context.search_profiles WHERE tenant = $1 AND user_id = $2"
 _SET_PROFILE = """
 INSERT INTO context.search_profiles (tenant, user_id, key_id, nonce, body) VALUES ($1, $2, $3, $4, $5)
@@ -52,9 +58,12 @@ class SearchStore:
             for row in rows
         }
 
-    async def knowledge_version(self, scope: Scope) -> int:
-        """Returns the number that changes with everything that may be found."""
-        return await self._pool.fetchval(_VERSION, one_tenant(scope), timeout=READ_SECONDS) or 0
+    async def state(self, scope: Scope) -> tuple[int, Generation | None]:
+        """Returns the number that changes with everything that may be found, and where that is looked for now."""
+        row = await self._pool.fetchrow(_STATE, one_tenant(scope), timeout=READ_SECONDS)
+        serving = row["collection"]
+        generation = Generation(serving, row["model"], row["dimensions"], row["layout"]) if serving else None
+        return row["version"] or 0, generation
 
     async def profile(self, scope: Scope, user: str) -> Envelope | None:
         """Returns a user's sealed profile, or none."""

@@ -25,7 +25,7 @@ from collegium_contracts.scope import Scope
 from collegium_contracts.state import CachedAnswer
 from collegium_store import is_transient
 
-from collegium_context.embedding.interface import Embedder, Vectors
+from collegium_context.embedding.interface import Embedder, Vectors, space_of
 from collegium_context.semantic.answers import SEEN_CHARACTERS, are_same
 from collegium_context.semantic.cacheable import not_cached
 from collegium_context.semantic.features import NEIGHBOURS, Compared, Neighbour, compare
@@ -38,6 +38,8 @@ from collegium_context.vectors.interface import CollectionSpec, Equals, PayloadV
 log = structlog.get_logger(__name__)
 
 # Entries with the nearest one's answer that are opened and compared; each costs some tens of microseconds.
+# What collections of answers are called, whichever embedder's vectors they hold.
+COLLECTIONS = "answers-"
 OPENED_MAX = 5
 # Answers that a new one is compared with to find its group.
 GROUPED_MAX = 4
@@ -92,16 +94,18 @@ class Likeness:
         self.limits = limits
         self._now_ms = now_ms
         self._rng = rng or random.Random()  # noqa: S311 - which answers are explored is no secret
-        self.collection = collection_name(embedder)
         self._is_made = False
         self._counting: set[asyncio.Task[None]] = set()
 
+    @property
+    def spec(self) -> CollectionSpec:
+        """The collection that is asked; raises EmbedderUnavailableError while the length of vectors is not known."""
+        return collection_of(self._embedder)
+
     async def make(self) -> None:
-        """Makes the collection where it is missing; raises VectorStoreError, or EmbedderUnavailableError while the
-        length of its vectors is not known.
-        """
+        """Makes the collection where it is missing; raises VectorStoreError or EmbedderUnavailableError."""
         if not self._is_made:
-            await self._vectors.ensure(collection_of(self._embedder))
+            await self._vectors.ensure(self.spec)
             self._is_made = True
 
     async def look(self, tenant: str, project: str, setting: bytes, prompt: Envelope) -> Looked:
@@ -162,7 +166,7 @@ class Likeness:
         payload: dict[str, PayloadValue] = {"scope": asked.scope.path[0], "shape": asked.shape}
         point = Point(standing, asked.vectors[-1], payload=payload)
         await self.make()
-        await self._vectors.upsert(Scope(tenant), self.collection, [point])
+        await self._vectors.upsert(Scope(tenant), self.spec.name, [point])
         return True, judged
 
     async def say_wrong(self, tenant: str, task_id: str) -> bool:
@@ -181,14 +185,14 @@ class Likeness:
         vectors, version = await asyncio.gather(
             self._embedder.embed(texts, scope=Scope(tenant)), self._version(Scope(tenant))
         )
-        scope = Scope(tenant).at(scope_of(project, setting, question, version, self._embedder.model))
+        scope = Scope(tenant).at(scope_of(project, setting, question, version, space_of(self._embedder)))
         return _Asked(scope, ".".join(turn.role for turn in question.turns), question.turns, vectors)
 
     async def _near(self, asked: _Asked) -> _Near:
         where = Where(must=(Equals("scope", (asked.scope.path[0],)), Equals("shape", (asked.shape,))))
         await self.make()
         looked = await self._vectors.look(
-            Scope(asked.scope.tenant), self.collection, vector=asked.vectors[-1], where=where, limit=NEIGHBOURS
+            Scope(asked.scope.tenant), self.spec.name, vector=asked.vectors[-1], where=where, limit=NEIGHBOURS
         )
         if not looked.dense:
             return _Near([], [])
@@ -277,16 +281,9 @@ def scope_of(project: str, setting: bytes, question: Question, version: int, mod
     return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()
 
 
-def collection_name(embedder: Embedder) -> str:
-    """Returns the name of the collection of an embedder's vectors."""
-    return f"answers-{hashlib.blake2s(embedder.model.encode(), digest_size=6).hexdigest()}"
-
-
 def collection_of(embedder: Embedder) -> CollectionSpec:
-    """Returns the collection of an embedder's vectors; raises EmbedderUnavailableError while it has said no length."""
+    """Returns the collection of an embedder's vectors."""
+    name = hashlib.blake2s(space_of(embedder).encode(), digest_size=6).hexdigest()
     return CollectionSpec(
-        name=collection_name(embedder),
-        dimensions=embedder.dimensions,
-        keyword_fields=("scope", "shape"),
-        has_words=False,
+        name=f"{COLLECTIONS}{name}", dimensions=embedder.dimensions, keyword_fields=("scope", "shape"), has_words=False
     )

@@ -7,7 +7,8 @@ everybody asks a model.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 import asyncpg
@@ -39,12 +40,12 @@ from collegium_telemetry import names
 
 from collegium_context.embedding.bounded import Bounded
 from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
-from collegium_context.semantic.looking import Likeness, Version
+from collegium_context.semantic.looking import COLLECTIONS, Likeness, Version
 from collegium_context.semantic.policy import Limits
 from collegium_context.semantic.risk import interval
 from collegium_context.semantic.shipped import shipped
 from collegium_context.semantic.store import LikenessStore
-from collegium_context.vectors.interface import VectorStore, VectorStoreError
+from collegium_context.vectors.interface import UnknownCollectionError, VectorStore, VectorStoreError
 
 log = structlog.get_logger(__name__)
 
@@ -98,9 +99,9 @@ class SemanticCache:
         await self._use(self._platform.settings)
         self._platform.on_settings.append(self._use)
         try:
-            await self.likeness.make()
+            await self._make()
         except (VectorStoreError, EmbedderUnavailableError) as error:
-            log.warning("questions alike are asked of a model for now", code=error.code)
+            log.warning("questions alike are asked for now", code=error.code)
         self._sweeping = asyncio.create_task(self._keep_sweeping(), name="kept-answers")
 
     async def stop(self) -> None:
@@ -116,7 +117,7 @@ class SemanticCache:
         total = 0
         while ids := await self._store.forget(Scope(tenant)):
             total += len(ids)
-            await self._vectors.delete(Scope(tenant), self.likeness.collection, ids=ids)
+            await self._take_out(tenant, ids)
         await self._store.forget_scopes(Scope(tenant))
         return total
 
@@ -169,6 +170,7 @@ class SemanticCache:
     async def _keep_sweeping(self) -> None:
         while True:
             try:
+                await self._make()
                 await self.sweep()
             except Exception as error:
                 log.warning("expired answers not swept", error=type(error).__name__)
@@ -184,8 +186,21 @@ class SemanticCache:
             total += len(gone)
             for tenant in {tenant for tenant, _ in gone}:
                 ids = [entry for owner, entry in gone if owner == tenant]
-                await self._vectors.delete(Scope(tenant), self.likeness.collection, ids=ids)
+                await self._take_out(tenant, ids)
         return total
+
+    async def _make(self) -> None:
+        """Makes the collection of this embedder; those of others go, as their answers are found no more."""
+        await self.likeness.make()
+        spec = self.likeness.spec
+        for name in await self._vectors.names():
+            if name.startswith(COLLECTIONS) and name != spec.name:
+                log.info("kept answers of another embedder are dropped", collection=name)
+                await self._vectors.drop(name)
+
+    async def _take_out(self, tenant: str, ids: Sequence[str]) -> None:
+        with contextlib.suppress(UnknownCollectionError, EmbedderUnavailableError):
+            await self._vectors.delete(Scope(tenant), self.likeness.spec.name, ids=ids)
 
 
 def _expected(question: Message, kind: type[M]) -> M:

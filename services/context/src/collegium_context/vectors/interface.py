@@ -89,18 +89,29 @@ class Equals(msgspec.Struct, frozen=True, tag=True):
 
 
 class Between(msgspec.Struct, frozen=True, tag=True):
-    """A number is within bounds, both included; none: open."""
+    """A number is within bounds, both included unless ``is_above`` and ``is_below`` leave them out; none: open."""
 
     field: str
     low: float | None = None
     high: float | None = None
+    is_above: bool = False
+    is_below: bool = False
+
+
+class AnyOf(msgspec.Struct, frozen=True, tag=True):
+    """At least one of some filters."""
+
+    filters: tuple[Where, ...]
+
+
+Condition = Equals | Between | AnyOf
 
 
 class Where(msgspec.Struct, frozen=True):
-    """A filter: all of ``must``, none of ``must_not``."""
+    """A filter: all of ``must``, none of ``must_not``; what lacks a field equals nothing and lies in no bounds."""
 
-    must: tuple[Equals | Between, ...] = ()
-    must_not: tuple[Equals | Between, ...] = ()
+    must: tuple[Condition, ...] = ()
+    must_not: tuple[Condition, ...] = ()
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -152,6 +163,14 @@ class VectorStore(Protocol):
 
     async def count(self, scope: Scope, collection: str, where: Where | None = None) -> int:
         """Counts the points of the scope's tenant."""
+        ...
+
+    async def names(self) -> list[str]:
+        """Names the collections that stand."""
+        ...
+
+    async def drop(self, collection: str) -> None:
+        """Takes a collection away with its snapshots; one that is not there is gone."""
         ...
 
     async def forget(self, scope: Scope) -> None:

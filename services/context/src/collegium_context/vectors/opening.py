@@ -166,6 +166,14 @@ class Measured:
         """Counts points."""
         return await self.store.count(scope, collection, where)
 
+    async def names(self) -> list[str]:
+        """Names the collections."""
+        return await self.store.names()
+
+    async def drop(self, collection: str) -> None:
+        """Takes a collection away."""
+        await self.store.drop(collection)
+
     async def forget(self, scope: Scope) -> None:
         """Removes a tenant."""
         await self.store.forget(scope)

@@ -206,6 +206,23 @@ class QdrantStore:
         )
         return found.count
 
+    async def names(self) -> list[str]:
+        """Names the collections that stand."""
+        return sorted(alias.alias_name for alias in (await self.call(self.client.get_aliases())).aliases)
+
+    async def drop(self, collection: str) -> None:
+        """Takes a collection away with all its generations; their snapshots go with them."""
+        if collection in await self.names():
+            delete = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=collection))
+            await self.call(self.client.update_collection_aliases([delete]))
+        for generation in await self.generations(collection, fresh=True):
+            await self.call(self.client.delete_collection(generation))
+        self._specs.pop(collection, None)
+        self._generations.pop(collection, None)
+        if await self.call(self.client.collection_exists(_SPECS)):
+            chosen = models.PointIdsList(points=[_spec_id(collection)])
+            await self.call(self.client.delete(_SPECS, chosen, wait=True))
+
     async def forget(self, scope: Scope) -> None:
         """Removes every point of the tenant from every generation, and every snapshot that may hold some."""
         selector = models.FilterSelector(filter=filters.of_tenant(one_tenant(scope), None))

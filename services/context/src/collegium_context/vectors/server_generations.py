@@ -89,7 +89,7 @@ async def operate(
     """Does what operators ask; raises InvalidQuestionError where that is the server's own business."""
     match verb:
         case "status":
-            return {"collections": {one: await _standing(store, one) for one in await _collections(store)}}
+            return {"collections": {one: await _standing(store, one) for one in await store.names()}}
         case "snapshot":
             return {"snapshot": await snapshot(store, collection)}
         case "snapshots":
@@ -104,10 +104,6 @@ async def operate(
             return {"discarded": name}
         case _:
             raise InvalidQuestionError(f"{verb}: use the Qdrant server's own tools for this")
-
-
-async def _collections(store: QdrantStore) -> list[str]:
-    return sorted(alias.alias_name for alias in (await store.call(store.client.get_aliases())).aliases)
 
 
 async def _standing(store: QdrantStore, collection: str) -> dict[str, Any]:

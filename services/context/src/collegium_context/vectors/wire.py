@@ -109,6 +109,12 @@ class Forget(Message, frozen=True, kw_only=True):
     tenant: str
 
 
+class Unmake(Message, frozen=True, kw_only=True):
+    """Takes a collection away with its snapshots."""
+
+    collection: str
+
+
 class Ask(Message, frozen=True, kw_only=True):
     """An operator's question: a verb and what it is about."""
 
@@ -159,7 +165,7 @@ class Failed(Message, frozen=True, kw_only=True):
     message: str
 
 
-Question = Put | Drop | Look | Count | Ensure | Describe | Forget | Ask
+Question = Put | Drop | Look | Count | Ensure | Describe | Forget | Unmake | Ask
 Answer = Done | Described | Found | Told | Failed
 question: Codec[Question] = Codec(Question)
 answer: Codec[Answer] = Codec(Answer)

@@ -130,6 +130,15 @@ class EmbeddedStore:
         question = wire.Count(collection=collection, tenant=one_tenant(scope), where=where)
         return (await self._ask(question, wire.Done, LOOK_SECONDS)).count
 
+    async def names(self) -> list[str]:
+        """Names the collections that stand."""
+        return sorted((await self.status())["collections"])
+
+    async def drop(self, collection: str) -> None:
+        """Takes a collection away with its snapshots."""
+        await self._ask_long(wire.Unmake(collection=collection), wire.Done, FORGET_SECONDS)
+        self._specs.pop(collection, None)
+
     async def forget(self, scope: Scope) -> None:
         """Removes a tenant from every collection."""
         await self._ask_long(wire.Forget(tenant=one_tenant(scope)), wire.Done, FORGET_SECONDS)

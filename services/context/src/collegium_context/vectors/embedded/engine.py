@@ -15,6 +15,7 @@ import numpy as np
 from qdrant_edge import ScoredPoint
 
 from collegium_context.vectors import wire
+from collegium_context.vectors.embedded import snapshots
 from collegium_context.vectors.embedded.collection import STATE, Collection
 from collegium_context.vectors.embedded.shards import DENSE, Prepared
 from collegium_context.vectors.embedded.shelf import Sizes
@@ -61,6 +62,16 @@ class Engine:
             raise WrongDimensionError(
                 f"collection {spec.name} has {standing.spec.dimensions} dimensions, not {spec.dimensions}"
             )
+
+    def unmake(self, name: str) -> Path:
+        """Takes a collection away, its snapshots first, and returns the folder that may be removed."""
+        folder = self.folder / "collections" / name
+        if (found := self.collections.pop(name, None)) is not None:
+            snapshots.remove_all(self.folder, name)
+            found.close()
+            # Without it the folder is no collection at the next start.
+            (folder / STATE).unlink()
+        return folder
 
     def collect(self, question: wire.Put) -> list[wire.Rows]:
         """Takes a part of a batch; returns the whole batch with its last part, before that nothing."""

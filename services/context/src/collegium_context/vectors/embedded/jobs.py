@@ -214,11 +214,12 @@ class Jobs:
 
     async def forget(self, tenant: str) -> None:
         """Removes a tenant from every generation and snapshot, its bytes on disk included."""
-        for collection in self._engine.collections.values():
-            more = collection.drop_page(tenant, None)
-            while more:
-                await asyncio.sleep(0)  # others are answered between two pages
+        for name, collection in list(self._engine.collections.items()):
+            # Collections are made and taken away meanwhile.
+            more = True
+            while more and self._engine.collections.get(name) is collection:
                 more = collection.drop_page(tenant, None)
+                await asyncio.sleep(0)  # others are answered between two pages
         async with self._one:
             for collection in list(self._engine.collections.values()):
                 for name, generation in list(collection.generations.items()):
@@ -226,6 +227,12 @@ class Jobs:
                     await self._purge(generation.shared, tenant)
                 for snapshot in snapshots.listed(self._engine.folder, collection.spec.name):
                     await self._purge_snapshot(snapshot, tenant)
+
+    async def unmake(self, name: str) -> None:
+        """Takes a collection away; one that is not there is gone."""
+        async with self._one:
+            folder = self._engine.unmake(name)
+        await asyncio.to_thread(_remove, folder)
 
     async def _purge(self, shelf: Shelf, tenant: str) -> None:
         if tenant in shelf.open.frequencies.tenants:

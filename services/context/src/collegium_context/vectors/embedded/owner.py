@@ -144,6 +144,9 @@ class Owner:
             case wire.Forget():
                 await self._jobs.forget(question.tenant)
                 return wire.Done()
+            case wire.Unmake():
+                await self._jobs.unmake(question.collection)
+                return wire.Done()
             case wire.Ask():
                 return wire.Told(body=msgspec.json.encode(await self._operator.do(question)))
             case _:

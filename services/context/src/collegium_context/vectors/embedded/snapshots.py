@@ -95,6 +95,11 @@ def take(root: Path, collection: Collection, name: str, now_ms: int) -> Snapshot
     return snapshot
 
 
+def remove_all(root: Path, collection: str) -> None:
+    """Takes all snapshots of a collection away."""
+    shutil.rmtree(_folder(root, collection), ignore_errors=True)
+
+
 def remove(root: Path, collection: str, name: str) -> None:
     """Takes a snapshot away."""
     find(root, collection, name)
