@@ -14,7 +14,7 @@ from collegium_contracts.messages import AnswersReused
 from collegium_contracts.state import Breaker, CachedAnswer
 from collegium_gateway.answermemory import ENTRY_BYTES, AnswerMemory
 from collegium_gateway.flights import Flights
-from collegium_gateway.readmodel import fold
+from collegium_gateway.readmodel import TaskRow, fold
 from collegium_gateway.reuse import (
     MAX_ANSWER_BYTES,
     MAX_PIECES,
@@ -108,9 +108,11 @@ def test_a_row_without_an_output_is_shown_with_its_originals(kept, task, settled
 def test_every_reused_answer_has_a_row_of_its_own(kept, task):
     answers = [given_again(task(id=f"tsk_{number:026d}"), kept(), NOW_MS) for number in range(3)]
     message = AnswersReused(answers=answers)
-    rows = fold([(message, codec.encode(message))] * 2)
-    assert [(row.task_id, row.state) for row in rows] == [(answer.task.id, "completed") for answer in answers]
-    assert [codec.settled.decode(row.settled or b"") for row in rows] == answers
+    rows: dict[str, TaskRow] = {}
+    fold(rows, [(message, codec.encode(message))] * 2)
+    told = [(row.task_id, row.state) for row in rows.values()]
+    assert told == [(answer.task.id, "completed") for answer in answers]
+    assert [codec.settled.decode(row.settled or b"") for row in rows.values()] == answers
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3_000), st.booleans()), max_size=60))
