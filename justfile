@@ -87,7 +87,7 @@ bench-failover *arguments:
 # Pins every dependency anew, with hashes.
 [group("generate")]
 lock *arguments:
-    cd requirements && for name in build runtime dev models compose; do UV_CUSTOM_COMPILE_COMMAND='just lock' {{ uv }} pip compile --quiet --universal --python-version 3.11 --generate-hashes $(case $name in models|compose) echo --no-deps ;; esac) {{ arguments }} $name.in -o $name.txt; done
+    cd requirements && for name in build runtime dev models compose names; do UV_CUSTOM_COMPILE_COMMAND='just lock' {{ uv }} pip compile --quiet --universal --python-version 3.11 --generate-hashes $(case $name in models|compose) echo --no-deps ;; esac) {{ arguments }} $name.in -o $name.txt; done
 
 # Generates the gRPC code from proto/.
 [group("generate")]

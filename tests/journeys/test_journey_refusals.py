@@ -25,7 +25,7 @@ GOOD = {"model": "sim", "messages": [{"role": "user", "content": "hi"}]}
         (CHAT, {**GOOD, "temperature": 9}, 400, "invalid_value", "temperature"),
         (CHAT, {**GOOD, "collegium": {"plann": "x"}}, 400, "invalid_value", "collegium"),
         (CHAT, {**GOOD, "collegium": {"plan": "cascade"}}, 400, "unsupported_plan", "plan"),
-        (CHAT, {**GOOD, "collegium": {"gates": ["age_21"]}}, 400, "unsupported_option", "gates"),
+        (CHAT, {**GOOD, "collegium": {"gates": ["no_such"]}}, 400, "unknown_gate", "gates"),
         (CHAT, {**GOOD, "collegium": {"deadline_seconds": -1}}, 400, "deadline_in_past", "deadline_seconds"),
         (CHAT, {**GOOD, "collegium": {"deadline_seconds": 0}}, 400, "deadline_in_past", "deadline_seconds"),
         ("/v1/tasks", {"input": 3}, 400, "invalid_value", "input"),

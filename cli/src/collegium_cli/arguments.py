@@ -14,6 +14,7 @@ from collegium_cli.billing_arguments import add_billing, add_prices
 from collegium_cli.document_arguments import add_documents
 from collegium_cli.environment import settings_of
 from collegium_cli.eval.arguments import add_evaluations
+from collegium_cli.gate_arguments import add_gates
 from collegium_cli.identity_arguments import add_identity
 from collegium_cli.memory_arguments import add_context, add_conversation, add_memory
 
@@ -116,6 +117,7 @@ def _documents(options: argparse.Namespace) -> int:
 
 
 def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
+    add_gates(_add(verbs, "gate", "Lists rules, tries them on a text, gives them to a tenant, reports.", _gates))
     tap = _add(verbs, "tap", "Shows decoded messages as they pass.", _tap)
     tap.add_argument("subject")
     tap.add_argument("--tenant")
@@ -174,6 +176,12 @@ def _reports(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repo
     invoice.add_argument("--tenant")
     invoice.add_argument("--month", help="a month of UTC that is over, for instance 2026-01")
     invoice.add_argument("--html", type=Path, help="for show: write the invoice as an HTML page")
+
+
+def _gates(options: argparse.Namespace) -> int:
+    from collegium_cli.gates import run
+
+    return run(options)
 
 
 def _audit_verb(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]

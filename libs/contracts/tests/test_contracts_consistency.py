@@ -15,6 +15,7 @@ from collegium_contracts import (
     content,
     embedding,
     envelope,
+    gates,
     identity,
     ids,
     knowledge,
@@ -207,7 +208,7 @@ def test_every_message_class_travels_or_is_a_base():
 def test_every_question_and_state_value_is_in_its_union():
     questions = (requests.ServiceRequest, requests.ServiceReply)
     asked = (requests, identity, audit_requests, knowledge, ledger, likeness, reports, memory_requests, embedding)
-    for modules, unions in ((asked, questions), ((state,), (state.StateValue,))):
+    for modules, unions in ((asked, questions), ((state, gates), (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {
             value

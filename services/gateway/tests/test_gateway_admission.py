@@ -232,8 +232,6 @@ EXTENSION = [
     ({"budget_usd_max": "0.01"}, "unsupported_option", "budget_usd_max"),
     ({"memory": "a//b"}, "invalid_value", "memory"),
     ({"memory": "notes"}, "insufficient_scope", None),
-    ({"gates": ["age_21"]}, "unsupported_option", "gates"),
-    ({"verified": {"age": 21}}, "unsupported_option", "verified"),
 ]
 
 

@@ -246,10 +246,10 @@ async def test_cancelling_a_stream_cancels_its_task_and_the_upstream_call(world:
             "deadline_seconds",
         ),
         (
-            {"collegium": Options(gates=["age_21"])},
+            {"collegium": Options(gates=["no_such"])},
             AS_ACME,
             grpc.StatusCode.INVALID_ARGUMENT,
-            "unsupported_option",
+            "unknown_gate",
             "gates",
         ),
     ],

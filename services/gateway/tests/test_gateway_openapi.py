@@ -12,10 +12,12 @@ from collegium_gateway.cache_door import CacheDoor
 from collegium_gateway.chat import ChatDoor
 from collegium_gateway.dead_letters import DeadLetterDoor
 from collegium_gateway.embeddings import PATH, EmbeddingDoor
+from collegium_gateway.gates_door import GatesDoor
 from collegium_gateway.http import HttpDoor
 from collegium_gateway.index_door import IndexDoor
 from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.requests import Options
+from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.search_door import SearchDoor
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
@@ -48,6 +50,8 @@ def served() -> set[tuple[str, str]]:
             *CacheDoor(platform, nobody, nobody).routes(),
             *AuditDoor(platform, nobody, nobody).routes(),
             *PrivacyDoor(nobody, nobody, nobody).routes(),
+            *ScheduleDoor(platform, nobody, nobody).routes(),
+            *GatesDoor(platform, nobody, nobody).routes(),
         ],
         more_hot={PATH: EmbeddingDoor(platform, nobody, nobody, nobody)},
     )
@@ -112,6 +116,8 @@ def test_bodies_are_asked_for_where_they_are_read():
     assert with_body == {
         ("post", "/v1/chat/completions"),
         ("post", "/v1/embeddings"),
+        ("post", "/v1/admin/gates/test"),
+        ("put", "/v1/admin/tenants/{id}/gates"),
         ("post", "/v1/tasks"),
         ("post", "/v1/tasks/{id}/feedback"),
         ("post", "/v1/schedules"),

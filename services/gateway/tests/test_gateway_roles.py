@@ -66,6 +66,12 @@ EXPECTED = {
     ("GET", "/v1/admin/dead-letters/{id}"): {"operator", "auditor"},
     ("POST", "/v1/admin/dead-letters/requeue"): {"operator"},
     ("POST", "/v1/admin/dead-letters/discard"): {"operator"},
+    ("GET", "/v1/admin/gates"): {"operator", "auditor", "member"},
+    ("POST", "/v1/admin/gates/test"): {"operator"},
+    ("GET", "/v1/admin/gates/report"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/tenants/{id}/gates"): {"operator", "auditor", "member"},
+    ("PUT", "/v1/admin/tenants/{id}/gates"): {"operator"},
+    ("DELETE", "/v1/admin/tenants/{id}/gates"): {"operator"},
 }
 
 

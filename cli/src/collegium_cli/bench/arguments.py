@@ -26,6 +26,7 @@ def add_benchmarks(verbs: argparse._SubParsersAction, add: Add) -> None:  # pyri
     _holds(add(kinds, "holds", "Holds and captures a second, with budgets that cover them.", _runs("holds")))
     _failover(add(kinds, "failover", "How long a killed process is felt, and what is lost.", _runs("failover")))
     _usage(add(kinds, "usage", "How long usage reports take over many booked rows.", _runs("usage")))
+    _gates(add(kinds, "gates", "What gates add to a request, rule by rule and all at once.", _runs("gates")))
     _search(add(kinds, "search", "How long hybrid questions to the embedded vector store take.", _runs("search")))
 
 
@@ -41,6 +42,11 @@ def _runs(kind: str) -> Callable[[argparse.Namespace], int]:
         return code
 
     return run
+
+
+def _gates(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--requests", type=_count, default=400, help="requests that are measured")
+    verb.add_argument("--bytes", type=_count, default=1024, help="length of each")
 
 
 def _gateway(verb: argparse.ArgumentParser) -> None:

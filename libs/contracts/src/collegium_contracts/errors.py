@@ -63,7 +63,8 @@ class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
     """What went wrong with a task or an attempt, as it travels and as it is shown.
 
     ``code`` is a key of :data:`ERRORS`; ``message`` names the id concerned and what to do, and holds no secret and no
-    content; ``upstream_status`` is the HTTP status of the model's endpoint where there was one.
+    content; ``upstream_status`` is the HTTP status of the model's endpoint where there was one;
+    ``gate`` is the rule that ended it, which its client is told for a code.
     """
 
     code: str
@@ -71,12 +72,16 @@ class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
     param: str | None = None
     upstream_status: int | None = None
     retry_after_seconds: float | None = None
+    gate: str | None = None
 
 
 _INVALID = ErrorKind(400, "invalid_request_error", "INVALID_ARGUMENT")
 _AUTH = ErrorKind(401, "authentication_error", "UNAUTHENTICATED")
 
 ERRORS: dict[str, ErrorKind] = {
+    # A client is told the rule's name in its place.
+    "gate_blocked": ErrorKind(403, "permission_error", "PERMISSION_DENIED"),
+    "unknown_gate": _INVALID,
     "malformed_json": _INVALID,
     "invalid_value": _INVALID,
     "unknown_model": _INVALID,

@@ -53,7 +53,8 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class TenantChange(Message, frozen=True, kw_only=True):
     """Asks billing to change a tenant; none leaves as it is. A deleted one never comes back.
 
-    ``pool`` is a worker pool of its own (empty: none), which its tier must have.
+    ``pool`` is a worker pool of its own (empty: none), which its tier must have. ``gates`` are the rules that its
+    requests pass, and ``verified`` is what the operator vouches for of all its users.
     """
 
     tenant: str
@@ -61,6 +62,8 @@ class TenantChange(Message, frozen=True, kw_only=True):
     state: TenantState | None = None
     stale_answers: bool | None = None
     pool: str | None = None
+    gates: list[str] | None = None
+    verified: dict[str, int] | None = None
 
 
 class ProjectCreate(Message, frozen=True, kw_only=True):

@@ -320,6 +320,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
         history=8,
         is_erasable=True,
     ),
+    Bucket(name=s.KV_GATES, writers=("gateway",), readers=("worker-pool",), max_bytes=16 * MB),
     Bucket(name=s.KV_STORAGE, writers=("gateway", "context"), readers=("billing",)),
     Bucket(name=s.KV_ERASURES, writers=("gateway", "router", "context", "evolution", "billing"), readers=()),
 )

@@ -33,7 +33,7 @@ from collegium_contracts.parts import (
 CacheMode = Literal["off", "exact", "use", "refresh"]
 StopReason = Literal[
     "completed", "length", "tool_calls", "content_filter", "deadline", "canceled", "client_disconnected", "failed",
-    "no_majority", "below_quality",
+    "no_majority", "below_quality", "gate",
 ]  # fmt: skip
 
 

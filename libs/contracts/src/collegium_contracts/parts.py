@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from collegium_contracts.envelope import Envelope
+from collegium_contracts.gates import Gated
 from collegium_contracts.money import Price, Usage
 
 CacheResult = Literal["off", "miss", "hit_exact", "hit_semantic"]
@@ -132,8 +133,8 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``models`` (empty: all) are those that its key may ask; ``pool`` (empty: its model's) is its tenant's own.
     ``memory`` is the path that is recalled for it (empty: none; ``off``: none, and its turn is not kept either), and
     ``recalled`` what came of it. ``kind`` says what is to be done: an ``embedding`` seals texts where a chat seals
-    messages, and is given to models of its kind alone. ``quality_min`` (0: none was stated) is the confidence below
-    which a cascade asks on.
+    messages, and is given to models of its kind alone. ``gated`` (none: nothing) is what its answer still has to
+    pass. ``quality_min`` (0: none was stated) is the confidence below which a cascade asks on.
     """
 
     id: str
@@ -161,4 +162,5 @@ class TaskRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory: str = ""
     recalled: MemoryUse | None = None
     kind: Kind = "chat"
+    gated: Gated | None = None
     quality_min: float = 0.0

@@ -143,6 +143,8 @@ class TenantRow(msgspec.Struct, frozen=True, kw_only=True):
     limits: RateLimits | None = None
     stale_answers: bool = False
     pool: str = ""
+    gates: list[str] = []
+    verified: dict[str, int] = {}
 
 
 class TenantsReply(Message, frozen=True, kw_only=True):

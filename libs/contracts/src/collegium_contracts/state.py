@@ -4,8 +4,8 @@ Billing writes ``tenants`` (one value per tenant), the router writes ``models`` 
 atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
 cron schedule), the gateway the tenants' wrapped ``datakeys``. Readers watch. ``erasures`` holds what is to be erased.
 Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on it by compare-and-set; and they
-share answers in ``cache``. Whoever stores tells of it in ``storage``. One rule: no secret stands here in the
-open, only hashes and sealed envelopes.
+share answers in ``cache``, and write the rules of ``gates``, each version once. Whoever stores tells of it in
+``storage``. One rule: no secret stands here in the open, only hashes and sealed envelopes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from collegium_contracts.envelope import Envelope
+from collegium_contracts.gates import GateRule
 from collegium_contracts.messages import Message, Plan, Rank, StopReason, TaskSubmitted
 from collegium_contracts.money import Price, Usage
 from collegium_contracts.parts import Kind
@@ -83,6 +84,8 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     ``stale_answers`` lets gateways show answers that are too old while no model can be asked. ``pool`` (empty: none) is
     the worker pool of its own. ``lineages`` names the first key of those that follow another by rotation, also of keys
     that ended lately: a budget ``of`` a key, and its limits, are of all keys of its lineage.
+    ``gates`` are the rules that its requests pass beside those for everyone, and ``verified`` what its operator vouches
+    for of all its users (``{"age": 21}``).
     """
 
     id: str
@@ -95,6 +98,8 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     stale_answers: bool = False
     pool: str = ""
     lineages: dict[str, str] = {}
+    gates: list[str] = []
+    verified: dict[str, int] = {}
 
 
 class PricePair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -379,4 +384,5 @@ StateValue = (
     | Erasure
     | QuotaWindows
     | StorageUse
+    | GateRule
 )

@@ -11,6 +11,7 @@ from collegium_contracts.identity import OPERATOR_TENANT as OPERATOR
 
 from collegium_settings.embeddings import BUNDLED_EMBEDDER
 from collegium_settings.errors import Problem, UnpricedModelError
+from collegium_settings.gate_checks import check_gates
 from collegium_settings.models import ModelSettings
 from collegium_settings.pools import GENERAL, all_pools
 from collegium_settings.secret import Secret
@@ -34,6 +35,7 @@ def check(settings: Settings) -> list[Problem]:
         *_alerts(settings),
         *_workers(settings),
         *_issuers(settings),
+        *check_gates(settings),
     ]
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import field
 
 from collegium_settings.embeddings import EmbeddingsSettings
+from collegium_settings.gates import GateSettings
 from collegium_settings.models import ModelSettings, Rank, TokenWindowSettings
 from collegium_settings.scalars import (
     ClockTime,
@@ -366,4 +367,4 @@ class Settings(Section, frozen=True, kw_only=True):
     workers: WorkerSettings = WorkerSettings()
     tiers: dict[str, TierSettings] = field(default_factory=default_tiers)
     tenants: tuple[TenantSettings, ...] = ()
-    gates: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    gates: dict[str, GateSettings] = field(default_factory=dict[str, GateSettings])

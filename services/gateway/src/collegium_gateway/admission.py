@@ -289,8 +289,6 @@ def _check_reach(memory: str, principal: Principal) -> None:
 def _refuse_unsupported(options: Options) -> None:
     asked_for = {
         "budget_usd_max": options.budget_usd_max is not None,
-        "gates": bool(options.gates),
-        "verified": bool(options.verified),
     }
     for name, present in asked_for.items():
         if present:

@@ -36,6 +36,8 @@ from collegium_gateway.embeddings import PATH as EMBEDDINGS
 from collegium_gateway.embeddings import EmbeddingDoor
 from collegium_gateway.erasure_store import GatewayErasure
 from collegium_gateway.following import Following
+from collegium_gateway.gates_door import GatesDoor
+from collegium_gateway.gating import Gating
 from collegium_gateway.http import HttpDoor
 from collegium_gateway.index_door import IndexDoor
 from collegium_gateway.issuers import Issuers
@@ -47,6 +49,7 @@ from collegium_gateway.privacy_door import PrivacyDoor
 from collegium_gateway.projection import Projection
 from collegium_gateway.purging import Purging
 from collegium_gateway.rewriter import Rewriter
+from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.search_door import SearchDoor
 from collegium_gateway.store import TaskStore
 from collegium_gateway.submitting import SubmitDoor
@@ -90,6 +93,7 @@ class GatewayApp:
         self._issuers: Issuers | None = None
         self._key_use: KeyUse | None = None
         self._erasing: Erasing | None = None
+        self._gating = Gating(platform, self._audit)
         self._storage_count: StorageCount | None = None
         self._purging: Purging | None = None
         self.port = 0
@@ -122,7 +126,8 @@ class GatewayApp:
         )
         await self._erasing.start()
         await self._waiting.start()
-        self.tasks = Tasks(platform, self._directory, self._waiting, self._store)
+        await self._gating.start()
+        self.tasks = Tasks(platform, self._directory, self._waiting, self._store, self._gating)
         webhooks = WebhookStore(self._pool, platform.keyring)
         self._webhook_client = WebhookClient(allow_private=platform.settings.webhooks.allow_private_addresses)
         platform.on_settings.append(self._use_settings)
@@ -159,6 +164,8 @@ class GatewayApp:
                 *IndexDoor(platform, self._directory).routes(),
                 *CacheDoor(platform, self._directory, self._chats).routes(),
                 *AuditDoor(platform, self._directory, self._audit).routes(),
+                *ScheduleDoor(platform, self._directory, self._gating).routes(),
+                *GatesDoor(platform, self._directory, self._gating).routes(),
                 *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),
             ],
             lambda routes: AuditedActs(self._audit, self._watch, self._directory, routes),
@@ -228,6 +235,7 @@ class GatewayApp:
             await self._purging.stop()
         await self._directory.stop()
         await self._watch.stop()
+        await self._gating.stop()
         await self._audit.stop()
         if self._pool is not None:
             await self._pool.close()

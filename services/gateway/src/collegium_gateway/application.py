@@ -7,6 +7,7 @@ before; from then on it is found from any replica.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
@@ -24,6 +25,7 @@ from collegium_contracts.messages import (
     TaskSubmitted,
 )
 from collegium_contracts.scope import Scope
+from collegium_gates.deciding import MAX_GROWTH_BYTES
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
@@ -34,6 +36,7 @@ from collegium_gateway.callbacks import check_url, receiver_of
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
 from collegium_gateway.feedback import not_settled
+from collegium_gateway.gating import Gating
 from collegium_gateway.holding import Admission, OnRates
 from collegium_gateway.livetext import LiveText, Piece
 from collegium_gateway.originals import with_outputs
@@ -49,6 +52,8 @@ log = structlog.get_logger(__name__)
 
 CANCEL_WAIT_SECONDS = 3.0
 CANCEL_POLL_SECONDS = 0.02
+# Turns of the loop from asking for a hold until the question is with the broker.
+TURNS_TO_ASK = 5
 
 Stored = Callable[[], Awaitable[None]]
 Told = Callable[[SettledMessage | None], None]
@@ -61,12 +66,15 @@ def _result(done: asyncio.Future[SettledMessage]) -> SettledMessage | None:
 class Tasks:
     """The gateway's use cases."""
 
-    def __init__(self, platform: Platform, directory: Directory, waiting: Waiting, store: TaskStore) -> None:
+    def __init__(
+        self, platform: Platform, directory: Directory, waiting: Waiting, store: TaskStore, gating: Gating
+    ) -> None:
         self._platform = platform
         self._directory = directory
         self.admission = Admission(platform, directory)
         self._waiting = waiting
         self._store = store
+        self.gating = gating
         self.queue = QueueLook(platform)
         self._scheduling = Scheduling(platform)
 
@@ -80,7 +88,7 @@ class Tasks:
         if asked.callback_url is not None:
             check_url(asked.callback_url, allow_private=self._platform.settings.webhooks.allow_private_addresses)
         now = self._platform.now_ms()
-        return submission(
+        submitted = submission(
             asked,
             principal,
             self._directory.models,
@@ -90,6 +98,7 @@ class Tasks:
             now_ms=now,
             off_peak=self._platform.settings.off_peak,
         )
+        return self.gating.take(submitted, principal, asked.options.gates, asked.options.verified)
 
     async def complete(
         self, submitted: TaskSubmitted, hop: Hop, stored: Stored | None = None, on_rates: OnRates | None = None
@@ -223,9 +232,9 @@ class Tasks:
         if task.not_before_ms:
             self._directory.need_storage(task.tenant, task.tier)
             # What it may cost is held when it is released.
-            await self._scheduling.store(submitted, hop)
+            await self._scheduling.store(await self.gating.check(submitted), hop)
             return
-        held = await self.admission.admit(submitted, on_rates, stores=stores)
+        held = await self._admitted(submitted, on_rates, stores=stores)
         subject = s.task_submitted(task.priority, ids.shard_of(task.tenant), task.tenant)
         failpoint("gateway.before-submit")
         try:
@@ -234,6 +243,30 @@ class Tasks:
             self.admission.give_back(held, error.__cause__ or error)
             raise
         failpoint("gateway.after-submit")
+
+    async def _admitted(self, submitted: TaskSubmitted, on_rates: OnRates | None, *, stores: bool) -> TaskSubmitted:
+        """Returns a task with its hold that its gates let pass; what they refuse gives its hold back."""
+        if submitted.task.gated is None:
+            return await self.admission.admit(submitted, on_rates, stores=stores)
+        # Words that are put in the place of others may be longer.
+        more = MAX_GROWTH_BYTES if self.gating.rewrites(submitted.task) else 0
+        longest = msgspec.structs.replace(submitted, prompt_bytes=submitted.prompt_bytes + more)
+        holding = asyncio.create_task(self.admission.admit(longest, on_rates, stores=stores))
+        try:
+            for _ in range(TURNS_TO_ASK):
+                # The question goes out before time is spent on rules here.
+                await asyncio.sleep(0)
+            checked = await self.gating.check(submitted)
+        except ApiError as error:
+            with contextlib.suppress(ApiError):
+                self.admission.give_back(await holding, error)
+            raise
+        except BaseException:
+            holding.cancel()
+            raise
+        held = await holding
+        task = msgspec.structs.replace(checked.task, hold_expires_ms=held.task.hold_expires_ms)
+        return msgspec.structs.replace(checked, task=task)
 
     async def _publish(
         self,

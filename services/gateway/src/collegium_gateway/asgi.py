@@ -88,7 +88,9 @@ async def send_json(send: Send, status: int, body: Any, headers: Iterable[tuple[
 
 def error_body(error: ApiError) -> dict[str, Any]:
     """Returns the body that every error has."""
-    return {"error": {"message": error.message, "type": error.kind.type, "param": error.param, "code": error.code}}
+    return {
+        "error": {"message": error.message, "type": error.kind.type, "param": error.param, "code": error.shown_code}
+    }
 
 
 def error_headers(error: ApiError) -> Headers:

@@ -22,10 +22,10 @@ _TOLD: Final = frozenset(
         "alert_percents", "budget", "charge", "cost", "dry_run", "erase", "expires_at", "filter", "grace_seconds", "id",
         "ids", "limit", "limits", "model", "models", "month", "name", "of", "of_id", "price", "project", "projects",
         "reason", "role", "scope", "scopes", "state", "tenant", "tier", "usd", "valid_from", "window", "window_seconds",
-        "cache_stale", "pool",
+        "cache_stale", "pool", "gates", "point", "verified",
     }
 )  # fmt: skip
-_NESTED: Final = frozenset({"budget", "charge", "cost", "filter", "limits", "price"})
+_NESTED: Final = frozenset({"budget", "charge", "cost", "filter", "limits", "price", "verified"})
 _MAX_ITEMS: Final = 20
 
 

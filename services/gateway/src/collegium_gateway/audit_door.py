@@ -99,8 +99,8 @@ class AuditDoor:
         question = AuditRead(
             tenant=tenant,
             cursor=_number(query.get("cursor") or "0", "cursor", 0, 2**62 - 1),
-            from_ms=_time(query.get("from"), "from"),
-            to_ms=_time(query.get("to"), "to"),
+            from_ms=query_time(query.get("from"), "from"),
+            to_ms=query_time(query.get("to"), "to"),
             action=query.get("action", ""),
             actor=query.get("actor", ""),
             outcome=query.get("outcome", ""),
@@ -128,7 +128,7 @@ class AuditDoor:
             raise ApiError("invalid_value", f"say whose chain: a tenant, or {PLATFORM}", param="tenant")
         query = request.query_params
         question = AuditProofRequest(
-            tenant=tenant, from_ms=_time(query.get("from"), "from"), to_ms=_time(query.get("to"), "to")
+            tenant=tenant, from_ms=query_time(query.get("from"), "from"), to_ms=query_time(query.get("to"), "to")
         )
         proof = await self._ask(s.SVC_BILLING_AUDIT_PROOF, question, AuditProof)
         first = await self._page(tenant, max(proof.first - 1, 0), proof.last) if proof.first else []
@@ -183,7 +183,7 @@ def _number(text: str, name: str, least: int, most: int) -> int:
     raise ApiError("invalid_value", f"{name} must be a whole number from {least} to {most}", param=name)
 
 
-def _time(text: str | None, name: str) -> int:
+def query_time(text: str | None, name: str) -> int:
     """Reads a time of the query in Unix ms; 0 without one."""
     if not text:
         return 0

@@ -8,10 +8,12 @@ the tenant, for when and how urgently has no say in the answer. One rule: what i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from collegium_contracts.memory_paths import OFF
+from collegium_contracts.messages import TaskRef
 
 from collegium_gateway.admission import AUTO, Asked
 
@@ -30,30 +32,33 @@ _decode_any = msgspec.json.Decoder(Any, float_hook=_as_written).decode
 _encode = msgspec.msgpack.Encoder(order="sorted").encode
 
 
-def digest(tenant: str, asked: Asked, *, knowledge: str = "") -> bytes | None:
+def digest(tenant: str, asked: Asked, *, knowledge: str = "", gates: Sequence[str] = ()) -> bytes | None:
     """Returns the key (SHA-256) of a checked request's answer, or none for a request that has none.
 
-    ``knowledge`` is the version of what the platform itself adds to prompts.
+    ``knowledge`` is the version of what the platform itself adds to prompts; ``gates`` are the rules and versions that
+    the request and its answer pass.
     """
     try:
         messages = [_message(message) for message in _decode_messages(asked.messages)]
-        return hashlib.sha256(_encode(_parts(tenant, asked, messages, knowledge))).digest()
+        return hashlib.sha256(_encode(_parts(tenant, asked, messages, knowledge, gates))).digest()
     except (msgspec.DecodeError, OverflowError, RecursionError, TypeError, ValueError):
         # Numbers that no MessagePack holds, or nesting without end.
         return None
 
 
-def setting(tenant: str, asked: Asked, policy: tuple[Any, ...]) -> bytes | None:
+def setting(tenant: str, asked: Asked, policy: tuple[Any, ...], gates: Sequence[str] = ()) -> bytes | None:
     """Returns the hash of everything but the messages that an answer depends on; ``policy`` is what else it is.
 
     Only for requests that have a :func:`digest`; none where what is asked for is no single text.
     """
     if asked.sampling.n != 1 or asked.sampling.tools is not None:
         return None
-    return hashlib.sha256(_encode((_parts(tenant, asked, [], ""), policy))).digest()
+    return hashlib.sha256(_encode((_parts(tenant, asked, [], "", gates), policy))).digest()
 
 
-def _parts(tenant: str, asked: Asked, messages: list[dict[str, Any]], knowledge: str) -> tuple[Any, ...]:
+def _parts(
+    tenant: str, asked: Asked, messages: list[dict[str, Any]], knowledge: str, gates: Sequence[str]
+) -> tuple[Any, ...]:
     options, sampling = asked.options, asked.sampling
     return (
         VERSION,
@@ -74,10 +79,15 @@ def _parts(tenant: str, asked: Asked, messages: list[dict[str, Any]], knowledge:
         _json(sampling.response_format),
         options.quality_min,
         options.budget_usd_max,
-        options.gates,
+        list(gates) or options.gates,
         options.verified,
         knowledge,
     )
+
+
+def rules_of(task: TaskRef) -> Sequence[str]:
+    """Returns the rules and versions that a task and its answer pass."""
+    return task.gated.rules if task.gated is not None else ()
 
 
 def has_answer_of_its_own(asked: Asked) -> bool:

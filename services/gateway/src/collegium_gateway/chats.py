@@ -71,13 +71,15 @@ class Chats:
         """Returns a checked request as a chat; nothing is looked for or sent yet."""
         digest = None
         if self.settings.exact and asked.options.cache != "off" and not cachekey.has_answer_of_its_own(asked):
-            digest = cachekey.digest(principal.tenant, asked)
+            digest = cachekey.digest(principal.tenant, asked, gates=cachekey.rules_of(submitted.task))
         if digest is None:
             self.count("off")
             return Chat(self, submitted, None)
         reads = asked.options.cache != "refresh" and not self.book.is_full
         stale_seconds = self.settings.stale_ttl_seconds if principal.stale_answers else 0
-        alike = self.likeness.of(principal, asked, submitted)
+        # What a rule takes out of a question may be all that tells it from another.
+        is_rewritten = self.tasks.gating.rewrites(submitted.task)
+        alike = None if is_rewritten else self.likeness.of(principal, asked, submitted)
         return Chat(self, submitted, digest, reads=reads, stale_seconds=stale_seconds, alike=alike)
 
     def count(self, result: str) -> None:
@@ -173,6 +175,8 @@ class Chat:
             # Whoever waits for this chat gets the same answer, and learns by its key that it is another's.
             kept = self._answer = await self._alike.look()
         if kept is not None:
+            # The answer passed its rules when it was made; this request has still to pass its own.
+            await self._chats.tasks.gating.check(self.submitted)
             await self._chats.tasks.admission.count(self.submitted.task, on_rates)
             return self._give(kept)
         self._chats.count("miss")

@@ -28,6 +28,7 @@ from collegium_gateway.admission import asked_by_task, submission
 from collegium_gateway.callbacks import check_url, receiver_of
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError, from_bus
+from collegium_gateway.gating import Gating
 from collegium_gateway.principal import Principal
 from collegium_gateway.requests import ScheduleRequest, TaskRequest, options_of
 from collegium_gateway.timing import refuse_times
@@ -49,7 +50,8 @@ _MAX_BYTES = next(bucket.max_bytes for bucket in BUCKETS if bucket.name == s.KV_
 class CronSchedules:
     """The use cases of cron schedules."""
 
-    def __init__(self, platform: Platform, directory: Directory) -> None:
+    def __init__(self, platform: Platform, directory: Directory, gating: Gating) -> None:
+        self._gating = gating
         self._platform = platform
         self._directory = directory
         self._bucket = Bucket(platform.connection, s.KV_SCHEDULES)
@@ -68,7 +70,7 @@ class CronSchedules:
             cron=request.cron,
             timezone=request.timezone,
             missed=request.missed,
-            task=self._pattern(principal, request.task),
+            task=await self._pattern(principal, request.task),
             created_at_ms=now_ms,
             next_at_ms=next_ms,
             **self._callback(principal.tenant, request.task.callback_url),
@@ -140,16 +142,18 @@ class CronSchedules:
                 raise from_bus(error, f"the deletion of schedule {schedule_id}") from error
             return
 
-    def _pattern(self, principal: Principal, request: TaskRequest) -> TaskSubmitted:
+    async def _pattern(self, principal: Principal, request: TaskRequest) -> TaskSubmitted:
         """Returns what each firing submits, its times counted from nought."""
         try:
             asked = asked_by_task(request, options_of(request))
             refuse_times(asked.options, "is not for the task of a schedule: its cron says when")
             models = self._directory.models
-            return submission(asked, principal, models, self._platform.keyring, task_id="", reply="", now_ms=0)
+            submitted = submission(asked, principal, models, self._platform.keyring, task_id="", reply="", now_ms=0)
+            taken = self._gating.take(submitted, principal, asked.options.gates, asked.options.verified)
+            return await self._gating.check(taken)
         except ApiError as error:
             param = f"task.{error.param}" if error.param else "task"
-            raise ApiError(error.code, error.message, param=param) from None
+            raise ApiError(error.code, error.message, param=param, gate=error.gate) from None
 
     def _callback(self, tenant: str, url: str | None) -> dict[str, Any]:
         """Returns the fields of a definition that say who is called when a firing's task has ended."""

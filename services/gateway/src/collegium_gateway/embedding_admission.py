@@ -38,6 +38,8 @@ class EmbeddingOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     deadline_seconds: float = 50.0
     priority: Priority = "normal"
     tags: dict[str, str] = {}
+    gates: list[str] | None = None
+    verified: dict[str, Any] | None = None
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):

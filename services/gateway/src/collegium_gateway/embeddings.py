@@ -23,6 +23,7 @@ from collegium_gateway.asgi import Headers, Receive, Scope, Send
 from collegium_gateway.chat import adding, describe, refusal
 from collegium_gateway.directory import Directory
 from collegium_gateway.embedding_admission import (
+    EmbeddingOptions,
     EmbeddingRequest,
     away_until_ms,
     decode_embedding,
@@ -85,7 +86,7 @@ class EmbeddingDoor:
 
     def _prepare(self, principal: Principal, request: EmbeddingRequest) -> TaskSubmitted:
         now = self._platform.now_ms()
-        return embedding_submission(
+        submitted = embedding_submission(
             request,
             principal,
             self._directory.models,
@@ -94,6 +95,8 @@ class EmbeddingDoor:
             reply=self._tasks.replica,
             now_ms=now,
         )
+        options = request.collegium or EmbeddingOptions()
+        return self._tasks.gating.take(submitted, principal, options.gates, options.verified)
 
     async def _settled(
         self, scope: Scope, principal: Principal, body: bytes, submitted: TaskSubmitted, hop: Hop, common: Headers

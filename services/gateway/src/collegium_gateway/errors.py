@@ -13,7 +13,7 @@ from collegium_contracts.errors import ErrorKind, TaskError, kind_of
 
 
 class ApiError(Exception):
-    """What a client is told; ``code`` is a key of the error catalogue."""
+    """What a client is told; ``code`` is a key of the error catalogue, ``gate`` the rule that refused."""
 
     def __init__(
         self,
@@ -23,6 +23,7 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after_seconds: float | None = None,
         task_id: str = "",
+        gate: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -30,6 +31,12 @@ class ApiError(Exception):
         self.param = param
         self.retry_after_seconds = retry_after_seconds
         self.task_id = task_id
+        self.gate = gate
+
+    @property
+    def shown_code(self) -> str:
+        """The code that a client is told: the name of the rule where a gate refused."""
+        return self.gate or self.code
 
     @property
     def kind(self) -> ErrorKind:
@@ -45,6 +52,7 @@ def from_task(error: TaskError, task_id: str) -> ApiError:
         param=error.param,
         retry_after_seconds=error.retry_after_seconds,
         task_id=task_id,
+        gate=error.gate,
     )
 
 

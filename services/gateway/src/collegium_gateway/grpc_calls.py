@@ -130,7 +130,9 @@ async def refuse(context: Context, error: ApiError, trailing: tuple[tuple[str, s
     code = _STATUS[error.kind.grpc_status]
     status = Status(code=code.value[0], message=message)
     known = {"param": (error.param or "")[:MAX_MESSAGE_CHARS], "task_id": error.task_id}
-    reason = ErrorInfo(reason=error.code, domain=DOMAIN, metadata={name: text for name, text in known.items() if text})
+    reason = ErrorInfo(
+        reason=error.shown_code, domain=DOMAIN, metadata={name: text for name, text in known.items() if text}
+    )
     status.details.add().Pack(reason)
     if error.retry_after_seconds is not None:
         delay = Duration()

@@ -33,7 +33,6 @@ from collegium_gateway.ledger_door import LedgerDoor
 from collegium_gateway.memories import Memories
 from collegium_gateway.memory_door import MemoryDoor
 from collegium_gateway.replies import json_reply
-from collegium_gateway.scheduledoor import ScheduleDoor
 from collegium_gateway.submitting import SubmitDoor
 from collegium_gateway.tasks import TaskDoor
 from collegium_gateway.webhook_door import WebhookDoor
@@ -75,7 +74,6 @@ class HttpDoor:
                     *(Route(path, hot, methods=["POST"]) for path, hot in self._hot.items()),
                     Route("/v1/models", self._models),
                     *tasks.routes(),
-                    *ScheduleDoor(platform, directory).routes(),
                     *DocumentDoor(platform, directory).routes(),
                     *admin.routes(),
                     *LedgerDoor(platform, directory).routes(),

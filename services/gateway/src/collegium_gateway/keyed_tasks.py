@@ -42,6 +42,7 @@ _NOTHING_STORED = frozenset(
         "quota_exceeded",
         "storage_full",
         "billing_unavailable",
+        "gate_blocked",
     }
 )
 

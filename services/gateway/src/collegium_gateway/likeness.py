@@ -67,7 +67,9 @@ class Likeness:
             return None
         if len(asked.messages) > MAX_PROMPT_BYTES:
             return None
-        setting = cachekey.setting(principal.tenant, asked, self._policy(principal, asked))
+        setting = cachekey.setting(
+            principal.tenant, asked, self._policy(principal, asked), cachekey.rules_of(submitted.task)
+        )
         return None if setting is None else Alike(self, submitted, setting, asked.options.domain)
 
     async def ask(self, question: LikenessLook) -> LikenessLooked | str:

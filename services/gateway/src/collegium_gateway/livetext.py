@@ -12,7 +12,7 @@ import msgspec
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
-from collegium_contracts.messages import SettledMessage, TaskRef, TokenChunk
+from collegium_contracts.messages import SettledMessage, TaskFailed, TaskRef, TokenChunk
 from collegium_runtime.platform import Platform
 
 from collegium_gateway.errors import ApiError
@@ -75,6 +75,9 @@ class LiveText:
             self._queue.put_nowait(message)
 
     def _last(self, settled: SettledMessage) -> Piece:
+        if isinstance(settled, TaskFailed) and settled.error.gate is not None:
+            # What was sent stands, and nothing follows.
+            return Piece(model=settled.model, settled=settled)
         view = settled_view(settled, self._platform.keyring)
         rest = self._text.complete(view.output or "")
         if rest is None:

@@ -20,6 +20,7 @@ from collegium_gateway.dead_letters import LettersRequest
 from collegium_gateway.document_bodies import DocumentRequest, SearchBody
 from collegium_gateway.embedding_admission import EmbeddingRequest
 from collegium_gateway.feedback import FeedbackRequest
+from collegium_gateway.gate_report import GatesRequest, GateTest
 from collegium_gateway.idempotency import MAX_KEY_CHARS, PARAM
 from collegium_gateway.identity_requests import (
     BudgetRequest,
@@ -130,6 +131,12 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
     ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),
     ("post", "/v1/admin/dead-letters/discard", "admin", "Discards letters, by id or filter.", LettersRequest),
+    ("get", "/v1/admin/gates", "admin", "Lists the rules of gates.", None),
+    ("post", "/v1/admin/gates/test", "admin", "Tries rules on a text; nothing is sent.", GateTest),
+    ("get", "/v1/admin/gates/report", "admin", "Reports what gates did, as JSON or CSV.", None),
+    ("get", "/v1/admin/tenants/{id}/gates", "admin", "Shows the gates of a tenant.", None),
+    ("put", "/v1/admin/tenants/{id}/gates", "admin", "Sets the gates of a tenant.", GatesRequest),
+    ("delete", "/v1/admin/tenants/{id}/gates", "admin", "Leaves a tenant the gates for everyone.", None),
     ("get", "/v1/admin/search-index", "admin", "Shows how far documents are embedded, by generation.", None),
     ("get", "/v1/admin/audit", "admin", "Lists audit records, newest first.", None),
     ("get", "/v1/admin/audit/verify", "admin", "Checks audit chains; says where to go on.", None),
@@ -174,6 +181,7 @@ _QUERY: dict[str, tuple[str, ...]] = {
     "/v1/admin/keys": ("tenant",),
     "/v1/admin/projects": ("tenant",),
     "/v1/admin/budgets": ("tenant",),
+    "/v1/admin/gates/report": ("tenant", "from", "to", "details", "format"),
     "/v1/admin/audit": ("tenant", "from", "to", "action", "actor", "outcome", "cursor", "limit"),
     "/v1/admin/audit/verify": ("tenant", "cursor"),
     "/v1/admin/audit/export": ("tenant", "from", "to", "format"),

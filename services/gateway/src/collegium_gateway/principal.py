@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from collegium_contracts.identity import Reach, Role, role_of
@@ -32,7 +32,8 @@ class Principal(msgspec.Struct, frozen=True):
     """The tenant, project and key of a request; ``models`` (empty: all) are those that it may ask.
 
     ``role`` is what the scope ``admin`` means for it. ``key_limits`` and the tenant's are over the tier's. ``projects``
-    are those of its tenant.
+    are those of its tenant. ``gates`` and
+    ``verified`` are its tenant's; ``claims`` are what its token says of its user.
     """
 
     tenant: str
@@ -45,6 +46,9 @@ class Principal(msgspec.Struct, frozen=True):
     key_limits: RateLimits | None = None
     stale_answers: bool = False
     pool: str = ""
+    gates: tuple[str, ...] = ()
+    verified: dict[str, int] = {}
+    claims: dict[str, Any] = {}
     projects: tuple[str, ...] = ()
 
     def need(self, scope: str) -> None:
@@ -126,7 +130,9 @@ class KeyBook:
                 key.limits,
                 tenant.stale_answers,
                 tenant.pool,
-                projects,
+                tuple(tenant.gates),
+                tenant.verified,
+                projects=projects,
             )
             self._keys[key.id] = (tenant, key, principal)
 

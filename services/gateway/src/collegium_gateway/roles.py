@@ -17,23 +17,25 @@ Permission = Literal[
     "keys.read", "keys.write", "limits.read", "limits.write", "key-limits.write", "budgets.read", "budgets.write",
     "dead-letters.read", "dead-letters.write", "audit.read", "invoices.write",
     "encryption.read", "encryption.write", "ledger.read", "ledger.write", "prices.read", "prices.write",
-    "cache.read", "cache.write", "search-index.read",
+    "cache.read", "cache.write", "search-index.read", "gates.read", "gates.write",
 ]  # fmt: skip
 
 _READS: Final[frozenset[Permission]] = frozenset({
     "models.read", "spend.read", "tenants.read", "projects.read", "keys.read", "limits.read", "budgets.read",
     "dead-letters.read", "audit.read", "encryption.read",
-    "ledger.read", "prices.read", "cache.read", "search-index.read",
+    "ledger.read", "prices.read", "cache.read", "search-index.read", "gates.read",
 })  # fmt: skip
 _WRITES: Final[frozenset[Permission]] = frozenset({
     "tenants.write", "projects.write", "keys.write", "limits.write", "key-limits.write", "budgets.write",
     "dead-letters.write", "encryption.write", "ledger.write", "prices.write", "invoices.write", "cache.write",
+    "gates.write",
 })  # fmt: skip
 _DELETES: Final[frozenset[Permission]] = frozenset({"tenants.delete"})
 # What a tenant pays for is its operator's to bound, so a member reads budgets and limits and sets those of keys alone.
 _MEMBER: Final[frozenset[Permission]] = frozenset({
     "models.read", "spend.read", "tenants.read", "projects.read", "projects.write", "keys.read", "keys.write",
     "limits.read", "key-limits.write", "budgets.read", "audit.read", "cache.read", "cache.write",
+    "gates.read",
 })  # fmt: skip
 
 ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
@@ -90,6 +92,12 @@ ADMIN_ROUTES: Final[Mapping[tuple[str, str], Permission]] = {
     ("POST", "/v1/admin/ledger/corrections"): "ledger.write",
     ("GET", "/v1/admin/models/{name}/prices"): "prices.read",
     ("POST", "/v1/admin/models/{name}/price"): "prices.write",
+    ("GET", "/v1/admin/gates"): "gates.read",
+    ("POST", "/v1/admin/gates/test"): "gates.write",
+    ("GET", "/v1/admin/gates/report"): "audit.read",
+    ("GET", "/v1/admin/tenants/{id}/gates"): "gates.read",
+    ("PUT", "/v1/admin/tenants/{id}/gates"): "gates.write",
+    ("DELETE", "/v1/admin/tenants/{id}/gates"): "gates.write",
     ("GET", "/v1/admin/search-index"): "search-index.read",
     ("GET", "/v1/admin/audit"): "audit.read",
     ("GET", "/v1/admin/audit/verify"): "audit.read",

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from collegium_gateway import asgi
 from collegium_gateway.cronschedules import CronSchedules
 from collegium_gateway.directory import Directory
+from collegium_gateway.gating import Gating
 from collegium_gateway.principal import Principal
 from collegium_gateway.replies import json_reply
 from collegium_gateway.requests import decode_schedule, parse
@@ -23,9 +24,10 @@ MAX_BODY_BYTES = 256 * 1024
 class ScheduleDoor:
     """Cron schedules over HTTP."""
 
-    def __init__(self, platform: Platform, directory: Directory) -> None:
+    def __init__(self, platform: Platform, directory: Directory, gating: Gating) -> None:
         self._platform = platform
         self._directory = directory
+        self._gating = gating
 
     def routes(self) -> list[Route]:
         """The routes of this door."""
@@ -40,7 +42,7 @@ class ScheduleDoor:
 
     @cached_property
     def _schedules(self) -> CronSchedules:
-        return CronSchedules(self._platform, self._directory)
+        return CronSchedules(self._platform, self._directory, self._gating)
 
     def _principal(self, request: Request) -> Principal:
         principal = self._directory.keys.authenticate(request.headers.get("authorization"))

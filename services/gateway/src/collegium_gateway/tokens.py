@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Final, cast
 
 import jwt
@@ -32,6 +33,9 @@ TOKEN_BYTES_MAX: Final = 16_384
 KNOWN_MAX: Final = 20_000
 # A change of an issuer's keys is seen within this time even by tokens that are known.
 KNOWN_SECONDS_MAX: Final = 300
+# Of what a token says besides: enough for an age, not for a biography.
+CLAIMS_MAX: Final = 32
+CLAIM_CHARACTERS_MAX: Final = 64
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -45,6 +49,7 @@ class Verified(msgspec.Struct, frozen=True):
     until_ms: int
     source: KeySource
     generation: int
+    claims: dict[str, Any] = {}
 
 
 class Issuer:
@@ -104,6 +109,7 @@ class Issuer:
             until_ms=min((exp + LEEWAY_SECONDS) * 1000, now_ms + KNOWN_SECONDS_MAX * 1000),
             source=self.source,
             generation=self.source.generation,
+            claims=_told(claims),
         )
 
 
@@ -202,6 +208,9 @@ class Tokens:
             role,
             stale_answers=tenant.stale_answers,
             pool=tenant.pool,
+            gates=tuple(tenant.gates),
+            verified=tenant.verified,
+            claims=known.claims,
             projects=projects_of(tenant),
         )
 
@@ -217,6 +226,13 @@ def _hash(token: str) -> bytes:
 def _key_id(issuer: str, subject: object) -> str:
     """Returns what stands for a key: equal for all tokens of one subject, and nothing that tells who it is."""
     return "jwt-" + hashlib.sha256(f"{issuer}\x00{subject}".encode()).hexdigest()[:16]
+
+
+def _told(claims: dict[str, Any]) -> dict[str, Any]:
+    """Returns the short claims, which a gate may ask for: an age, a date of birth."""
+    short = {name: value for name, value in claims.items() if isinstance(value, int | float | str)}
+    kept = ((name, value) for name, value in short.items() if len(str(value)) <= CLAIM_CHARACTERS_MAX)
+    return dict(islice(kept, CLAIMS_MAX))
 
 
 def _scopes(claim: object) -> frozenset[str]:

@@ -259,5 +259,5 @@ def error_view(failed: TaskFailed) -> dict[str, Any]:
         "message": failed.error.message,
         "type": kind.type,
         "param": failed.error.param,
-        "code": failed.error.code,
+        "code": failed.error.gate or failed.error.code,
     }

@@ -18,6 +18,7 @@ from collegium_worker_pool.calling import Caller
 from collegium_worker_pool.cancels import Cancels
 from collegium_worker_pool.capacity import Announcer
 from collegium_worker_pool.endpoints import endpoints
+from collegium_worker_pool.gating import AnswerGates
 from collegium_worker_pool.sweeper import Sweeper
 from collegium_worker_pool.upstream import Upstream
 
@@ -34,12 +35,14 @@ class WorkerPoolApp:
         self._upstream = Upstream()
         self._cancels = Cancels(platform.connection)
         self._breakers = Breakers(platform.connection, platform.now_ms)
+        self._gates = AnswerGates(platform)
         self._caller = Caller(
             platform,
             self._upstream,
             endpoints(platform.settings, platform.embedded_model),
             self._cancels,
             self._breakers,
+            self._gates,
         )
         self._runner = AttemptRunner(platform, self._caller, self._cancels, self._breakers)
         self._loops = {
@@ -68,6 +71,7 @@ class WorkerPoolApp:
         await self._upstream.open()
         await self._cancels.start()
         await self._breakers.start()
+        await self._gates.start()
         for loop in self._loops.values():
             loop.start()
         self._announcer.start()
@@ -85,6 +89,7 @@ class WorkerPoolApp:
         await self._breakers.stop()
         await self._sweeper.stop()
         await self._cancels.stop()
+        await self._gates.stop()
         await self._upstream.close()
 
     def readiness(self) -> dict[str, bool]:

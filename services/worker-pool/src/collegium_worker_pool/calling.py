@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 
+import msgspec
 import structlog
 from collegium_bus.embed import EmbedClient
 from collegium_contracts import subjects as s
@@ -30,6 +31,7 @@ from collegium_worker_pool.counting import count_prompt, count_tokens
 from collegium_worker_pool.embedding import EmbeddingCaller
 from collegium_worker_pool.endpoints import Endpoint
 from collegium_worker_pool.failures import CallFailed
+from collegium_worker_pool.gating import AnswerGates, GatedAnswer
 from collegium_worker_pool.metering import UpstreamUsage, estimate, meter
 from collegium_worker_pool.outcome import CallEnd, stop_reason_of
 from collegium_worker_pool.tokens import TokenStream
@@ -52,12 +54,14 @@ class Caller:
         endpoints: Mapping[str, Endpoint],
         cancels: Cancels,
         breakers: Breakers,
+        gates: AnswerGates,
     ) -> None:
         self._platform = platform
         self._upstream = upstream
         self._embedding = EmbeddingCaller(upstream, EmbedClient(platform.connection, platform.keyring))
         self._cancels = cancels
         self._breakers = breakers
+        self._gates = gates
         self._permits: dict[str, asyncio.Semaphore] = {}
         self._over_limit = platform.metrics.counters(
             names.METRIC_OVER_LIMIT, "Answers longer than the max_tokens that was sent", ("model",)
@@ -87,18 +91,28 @@ class Caller:
         span = self._model_span(run, endpoint, hop)
         result: CallResult | None = None
         error: TaskError | None = None
+        gated: GatedAnswer | None = None
         self._cancels.watch(task.id, scope)
         try:
             async with scope, self._permit(model):
-                result = await self._speak(run, delivery, endpoint, streamed, span)
+                if task.gated is not None and task.kind == "chat":
+                    await held(self._platform.keyring, task.tenant, task.gated.vault)
+                    gated = await self._gates.of(task)
+                result = await self._speak(run, delivery, endpoint, streamed, span, gated)
         except CallFailed as failed:
             error = failed.error
         except TimeoutError:
             error = self._why(run, endpoint, left)
         finally:
             self._cancels.unwatch(task.id, scope)
-        self._breakers.ended(model, error.code if error is not None else "")
+            if gated is not None:
+                gated.close()
+        # What a gate blocks, or is too late for, the endpoint has said well enough.
+        is_endpoints = error is not None and error.gate is None and (gated is None or gated.said is None)
+        self._breakers.ended(model, error.code if error is not None and is_endpoints else "")
         end = self._end(run, result, streamed, error, int((loop.time() - began) * 1000))
+        if gated is not None:
+            end = self._gated_end(run, end, gated, streamed.pieces)
         self._close_span(span, end, result)
         return end
 
@@ -106,7 +120,13 @@ class Caller:
         return self._permits.get(model) or contextlib.nullcontext()
 
     async def _speak(
-        self, run: RunAttempt, delivery: int, endpoint: Endpoint, streamed: StreamedAnswer, span: Hop
+        self,
+        run: RunAttempt,
+        delivery: int,
+        endpoint: Endpoint,
+        streamed: StreamedAnswer,
+        span: Hop,
+        gated: GatedAnswer | None,
     ) -> CallResult:
         task, keyring = run.task, self._platform.keyring
         await held(keyring, task.tenant, run.prompt, run.history, run.sampling.words, *run.notes)
@@ -121,12 +141,14 @@ class Caller:
         sampling = words_opened(keyring, task.tenant, run.sampling)
         body = request_body(endpoint.upstream_model, prompt, history, sampling, notes)
         if not run.sampling.stream:
-            return await self._upstream.complete(run.attempt.model, endpoint, body, headers)
+            return await _concluded(gated, await self._upstream.complete(run.attempt.model, endpoint, body, headers))
         tokens = TokenStream(self._platform, run, delivery)
+        on_text = tokens.feed if gated is None else gated.stream(tokens.feed)
         try:
-            return await self._upstream.stream(
-                run.attempt.model, endpoint, body, headers, into=streamed, on_text=tokens.feed
+            said = await self._upstream.stream(
+                run.attempt.model, endpoint, body, headers, into=streamed, on_text=on_text
             )
+            return await _concluded(gated, said)
         finally:
             tokens.close()
 
@@ -167,6 +189,19 @@ class Caller:
         elif error.code == "deadline_exceeded":
             reason = "deadline"
         return CallEnd(usage=usage, duration_ms=duration_ms, output=partial, error=error, stop_reason=reason)
+
+    def _gated_end(self, run: RunAttempt, end: CallEnd, gated: GatedAnswer, pieces: int) -> CallEnd:
+        """Returns the end of a gated call: all that was said is booked, and only what was let go is kept."""
+        said = gated.said
+        if said is not None:
+            end = msgspec.structs.replace(end, usage=self._usage(run, said.usage, said.answer, pieces))
+        if end.error is None:
+            return end
+        if end.error.gate is not None:
+            return msgspec.structs.replace(end, output=None, stop_reason="gate")
+        partial = gated.partial()
+        kept = self._platform.keyring.seal(run.task.tenant, encode_content(partial)) if partial is not None else None
+        return msgspec.structs.replace(end, output=kept)
 
     def _usage(self, run: RunAttempt, reported: UpstreamUsage | None, answer: Answer, pieces: int) -> Usage:
         """Returns the endpoint's count, or one made here."""
@@ -220,6 +255,14 @@ class Caller:
         if end.error is not None:
             span.fail(end.error.code)
         span.end()
+
+
+async def _concluded(gated: GatedAnswer | None, said: CallResult) -> CallResult:
+    """Returns what was said as it may be given; raises CallFailed where a gate blocks it."""
+    if gated is None:
+        return said
+    gated.said = said
+    return CallResult(await gated.conclude(said.answer), said.usage, said.model)
 
 
 def _count_answer(answer: Answer) -> int:

@@ -45,7 +45,15 @@ class Changes:
         tenant_id, state = asked.tenant, asked.state
         async with self._changing(tenant_id) as change:
             tenancy.check_state(change.before, state)
-            await change.set_tenant(tier=asked.tier, state=state, stale_answers=asked.stale_answers, pool=asked.pool)
+            tenancy.check_gates(asked.gates, asked.verified)
+            await change.set_tenant(
+                tier=asked.tier,
+                state=state,
+                stale_answers=asked.stale_answers,
+                pool=asked.pool,
+                gates=asked.gates,
+                verified=asked.verified,
+            )
             tenant = (await change.after()).tenant
             if asked.tier is not None or asked.pool is not None:
                 tenancy.check_pool(tenant, has_own_pool(tenant.tier))

@@ -110,6 +110,7 @@ class Directory:
             created_at_ms=self.now_ms(),
             stale_answers=configured.cache.stale,
             pool=configured.pool or "",
+            gates=configured.gates,
         )
         api_key = (
             keys.parse(configured.api_key.reveal(), f"tenants[{tenant.id}].api_key") if configured.api_key else None

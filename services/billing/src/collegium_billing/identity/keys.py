@@ -63,6 +63,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     """A tenant as it is kept; ``keys`` counts those not revoked, ``projects`` those not archived.
 
     ``stale_answers``: it may be shown answers that are too old while no model can be asked. ``pool`` is its own.
+    ``gates`` are the rules that its requests pass, ``verified`` is what its operator vouches for of all its users.
     """
 
     id: str
@@ -74,6 +75,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     projects: int = 0
     stale_answers: bool = False
     pool: str = ""
+    gates: tuple[str, ...] = ()
+    verified: dict[str, int] = {}
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +160,8 @@ def tenant_row(tenant: Tenant) -> TenantRow:
         limits=tenant.limits,
         stale_answers=tenant.stale_answers,
         pool=tenant.pool,
+        gates=list(tenant.gates),
+        verified=tenant.verified,
     )
 
 

@@ -9,7 +9,8 @@ tenant's row and read what stands, so that every check holds over replicas.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,7 +36,8 @@ def _at(parameter: str) -> str:
 
 
 _INSERT_TENANT = f"""
-INSERT INTO billing.tenants (id, tier, created_at, stale_answers, pool) VALUES ($1, $2, {_at("$3")}, $4, $5)
+INSERT INTO billing.tenants (id, tier, created_at, stale_answers, pool, gates)
+VALUES ($1, $2, {_at("$3")}, $4, $5, $6)
 ON CONFLICT DO NOTHING RETURNING true
 """  # noqa: S608 - constants
 _INSERT_PROJECT = f"""
@@ -58,7 +60,7 @@ SET scope = excluded.scope, of_id = excluded.of_id, limit_picos = excluded.limit
     alert_percents = excluded.alert_percents, changed_at = excluded.changed_at
 """  # noqa: S608 - constants
 _TENANT = f"""
-SELECT id, tier, {_ms("created_at")} AS created_at_ms, state, limits, stale_answers, pool,
+SELECT id, tier, {_ms("created_at")} AS created_at_ms, state, limits, stale_answers, pool, gates, verified,
        (SELECT count(*) FROM billing.keys WHERE tenant = tenants.id AND revoked_at IS NULL) AS keys,
        (SELECT count(*) FROM billing.projects WHERE tenant = tenants.id AND archived_at IS NULL) AS projects
 FROM billing.tenants
@@ -97,7 +99,8 @@ class IdentityStore:
         async with self._pool.acquire() as connection:
             transaction = connection.transaction()
             await transaction.start()
-            fields = (tenant.id, tenant.tier, tenant.created_at_ms, tenant.stale_answers, tenant.pool)
+            about = (tenant.id, tenant.tier, tenant.created_at_ms, tenant.stale_answers, tenant.pool)
+            fields = (*about, list(tenant.gates))
             added = await connection.fetchval(_INSERT_TENANT, *fields)
             if added:
                 await connection.execute(_INSERT_PROJECT, tenant.id, DEFAULT_PROJECT, "", tenant.created_at_ms)
@@ -200,6 +203,8 @@ class Change:
         state: TenantState | None = None,
         stale_answers: bool | None = None,
         pool: str | None = None,
+        gates: Sequence[str] | None = None,
+        verified: Mapping[str, int] | None = None,
     ) -> None:
         """Sets what is given; deleting revokes every key."""
         await self._connection.execute(
@@ -207,6 +212,7 @@ class Change:
             UPDATE billing.tenants
             SET tier = coalesce($2, tier), state = coalesce($3, state),
                 stale_answers = coalesce($5, stale_answers), pool = coalesce($6, pool),
+                gates = coalesce($7, gates), verified = coalesce($8::jsonb, verified),
                 state_at = CASE WHEN coalesce($3, state) = state THEN state_at ELSE {_at("$4")} END
             WHERE id = $1
             """,  # noqa: S608 - a constant
@@ -216,6 +222,8 @@ class Change:
             self.now_ms,
             stale_answers,
             pool,
+            None if gates is None else list(gates),
+            None if verified is None else json.dumps(verified),
         )
         if state == "deleted":
             await self._connection.execute(
@@ -306,7 +314,9 @@ async def _insert_key(connection: Any, key: Key) -> bool:
 
 
 def _tenant(row: asyncpg.Record) -> Tenant:
-    return Tenant(**_with_limits(dict(row)))
+    fields = _with_limits(dict(row))
+    fields["gates"], fields["verified"] = tuple(fields["gates"]), json.loads(fields["verified"])
+    return Tenant(**fields)
 
 
 def _key(row: asyncpg.Record) -> Key:

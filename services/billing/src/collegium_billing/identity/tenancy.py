@@ -6,7 +6,8 @@ key (keys) and of a budget (budgets). One rule: a record fits one message, so wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -27,6 +28,9 @@ LIMIT_MAX: Final = 10**12  # of requests or tokens: more is a slip of the keyboa
 TOKEN_WINDOW_SECONDS: Final = (60, 31 * 86_400)
 # A task waits for its time 30 days at most.
 LINEAGE_MS: Final = 32 * 86_400_000
+GATES_MAX: Final = 50
+AGE_MAX: Final = 150
+_GATE_NAME: Final = re.compile(r"[a-z][a-z0-9_\-]{0,63}\Z")
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +86,8 @@ def record(standing: Standing, now_ms: int) -> TenantRecord:
         stale_answers=tenant.stale_answers,
         lineages={key.id: key.lineage for key in told},
         pool=tenant.pool,
+        gates=list(tenant.gates),
+        verified=tenant.verified,
     )
 
 
@@ -177,6 +183,19 @@ def check_pool(tenant: Tenant, has_own_pool: bool) -> None:
             f" {tenant.pool}; change the tier, or take the pool away",
             "pool",
         )
+
+
+def check_gates(gates: Sequence[str] | None, verified: Mapping[str, int] | None) -> None:
+    """Raises QuestionError for what are no names of rules, or nothing that can be vouched for.
+
+    Whether there are such rules is known to gateways, which ask.
+    """
+    if gates is not None and (
+        len(gates) > GATES_MAX or len(set(gates)) < len(gates) or not all(map(_GATE_NAME.match, gates))
+    ):
+        raise QuestionError("invalid_value", f"gates are at most {GATES_MAX} different names of rules", "gates")
+    if verified is not None and not (set(verified) <= {"age"} and 0 <= verified.get("age", 0) <= AGE_MAX):
+        raise QuestionError("invalid_value", f"verified holds an age of 0 to {AGE_MAX}, or nothing", "verified")
 
 
 def check_limits(limits: RateLimits | None) -> RateLimits | None:
