@@ -108,11 +108,11 @@ def test_a_row_without_an_output_is_shown_with_its_originals(kept, task, settled
 def test_every_reused_answer_has_a_row_of_its_own(kept, task):
     answers = [given_again(task(id=f"tsk_{number:026d}"), kept(), NOW_MS) for number in range(3)]
     message = AnswersReused(answers=answers)
-    rows: dict[str, TaskRow] = {}
-    fold(rows, [(message, codec.encode(message))] * 2)
-    told = [(row.task_id, row.state) for row in rows.values()]
-    assert told == [(answer.task.id, "completed") for answer in answers]
-    assert [codec.settled.decode(row.settled or b"") for row in rows.values()] == answers
+    folded: dict[str, TaskRow] = {}
+    fold(folded, [(message, codec.encode(message))] * 2)
+    rows = list(folded.values())
+    assert [(row.task_id, row.state) for row in rows] == [(answer.task.id, "completed") for answer in answers]
+    assert [codec.settled.decode(row.settled or b"") for row in rows] == answers
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3_000), st.booleans()), max_size=60))
