@@ -1,7 +1,11 @@
-"""Every read path, walked by a tenant that looks for another's data; a route or method without a case fails."""
+"""Every path but context's, walked by a tenant that looks for another's data; one without a case fails.
+
+Memory, documents, search and cache are walked in test_journey_walk.py.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -10,12 +14,14 @@ import grpc
 import grpc.aio
 import pytest
 from collegium_gateway import openapi
+from collegium_gateway.grpc import SERVICES
 from collegium_protocol.v1 import chat_pb2, tasks_pb2
 from collegium_protocol.v1.chat_pb2_grpc import ChatStub
 from collegium_protocol.v1.tasks_pb2_grpc import TasksStub
 from collegium_testing import Behaviour, Rule, eventually
 
 from tests.conftest import Stage
+from tests.journeys import test_journey_walk as walk
 
 pytestmark = pytest.mark.timeout(180)
 CANARY = "isolation-canary-7f3a"
@@ -97,6 +103,7 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
 CHANGES = (
     ("POST", "/v1/tasks/{task}/cancel"),
     ("POST", "/v1/tasks/{task}/retry"),
+    ("POST", "/v1/tasks/{task}/feedback"),
     ("POST", "/v1/schedules/{schedule}/pause"),
     ("POST", "/v1/schedules/{schedule}/resume"),
     ("DELETE", "/v1/schedules/{schedule}"),
@@ -107,6 +114,15 @@ CHANGES = (
     ("DELETE", "/v1/conversations/shared-name"),
     ("DELETE", "/v1/conversations/shared-name/turns/{task}"),
 )
+BODIES = {"/v1/tasks/{task}/feedback": {"score": 1.0}}
+# What makes something of the asker's own and names nothing that stands.
+MAKES = {
+    ("post", "/v1/chat/completions"),
+    ("post", "/v1/embeddings"),
+    ("post", "/v1/tasks"),
+    ("post", "/v1/schedules"),
+    ("post", "/v1/webhooks/secret/rotate"),
+}
 GRPC_CASES = {
     "Tasks.Submit",
     "Tasks.Get",
@@ -192,6 +208,32 @@ def test_every_grpc_method_has_a_case():
         for method in service.methods
     }
     assert methods == GRPC_CASES, "try a new method as another tenant"
+    walked = {one.full_name for one in walk.pb.DESCRIPTOR.services_by_name.values()}
+    assert {*SERVICES} - walked == {"collegium.v1.Tasks", "collegium.v1.Chat"}, "try a new service as another tenant"
+
+
+def changing() -> set[tuple[str, str]]:
+    paths: dict[str, Any] = openapi.document()["paths"]
+    return {(method, path) for path, methods in paths.items() for method in methods if method != "get"}
+
+
+def test_every_route_that_changes_something_has_a_case():
+    tried = {(method.lower(), re.sub(r"\{\w+\}", "{}", path)) for method, path in CHANGES}
+    left = {
+        (method, path)
+        for method, path in changing() - MAKES
+        if not path.startswith((*walk.ABOUT, "/v1/admin")) and (method, re.sub(r"\{\w+\}", "{}", path)) not in tried
+    }
+    assert left == set(), "say in CHANGES what becomes of another tenant's id, or in test_journey_walk.py"
+
+
+async def test_no_administration_is_open_to_a_key_that_does_not_administrate(stage: Stage):
+    async with stage.session(stage.other_key) as http:
+        for method, path in sorted(changing()):
+            if path.startswith("/v1/admin"):
+                url = path.replace("{tenant}", "acme").replace("{name}", "sim").replace("{id}", "acme")
+                async with http.request(method, url, json={}) as response:
+                    assert response.status == 403, f"{method} {url}: {response.status} {await response.text()}"
 
 
 async def test_no_get_route_shows_anything_of_another_tenant(stage: Stage, theirs: Theirs):
@@ -223,7 +265,7 @@ async def test_nothing_of_another_tenant_is_changed_by_its_id(stage: Stage, thei
     async with stage.session(stage.other_key) as http:
         for method, path in CHANGES:
             url = path.format(**theirs._asdict())
-            async with http.request(method, url) as response:
+            async with http.request(method, url, json=BODIES.get(path)) as response:
                 assert response.status == 404, f"{method} {url}: {response.status} {await response.text()}"
     async with stage.session() as http, http.get(f"/v1/schedules/{theirs.schedule}") as response:
         shown = await response.json()

@@ -24,7 +24,12 @@ def platform(tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulator
     config = configuration(simulator.base_url, tenants=KEYS)
     (sim,) = config["models"]
     # The window of the second takes few turns.
-    config["models"] = [sim, {**sim, "name": "short", "upstream_model": "sim", "context_tokens": 4096}]
+    config["models"] = [
+        sim,
+        {**sim, "name": "short", "upstream_model": "sim", "context_tokens": 4096},
+        # The window of the third takes few memories.
+        {**sim, "name": "tiny", "upstream_model": "sim", "context_tokens": 320, "max_output_tokens": 64},
+    ]
     with running_platform(tmp_path_factory.mktemp("memory") / "data", config) as platform:
         yield platform
 
@@ -244,6 +249,22 @@ async def test_notes_join_the_clients_own_instructions(platform, simulator):
         assert (first.role, last.role) == ("system", "user")
         assert first.content.startswith("Answer briefly.")
         assert made["text"] in first.content
+
+
+async def test_notes_take_no_more_than_a_tiny_window_leaves_beside_the_clients_words(platform, simulator):
+    async with Client(platform) as acme:
+        for number in range(6):
+            await acme.remember(f"Parcel {number} is stored {'far ' * 30}behind door {number}.", "tiny")
+        for question in ("Where is parcel 3?", f"Where is parcel 3? {'Take your time. ' * 30}", "parcel " * 105):
+            answer = await acme.chat(question, model="tiny", memory="tiny")
+            assert sent(simulator)[-1].content == question, "the client's own words are whole"
+            size = sum(len(one.content) for one in sent(simulator))
+            assert size <= (320 - 64) * 3, "with the notes it fits the window at three bytes a token"
+            told = answer["collegium"]["memory"]["recalled"]
+            assert len(told) == sum(one.content.count("- Parcel") for one in sent(simulator)[:-1])
+            assert len(told) < 6
+        assert not told, "where the client's words fill the window nothing is added"
+        assert len((await acme.chat("Where is parcel 3?", memory="tiny"))["collegium"]["memory"]["recalled"]) == 6
 
 
 @pytest.mark.parametrize("path", ["a//b", "a b", "../x", "a/" * 9])

@@ -30,10 +30,12 @@ def _platform(tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulato
     config = configuration(
         simulator.base_url,
         tenants={"acme": KEY, "poor": POOR},
+        cache={},
         embeddings={
             "base_url": simulator.base_url,
             "model": MODEL,
             "dimensions": 64,
+            "timeout_seconds": 4,
             "price": {"input_usd_per_mtok": "100"},
             "charge": {"markup": "2"},
         },
@@ -146,3 +148,88 @@ async def test_a_gateway_killed_in_the_call_leaves_one_call_booked_once(
     assert Decimal(counted["charged_usd"]) == 8 * USD_PER_TOKEN
     assert simulator.counts().totals.started == 1
     await laws_hold(platform)
+
+
+async def call(platform: PlatformProcess, method: str, url: str, body: Any = None, **headers: str) -> Any:
+    async with session(platform) as http, http.request(method, url, json=body, headers=headers) as response:
+        assert response.status in (200, 201, 202), f"{method} {url}: {response.status} {await response.text()}"
+        return await response.json()
+
+
+@pytest.mark.parametrize("fault", [Behaviour(status=503), Behaviour(hang=True)], ids=["refuses", "hangs"])
+async def test_while_the_endpoint_is_away_words_answer_everybody_says_so_and_nothing_is_lost(
+    platform: PlatformProcess, simulator: ModelSimulator, fault: Behaviour
+):
+    word = f"orchid{time.time_ns()}"
+    document = {"content": f"The {word} blooms in spring.", "title": "Flowers"}
+    made = await call(platform, "POST", "/v1/documents", document, Prefer="wait=60")
+    assert made["state"] == "indexed", made
+    memory = await call(platform, "POST", "/v1/memories", {"text": f"Ada waters the {word}.", "path": f"away/{word}"})
+    search = {"query": f"when does the {word} bloom?", "explain": True}
+    assert (await call(platform, "POST", "/v1/search", search))["degraded"] is None
+
+    simulator.script(Rule(fault, model=MODEL), Rule(Behaviour(answer="In spring.")))
+    found = await call(platform, "POST", "/v1/search", {**search, "limit": 5})
+    assert (found["mode"], found["degraded"], found["cached"]) == ("words", "embedder_unavailable", False)
+    assert found["data"][0]["document"] == made["id"]
+    assert found["data"][0]["explain"]["dense"] is None
+    body = {"query": f"the {word}", "mode": "dense"}
+    async with session(platform) as http, http.post("/v1/search", json=body) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (503, "embedder_unavailable")
+        assert int(response.headers["retry-after"]) >= 1
+
+    # Answers come, with the memories that words find, and the caches say that they looked for letters alone.
+    asked = [{"role": "user", "content": f"Who waters the {word}?"}]
+    told = await call(
+        platform,
+        "POST",
+        "/v1/chat/completions",
+        {"model": "sim", "messages": asked, "collegium": {"memory": f"away/{word}", "cache": "off"}},
+    )
+    assert told["collegium"]["memory"] == {"path": f"away/{word}", "state": "words", "recalled": [memory["id"]]}
+    async with session(platform) as http:
+        asked = {"model": "sim", "messages": asked, "collegium": {"cache": "use"}}
+        async with http.post("/v1/chat/completions", json=asked) as response:
+            assert response.status == 200
+            assert response.headers["x-collegium-cache"] == "miss"
+            assert response.headers["x-collegium-cache-degraded"] in ("embedder_unavailable", "context_unavailable")
+        async with http.post("/v1/chat/completions", json=asked) as response:
+            assert response.headers["x-collegium-cache"] == "hit_exact"
+            assert "x-collegium-cache-degraded" not in response.headers
+
+    # What comes meanwhile is kept, and found when the endpoint is back.
+    later = await call(platform, "POST", "/v1/documents", {"content": f"A second {word} blooms in autumn."})
+    assert later["state"] == "accepted"
+    simulator.script()
+
+    async def indexed() -> bool:
+        return (await call(platform, "GET", f"/v1/documents/{later['id']}"))["state"] == "indexed"
+
+    await eventually(indexed, deadline_seconds=60)
+
+    async def whole() -> bool:
+        found = await call(platform, "POST", "/v1/search", {**search, "query": f"the {word} in autumn"})
+        return found["degraded"] is None and later["id"] in {one["document"] for one in found["data"]}
+
+    await eventually(whole, deadline_seconds=60)
+
+
+async def test_vectors_that_cannot_be_had_are_refused_with_when_to_ask_again(
+    platform: PlatformProcess, simulator: ModelSimulator
+):
+    simulator.script(Rule(Behaviour(status=503), model=MODEL))
+    refused: list[tuple[int, str]] = []
+    async with session(platform) as http:
+
+        async def left_alone() -> bool:
+            async with http.post(PATH, json=asking("away")) as response:
+                error = (await response.json())["error"]
+                refused.append((response.status, error["code"]))
+                assert int(response.headers["retry-after"]) >= 1
+                return "left alone" in error["message"]
+
+        # At first it is tried; once its breaker is open everybody hears it at once.
+        await eventually(left_alone, deadline_seconds=60)
+    assert set(refused) == {(503, "embedder_unavailable")}
+    assert len(refused) > 1
+    assert simulator.counts().totals.started > 0

@@ -16,7 +16,7 @@ from collegium_cli.environment import settings_of
 from collegium_cli.eval.arguments import add_evaluations
 from collegium_cli.gate_arguments import add_gates
 from collegium_cli.identity_arguments import add_identity
-from collegium_cli.memory_arguments import add_memory
+from collegium_cli.memory_arguments import add_context, add_conversation, add_memory
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -92,6 +92,8 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     task.add_argument("--comment", default="", help="feedback: why")
     task.add_argument("--tenant", help="tenant of the task, where the ladder is read by an operator")
     add_memory(_add(verbs, "memory", "Remembers, recalls, corrects and forgets; says who reads what.", _memory))
+    add_context(_add(verbs, "context", "Shows, stores and removes contexts that agents share by id.", _context))
+    add_conversation(_add(verbs, "conversation", "Lists, shows and removes conversations.", _conversation))
     schedule = _add(verbs, "schedule", "Makes, lists, shows, pauses, resumes and removes cron schedules.", _schedule)
     schedule.add_argument("action", choices=["create", "ls", "show", "pause", "resume", "rm"])
     schedule.add_argument("what", nargs="*", metavar="CRON QUESTION | ID", help="for create, else ids of schedules")
@@ -281,6 +283,18 @@ def _ask(options: argparse.Namespace) -> int:
 
 def _task(options: argparse.Namespace) -> int:
     from collegium_cli.tasks import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
+def _context(options: argparse.Namespace) -> int:
+    from collegium_cli.context_verbs import run
+
+    return run(settings_of(options.config, options.data), options)
+
+
+def _conversation(options: argparse.Namespace) -> int:
+    from collegium_cli.conversation_verbs import run
 
     return run(settings_of(options.config, options.data), options)
 

@@ -62,20 +62,18 @@ def _present(**fields: Any) -> dict[str, Any]:
 def _add(client: Client, options: argparse.Namespace) -> int:
     body = {
         "text": options.what[0],
-        "path": options.path or "/",
-        **_present(kind=options.kind, valid_from=options.valid_from, valid_to=options.valid_to),
+        **_present(path=options.path, kind=options.kind, valid_from=options.valid_from, valid_to=options.valid_to),
     }
     if options.dry_run:
-        return _show_one({**body, "id": "-", "state": "would be added"}, options)
+        return _show_one({"path": "-", **body, "id": "-", "state": "would be added"}, options)
     return _show_one(client.call("POST", "/v1/memories", body), options)
 
 
 def _recall(client: Client, options: argparse.Namespace) -> int:
     body = {
         "question": options.what[0],
-        "path": options.path or "/",
         "limit": options.limit,
-        **_present(as_of=options.as_of, known_at=options.known_at),
+        **_present(path=options.path, as_of=options.as_of, known_at=options.known_at),
     }
     answer = client.call("POST", "/v1/memories/recall", body)
     if options.json:
@@ -87,7 +85,7 @@ def _recall(client: Client, options: argparse.Namespace) -> int:
 
 
 def _ls(client: Client, options: argparse.Namespace) -> int:
-    query = {"path": options.path or "/", "limit": options.limit, **({"forgotten": "true"} if options.all else {})}
+    query = {**_present(path=options.path), "limit": options.limit, **({"forgotten": "true"} if options.all else {})}
     data = client.call("GET", f"/v1/memories?{urlencode(query)}")["data"]
     if options.json:
         return print_json(data)

@@ -110,7 +110,7 @@ async def cache(platforms: Any, database_url: str) -> AsyncIterator[Cache]:
     pool = await open_pool(database_url, application_name="test")
     vectors = await open_store(platform)
     made = Cache(pool, vectors)
-    await vectors.ensure(made.likeness.spec)
+    await made.likeness.make()
     yield made
     await vectors.close()
     await pool.close()

@@ -11,9 +11,9 @@ import pytest
 from collegium_contracts.embedding import EmbeddingOutput, decode_texts
 from collegium_contracts.envelope import IdentityKeyring
 from collegium_contracts.money import Price
-from collegium_contracts.state import ModelRecord
+from collegium_contracts.state import Breaker, ModelRecord
 from collegium_contracts.worstcase import candidates, counted_tokens, worst_picos
-from collegium_gateway.embedding_admission import decode_embedding, embedding_submission, shown
+from collegium_gateway.embedding_admission import away_until_ms, decode_embedding, embedding_submission, shown
 from collegium_gateway.errors import ApiError
 from collegium_gateway.principal import Principal
 
@@ -46,6 +46,28 @@ def submitted(*models: ModelRecord, who: Principal | None = None, **fields: Any)
     return embedding_submission(
         request, who or principal(), models or (EMBEDDER, CHAT), IdentityKeyring(), task_id="t", reply="r", now_ms=1_000
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "open_until", "away_until"),
+    [
+        ("embedder", {}, 0),
+        ("embedder", {"embedder": 5_000}, 5_000),
+        ("embedder", {"embedder": 999}, 0),
+        ("embedder", {"chat": 5_000}, 0),
+        ("auto", {"embedder": 5_000}, 0),
+        ("auto", {"embedder": 5_000, "second": 3_000}, 3_000),
+        ("auto", {"embedder": 5_000, "second": 3_000, "chat": 9_000}, 3_000),
+        ("gone", {"embedder": 5_000}, 0),
+    ],
+)
+def test_an_embedder_is_away_while_all_breakers_concerned_are_open(
+    model: str, open_until: dict[str, int], away_until: int
+):
+    models = [EMBEDDER, record("second"), record("disabled", enabled=False), CHAT]
+    breakers = {name: Breaker(model=name, open_until_ms=until) for name, until in open_until.items()}
+    task = msgspec.structs.replace(submitted().task, model=model)
+    assert away_until_ms(task, models, breakers, now_ms=1_000) == away_until
 
 
 def test_a_request_becomes_a_task_of_its_kind():

@@ -30,7 +30,7 @@ def refusal(book: KeyBook, authorization: str | None) -> ApiError:
 
 def test_the_right_key_says_who_asks():
     book = book_of(key(project="blue", scopes=["chat", "usage"]))
-    expected = Principal("acme", "blue", "acmekey1", frozenset(("chat", "usage")), "pro")
+    expected = Principal("acme", "blue", "acmekey1", frozenset(("chat", "usage")), "pro", projects=("blue",))
     for written in (f"Bearer {KEY}", f"bearer {KEY}", f"BEARER   {KEY} "):
         assert book.authenticate(written) == expected
 

@@ -16,7 +16,7 @@ from collegium_contracts.memory_requests import NOTE_BYTES_MAX, RecallReply, Rec
 from collegium_contracts.messages import RunAttempt, TaskRef
 from collegium_contracts.parts import MemoryUse
 from collegium_contracts.requests import TurnsReply, TurnsRequest
-from collegium_router.lookups import Added, needs, window_bytes
+from collegium_router.lookups import Added, needs, recall_bytes, window_bytes
 from collegium_testing import eventually
 from collegium_testing.platform import RunningPlatform
 
@@ -90,6 +90,18 @@ def test_the_window_leaves_room_for_the_prompt_the_notes_and_the_answer(model):
     assert window_bytes(tiny, None, 100, NOTE_BYTES_MAX) == ((2048 - 256) * 3 - 100) // 2, "turns have half of it"
     greedy = model("small", context_tokens=4096, max_output_tokens=100_000)
     assert window_bytes(greedy, None, 0) == 2048 * 3, "an answer never takes all of it"
+
+
+def test_what_memory_adds_leaves_room_for_the_prompt_the_answer_and_the_turns(model):
+    large = model("large", context_tokens=128_000, max_output_tokens=1024)
+    assert recall_bytes(large, None, 300, has_turns=False) == NOTE_BYTES_MAX
+    tiny = model("tiny", context_tokens=512, max_output_tokens=256)
+    assert recall_bytes(tiny, None, 100, has_turns=False) == 256 * 3 - 100
+    for prompt in range(0, 2_000, 37):
+        note = recall_bytes(tiny, 64, prompt, has_turns=True)
+        turns = window_bytes(tiny, 64, prompt, NOTE_BYTES_MAX)
+        assert note + turns + turns // 4 <= max(2, (512 - 64) * 3 - prompt), "turns, a summary and notes fit together"
+    assert recall_bytes(tiny, None, 10**9, has_turns=False) == 0
 
 
 def test_what_was_added_counts_to_the_prompt():

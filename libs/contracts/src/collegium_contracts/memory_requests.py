@@ -1,7 +1,8 @@
 """Questions about memory: memories, views between scopes, shared contexts, conversations (``svc.memory.*``),
 and what the router asks for a task (``svc.context.recall``).
 
-Whatever a person or a model wrote stands in envelopes. One rule: an answer that holds content is one sealed JSON
+Whatever a person or a model wrote stands in envelopes. ``reach`` says which paths the asker's key may name; context
+refuses the others. One rule: an answer that holds content is one sealed JSON
 document, as its client is to see it; whoever passes it on need not know its shape.
 """
 
@@ -13,6 +14,7 @@ import msgspec
 
 from collegium_contracts.base import Message
 from collegium_contracts.envelope import Envelope
+from collegium_contracts.memory_paths import EVERYWHERE, PathReach
 from collegium_contracts.parts import MemoryUse
 
 # What recalled memories and a summary may add to a prompt, and so to what is held for it.
@@ -32,6 +34,7 @@ class MemoryAdd(Message, frozen=True, kw_only=True):
     kind: str = ""
     valid_from_ms: int | None = None
     valid_to_ms: int | None = None
+    reach: PathReach = EVERYWHERE
 
 
 class MemorySource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,6 +61,7 @@ class MemoryCorrect(Message, frozen=True, kw_only=True):
     content: Envelope
     valid_from_ms: int | None = None
     valid_to_ms: int | None = None
+    reach: PathReach = EVERYWHERE
 
 
 class MemoryRecall(Message, frozen=True, kw_only=True):
@@ -75,6 +79,7 @@ class MemoryRecall(Message, frozen=True, kw_only=True):
     as_of_ms: int | None = None
     known_at_ms: int | None = None
     inherits: bool = True
+    reach: PathReach = EVERYWHERE
 
 
 class MemoryForget(Message, frozen=True, kw_only=True):
@@ -83,6 +88,7 @@ class MemoryForget(Message, frozen=True, kw_only=True):
     tenant: str
     id: str = ""
     path: str | None = None
+    reach: PathReach = EVERYWHERE
 
 
 class MemoryExplain(Message, frozen=True, kw_only=True):
@@ -93,6 +99,7 @@ class MemoryExplain(Message, frozen=True, kw_only=True):
     path: str | None = None
     question: Envelope | None = None
     task: str = ""
+    reach: PathReach = EVERYWHERE
 
 
 class MemoryList(Message, frozen=True, kw_only=True):
@@ -103,6 +110,7 @@ class MemoryList(Message, frozen=True, kw_only=True):
     limit: int = 50
     before_id: str = ""
     forgotten: bool = False
+    reach: PathReach = EVERYWHERE
 
 
 class MemoryPathSet(Message, frozen=True, kw_only=True):
@@ -112,12 +120,14 @@ class MemoryPathSet(Message, frozen=True, kw_only=True):
     path: str
     off: bool | None = None
     inherits: bool | None = None
+    reach: PathReach = EVERYWHERE
 
 
 class MemoryPathList(Message, frozen=True, kw_only=True):
     """Asks context for the settings of a tenant's paths."""
 
     tenant: str
+    reach: PathReach = EVERYWHERE
 
 
 class MemoryGrantAdd(Message, frozen=True, kw_only=True):
@@ -126,12 +136,14 @@ class MemoryGrantAdd(Message, frozen=True, kw_only=True):
     tenant: str
     reader: str
     source: str
+    reach: PathReach = EVERYWHERE
 
 
 class MemoryGrantList(Message, frozen=True, kw_only=True):
     """Asks context for the grants of a tenant."""
 
     tenant: str
+    reach: PathReach = EVERYWHERE
 
 
 class MemoryGrantRevoke(Message, frozen=True, kw_only=True):
@@ -139,6 +151,7 @@ class MemoryGrantRevoke(Message, frozen=True, kw_only=True):
 
     tenant: str
     id: str
+    reach: PathReach = EVERYWHERE
 
 
 class SharedPut(Message, frozen=True, kw_only=True):

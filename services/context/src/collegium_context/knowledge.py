@@ -39,7 +39,8 @@ class Knowledge:
         putting = Putting(indexing, vectors)
         self.ingesting = Ingesting(indexing, self.generations, putting, spaces, keyring)
         self.reembedding = Reembedding(self.generations, indexing, putting, spaces, keyring, platform.instance)
-        self.searching = Searching(searches, vectors, spaces, keyring, self._reranker)
+        # Documents wait for their vectors as long as it takes; who searches does not.
+        self.searching = Searching(searches, vectors, spaces.bounded(), keyring, self._reranker)
         uploads = ClaimStore(platform.connection, s.UPLOADS_BUCKET)
         asked = DocumentQuestions(documents, keyring, uploads, self.ingesting, self.generations, platform.now_ms)
         looked = SearchQuestions(self.searching, searches, keyring, platform.tracing)

@@ -139,6 +139,7 @@ def submission(
     memory = memory_path(options.memory)
     if memory not in ("", OFF):
         principal.need("knowledge")
+        _check_reach(memory, principal)
     task = TaskRef(
         id=task_id,
         tenant=principal.tenant,
@@ -277,6 +278,12 @@ def memory_path(asked: str | None) -> str:
         return path_text(parse_path(asked))
     except PathError as error:
         raise ApiError("invalid_value", str(error), param="memory") from None
+
+
+def _check_reach(memory: str, principal: Principal) -> None:
+    if not principal.memory_reach.reads(parse_path(memory)):
+        text = f"key {principal.key_id} is of project {principal.project}, which has no part in memory {memory}"
+        raise ApiError("insufficient_scope", text, param="memory")
 
 
 def _refuse_unsupported(options: Options) -> None:

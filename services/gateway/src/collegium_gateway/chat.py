@@ -98,7 +98,7 @@ class ChatDoor:
         answer = answer_of(self._platform.keyring, settled.task.tenant, settled.output)
         assert answer is not None, "a completed task has an output"
         body = completion(settled, answer, _trace_of(hop, chat))
-        await asgi.send_json(send, 200, body, [*common, *result_headers(settled)])
+        await asgi.send_json(send, 200, body, [*common, *result_headers(settled), *_degraded(chat)])
 
     async def _stream(
         self,
@@ -178,6 +178,12 @@ def describe(hop: Hop, submitted: TaskSubmitted) -> None:
     hop.set(names.MESSAGING_DESTINATION, template("TaskSubmitted"))
 
 
+def _degraded(chat: Chat | KeyedTask) -> Headers:
+    """Says why an answer was looked for by its letters alone."""
+    reason = chat.cache_degraded if isinstance(chat, Chat) else ""
+    return [(b"x-collegium-cache-degraded", reason.encode())] if reason else []
+
+
 def _trace_of(hop: Hop, chat: Chat | KeyedTask) -> str:
     return chat.trace_id if isinstance(chat, KeyedTask) else hop.trace_id
 
@@ -240,7 +246,7 @@ class ChatEvents:
             self.started = True
             # By now the chat knows whether its answer is a new one.
             task = self._chat.submitted.task
-            about = [(b"x-collegium-task-id", task.id.encode()), *cache_headers(task)]
+            about = [(b"x-collegium-task-id", task.id.encode()), *cache_headers(task), *_degraded(self._chat)]
             await asgi.start_events(self._send, [*self._headers, *about])
 
     async def _chunk(

@@ -160,6 +160,11 @@ class Chat:
         finally:
             self._land()
 
+    @property
+    def cache_degraded(self) -> str:
+        """Why no answer to a question alike could be looked for (a code); empty where nothing kept from it."""
+        return self._alike.degraded if self._alike is not None else ""
+
     async def _reused(self, on_rates: OnRates | None) -> TaskCompleted | None:
         """Returns the answer to give again, or none where this chat is to be asked."""
         digest = self._digest

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -17,7 +17,7 @@ from collegium_contracts.embedding import FLOAT_BYTES, EmbeddingOutput, encode_t
 from collegium_contracts.envelope import Keyring
 from collegium_contracts.messages import Sampling, TaskRef, TaskSubmitted
 from collegium_contracts.parts import Priority
-from collegium_contracts.state import ModelRecord
+from collegium_contracts.state import Breaker, ModelRecord
 
 from collegium_gateway.admission import AUTO, check_allowed, check_deadline, check_tags
 from collegium_gateway.errors import ApiError
@@ -144,6 +144,20 @@ def _check_model(request: EmbeddingRequest, texts: int, models: list[ModelRecord
     if texts > most:
         text = f"input may hold at most {most} texts where vectors have up to {length} dimensions"
         raise ApiError("invalid_value", text, param="input")
+
+
+def away_until_ms(task: TaskRef, models: Iterable[ModelRecord], breakers: Mapping[str, Breaker], now_ms: int) -> int:
+    """Returns until when (Unix ms) every embedder that could answer is left alone; 0 where one may be asked now."""
+    could = [
+        model
+        for model in models
+        if model.enabled
+        and model.kind == task.kind
+        and task.model in (model.name, AUTO)
+        and (not task.models or model.name in task.models)
+    ]
+    until = [breakers[model.name].open_until_ms if model.name in breakers else 0 for model in could]
+    return min(until) if until and min(until) > now_ms else 0
 
 
 def shown(output: EmbeddingOutput, encoding_format: str) -> Iterator[dict[str, Any]]:

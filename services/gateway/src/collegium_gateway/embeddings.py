@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from collegium_contracts import ids
 from collegium_contracts.embedding import EmbeddingOutput, decode_output
-from collegium_contracts.messages import SettledMessage, TaskCompleted, TaskSubmitted
+from collegium_contracts.messages import SettledMessage, TaskCompleted, TaskRef, TaskSubmitted
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import Hop
 
@@ -25,6 +25,7 @@ from collegium_gateway.directory import Directory
 from collegium_gateway.embedding_admission import (
     EmbeddingOptions,
     EmbeddingRequest,
+    away_until_ms,
     decode_embedding,
     embedding_submission,
     shown,
@@ -40,6 +41,11 @@ from collegium_gateway.views import answer_of, collegium_of, result_headers
 PATH: Final = "/v1/embeddings"
 # Numbers that are written before others get their turn: writing them takes some milliseconds.
 NUMBERS_AT_ONCE: Final = 32_768
+RETRY_SECONDS: Final = 2.0
+# What an attempt may end with while its embedder is away.
+AWAY: Final = frozenset(
+    {"upstream_unreachable", "upstream_timeout", "upstream_error", "upstream_garbage", "upstream_cut", "circuit_open"}
+)
 
 
 class EmbeddingDoor:
@@ -105,13 +111,22 @@ class EmbeddingDoor:
             describe(hop, submitted)
         if keyed is not None:
             return await keyed.complete(hop, adding(common)), keyed.trace_id
+        self._refuse_away(submitted.task)
         return await self._tasks.complete(submitted, hop, on_rates=adding(common)), hop.trace_id
+
+    def _refuse_away(self, task: TaskRef) -> None:
+        """Raises ApiError where every embedder concerned is left alone: who wants vectors rather hears it at once."""
+        now = self._platform.now_ms()
+        until_ms = away_until_ms(task, self._directory.models, self._directory.breakers, now)
+        if until_ms:
+            text = f"embedder {task.model} failed often of late and is left alone for a while; ask again"
+            raise ApiError("embedder_unavailable", text, param="model", retry_after_seconds=(until_ms - now) / 1000)
 
     async def _answer(
         self, request: EmbeddingRequest, settled: SettledMessage, trace_id: str, send: Send, common: Headers
     ) -> None:
         if not isinstance(settled, TaskCompleted):
-            raise refusal(settled)
+            raise _refusal(settled)
         answer = answer_of(self._platform.keyring, settled.task.tenant, settled.output)
         assert answer is not None, "a completed task has an output"
         output = decode_output(answer.choices[0].text or "")
@@ -134,6 +149,16 @@ async def _written(output: EmbeddingOutput, encoding_format: str) -> list[msgspe
         if len(written) % at_once == 0:
             await asyncio.sleep(0)
     return written
+
+
+def _refusal(settled: SettledMessage) -> ApiError:
+    """Returns the error of a task that has no vectors: an embedder that is away is one error, however it is away."""
+    error = refusal(settled)
+    if error.code not in AWAY:
+        return error
+    text = f"embedder {settled.task.model} does not answer now ({error.code}); ask again"
+    seconds = error.retry_after_seconds or RETRY_SECONDS
+    return ApiError("embedder_unavailable", text, retry_after_seconds=seconds, task_id=error.task_id)
 
 
 _encode: Any = msgspec.json.Encoder().encode

@@ -1,8 +1,8 @@
 """The gRPC door: the server, its services, reflection and health.
 
-The services are in grpc_chat.py and grpc_tasks.py. This module and its neighbours named ``grpc_*`` are imported when
-the door opens and by nobody else, because grpc costs 19 MB and a fifth of a second. One rule: what HTTP refuses is
-refused here, by the same checks.
+The services are in grpc_chat.py, grpc_tasks.py and grpc_memories.py. This module and its neighbours named ``grpc_*``
+are imported when the door opens and by nobody else, because grpc costs 19 MB and a fifth of a second. One rule: what
+HTTP refuses is refused here, by the same checks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from collegium_protocol.v1 import chat_pb2, chat_pb2_grpc, tasks_pb2, tasks_pb2_grpc
+from collegium_protocol.v1 import chat_pb2, chat_pb2_grpc, memory_pb2, memory_pb2_grpc, tasks_pb2, tasks_pb2_grpc
 from collegium_runtime.platform import Platform
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -22,15 +22,18 @@ from collegium_gateway.chats import Chats
 from collegium_gateway.directory import Directory
 from collegium_gateway.grpc_calls import Calls
 from collegium_gateway.grpc_chat import ChatService
+from collegium_gateway.grpc_memories import MemoryService
 from collegium_gateway.grpc_tasks import TaskService
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.keyed_tasks import KeyedTasks
+from collegium_gateway.memories import Memories
 from collegium_gateway.waiting import MAX_WAITING
 
 HEALTH_SECONDS = 0.5
 SERVICES = (
     chat_pb2.DESCRIPTOR.services_by_name["Chat"].full_name,
     tasks_pb2.DESCRIPTOR.services_by_name["Tasks"].full_name,
+    memory_pb2.DESCRIPTOR.services_by_name["Memories"].full_name,
 )
 
 
@@ -65,6 +68,8 @@ class GrpcDoor:
         self._health: Any = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
         chat_pb2_grpc.add_ChatServicer_to_server(ChatService(platform, calls, chats, keyed), self._server)
         tasks_pb2_grpc.add_TasksServicer_to_server(self._task_service, self._server)
+        memories = MemoryService(calls, Memories(platform, directory), replies)
+        memory_pb2_grpc.add_MemoriesServicer_to_server(memories, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

@@ -30,6 +30,7 @@ from collegium_gateway.keyed_http import KeyedPosts
 from collegium_gateway.keyed_replies import KeyedReplies
 from collegium_gateway.keywatch import ASKING
 from collegium_gateway.ledger_door import LedgerDoor
+from collegium_gateway.memories import Memories
 from collegium_gateway.memory_door import MemoryDoor
 from collegium_gateway.replies import json_reply
 from collegium_gateway.submitting import SubmitDoor
@@ -76,7 +77,7 @@ class HttpDoor:
                     *DocumentDoor(platform, directory).routes(),
                     *admin.routes(),
                     *LedgerDoor(platform, directory).routes(),
-                    *MemoryDoor(platform, directory).routes(),
+                    *MemoryDoor(directory, Memories(platform, directory)).routes(),
                     *webhooks.routes(),
                     *more_routes,
                     Route("/health/live", self._live),

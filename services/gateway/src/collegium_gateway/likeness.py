@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 from collegium_bus.ask import ask
-from collegium_bus.errors import BusError
+from collegium_bus.errors import BusError, RequestRefusedError
 from collegium_contracts import subjects as s
 from collegium_contracts.errors import ContractError
 from collegium_contracts.likeness import LikenessKeep, LikenessKept, LikenessLook, LikenessLooked
@@ -37,6 +37,9 @@ MAX_PROMPT_BYTES: Final = 64 * 1024
 # After so many looks in a row that came to nothing context is taken to be away, and for a second nobody waits for it.
 MAX_FAILED: Final = 3
 PAUSE_SECONDS: Final = 1.0
+# Why a look came to nothing, as clients are told.
+AWAY: Final = frozenset({"embedder_unavailable", "vector_store_unavailable"})
+NO_ANSWER: Final = "context_unavailable"
 
 
 class Likeness:
@@ -49,6 +52,7 @@ class Likeness:
         self._keeping: set[asyncio.Task[None]] = set()
         self._paused_until = 0.0
         self._failed = 0
+        self._reason = NO_ANSWER
         self._use(platform.settings)
         platform.on_settings.append(self._follow)
 
@@ -68,11 +72,11 @@ class Likeness:
         )
         return None if setting is None else Alike(self, submitted, setting, asked.options.domain)
 
-    async def ask(self, question: LikenessLook) -> LikenessLooked | None:
-        """Asks context; none where it does not answer in time, or was away a moment ago."""
+    async def ask(self, question: LikenessLook) -> LikenessLooked | str:
+        """Asks context; the reason (a code) where it cannot tell in time, or was away a moment ago."""
         now = asyncio.get_running_loop().time()
         if now < self._paused_until:
-            return None
+            return self._reason
         try:
             looked = await ask(
                 self.platform.connection,
@@ -83,11 +87,13 @@ class Likeness:
             )
         except (BusError, ContractError) as error:
             self._failed += 1
+            refused = isinstance(error, RequestRefusedError) and error.code in AWAY
+            self._reason = error.code if refused else NO_ANSWER
             if self._failed >= MAX_FAILED:
                 self._paused_until = now + PAUSE_SECONDS
             self.platform.metrics.cache_requests["semantic_late"].inc()
             log.info("no look for questions alike", tenant=question.tenant, error=type(error).__name__)
-            return None
+            return self._reason
         self._failed = 0
         return looked
 
@@ -132,7 +138,10 @@ class Likeness:
 
 
 class Alike:
-    """One chat's look for an answer to a question alike, and what it tells of its own."""
+    """One chat's look for an answer to a question alike, and what it tells of its own.
+
+    ``degraded`` is the code that says why the look could not be taken; empty where it was.
+    """
 
     def __init__(self, likeness: Likeness, submitted: TaskSubmitted, setting: bytes, domain: str) -> None:
         self._likeness = likeness
@@ -141,6 +150,7 @@ class Alike:
         self._domain = domain
         self._explored = False
         self._is_cached = True
+        self.degraded = ""
 
     async def look(self) -> CachedAnswer | None:
         """Returns an answer that may be given, or none."""
@@ -148,7 +158,8 @@ class Alike:
         looked = await self._likeness.ask(
             LikenessLook(tenant=task.tenant, project=task.project, setting=self._setting, prompt=self._submitted.prompt)
         )
-        if looked is None:
+        if isinstance(looked, str):
+            self.degraded = looked
             return None
         self._likeness.platform.metrics.cache_requests[f"semantic_{looked.decision}"].inc()
         self._is_cached = looked.decision != "not_cached"

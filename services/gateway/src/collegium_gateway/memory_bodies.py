@@ -20,10 +20,10 @@ class SourceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MemoryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/memories``."""
+    """``POST /v1/memories``; without a path at that of the key's project."""
 
     text: str
-    path: str = "/"
+    path: str | None = None
     kind: str = ""
     valid_from: str | None = None
     valid_to: str | None = None
@@ -43,7 +43,7 @@ class RecallBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``POST /v1/memories/recall``."""
 
     question: str
-    path: str = "/"
+    path: str | None = None
     limit: int = 10
     max_tokens: int = 2_000
     kinds: list[str] = []

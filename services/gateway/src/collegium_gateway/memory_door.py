@@ -7,13 +7,9 @@ and no request can name another.
 from __future__ import annotations
 
 import msgspec
-from collegium_bus.ask import ask
-from collegium_bus.errors import BusError, RequestRefusedError
 from collegium_contracts import memory_requests as q
 from collegium_contracts import subjects as s
-from collegium_contracts.envelope import Envelope
 from collegium_contracts.messages import Message
-from collegium_runtime.platform import Platform
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,12 +18,11 @@ from collegium_gateway import asgi
 from collegium_gateway import memory_bodies as bodies
 from collegium_gateway.directory import Directory
 from collegium_gateway.errors import ApiError
+from collegium_gateway.memories import SCOPE, Memories
 from collegium_gateway.principal import Principal
 from collegium_gateway.replies import json_reply
 from collegium_gateway.requests import parse
 
-SCOPE = "knowledge"
-ASK_SECONDS = 5.0
 MAX_BODY_BYTES = 64 * 1024
 # A shared context in JSON may be written with more bytes than it is kept with.
 MAX_SHARED_BYTES = 600 * 1024
@@ -37,9 +32,9 @@ _encode = msgspec.json.Encoder().encode
 class MemoryDoor:
     """The routes about what is remembered."""
 
-    def __init__(self, platform: Platform, directory: Directory) -> None:
-        self._platform = platform
+    def __init__(self, directory: Directory, memories: Memories) -> None:
         self._directory = directory
+        self._memories = memories
 
     def routes(self) -> list[Route]:
         """The routes of this door."""
@@ -77,136 +72,92 @@ class MemoryDoor:
     async def _body(self, request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
         return await asgi.read_body(request.scope, request.receive, max_bytes)
 
-    def _seal(self, tenant: str, plain: bytes) -> Envelope:
-        return self._platform.keyring.seal(tenant, plain)
-
     async def _ask(self, tenant: str, subject: str, question: Message) -> Response:
-        return self._reply(tenant, await self._answer(subject, question))
-
-    async def _answer(self, subject: str, question: Message) -> q.MemoryShown:
-        connection = self._platform.connection
-        try:
-            return await ask(connection, subject, question, q.MemoryShown, timeout_seconds=ASK_SECONDS)
-        except RequestRefusedError as error:
-            raise ApiError(error.code, error.message, param=error.param) from error
-        except BusError as error:
-            raise ApiError(
-                "context_unavailable", "memory does not answer; try again later", retry_after_seconds=2
-            ) from error
+        return self._reply(tenant, await self._memories.ask(subject, question))
 
     def _reply(self, tenant: str, shown: q.MemoryShown) -> Response:
-        plain = self._platform.keyring.open(tenant, shown.content)
+        plain = self._memories.open(tenant, shown)
         status = 201 if shown.outcome == "created" else 200
         return Response(plain, status_code=status, media_type="application/json")
 
-    def _writer(self, request: Request) -> Principal:
-        principal = self._principal(request)
-        self._directory.need_storage(principal.tenant, principal.tier)
-        return principal
-
     async def _add(self, request: Request) -> Response:
-        who = self._writer(request)
+        who = self._principal(request)
         body = parse(bodies.decode_memory, await self._body(request))
-        question = q.MemoryAdd(
-            tenant=who.tenant,
-            path=body.path,
-            content=self._seal(who.tenant, bodies.content_of(body.text, body.source, who.key_id)),
-            kind=body.kind,
-            valid_from_ms=bodies.moment_of(body.valid_from, "valid_from"),
-            valid_to_ms=bodies.moment_of(body.valid_to, "valid_to"),
-        )
-        return await self._ask(who.tenant, s.SVC_MEMORY_ADD, question)
+        return self._reply(who.tenant, await self._memories.add(who, body))
 
     async def _correct(self, request: Request) -> Response:
-        who = self._writer(request)
+        who = self._principal(request)
         body = parse(bodies.decode_correction, await self._body(request))
-        question = q.MemoryCorrect(
-            tenant=who.tenant,
-            id=request.path_params["id"],
-            content=self._seal(who.tenant, bodies.content_of(body.text, body.source, who.key_id)),
-            valid_from_ms=bodies.moment_of(body.valid_from, "valid_from"),
-            valid_to_ms=bodies.moment_of(body.valid_to, "valid_to"),
-        )
-        return await self._ask(who.tenant, s.SVC_MEMORY_CORRECT, question)
+        return self._reply(who.tenant, await self._memories.correct(who, request.path_params["id"], body))
 
     async def _recall(self, request: Request) -> Response:
         who = self._principal(request)
         body = parse(bodies.decode_recall, await self._body(request))
-        question = q.MemoryRecall(
-            tenant=who.tenant,
-            path=body.path,
-            question=self._seal(who.tenant, body.question.encode()),
-            limit=body.limit,
-            max_tokens=body.max_tokens,
-            kinds=body.kinds,
-            as_of_ms=bodies.moment_of(body.as_of, "as_of"),
-            known_at_ms=bodies.moment_of(body.known_at, "known_at"),
-            inherits=body.inherits,
-        )
-        return await self._ask(who.tenant, s.SVC_MEMORY_RECALL, question)
+        return self._reply(who.tenant, await self._memories.recall(who, body))
 
     async def _list(self, request: Request) -> Response:
         who, query = self._principal(request), request.query_params
-        question = q.MemoryList(
-            tenant=who.tenant,
-            path=query.get("path") or "/",
+        page = await self._memories.page(
+            who,
+            path=query.get("path"),
             limit=bodies.number_of(query.get("limit"), 50, "limit"),
-            before_id=query.get("cursor") or "",
+            cursor=query.get("cursor") or "",
             forgotten=query.get("forgotten") == "true",
         )
-        return await self._ask(who.tenant, s.SVC_MEMORY_LIST, question)
+        return self._reply(who.tenant, page)
 
     async def _forget_path(self, request: Request) -> Response:
-        who, path = self._principal(request), request.query_params.get("path")
-        if not path:
-            raise ApiError("invalid_value", "say which path is to be forgotten; / is all of the tenant", param="path")
-        return await self._ask(who.tenant, s.SVC_MEMORY_FORGET, q.MemoryForget(tenant=who.tenant, path=path))
+        who = self._principal(request)
+        return self._reply(who.tenant, await self._memories.forget(who, path=request.query_params.get("path")))
 
     async def _forget(self, request: Request) -> Response:
         who = self._principal(request)
-        question = q.MemoryForget(tenant=who.tenant, id=request.path_params["id"])
-        return await self._ask(who.tenant, s.SVC_MEMORY_FORGET, question)
+        return self._reply(who.tenant, await self._memories.forget(who, memory=request.path_params["id"]))
 
     async def _get(self, request: Request) -> Response:
         who = self._principal(request)
-        question = q.MemoryExplain(tenant=who.tenant, id=request.path_params["id"])
-        return await self._ask(who.tenant, s.SVC_MEMORY_EXPLAIN, question)
+        return self._reply(who.tenant, await self._memories.explain(who, request.path_params["id"]))
 
     async def _explain(self, request: Request) -> Response:
         who, query = self._principal(request), request.query_params
-        asked = query.get("question")
-        question = q.MemoryExplain(
-            tenant=who.tenant,
-            id=request.path_params["id"],
+        shown = await self._memories.explain(
+            who,
+            request.path_params["id"],
+            question=query.get("question") or "",
             path=query.get("path"),
-            question=self._seal(who.tenant, asked.encode()) if asked else None,
             task=query.get("task") or "",
         )
-        return await self._ask(who.tenant, s.SVC_MEMORY_EXPLAIN, question)
+        return self._reply(who.tenant, shown)
 
     async def _paths(self, request: Request) -> Response:
         who = self._principal(request)
-        return await self._ask(who.tenant, s.SVC_MEMORY_PATH_LIST, q.MemoryPathList(tenant=who.tenant))
+        return await self._ask(
+            who.tenant, s.SVC_MEMORY_PATH_LIST, q.MemoryPathList(tenant=who.tenant, reach=who.memory_reach)
+        )
 
     async def _set_path(self, request: Request) -> Response:
         who = self._principal(request)
         body = parse(bodies.decode_path, await self._body(request))
-        question = q.MemoryPathSet(tenant=who.tenant, path=body.path, off=body.off, inherits=body.inherits)
+        question = q.MemoryPathSet(
+            tenant=who.tenant, path=body.path, off=body.off, inherits=body.inherits, reach=who.memory_reach
+        )
         return await self._ask(who.tenant, s.SVC_MEMORY_PATH_SET, question)
 
     async def _grants(self, request: Request) -> Response:
         who = self._principal(request)
-        return await self._ask(who.tenant, s.SVC_MEMORY_GRANT_LIST, q.MemoryGrantList(tenant=who.tenant))
+        return await self._ask(
+            who.tenant, s.SVC_MEMORY_GRANT_LIST, q.MemoryGrantList(tenant=who.tenant, reach=who.memory_reach)
+        )
 
     async def _grant(self, request: Request) -> Response:
         who = self._principal(request)
         body = parse(bodies.decode_grant, await self._body(request))
-        question = q.MemoryGrantAdd(tenant=who.tenant, reader=body.reader, source=body.source)
+        question = q.MemoryGrantAdd(tenant=who.tenant, reader=body.reader, source=body.source, reach=who.memory_reach)
         return await self._ask(who.tenant, s.SVC_MEMORY_GRANT_ADD, question)
 
     async def _revoke(self, request: Request) -> Response:
         who = self._principal(request)
-        question = q.MemoryGrantRevoke(tenant=who.tenant, id=request.path_params["id"])
+        question = q.MemoryGrantRevoke(tenant=who.tenant, id=request.path_params["id"], reach=who.memory_reach)
         return await self._ask(who.tenant, s.SVC_MEMORY_GRANT_REVOKE, question)
 
     async def _shared_list(self, request: Request) -> Response:
@@ -233,12 +184,13 @@ class MemoryDoor:
         return await self._ask(who.tenant, s.SVC_MEMORY_SHARED_VERSIONS, question)
 
     async def _put_shared(self, request: Request) -> Response:
-        who = self._writer(request)
+        who = self._principal(request)
+        self._memories.need_storage(who)
         body = parse(bodies.decode_shared, await self._body(request, MAX_SHARED_BYTES))
         question = q.SharedPut(
             tenant=who.tenant,
             id=request.path_params["id"],
-            fields=self._seal(who.tenant, _encode(body.fields)),
+            fields=self._memories.seal(who.tenant, _encode(body.fields)),
             expected_version=body.expected_version,
             merge=request.method == "PATCH",
             by=who.key_id,
@@ -257,10 +209,10 @@ class MemoryDoor:
         return await self._store_shared(question)
 
     async def _store_shared(self, question: q.SharedPut) -> Response:
-        shown = await self._answer(s.SVC_MEMORY_SHARED_PUT, question)
+        shown = await self._memories.ask(s.SVC_MEMORY_SHARED_PUT, question)
         if shown.outcome != "conflict":
             return self._reply(question.tenant, shown)
-        current = msgspec.json.decode(self._platform.keyring.open(question.tenant, shown.content))
+        current = msgspec.json.decode(self._memories.open(question.tenant, shown))
         stands = f"version {current['version']} stands" if current is not None else "it does not stand"
         error = ApiError(
             "version_conflict",

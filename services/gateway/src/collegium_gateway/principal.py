@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 from collegium_contracts.identity import Reach, Role, role_of
 from collegium_contracts.ids import API_KEY
+from collegium_contracts.memory_paths import PathReach, reach_of
 from collegium_contracts.state import KeyRecord, RateLimits, TenantRecord
 
 from collegium_gateway import roles
@@ -30,8 +31,9 @@ def _unix_ms() -> int:
 class Principal(msgspec.Struct, frozen=True):
     """The tenant, project and key of a request; ``models`` (empty: all) are those that it may ask.
 
-    ``role`` is what the scope ``admin`` means for it. ``key_limits`` and the tenant's are over the tier's.
-    ``gates`` and ``verified`` are its tenant's; ``claims`` are what its token says of its user.
+    ``role`` is what the scope ``admin`` means for it. ``key_limits`` and the tenant's are over the tier's. ``projects``
+    are those of its tenant. ``gates`` and
+    ``verified`` are its tenant's; ``claims`` are what its token says of its user.
     """
 
     tenant: str
@@ -47,6 +49,7 @@ class Principal(msgspec.Struct, frozen=True):
     gates: tuple[str, ...] = ()
     verified: dict[str, int] = {}
     claims: dict[str, Any] = {}
+    projects: tuple[str, ...] = ()
 
     def need(self, scope: str) -> None:
         """Raises ApiError ``insufficient_scope`` unless the key has the scope."""
@@ -71,6 +74,11 @@ class Principal(msgspec.Struct, frozen=True):
         if self.reaches_all:
             return Reach(owners=self.role == "owner")
         return Reach(tenant=self.tenant, owners=False, scopes=sorted(self.scopes))
+
+    @property
+    def memory_reach(self) -> PathReach:
+        """Which paths of memory it may name."""
+        return reach_of(self.project, self.projects, is_admin="admin" in self.scopes)
 
     def within(self, tenant: str | None) -> str | None:
         """Returns the tenant that is meant: none of those who reach all is all, a member's is its own.
@@ -109,6 +117,7 @@ class KeyBook:
             self._keys.pop(key_id, None)
         self._of_tenant[tenant.id] = {key.id for key in tenant.keys}
         self._records[tenant.id] = tenant
+        projects = projects_of(tenant)
         for key in tenant.keys:
             principal = Principal(
                 tenant.id,
@@ -123,6 +132,7 @@ class KeyBook:
                 tenant.pool,
                 tuple(tenant.gates),
                 tenant.verified,
+                projects=projects,
             )
             self._keys[key.id] = (tenant, key, principal)
 
@@ -161,6 +171,11 @@ class KeyBook:
 
     def _has_expired(self, key: KeyRecord) -> bool:
         return key.expires_at_ms > 0 and self._now_ms() >= key.expires_at_ms
+
+
+def projects_of(tenant: TenantRecord) -> tuple[str, ...]:
+    """Returns a tenant's projects, also archived ones that have keys."""
+    return tuple(sorted({*tenant.projects, *(key.project for key in tenant.keys)}))
 
 
 def suspended(tenant: str) -> ApiError:

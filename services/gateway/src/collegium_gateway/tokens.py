@@ -21,7 +21,7 @@ from collegium_contracts.state import TenantRecord
 from collegium_settings.settings import JwtIssuerSettings
 
 from collegium_gateway.errors import ApiError
-from collegium_gateway.principal import Principal, suspended
+from collegium_gateway.principal import Principal, projects_of, suspended
 from collegium_gateway.token_keys import KeySource
 
 log = structlog.get_logger(__name__)
@@ -211,6 +211,7 @@ class Tokens:
             gates=tuple(tenant.gates),
             verified=tenant.verified,
             claims=known.claims,
+            projects=projects_of(tenant),
         )
 
 

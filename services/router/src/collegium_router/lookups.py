@@ -85,9 +85,22 @@ def window_bytes(model: ModelRecord, requested: int | None, prompt_bytes: int, n
 
     Notes may take half of what prompt and answer leave at most, or a small window would have no turns at all.
     """
-    answer = min(max_tokens(requested, model), model.context_tokens // _ANSWER_SHARE)
-    room = (model.context_tokens - answer) * _BYTES_PER_TOKEN - prompt_bytes
+    room = _room_bytes(model, requested, prompt_bytes)
     return max(1, room - min(note_bytes, room // 2))
+
+
+def recall_bytes(model: ModelRecord, requested: int | None, prompt_bytes: int, *, has_turns: bool) -> int:
+    """Returns how many bytes from memory fit a model's window beside a prompt and the answer; none where nothing does.
+
+    Beside turns it is what half a window of turns and their summary leave.
+    """
+    room = max(0, _room_bytes(model, requested, prompt_bytes))
+    return min(NOTE_BYTES_MAX, room * 3 // 8 if has_turns else room)
+
+
+def _room_bytes(model: ModelRecord, requested: int | None, prompt_bytes: int) -> int:
+    answer = min(max_tokens(requested, model), model.context_tokens // _ANSWER_SHARE)
+    return (model.context_tokens - answer) * _BYTES_PER_TOKEN - prompt_bytes
 
 
 class Lookups:
@@ -101,11 +114,13 @@ class Lookups:
         """Returns what is added; none where the turns are not to be had yet and the task may still wait for them."""
         task = submitted.task
         if not task.conversation:
-            return Added(recalled=await self._recall(submitted, hop))
+            return Added(recalled=await self._recall(submitted, planned, hop))
         if task.memory in ("", OFF):
             turns, recalled = await self._turns(submitted, planned, hop), None
         else:
-            turns, recalled = await asyncio.gather(self._turns(submitted, planned, hop), self._recall(submitted, hop))
+            turns, recalled = await asyncio.gather(
+                self._turns(submitted, planned, hop), self._recall(submitted, planned, hop)
+            )
         return Added(turns, recalled) if isinstance(turns, TurnsReply) else turns
 
     async def _turns(self, submitted: TaskSubmitted, planned: Planned, hop: Hop) -> TurnsReply | TaskError | None:
@@ -131,9 +146,19 @@ class Lookups:
             log.info("conversation not readable yet", task=task.id, error=str(error))
         return None
 
-    async def _recall(self, submitted: TaskSubmitted, hop: Hop) -> RecallReply:
-        task = submitted.task
-        question = RecallRequest(tenant=task.tenant, task=task.id, path=task.memory, prompt=submitted.prompt)
+    async def _recall(self, submitted: TaskSubmitted, planned: Planned, hop: Hop) -> RecallReply:
+        task, models = submitted.task, self._resources.models
+        asked, prompt, has_turns = submitted.sampling.max_tokens, submitted.prompt_bytes, bool(task.conversation)
+        question = RecallRequest(
+            tenant=task.tenant,
+            task=task.id,
+            path=task.memory,
+            prompt=submitted.prompt,
+            # The client's own words come first: what memory adds fits beside them on every model of the plan.
+            max_bytes=min(
+                recall_bytes(models[one.model], asked, prompt, has_turns=has_turns) for one in planned.attempts
+            ),
+        )
         try:
             return await ask(
                 self._platform.connection,

@@ -6,6 +6,7 @@ One rule: vectors of another model, or of another length, are never compared; wi
 from __future__ import annotations
 
 from collegium_context.documents.generations import Generation
+from collegium_context.embedding.bounded import Bounded
 from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
 
 
@@ -15,6 +16,10 @@ class Spaces:
     def __init__(self, current: Embedder, previous: Embedder | None = None) -> None:
         self.current = current
         self._previous = previous
+
+    def bounded(self) -> Spaces:
+        """Returns the same for those whose client waits: vectors soon, or none."""
+        return Spaces(Bounded(self.current), Bounded(self._previous) if self._previous is not None else None)
 
     def embedder_of(self, generation: Generation) -> Embedder | None:
         """Returns the embedder of a generation's vectors, or none."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -29,6 +30,8 @@ CALLS_AT_ONCE: Final = 4
 TRIES: Final = 3
 REPLY_BYTES_MAX: Final = 32 * 1024 * 1024
 QUEUE_TEXTS_MAX: Final = 32_768
+# Between two questions for how long vectors are, while nobody has said.
+LEARN_SECONDS: Final = 2.0
 _PASSING: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _LONGEST_PAUSE_SECONDS: Final = 10.0
 
@@ -76,6 +79,7 @@ class EndpointEngine:
         self._calls = asyncio.Semaphore(settings.limits.concurrency or CALLS_AT_ONCE)
         self._dimensions = settings.dimensions or 0
         self._waiting = 0
+        self._learning: asyncio.Task[None] | None = None
 
     @property
     def model(self) -> str:
@@ -112,8 +116,29 @@ class EndpointEngine:
             return Counted(np.zeros((0, self._dimensions), dtype=np.float32), [])
         return Counted(np.concatenate([one.vectors for one in done]), [one for part in done for one in part.tokens])
 
+    async def learn(self) -> None:
+        """Asks how long vectors are; where the endpoint does not answer, goes on asking beside whoever else asks.
+
+        Nobody makes a place for vectors of an unknown length, and so nobody else might ever ask. Raises
+        EmbedderUnavailableError where it has to be asked again.
+        """
+        try:
+            await self.compute(["dimensions"])
+        except EmbedderUnavailableError:
+            self._learning = asyncio.create_task(self._learn(), name="embedder-length")
+            raise
+
+    async def _learn(self) -> None:
+        while not self._dimensions:
+            await asyncio.sleep(LEARN_SECONDS)
+            with contextlib.suppress(EmbedderUnavailableError):
+                await self.compute(["dimensions"])
+
     async def close(self) -> None:
         """Closes the connections."""
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.gather(self._learning, return_exceptions=True)
         await self._session.close()
 
     async def _part(self, texts: Sequence[str]) -> Counted:

@@ -46,7 +46,7 @@ async def open_embedder(
         engine = EndpointEngine(settings)
         if settings.dimensions is None:
             try:
-                await engine.compute(["dimensions"])
+                await engine.learn()
             except EmbedderUnavailableError as error:
                 log.warning("the embedder does not answer yet", model=settings.name, error=str(error))
     return CachedEmbedder(engine, memory_bytes=settings.memory_bytes, shelf=shelf, metrics=metrics)

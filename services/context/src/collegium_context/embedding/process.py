@@ -29,6 +29,8 @@ START_SECONDS: Final = 60.0
 # A process that ends at once must not be started over and over.
 AGAIN_SECONDS: Final = 1.0
 END_SECONDS: Final = 2.0
+# A run takes some milliseconds; a process that is silent for so long has stopped, and is ended.
+RUN_SECONDS: Final = 30.0
 _PASSED_ON: Final = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "PYTHONHOME")
 
 _Answer = tuple[int, bytes, list[int], str]
@@ -63,9 +65,16 @@ class EmbedderProcess:
         self._asked[number] = answered
         try:
             body = _encode((number, texts))
-            process.stdin.write(LENGTH.pack(len(body)) + body)
-            await process.stdin.drain()
-            _, vectors, tokens, error = await answered
+            async with asyncio.timeout(RUN_SECONDS):
+                process.stdin.write(LENGTH.pack(len(body)) + body)
+                await process.stdin.drain()
+                _, vectors, tokens, error = await answered
+        except TimeoutError:
+            log.error("the embedder's process is silent and is ended", seconds=RUN_SECONDS)
+            _kill(process)
+            if self._reading is not None:
+                await asyncio.wait((self._reading,), timeout=END_SECONDS)
+            raise _ended() from None
         except (ConnectionError, RuntimeError):
             raise _ended() from None
         finally:

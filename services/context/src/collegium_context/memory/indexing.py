@@ -105,8 +105,8 @@ class Index:
     async def tell(self, scope: Scope, memory: Memory, text: str) -> tuple[str, float] | None:
         """Stores a version's point; returns the memory at its path that says nearly the same, and how nearly."""
         tenant = one_tenant(scope)
-        collection = await self._collection()
         (vector,) = await self._embedder.embed([text])
+        collection = await self._collection()
         similar = None
         if memory.is_newest:
             similar = await self._similar(scope, collection, memory, vector)

@@ -62,10 +62,13 @@ _IN_VIEW = """
   ))
 """
 _SEEN_NEWEST = f"{_SEEN} {_IN_VIEW} AND (is_pending OR NOT $6) ORDER BY recorded_from DESC, id LIMIT $7"
+# What is of other projects than those that whoever asks may reach is not there for them.
+_NOT_OF = "split_part(path, '/', 1) = ANY({}::text[])"
 _BELOW = "tenant = $1 AND ($2 = '/' OR path = $2 OR (path >= $2 || '/' AND path < $2 || '0'))"
 _PAGE = f"""
 SELECT {_COLUMNS} FROM context.memories
 WHERE {_BELOW} AND ($3 = '' OR id < $3) AND ($4 OR (forgotten_at IS NULL AND recorded_to = {FOREVER}))
+  AND NOT {_NOT_OF.format("$6")}
 ORDER BY id DESC LIMIT $5
 """  # noqa: S608 - constants
 _DESTROY = """
@@ -76,7 +79,7 @@ WHERE tenant = $1 AND forgotten_at IS NULL
 """
 _OF_LINE = "line = (SELECT line FROM context.memories WHERE tenant = $1 AND id = $2)"
 _DESTROY_LINE = f"{_DESTROY} AND {_OF_LINE}"
-_DESTROY_BELOW = f"{_DESTROY} AND ($2 = '/' OR path = $2 OR (path >= $2 || '/' AND path < $2 || '0'))"
+_DESTROY_BELOW = f"{_DESTROY} AND {_BELOW} AND NOT {_NOT_OF.format('$4')}"
 _PENDING = f"""
 SELECT tenant, {_COLUMNS} FROM context.memories WHERE is_pending AND ($2::text IS NULL OR tenant = $2)
 ORDER BY recorded_from LIMIT $1
@@ -243,20 +246,23 @@ class MemoryStore:
         )
         return [_memory(row) for row in rows]
 
-    async def page(self, scope: Scope, *, limit: int, before_id: str, forgotten: bool) -> list[Memory]:
-        """Returns what is at the scope's path and below it, newest first."""
-        rows = await self._pool.fetch(
-            _PAGE, one_tenant(scope), path_text(scope.path), before_id, forgotten, limit, timeout=READ_SECONDS
-        )
+    async def page(
+        self, scope: Scope, *, limit: int, before_id: str, forgotten: bool, but: Sequence[str] = ()
+    ) -> list[Memory]:
+        """Returns what is at the scope's path and below it, newest first, ``but`` for what is below these names."""
+        asked = (before_id, forgotten, limit, list(but))
+        rows = await self._pool.fetch(_PAGE, one_tenant(scope), path_text(scope.path), *asked, timeout=READ_SECONDS)
         return [_memory(row) for row in rows]
 
     async def forget(self, scope: Scope, memory_id: str, now_ms: int) -> int:
         """Destroys the content of all versions of a memory's line; returns how many had any."""
         return _count(await self._pool.execute(_DESTROY_LINE, one_tenant(scope), memory_id, now_ms))
 
-    async def forget_below(self, scope: Scope, now_ms: int) -> int:
-        """Destroys the content of what is at the scope's path and below it; returns of how many versions."""
-        return _count(await self._pool.execute(_DESTROY_BELOW, one_tenant(scope), path_text(scope.path), now_ms))
+    async def forget_below(self, scope: Scope, now_ms: int, *, but: Sequence[str] = ()) -> int:
+        """Destroys the content of what is at the scope's path and below it, as :meth:`page` shows it; returns of how
+        many versions."""
+        path = path_text(scope.path)
+        return _count(await self._pool.execute(_DESTROY_BELOW, one_tenant(scope), path, now_ms, list(but)))
 
     async def pending(self, limit: int, scope: Scope | None) -> list[tuple[Scope, Memory]]:
         """Returns what the search has to be told of, oldest first; of all tenants without a scope."""

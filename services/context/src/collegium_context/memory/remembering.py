@@ -15,12 +15,13 @@ import msgspec
 from collegium_bus.errors import RequestRefusedError
 from collegium_contracts import memory_requests as q
 from collegium_contracts.ids import GRANT_ID, MEMORY_ID, TASK_ID
-from collegium_contracts.memory_paths import Path, PathError, parse_path, path_text
+from collegium_contracts.memory_paths import Path, PathError, PathReach, parse_path, path_text
 from collegium_contracts.messages import Message
 from collegium_contracts.scope import Scope
 
+from collegium_context.memory import reaching
 from collegium_context.memory.indexing import Indexing
-from collegium_context.memory.memory_store import Memory, MemoryStore, NewMemory
+from collegium_context.memory.memory_store import Memory, MemoryStore, NewMemory, UnknownMemoryError
 from collegium_context.memory.recalling import Question, Recalling
 from collegium_context.memory.sealing import Sealing, checked
 from collegium_context.memory.showing import (
@@ -33,7 +34,7 @@ from collegium_context.memory.showing import (
     when,
 )
 from collegium_context.memory.times import FOREVER, Span
-from collegium_context.memory.view_store import ViewStore
+from collegium_context.memory.view_store import UnknownGrantError, ViewStore
 from collegium_context.memory.views import Grant, is_dark
 
 TEXT_BYTES_MAX = 8 * 1024
@@ -78,6 +79,7 @@ class Remembering:
         """Remembers; the same text at the same path, still true, is refreshed."""
         asked = checked(question, q.MemoryAdd)
         path, now = path_of(asked.path), self._now_ms()
+        reaching.refuse_writing(asked.reach, path)
         scope = Scope(asked.tenant).at(*path)
         content = await self._content(asked.tenant, asked.content)
         valid = span_of(now if asked.valid_from_ms is None else asked.valid_from_ms, asked.valid_to_ms)
@@ -98,7 +100,7 @@ class Remembering:
         _id(asked.id)
         start = now if asked.valid_from_ms is None else asked.valid_from_ms
         span_of(start, asked.valid_to_ms)
-        before = await self._store.get(scope, asked.id)
+        before = await self._owned(scope, asked.id, asked.reach)
         await self._refuse_off(scope.at(*before.path))
         content = await self._content(asked.tenant, asked.content)
         new = self._new(asked.tenant, before.kind, content, now)
@@ -128,8 +130,9 @@ class Remembering:
             frozenset(asked.kinds),
             is_now=asked.as_of_ms is None and asked.known_at_ms is None,
         )
-        scope = Scope(asked.tenant)
-        view = await self._recalling.view(scope, path_of(asked.path), inherits=asked.inherits)
+        scope, path = Scope(asked.tenant), path_of(asked.path)
+        reaching.refuse_reading(asked.reach, path)
+        view = await self._recalling.view(scope, path, inherits=asked.inherits)
         done = await self._recalling.recall(scope, view, wanted)
         body = {
             "object": "list",
@@ -151,12 +154,13 @@ class Remembering:
         scope, now = Scope(asked.tenant), self._now_ms()
         body: dict[str, Any]
         if asked.id:
-            await self._store.get(scope, _id(asked.id))
+            await self._owned(scope, _id(asked.id), asked.reach)
             forgotten = await self._store.forget(scope, asked.id, now)
             body = {"id": asked.id, "deleted": True, "versions": forgotten}
         else:
             path = path_of(asked.path or "")
-            forgotten = await self._store.forget_below(scope.at(*path), now)
+            reaching.refuse_writing(asked.reach, path)
+            forgotten = await self._store.forget_below(scope.at(*path), now, but=asked.reach.others)
             body = {"path": path_text(path), "deleted": True, "versions": forgotten}
         self._indexing.wake()
         return self._sealing.shown(asked.tenant, body, "changed" if forgotten else "unchanged")
@@ -166,6 +170,8 @@ class Remembering:
         asked = checked(question, q.MemoryExplain)
         scope, now = Scope(asked.tenant), self._now_ms()
         memory = await self._store.get(scope, _id(asked.id))
+        if not reaching.sees(asked.reach, memory.path, await self._grants(scope)):
+            raise UnknownMemoryError(f"there is no memory {asked.id}")
         line = await self._store.line(scope, memory.line)
         body = {
             **memory_view(memory, await self._sealing.content(asked.tenant, memory), now),
@@ -174,6 +180,8 @@ class Remembering:
         if asked.question is not None:
             text = (await self._sealing.open(asked.tenant, asked.question)).decode()[:QUESTION_BYTES_MAX]
             reader = path_of(asked.path) if asked.path is not None else memory.path
+            if asked.path is not None:
+                reaching.refuse_reading(asked.reach, reader)
             body["recall"] = await self._why(scope, memory, reader, text, now)
         if asked.task:
             if TASK_ID.match(asked.task) is None:
@@ -219,9 +227,14 @@ class Remembering:
             raise RequestRefusedError("invalid_value", f"from 1 to {PAGE_MAX}", "limit")
         if asked.before_id:
             _id(asked.before_id)
-        scope, now = Scope(asked.tenant).at(*path_of(asked.path)), self._now_ms()
+        path, now = path_of(asked.path), self._now_ms()
+        reaching.refuse_writing(asked.reach, path)
         memories = await self._store.page(
-            scope, limit=asked.limit, before_id=asked.before_id, forgotten=asked.forgotten
+            Scope(asked.tenant).at(*path),
+            limit=asked.limit,
+            before_id=asked.before_id,
+            forgotten=asked.forgotten,
+            but=asked.reach.others,
         )
         data = [memory_view(one, await self._sealing.content(asked.tenant, one), now) for one in memories]
         cursor = memories[-1].id if len(memories) == asked.limit else None
@@ -230,7 +243,9 @@ class Remembering:
     async def set_path(self, question: Message, _traceparent: str) -> Message:
         """Sets what holds at a path."""
         asked = checked(question, q.MemoryPathSet)
-        scope = Scope(asked.tenant).at(*path_of(asked.path))
+        path = path_of(asked.path)
+        reaching.refuse_all_below(asked.reach, path)
+        scope = Scope(asked.tenant).at(*path)
         setting = await self._views.set_path(scope, off=asked.off, inherits=asked.inherits)
         return self._sealing.shown(asked.tenant, path_view(setting), "changed")
 
@@ -238,7 +253,7 @@ class Remembering:
         """Lists what is set for paths."""
         asked = checked(question, q.MemoryPathList)
         policy = await self._views.policy(Scope(asked.tenant))
-        data = [path_view(one) for one in policy.settings]
+        data = [path_view(one) for one in policy.settings if reaching.is_settled_by(asked.reach, one)]
         return self._sealing.shown(asked.tenant, {"object": "list", "data": data})
 
     async def grant(self, question: Message, _traceparent: str) -> Message:
@@ -246,6 +261,8 @@ class Remembering:
         asked = checked(question, q.MemoryGrantAdd)
         now = self._now_ms()
         new = Grant(new_id("grt", now), path_of(asked.reader, "reader"), path_of(asked.source, "source"), now)
+        reaching.refuse_writing(asked.reach, new.reader, "reader")
+        reaching.refuse_all_below(asked.reach, new.source, "source")
         grant = await self._views.grant(Scope(asked.tenant), new)
         outcome = "created" if grant.id == new.id else "unchanged"
         return self._sealing.shown(asked.tenant, grant_view(grant), outcome)
@@ -254,7 +271,7 @@ class Remembering:
         """Lists grants."""
         asked = checked(question, q.MemoryGrantList)
         policy = await self._views.policy(Scope(asked.tenant))
-        data = [grant_view(one) for one in policy.grants]
+        data = [grant_view(one) for one in policy.grants if reaching.concerns(asked.reach, one)]
         return self._sealing.shown(asked.tenant, {"object": "list", "data": data})
 
     async def revoke(self, question: Message, _traceparent: str) -> Message:
@@ -262,8 +279,21 @@ class Remembering:
         asked = checked(question, q.MemoryGrantRevoke)
         if GRANT_ID.match(asked.id) is None:
             raise RequestRefusedError("invalid_value", "not the id of a grant", "id")
-        grant = await self._views.revoke(Scope(asked.tenant), asked.id)
+        scope = Scope(asked.tenant)
+        if not any(one.id == asked.id and reaching.concerns(asked.reach, one) for one in await self._grants(scope)):
+            raise UnknownGrantError(f"there is no grant {asked.id}")
+        grant = await self._views.revoke(scope, asked.id)
         return self._sealing.shown(asked.tenant, {**grant_view(grant), "deleted": True}, "changed")
+
+    async def _owned(self, scope: Scope, memory_id: str, reach: PathReach) -> Memory:
+        """Returns a memory that may be changed; raises UnknownMemoryError."""
+        memory = await self._store.get(scope, memory_id)
+        if not reach.holds(memory.path):
+            raise UnknownMemoryError(f"there is no memory {memory_id}")
+        return memory
+
+    async def _grants(self, scope: Scope) -> list[Grant]:
+        return (await self._views.policy(scope)).grants
 
     async def _refuse_off(self, scope: Scope) -> None:
         policy = await self._views.policy(scope)

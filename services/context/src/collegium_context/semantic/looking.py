@@ -94,12 +94,19 @@ class Likeness:
         self.limits = limits
         self._now_ms = now_ms
         self._rng = rng or random.Random()  # noqa: S311 - which answers are explored is no secret
+        self._is_made = False
         self._counting: set[asyncio.Task[None]] = set()
 
     @property
     def spec(self) -> CollectionSpec:
         """The collection that is asked; raises EmbedderUnavailableError while the length of vectors is not known."""
         return collection_of(self._embedder)
+
+    async def make(self) -> None:
+        """Makes the collection where it is missing; raises VectorStoreError or EmbedderUnavailableError."""
+        if not self._is_made:
+            await self._vectors.ensure(self.spec)
+            self._is_made = True
 
     async def look(self, tenant: str, project: str, setting: bytes, prompt: Envelope) -> Looked:
         """Decides whether an entry answers a question."""
@@ -158,6 +165,7 @@ class Likeness:
             return False, judged
         payload: dict[str, PayloadValue] = {"scope": asked.scope.path[0], "shape": asked.shape}
         point = Point(standing, asked.vectors[-1], payload=payload)
+        await self.make()
         await self._vectors.upsert(Scope(tenant), self.spec.name, [point])
         return True, judged
 
@@ -182,6 +190,7 @@ class Likeness:
 
     async def _near(self, asked: _Asked) -> _Near:
         where = Where(must=(Equals("scope", (asked.scope.path[0],)), Equals("shape", (asked.shape,))))
+        await self.make()
         looked = await self._vectors.look(
             Scope(asked.scope.tenant), self.spec.name, vector=asked.vectors[-1], where=where, limit=NEIGHBOURS
         )

@@ -38,6 +38,7 @@ from collegium_settings import Settings
 from collegium_store import is_transient
 from collegium_telemetry import names
 
+from collegium_context.embedding.bounded import Bounded
 from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
 from collegium_context.semantic.looking import COLLECTIONS, Likeness, Version
 from collegium_context.semantic.policy import Limits
@@ -64,7 +65,14 @@ class SemanticCache:
         self._store = LikenessStore(pool)
         self._vectors = vectors
         self.likeness = Likeness(
-            self._store, vectors, embedder, platform.keyring, version, shipped(), Limits(0.0, 0.0), platform.now_ms
+            self._store,
+            vectors,
+            Bounded(embedder),
+            platform.keyring,
+            version,
+            shipped(),
+            Limits(0.0, 0.0),
+            platform.now_ms,
         )
         self._is_measured = embedder.model == shipped().embedder
         self._sweeping: asyncio.Task[None] | None = None
@@ -183,8 +191,8 @@ class SemanticCache:
 
     async def _make(self) -> None:
         """Makes the collection of this embedder; those of others go, as their answers are found no more."""
+        await self.likeness.make()
         spec = self.likeness.spec
-        await self._vectors.ensure(spec)
         for name in await self._vectors.names():
             if name.startswith(COLLECTIONS) and name != spec.name:
                 log.info("kept answers of another embedder are dropped", collection=name)
@@ -212,6 +220,11 @@ async def _or_refused(doing: Awaitable[A]) -> A:
         raise
     except UnknownKeyError as error:
         raise RequestRefusedError(error.code, str(error)) from error
+    except EmbedderUnavailableError as error:
+        raise RequestRefusedError(error.code, "questions cannot be embedded now, so none is found alike") from error
+    except VectorStoreError as error:
+        text = f"the vector store cannot tell what is alike now: {error.code}"
+        raise RequestRefusedError("vector_store_unavailable", text) from error
     except ContractError as error:
         raise RequestRefusedError("context_unavailable", f"the semantic cache cannot tell now: {error.code}") from error
     except Exception as error:

@@ -79,6 +79,9 @@ class Child:
         while True:
             if is_locked(Path(self._orders.folder)):
                 self._tell(is_ready=await self._others_answer())
+                if not self.is_ready:
+                    text = "another process owns it and does not answer; stop it, or use another data folder"
+                    log.error("the vector store's folder is in use", folder=self._orders.folder, reason=text)
                 await asyncio.sleep(LOCKED_AGAIN_SECONDS)
                 continue
             self._tell(is_ready=False)  # whoever answered before has ended
