@@ -99,7 +99,6 @@ FAULTS: Final[tuple[Fault, ...]] = (
         "`kill -9` of the broker, away for fifteen seconds, started again",
         partial(networks.broker_away, graceful=False),
         recovers_seconds=None,
-        short=True,
     ),
     Fault(
         "stream leader killed",
@@ -125,7 +124,6 @@ FAULTS: Final[tuple[Fault, ...]] = (
         "slow network",
         "500 ms of latency, 100 ms of jitter and 2 % loss between the worker and the broker",
         networks.slow_network,
-        short=True,
     ),
     Fault(
         "200 clients reconnect",
@@ -158,7 +156,6 @@ FAULTS: Final[tuple[Fault, ...]] = (
         "429, 500, 503, silence, half a stream, garbage and an HTML page, twice each; the breaker opens for 30 s",
         partial(hostile.bad_upstream, times=2),
         recovers_seconds=2 * ALWAYS_SECONDS,
-        short=True,
     ),
     Fault(
         "endpoint fails for ever",

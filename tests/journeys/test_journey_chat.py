@@ -145,7 +145,7 @@ async def test_a_client_that_goes_away_ends_the_call_and_pays_for_what_was_gener
     ("behaviour", "status", "code"),
     [
         (Behaviour(status=500), 502, "upstream_error"),
-        (Behaviour(status=429, retry_after_seconds=7), 502, "upstream_rate_limited"),
+        (Behaviour(status=429, retry_after_seconds=1), 502, "upstream_rate_limited"),
         (Behaviour(status=401), 502, "upstream_auth"),
         (Behaviour(garbage="html"), 502, "upstream_garbage"),
         (Behaviour(garbage="shape"), 502, "upstream_garbage"),

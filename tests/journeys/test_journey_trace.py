@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime, timedelta
 
 from collegium_contracts.journey import HOPS
@@ -32,11 +33,27 @@ def service(span: ReceivedSpan) -> str:
     return span.service.removeprefix("collegium-")
 
 
-async def trace_of(stage: Stage, collegium: dict) -> str:
+async def answered(stage: Stage, collegium: dict) -> dict:
     body = {"model": "sim", "messages": [{"role": "user", "content": "hi"}], "collegium": collegium}
     async with stage.session() as session, session.post("/v1/chat/completions", json=body) as response:
         assert response.status == 200
-        return (await response.json())["collegium"]["trace_id"]
+        return (await response.json())["collegium"]
+
+
+async def trace_of(stage: Stage, collegium: dict) -> str:
+    return (await answered(stage, collegium))["trace_id"]
+
+
+async def judged(stage: Stage) -> str:
+    """Gives feedback on an answer in a trace of its own, and returns that trace."""
+    task, trace = (await answered(stage, {}))["task_id"], secrets.token_hex(16)
+    headers = {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"}
+    async with (
+        stage.session() as session,
+        session.post(f"/v1/tasks/{task}/feedback", json={"score": 1}, headers=headers) as response,
+    ):
+        assert response.status == 201
+    return trace
 
 
 async def test_every_hop_is_an_edge_of_the_trace(stage: Stage):
@@ -46,6 +63,7 @@ async def test_every_hop_is_an_edge_of_the_trace(stage: Stage):
     panel = await trace_of(stage, {"plan": "panel"})
     stage.simulator.script(Rule(Behaviour(status=500), times=1), Rule(Behaviour(answer="yes")))
     retried = await trace_of(stage, {})
+    told = await judged(stage)
     wanted = {
         (sender, receiver, hop.subject)
         for hop in HOPS
@@ -61,7 +79,7 @@ async def test_every_hop_is_an_edge_of_the_trace(stage: Stage):
     }
 
     def seen() -> set[tuple[str, str, str]]:
-        return {edge for trace in (single, panel, retried) for edge in edges(stage.receiver.trace(trace))}
+        return {edge for trace in (single, panel, retried, told) for edge in edges(stage.receiver.trace(trace))}
 
     async def complete() -> set[tuple[str, str, str]] | None:
         found = seen()

@@ -65,7 +65,9 @@ async def test_every_part_is_erased_whoever_failed_and_whoever_came_late(
     log: list[str] = []
     known: list[str] = []
     gateway = make(broker, {"data_keys": Part(log, "data_keys", 2), "gateway": Part(log, "gateway")}, known)
-    others = make(broker, {"router": Part(log, "router"), "context": Part(log, "context", 3)})
+    others = make(
+        broker, {name: Part(log, name, 3 * (name == "context")) for name in ("router", "context", "evolution")}
+    )
     await gateway.start()
     await others.start()
     requested = await gateway.request("acme", "key1")

@@ -287,8 +287,16 @@ async def test_context_starts_without_its_embedders_endpoint_and_goes_on_when_it
         assert (found, reply.mode, reply.degraded) == (["rotor"], "words", "embedder_unavailable")
         endpoint.is_down = False
         await second.add("yeast", "Yeast makes gas.")
-        found, reply = await second.search("gas", mode="dense")
-        assert (sorted(found), reply.degraded) == (["rotor", "yeast"], "")
+
+        async def embedded() -> bool:
+            # After a failure questions pause for a moment before they are embedded again.
+            try:
+                found, reply = await second.search("gas", mode="dense")
+            except RequestRefusedError:
+                return False
+            return (sorted(found), reply.degraded) == (["rotor", "yeast"], "")
+
+        await eventually(embedded, deadline_seconds=60)
         assert len(await second.generations()) == 1
 
 

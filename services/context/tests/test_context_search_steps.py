@@ -133,7 +133,7 @@ async def test_an_endpoint_that_refuses_is_slow_or_gone_is_away(
     endpoint.status = 500
     with pytest.raises(RerankerUnavailableError):
         await reranker.scores("q", ["a"])
-    endpoint.status, endpoint.delay_seconds = 200, 30.0
+    endpoint.status, endpoint.delay_seconds = 200, 2.0
     with pytest.raises(RerankerUnavailableError):
         await reranker.scores("q", ["a"])
     await reranker.close()

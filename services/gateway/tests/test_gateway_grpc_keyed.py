@@ -111,6 +111,8 @@ async def test_feedback_again_is_the_same_word(caller: Caller):
     unsettled = await caller.tasks.Submit(SubmitRequest(input="hello"), metadata=caller.metadata("l"))
     refused = caller.tasks.Feedback(FeedbackRequest(id=unsettled.id, score=1), metadata=caller.metadata("h"))
     assert await reason(refused) == "FAILED_PRECONDITION task_not_settled"
+    # A call that hangs would hold up the end of the gateway.
+    await caller.tasks.Cancel(CancelRequest(id=unsettled.id), metadata=caller.metadata("c"))
 
 
 async def test_a_key_that_is_none_is_refused(caller: Caller):

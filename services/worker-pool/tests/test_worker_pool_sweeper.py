@@ -42,7 +42,7 @@ async def platform(clean_nats_url: str, tmp_path: Path) -> AsyncIterator[Running
         body = {
             "stream_name": s.WORK,
             "config": topology.consumer_config(
-                msgspec.structs.replace(work_consumer("general"), ack_wait_seconds=0.2, max_deliver=2)
+                msgspec.structs.replace(work_consumer("general"), ack_wait_seconds=0.6, max_deliver=2)
             ),
             "action": "update",
         }
