@@ -10,7 +10,7 @@ from collegium_consensus.course import Settle, Terms, Why, close
 from collegium_consensus.course import judge as judgement_of
 from collegium_consensus.members import Member, seen
 from collegium_consensus.verdict import decide
-from collegium_consensus.vote import count, vote
+from collegium_consensus.vote import vote
 from collegium_contracts.content import Answer, Choice, decode_answer
 from collegium_contracts.messages import AttemptAnswered, AttemptEnded, TaskCanceled, TaskCompleted, TaskFailed
 from hypothesis import given
@@ -33,10 +33,6 @@ def judge(make: Any, members: list[AttemptEnded], answers: dict[int, Answer] | N
     codes = {end.error_code for end in ends}
     why: Why = "canceled" if "canceled" in codes else "deadline" if "deadline_exceeded" in codes else "decided"
     return decide(members, answers, Settle(why, judgement_of(ends, of)), make.now_ms)
-
-
-def texts(*answers: str) -> dict[int, Answer]:
-    return {number: Answer([Choice(text=text)]) for number, text in enumerate(answers, 1)}
 
 
 def test_most_votes_win(make: Any) -> None:
@@ -154,18 +150,22 @@ def test_tool_calls_agree_without_their_ids_and_whatever_the_order_of_their_argu
     assert vote(first) != vote(calling("e", "not json"))
 
 
-def test_nobody_voted() -> None:
-    assert count({}) is None
-
-
 @given(st.lists(st.sampled_from(["a", "b", "c", "A.", " b "]), min_size=1, max_size=9))
-def test_the_winner_is_in_the_largest_camp_and_the_first_of_it(answers: list[str]) -> None:
-    counted = count(texts(*answers))
-    assert counted is not None
+def test_the_winner_is_in_the_largest_camp_and_the_first_of_it(make: Any, answers: list[str]) -> None:
+    settled = judge(make, [make.answered(number, text, of=len(answers)) for number, text in enumerate(answers, 1)])
     votes = [text.strip(" .").lower() for text in answers]
-    assert counted.agreeing == max(votes.count(one) for one in votes)
-    assert votes.count(votes[counted.winner - 1]) == counted.agreeing
-    assert votes.index(votes[counted.winner - 1]) == counted.winner - 1
+    largest = max(votes.count(one) for one in votes)
+    first = next(number for number, one in enumerate(votes, 1) if votes.count(one) == largest)
+    assert settled.model == f"m{first}"
+
+
+def test_those_who_give_up_do_not_agree_with_each_other(make: Any) -> None:
+    gave_up = "I'm sorry, I cannot answer that."
+    settled = judge(make, [make.answered(1, gave_up), make.answered(2, gave_up), make.answered(3, "Paris")])
+    assert (settled.model, settled.stop_reason) == ("m3", "no_majority")
+    settled = judge(make, [make.answered(1, gave_up, of=2), make.answered(2, gave_up, of=2)])
+    assert isinstance(settled, TaskCompleted), "what was said is given, whatever it is worth"
+    assert settled.model == "m1"
 
 
 @given(data=st.data(), outcomes=st.lists(st.sampled_from(["a", "b", "!upstream_error", "!canceled"]), min_size=1))
