@@ -160,8 +160,8 @@ class BillingApp:
         self._open.push_async_callback(alerting.stop)
         await alerting.start()
         purging = Purging(pool, platform.now_ms, lambda: platform.settings)
-        self._open.push_async_callback(purging.stop)
-        purging.start()
+        self._open.push_async_callback(purging.rounds.stop)
+        purging.rounds.start()
 
     async def _use_settings(self, settings: Settings) -> None:
         if self._directory is not None:

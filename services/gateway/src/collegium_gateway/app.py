@@ -109,7 +109,7 @@ class GatewayApp:
         self._storage_count = StorageCount(platform, self._pool)
         self._storage_count.start()
         self._purging = Purging(self._pool, platform.now_ms, lambda: platform.settings.tasks.retention_days)
-        self._purging.start()
+        self._purging.rounds.start()
         await self._directory.start()
         self._issuers = Issuers.configured(platform.settings.jwt)
         if (tokens := self._issuers.tokens(self._directory.keys.record, platform.now_ms)) is not None:
@@ -232,7 +232,7 @@ class GatewayApp:
         if self._storage_count is not None:
             await self._storage_count.stop()
         if self._purging is not None:
-            await self._purging.stop()
+            await self._purging.rounds.stop()
         await self._directory.stop()
         await self._watch.stop()
         await self._gating.stop()

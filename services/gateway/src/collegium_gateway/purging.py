@@ -14,7 +14,7 @@ from typing import Final
 
 import asyncpg
 import structlog
-from collegium_store.alone import Job, alone
+from collegium_store.alone import Job, Rounds
 
 log = structlog.get_logger(__name__)
 
@@ -40,33 +40,13 @@ SELECT count(*) FROM gone
 
 
 class Purging:
-    """The job; ``start`` and ``stop`` bracket its life."""
+    """The job; its ``rounds`` are started and stopped."""
 
     def __init__(self, pool: asyncpg.Pool, now_ms: Callable[[], int], kept_days: Callable[[], int]) -> None:
         self._pool = pool
         self._now_ms = now_ms
         self._kept_days = kept_days
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Starts; the first round is at once."""
-        self._task = asyncio.create_task(self._run(), name="purge-tasks")
-
-    async def stop(self) -> None:
-        """Stops after the batch in hand."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                async with alone(self._pool, Job.PURGE_TASKS) as mine:
-                    if mine:
-                        await self.purge()
-            except Exception as error:  # a round that failed must not end the rounds
-                log.warning("tasks not purged", error=type(error).__name__)
-            await asyncio.sleep(ROUND_SECONDS)
+        self.rounds = Rounds(pool, Job.PURGE_TASKS, self.purge, every_seconds=ROUND_SECONDS)
 
     async def purge(self) -> int:
         """Removes what settled longer ago than it is kept, and returns how many tasks that was."""

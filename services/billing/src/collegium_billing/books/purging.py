@@ -19,7 +19,7 @@ import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it has none
 import structlog
 from collegium_settings import Settings
 from collegium_store import archive
-from collegium_store.alone import Job, alone
+from collegium_store.alone import Job, Rounds
 
 from collegium_billing.books.sums import DAY_MS, HOUR_MS
 
@@ -47,34 +47,17 @@ def horizon_ms(now_ms: int, retention_days: int) -> int:
 
 
 class Purging:
-    """The job; ``start`` and ``stop`` bracket its life."""
+    """The job; its ``rounds`` are started and stopped."""
 
     def __init__(self, pool: asyncpg.Pool, now_ms: Callable[[], int], settings: Callable[[], Settings]) -> None:
         self._pool = pool
         self._now_ms = now_ms
         self._settings = settings
-        self._task: asyncio.Task[None] | None = None
+        self.rounds = Rounds(pool, Job.PURGE_REQUEST_LOG, self._round, every_seconds=ROUND_SECONDS)
 
-    def start(self) -> None:
-        """Starts; the first round is at once."""
-        self._task = asyncio.create_task(self._run(), name="purge")
-
-    async def stop(self) -> None:
-        """Stops after the batch in hand."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                async with alone(self._pool, Job.PURGE_REQUEST_LOG) as mine:
-                    if mine:
-                        await self.purge()
-                        await self.purge_archive()
-            except Exception as error:  # a round that failed must not end the rounds
-                log.warning("request log not purged", error=type(error).__name__)
-            await asyncio.sleep(ROUND_SECONDS)
+    async def _round(self) -> None:
+        await self.purge()
+        await self.purge_archive()
 
     async def purge(self) -> int:
         """Removes what is older than the horizon and returns how many rows that was."""
