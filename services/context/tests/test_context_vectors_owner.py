@@ -37,7 +37,7 @@ from collegium_testing import eventually
 ACME = Scope("acme")
 SPEC = CollectionSpec(name="chunks", dimensions=8, integer_fields=("group", "version"))
 GROUPS, POINTS_A_GROUP = 12, 40
-KILLS = 2
+KILLS = 4
 
 
 def unit(number: int) -> Any:

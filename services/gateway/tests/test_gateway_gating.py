@@ -15,7 +15,7 @@ from collegium_contracts import codec
 from collegium_contracts.content import ChatMessage, encode_content
 from collegium_contracts.envelope import IdentityKeyring
 from collegium_contracts.messages import Sampling, TaskRef, TaskSubmitted
-from collegium_contracts.requests import HoldAnswer, HoldsReply
+from collegium_contracts.requests import HoldAnswer, HoldsRelease, HoldsReply
 from collegium_contracts.wording import words_sealed
 from collegium_gateway.application import Tasks
 from collegium_gateway.errors import ApiError
@@ -26,6 +26,7 @@ from collegium_gateway.principal import Principal
 from collegium_settings import Settings
 from collegium_settings.gates import GateSettings
 from collegium_telemetry.metrics import Metrics
+from collegium_testing import eventually
 
 KEYRING = IdentityKeyring()
 
@@ -131,29 +132,67 @@ async def test_a_key_that_stands_twice_means_one_thing_to_gate_and_model(gating:
     assert b"bluebird" not in KEYRING.open("acme", (await gating.check(taken)).prompt)
 
 
+class Billing:
+    """Grants a hold a turn of the loop after it was asked, and takes down what it was asked and given back."""
+
+    def __init__(self, order: list[str]) -> None:
+        self.order = order
+
+    async def request_raw(self, *_: Any, **__: Any) -> Any:
+        self.order.append("asked")
+        reply = HoldsReply(answers=[HoldAnswer()])
+        await asyncio.sleep(0)
+        return codec.encode(reply), b""
+
+    def publish(self, _subject: str, payload: bytes) -> None:
+        message = codec.request.decode(payload)
+        assert isinstance(message, HoldsRelease)
+        self.order.append("given back")
+
+
+def deciding(gating: Gating, billing: Billing) -> Tasks:
+    tasks = Tasks.__new__(Tasks)
+    tasks.admission = Admission.__new__(Admission)
+    tasks.admission._holds = Holds(billing)  # pyright: ignore[reportArgumentType] - as far as it is asked
+    tasks.admission.hits = Hits(tasks.admission._holds, lambda: 0.0)
+    tasks.admission._directory = SimpleNamespace(models=[])  # pyright: ignore[reportAttributeAccessIssue]
+    tasks.gating = gating
+    return tasks
+
+
 async def test_the_hold_is_asked_for_before_rules_are_evaluated(gating: Gating) -> None:
     order: list[str] = []
-
-    class Billing:
-        async def request_raw(self, *_: Any, **__: Any) -> Any:
-            order.append("asked")
-            reply = HoldsReply(answers=[HoldAnswer()])
-            await asyncio.sleep(0)
-            return codec.encode(reply), b""
 
     class Checked(Gating):
         async def check(self, submitted: TaskSubmitted) -> TaskSubmitted:
             order.append("checked")
             return submitted
 
-    tasks = Tasks.__new__(Tasks)
-    tasks.admission = Admission.__new__(Admission)
-    tasks.admission._holds = Holds(Billing())  # pyright: ignore[reportArgumentType] - as far as it is asked
-    tasks.admission.hits = Hits(tasks.admission._holds, lambda: 0.0)
-    tasks.admission._directory = SimpleNamespace(models=[])  # pyright: ignore[reportAttributeAccessIssue]
     gating.__class__ = Checked
-    tasks.gating = gating
     taken = gating.take(asking("hello"), who(), ["both"], None)
-    held = await tasks._admitted(taken, None, stores=False)
+    held = await deciding(gating, Billing(order))._admitted(taken, None, stores=False)
     assert order == ["asked", "checked"]
     assert held.task.hold_expires_ms > 0
+
+
+@pytest.mark.parametrize("end", ["the client goes", "a rule's defect", "a refusal"])
+async def test_whatever_ends_the_rules_gives_the_hold_back(gating: Gating, end: str) -> None:
+    order: list[str] = []
+    begun = asyncio.Event()
+
+    class Ended(Gating):
+        async def check(self, submitted: TaskSubmitted) -> TaskSubmitted:
+            begun.set()
+            if end == "the client goes":
+                await asyncio.Event().wait()
+            raise ApiError("gate_blocked", "no") if end == "a refusal" else ZeroDivisionError
+
+    gating.__class__ = Ended
+    taken = gating.take(asking("hello"), who(), ["both"], None)
+    under_way = asyncio.create_task(deciding(gating, Billing(order))._admitted(taken, None, stores=False))
+    await begun.wait()
+    if end == "the client goes":
+        under_way.cancel()
+    with pytest.raises((asyncio.CancelledError, ZeroDivisionError, ApiError)):
+        await under_way
+    await eventually(lambda: order == ["asked", "given back"])

@@ -262,11 +262,16 @@ class Tasks:
                 self.admission.give_back(await holding, error)
             raise
         except BaseException:
-            holding.cancel()
+            # Nothing was submitted, and nobody waits any more: what is granted all the same is given back.
+            holding.add_done_callback(self._give_back)
             raise
         held = await holding
         task = msgspec.structs.replace(checked.task, hold_expires_ms=held.task.hold_expires_ms)
         return msgspec.structs.replace(checked, task=task)
+
+    def _give_back(self, holding: asyncio.Task[TaskSubmitted]) -> None:
+        if not holding.cancelled() and holding.exception() is None:
+            self.admission.give_back(holding.result(), asyncio.CancelledError())
 
     async def _publish(
         self,
