@@ -54,6 +54,11 @@ compose-check:
 chaos *arguments:
     rm -f {{ chaos_results }}; COLLEGIUM_CHAOS=full COLLEGIUM_CHAOS_RESULTS={{ chaos_results }} ./collegium test tests/chaos {{ arguments }}; code=$?; {{ python }} -m collegium_testing.faults.results {{ chaos_results }} docs/operate/faults.md; exit $code
 
+# Plays the tests that kill and wait for half a minute and more.
+[group("check")]
+long *arguments:
+    COLLEGIUM_TESTS=long ./collegium test -m long {{ arguments }}
+
 # Kills processes at random under load, for so many injections.
 [group("check")]
 soak *arguments:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from collegium_cli.arguments import parser
-from collegium_cli.audit import line_of
-from collegium_cli.audit_file import FileVerdict, verify_lines
+from collegium_cli.tenants.audit import line_of
+from collegium_cli.tenants.audit_file import FileVerdict, verify_lines
 from collegium_contracts.audit import AuditEntry, Signed
 from collegium_contracts.audit_chain import genesis, link
 from collegium_contracts.audit_export import ChainLine, EndLine, Format, MalformedExportError, Writer

@@ -122,8 +122,8 @@ def test_every_part_that_is_killed_has_its_limit() -> None:
 
 
 FOLDED = """\
-runpy:main;uvloop:run;collegium_bus.work:slot;collegium_worker_pool.attempts:handle;aiohttp.client:post 30
-runpy:main;uvloop:run;collegium_bus.work:slot;collegium_worker_pool.attempts:handle 10
+runpy:main;uvloop:run;collegium_bus.work:slot;collegium_worker_pool.running.attempts:handle;aiohttp.client:post 30
+runpy:main;uvloop:run;collegium_bus.work:slot;collegium_worker_pool.running.attempts:handle 10
 runpy:main;uvloop:run;nats.parser:parse 60
 """
 
@@ -132,14 +132,16 @@ def test_a_profile_names_the_function_of_ours_that_led_to_a_librarys() -> None:
     digest = profiles.digest(FOLDED, 1_000)
     sample_us = profiles.SAMPLE_SECONDS * 1e6 / 1_000
     assert digest["us_per_task"] == pytest.approx(100 * sample_us, rel=0.01)
-    assert digest["itself"]["aiohttp.client:post < collegium_worker_pool.attempts:handle"] == round(30 * sample_us, 1)
+    assert digest["itself"]["aiohttp.client:post < collegium_worker_pool.running.attempts:handle"] == round(
+        30 * sample_us, 1
+    )
     assert digest["itself"]["nats.parser:parse"] == round(60 * sample_us, 1)
     assert digest["packages"] == {
         "libraries": round(60 * sample_us, 1),
         "collegium_worker_pool": round(40 * sample_us, 1),
     }
     assert "uvloop:run" not in digest["within"]
-    assert digest["within"]["collegium_worker_pool.attempts:handle"] == round(40 * sample_us, 1)
+    assert digest["within"]["collegium_worker_pool.running.attempts:handle"] == round(40 * sample_us, 1)
 
 
 def test_processor_time_and_memory_are_those_of_a_process_and_its_descendants() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from collegium_cli import ask
 from collegium_cli.client import Client, ClientError, Event, connect, read_events
+from collegium_cli.tasks import ask
 from collegium_runtime.runtime_file import Runtime
 
 KEY = "sk-clg-abcdefgh-" + "s" * 48

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from collegium_cli.compare import Columns, Sums, UsageFileError, booked_sums, compare, read_file
+from collegium_cli.money.compare import Columns, Sums, UsageFileError, booked_sums, compare, read_file
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from collegium_cli import dlq, tasks
 from collegium_cli.arguments import parser
+from collegium_cli.tasks import dlq
+from collegium_cli.tasks import verbs as tasks
 from collegium_settings import Settings
 
 TASK = "tsk_" + "0" * 26

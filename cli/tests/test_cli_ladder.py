@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from collegium_cli.ladder import ladder, table
+from collegium_cli.tasks.ladder import ladder, table
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
 from collegium_contracts.journey import HOPS
@@ -23,6 +23,7 @@ from collegium_contracts.messages import (
     TaskRef,
 )
 from collegium_contracts.money import Price, Usage
+from collegium_contracts.routing import Route
 
 CREATED_MS = 1_000_000
 TASK = TaskRef(id="tsk_1", tenant="acme", created_at_ms=CREATED_MS, deadline_ms=CREATED_MS + 50_000, model="auto")
@@ -133,6 +134,8 @@ def test_a_dispatch_names_its_models_once() -> None:
 def test_a_plan_that_may_ask_on_says_so_and_why_it_did() -> None:
     begun = TaskDispatched(task=TASK, plan="cascade", models=["a", "b"], at_ms=0, of=4)
     assert the_only_rung(begun).says == "plan cascade, 2 of at most 4 attempts at first"
+    chosen = msgspec.structs.replace(begun, task=msgspec.structs.replace(TASK, plan_reason="novel"))
+    assert the_only_rung(chosen).says.endswith("; chosen by the platform: unlike anything known")
     asked = AttemptAsked(task=TASK, number=3, of=4, plan="cascade", at_ms=1, rank="ta", reason="confidence")
     known = msgspec.structs.replace(asked, confidence=0.47, threshold=0.7)
     rung = the_only_rung(known)
@@ -154,3 +157,26 @@ def test_the_table_has_a_line_for_each_rung_under_aligned_heads() -> None:
     head, *lines = table(ladder([(1, CREATED_MS, STARTED), (2, CREATED_MS + 12_345, COMPLETED)])).splitlines()
     assert len(lines) == 2
     assert all(line[head.index("message") :].startswith(("AttemptStarted", "TaskCompleted")) for line in lines)
+
+
+def test_the_end_says_why_this_model():
+    route = Route(
+        model="glm-4.5",
+        rank="ta",
+        domain="law",
+        policy_version=3,
+        policy_of="tenant",
+        propensity=0.985,
+        reasons=["good_enough", "of_a_later_version"],
+        quality=0.9,
+        gain=0.015,
+        features=SECRET,
+    )
+    said = the_only_rung(msgspec.structs.replace(COMPLETED, route=route)).says
+    assert said.endswith(
+        "why glm-4.5: the cheapest that is expected to be as good; of_a_later_version"
+        " (tenant policy 3, domain law, expected 90%, +1.5% by the best, chance 0.98)"
+    )
+    assert "private" not in said
+    first = msgspec.structs.replace(ANSWERED, route=Route(model="m", rank="ta", reasons=["no_policy"]))
+    assert the_only_rung(first).says.endswith("why m: no policy stands: the highest rank that may answer")

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from collegium_cli import context_verbs, conversation_verbs, memory_verbs
 from collegium_cli.arguments import parser
+from collegium_cli.knowledge import contexts as context_verbs
+from collegium_cli.knowledge import conversations as conversation_verbs
+from collegium_cli.knowledge import memory as memory_verbs
 from collegium_settings import Settings
 
 PLAN = {"id": "plan", "version": 3, "updated_at": "2026-01-01T00:00:00.000Z", "updated_by": None, "bytes": 9}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from collegium_cli.passing import Passing, Taste, is_filter, line, overlaps, without
+from collegium_cli.tasks.passing import Passing, Taste, is_filter, line, overlaps, without
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope

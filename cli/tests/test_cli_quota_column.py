@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from collegium_cli.quotas import quota_text
+from collegium_cli.money.quotas import quota_text
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ async def test_what_ends_is_started_again(stage: Stage) -> None:
 async def test_what_ends_over_and_over_makes_the_supervisor_give_up(stage: Stage) -> None:
     await stage.supervisor._run("work", stage.starts("work", ends_at_once=True))
     with pytest.raises(GaveUpError, match=r"work.*logs/work\.log"):
-        await asyncio.wait_for(stage.supervisor.failed, 10)
+        await asyncio.wait_for(stage.supervisor.failed, 30)
     assert len(stage.started) == MAX_RESTARTS + 1
     await finish(stage)
 
@@ -95,7 +95,7 @@ async def test_a_soak_may_ask_for_more_patience(tmp_path: Path, monkeypatch: pyt
     stage = Stage(tmp_path / "data")
     await stage.supervisor._run("work", stage.starts("work", ends_at_once=True))
     with pytest.raises(GaveUpError, match="more than 2 times"):
-        await asyncio.wait_for(stage.supervisor.failed, 10)
+        await asyncio.wait_for(stage.supervisor.failed, 30)
     await finish(stage)
 
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from collegium_contracts.consumers import work_consumer
 from collegium_runtime.failpoints import NAMES
 
-from tests.chaos import hostile, kills, networks
+from tests.chaos import hostile, kills, learning, networks, people, second_opinions
 from tests.chaos.stage import Stage
 
 Scenario = Callable[[Stage], Awaitable[None]]
@@ -23,6 +23,25 @@ ACK_WAIT_SECONDS: Final = work_consumer("general").ack_wait_seconds
 WORKER_SECONDS: Final = ACK_WAIT_SECONDS + 2
 LEADER_SECONDS: Final = 10
 ALWAYS_SECONDS: Final = 30
+# Failpoints that only tasks come by which people are asked about.
+PEOPLES: Final = ("-pause", "-input")
+# Failpoints that only settled work comes by which is asked again, and those by which judges of a panel do.
+PROBES: Final = ("-draw", "-compare")
+# Failpoints that only a round of learning comes by.
+LEARNED: Final = ("-fit", "-keep", "-publish", "-rank", "-note")
+ROUNDS: Final = tuple(name for name in NAMES if name.startswith("evolution.") and name.endswith(LEARNED))
+# And those that only answers with tests come by (test_chaos_code_tests.py).
+TESTED: Final = ("-tested",)
+# And those that only documents come by which are taken in (test_context_documents.py, test_context_reembedding.py).
+INGESTED: Final = tuple(name for name in NAMES if name.startswith("context.") and not name.endswith("-commit"))
+JUDGED: Final = (
+    "consensus.before-ask",
+    "consensus.after-note",
+    "consensus.after-ask",
+    "router.after-again",
+    "worker-pool.after-result",
+    "consensus.before-settle",
+)
 CLOCKS: Final = ("gateway", "router", "worker-pool", "billing")
 
 
@@ -48,7 +67,39 @@ def _at(name: str) -> Fault:
         f"kill at {name}",
         f"`kill -9` of the process at the failpoint `{name}`, and a restart by the supervisor",
         partial(kills.at_a_failpoint, name=name, expected=expected),
-        short=name in ("worker-pool.during-call", "billing.after-commit"),
+        short=name == "worker-pool.during-call",
+    )
+
+
+def _asked(name: str) -> Fault:
+    return Fault(
+        f"kill at {name}",
+        f"`kill -9` of the process at the failpoint `{name}` while tasks wait for people, and a restart",
+        partial(people.at_a_failpoint, name=name),
+    )
+
+
+def _judged(name: str) -> Fault:
+    return Fault(
+        f"kill at {name}, judges asked",
+        f"`kill -9` of the process at the failpoint `{name}` while undecided panels are judged, and a restart",
+        partial(second_opinions.judges, name=name),
+    )
+
+
+def _probed(name: str) -> Fault:
+    return Fault(
+        f"kill at {name}, settled work asked again",
+        f"`kill -9` of the process at the failpoint `{name}` while settled work is asked again, and a restart",
+        partial(second_opinions.probes, name=name),
+    )
+
+
+def _learned(name: str) -> Fault:
+    return Fault(
+        f"kill at {name}, in a round of learning",
+        f"`kill -9` of evolution at the failpoint `{name}` of a round that promotes and makes a policy, and a restart",
+        partial(learning.a_round, name=name),
     )
 
 
@@ -61,14 +112,27 @@ def _clock(service: str, seconds: int) -> Fault:
 
 
 FAULTS: Final[tuple[Fault, ...]] = (
-    *(_at(name) for name in NAMES),
+    *(
+        _at(name)
+        for name in NAMES
+        if not name.endswith((*PEOPLES, *PROBES, *TESTED)) and name not in (*ROUNDS, *INGESTED)
+    ),
+    *(_judged(name) for name in JUDGED),
+    *(_probed(name) for name in (*(name for name in NAMES if name.endswith(PROBES)), "router.after-dispatch")),
+    *(_learned(name) for name in ROUNDS),
+    *(_asked(name) for name in NAMES if name.endswith(PEOPLES)),
+    Fault(
+        "everything killed while people are asked",
+        "`kill -9` of the supervisor and all its processes while every task waits for somebody, and a new start",
+        people.while_waiting,
+    ),
     Fault(
         "worker killed",
         "`kill -9` of one of two workers with eight calls in hand",
         kills.worker,
         recovers_seconds=WORKER_SECONDS,
     ),
-    Fault("router killed", "`kill -9` of one of two routers with a full queue", kills.router, short=True),
+    Fault("router killed", "`kill -9` of one of two routers with a full queue", kills.router),
     Fault(
         "router with a wrong clock killed",
         "`kill -9` of one of two routers, whose clock is ten minutes ahead",
@@ -87,7 +151,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
         kills.everything,
         short=True,
     ),
-    Fault("broker and database killed", "`kill -9` of NATS and PostgreSQL", kills.broker_and_database, short=True),
+    Fault("broker and database killed", "`kill -9` of NATS and PostgreSQL", kills.broker_and_database),
     Fault(
         "broker restarted",
         "the broker stopped as an operator would, away for fifteen seconds, started again",
@@ -129,7 +193,6 @@ FAULTS: Final[tuple[Fault, ...]] = (
         "200 clients reconnect",
         "200 event streams reset at once, resumed with Last-Event-ID",
         networks.many_reconnect,
-        short=True,
     ),
     Fault(
         "disk full",

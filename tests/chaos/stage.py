@@ -19,8 +19,8 @@ from typing import Any, Self
 import aiohttp
 import asyncpg
 from collegium_bus.errors import BusError
-from collegium_cli.ladder import ladder, table
-from collegium_cli.stream_reading import task_events
+from collegium_cli.tasks.ladder import ladder, table
+from collegium_cli.tasks.stream_reading import task_events
 from collegium_runtime import failpoints
 from collegium_testing import Behaviour, ModelSimulator, Rule, eventually
 from collegium_testing.eventually import NeverTrueError
@@ -33,6 +33,8 @@ from collegium_testing.platforms import PlatformProcess, configuration, make_key
 
 SERVICES = ("gateway", "router", "worker-pool", "context", "consensus", "evolution", "billing")
 CALL_MS = 300
+# What has not ended, as clients see it.
+OPEN = ("submitted", "working", "input_required", "missing")
 UNLIKE = "unlike"
 CONCURRENCY = 8
 SHOWN_JOURNEYS = 5
@@ -92,11 +94,16 @@ class Stage:
         nats: str = "",
         model: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
-        """Starts the platform; ``without`` names services that are started apart, ``fail`` arms failpoints."""
+        """Starts the platform; ``without`` names services that are started apart, ``fail`` arms failpoints.
+
+        ``more`` are keys of the configuration, in the place of those of the same name.
+        """
         self._nats = nats
         config = configuration(self.simulator.base_url, tenants=self.keys)
         config["models"][0] |= {"limits": {"concurrency": CONCURRENCY}, "timeout_seconds": 90, **(model or {})}
+        config |= more or {}
         if nats:
             config["nats"] = {"url": nats}
         self._config = config
@@ -185,7 +192,7 @@ class Stage:
             totals = self.simulator.counts().totals
             return totals.completed >= done and totals.open >= least
 
-        await eventually(busy, deadline_seconds=20, every_seconds=0.005)
+        await eventually(busy, every_seconds=0.005)
 
     async def work(self, tasks: int = 40, **fields: Any) -> list[str]:
         """Submits a mixture: single tasks, panels of three, turns of one conversation; returns the ids."""
@@ -225,7 +232,7 @@ class Stage:
 
         async def ended() -> bool:
             shown = await self._shown(wanted)
-            open_tasks = [task for task, state in shown.items() if state in ("submitted", "working", "missing")]
+            open_tasks = [task for task, state in shown.items() if state in OPEN]
             assert not open_tasks, f"{len(open_tasks)} of {len(wanted)} tasks are open, {open_tasks[0]} among them"
             probes = await facts.probes(self.sources())
             assert all(probes.values()), probes

@@ -36,7 +36,9 @@ async def ask(http: str, path: str = "/v1/chat/completions") -> tuple[int, str]:
         return response.status, response.headers["x-collegium-task-id"]
 
 
-@pytest.mark.parametrize("place", ["gateway.before-submit", "gateway.after-submit"])
+@pytest.mark.parametrize(
+    "place", [pytest.param("gateway.before-submit", marks=pytest.mark.long), "gateway.after-submit"]
+)
 async def test_a_gateway_killed_between_claim_and_mark_loses_and_doubles_nothing(
     model: ModelSimulator, tmp_path: Path, place: str
 ):
@@ -59,4 +61,4 @@ async def test_a_gateway_killed_between_claim_and_mark_loses_and_doubles_nothing
                 totals = (await response.json())["totals"]
                 return (totals["requests"], float(totals["charged_usd"]) > 0) == (1, True)
 
-        await eventually(booked, deadline_seconds=20)
+        await eventually(booked)

@@ -1,4 +1,4 @@
-"""The supervisor itself killed, and two of them on one folder; every other fault stands in the matrix."""
+"""The supervisor itself killed; every other fault stands in the matrix."""
 
 from __future__ import annotations
 
@@ -87,9 +87,3 @@ async def test_a_killed_supervisor_is_followed_by_one_that_takes_over(model: Mod
             assert not alive(pid), f"{name} of the killed platform is still there"
     for pid in again.ready["pids"].values():
         assert not alive(pid)
-
-
-async def test_a_second_platform_on_the_same_folder_is_refused(model: ModelSimulator, tmp_path: Path):
-    config = slow(model)
-    with running_platform(tmp_path / "data", config), pytest.raises(RuntimeError, match="in use"):
-        start_platform(tmp_path / "data", config)

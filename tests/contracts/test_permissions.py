@@ -35,6 +35,7 @@ from collegium_contracts.permissions import (
     BILLING_PURGES,
     CONTEXT_PURGES,
     DIRECT_READERS,
+    EVOLUTION_PURGES,
     GATEWAY_PURGES,
     ORDERED_READERS,
     REMOVERS,
@@ -184,6 +185,7 @@ async def test_no_service_changes_what_stands(login: Login, service: str):
         ("gateway", stream) for stream in GATEWAY_PURGES
     }
     purged |= {("context", stream) for stream in CONTEXT_PURGES}
+    purged |= {("evolution", stream) for stream in EVOLUTION_PURGES}
     forbidden += [f"$JS.API.STREAM.PURGE.{stream}" for stream in every if (service, stream) not in purged]
     forbidden += [f"$JS.API.CONSUMER.DELETE.{one.stream}.{one.durable}" for one in DURABLES]
     forbidden += [f"$JS.API.CONSUMER.DURABLE.CREATE.{one.stream}.{one.durable}" for one in DURABLES]

@@ -1,17 +1,20 @@
-"""A platform that remembers, searches and keeps answers, for the journeys that are about that: one a test worker."""
+"""Platforms that journeys share: one that remembers, searches and keeps answers, and one of tenants of many kinds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator
 from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
 import pytest
 from collegium_testing import ModelSimulator
-from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform
+from collegium_testing.platforms import PlatformProcess, running_platform
 
-SCOPES = ["chat", "tasks", "usage", "knowledge"]
+from tests.conftest import Standing
+from tests.journeys.knowledge import KEYS, knowing_of
+from tests.journeys.town import town_of
 
 
 class Knowing(NamedTuple):
@@ -35,22 +38,16 @@ class Knowing(NamedTuple):
         return aiohttp.ClientSession(self.platform.http, headers={"Authorization": f"Bearer {self.keys[name]}"})
 
 
-@pytest.fixture(scope="session")
-def _knowing(tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulator) -> Iterator[Knowing]:
-    names = ("acme", "globex", "acme-admin", "globex-admin", "red", "blue", "chief")
-    keys = {name: make_key(name.replace("-", "")) for name in names}
-    tenants = {name: keys[name] for name in ("acme", "globex")}
-    config = configuration(simulator.base_url, tenants=tenants, cache={"semantic": True})
-    for tenant in config["tenants"]:
-        tenant["keys"] = [{"api_key": keys[f"{tenant['id']}-admin"], "scopes": ["admin"]}]
-    config["tenants"][0]["projects"] = [{"id": "red"}, {"id": "blue"}]
-    config["tenants"][0]["keys"] += [
-        {"api_key": keys["red"], "project": "red", "scopes": SCOPES},
-        {"api_key": keys["blue"], "project": "blue", "scopes": SCOPES},
-        {"api_key": keys["chief"], "project": "blue", "scopes": [*SCOPES, "admin"]},
-    ]
+@pytest.fixture(scope="module")
+def _knowing(standing: Standing, tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulator) -> Knowing:
+    return standing.get("knowing", lambda: _set_up(tmp_path_factory, simulator))
+
+
+@contextlib.contextmanager
+def _set_up(tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulator) -> Generator[Knowing]:
+    config = knowing_of(simulator.base_url)
     with running_platform(tmp_path_factory.mktemp("knowing") / "data", config) as platform:
-        yield Knowing(platform, simulator, keys)
+        yield Knowing(platform, simulator, KEYS)
 
 
 @pytest.fixture
@@ -59,3 +56,11 @@ def knowing(_knowing: Knowing) -> Knowing:
     _knowing.simulator.script()
     _knowing.simulator.reset()
     return _knowing
+
+
+@pytest.fixture(scope="module")
+def town(standing: Standing, tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulator) -> PlatformProcess:
+    """The platform of ``town.py``, with a simulator that follows no script."""
+    simulator.script()
+    folder = tmp_path_factory.mktemp("town") / "data"
+    return standing.get("town", lambda: running_platform(folder, town_of(simulator.base_url)))

@@ -42,6 +42,7 @@ async def records(platform: PlatformProcess, session: aiohttp.ClientSession, que
     return found
 
 
+@pytest.mark.long
 async def test_acts_answered_while_billing_is_killed_are_sealed_once(simulator: ModelSimulator, tmp_path: Path) -> None:
     config = configuration(simulator.base_url, tenants={"acme": make_key("acme")})
     environment = {"COLLEGIUM_MAX_RESTARTS": "50"}
@@ -63,12 +64,12 @@ async def test_acts_answered_while_billing_is_killed_are_sealed_once(simulator: 
                 group.create_task(act(session, worker))
             for _ in range(3):
                 before = len(answered)
-                await eventually(lambda: len(answered) > before + 20, deadline_seconds=40)  # noqa: B023 - used at once
+                await eventually(lambda: len(answered) > before + 20)  # noqa: B023 - used at once
                 killed = platform.pids()["billing"]
                 os.kill(killed, signal.SIGKILL)
-                await eventually(lambda: platform.pids()["billing"] != killed, deadline_seconds=40)  # noqa: B023
+                await eventually(lambda: platform.pids()["billing"] != killed)  # noqa: B023
             before = len(answered)
-            await eventually(lambda: len(answered) > before + 20, deadline_seconds=40)
+            await eventually(lambda: len(answered) > before + 20)
             done.set()
 
         async with aiohttp.ClientSession(platform.http, headers=headers) as session:
@@ -80,7 +81,7 @@ async def test_acts_answered_while_billing_is_killed_are_sealed_once(simulator: 
                     one["id"] for one in sealed if one["outcome"] == "begun"
                 }
 
-            await eventually(all_sealed, deadline_seconds=30, every_seconds=0.3)
+            await eventually(all_sealed, every_seconds=0.3)
             sealed = await records(platform, session, "tenant=operator&action=tenants")
             assert len(sealed) == 2 * len(answered)
             assert len({one["id"] for one in sealed}) == len(sealed)

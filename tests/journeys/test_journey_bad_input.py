@@ -7,25 +7,24 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import aiohttp
 import jwt
 import pytest
 from collegium_contracts.audit import KEY_REFUSED, PLATFORM
-from collegium_testing import ModelSimulator, eventually
-from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform
+from collegium_testing import eventually
+from collegium_testing.platforms import PlatformProcess
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from jwt.algorithms import OKPAlgorithm
 from yarl import URL
+
+from tests.journeys.town import ISSUER, KEYS, SIGNING
 
 pytestmark = pytest.mark.timeout(180)
 
 CHAT = "/v1/chat/completions"
-ISSUER = "https://login.example.org/"
-SIGNING, FOREIGN = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
-ACME, GLOBEX = make_key("acme"), make_key("globex")
+FOREIGN = Ed25519PrivateKey.generate()
+ACME, GLOBEX = KEYS["acme"], KEYS["globex"]
 GLOBEX_KEY_ID = GLOBEX.split("-")[2]
 PRICE = "models/sim/price"
 GOOD_PRICE = {"input_usd_per_mtok": "1"}
@@ -38,17 +37,9 @@ class Played(NamedTuple):
     member: str
 
 
-def key_set() -> str:
-    public = json.loads(OKPAlgorithm.to_jwk(SIGNING.public_key())) | {"kid": "one", "use": "sig", "alg": "EdDSA"}
-    return json.dumps({"keys": [public]})
-
-
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulator) -> Iterator[Played]:
-    issuer = {"issuer": ISSUER, "audience": "collegium", "jwks": key_set(), "tenants": ["acme"]}
-    config = configuration(simulator.base_url, tenants={"acme": ACME, "globex": GLOBEX}, jwt={"issuers": [issuer]})
-    with running_platform(tmp_path_factory.mktemp("bad-input") / "data", config) as platform:
-        yield Played(platform, asyncio.run(_member(platform)))
+def played(town: PlatformProcess) -> Played:
+    return Played(town, asyncio.run(_member(town)))
 
 
 async def _member(platform: PlatformProcess) -> str:
@@ -109,7 +100,7 @@ async def refused(platform: PlatformProcess, tenant: str, query: str, **wanted: 
                     return one
             return None
 
-        record = await eventually(found, deadline_seconds=15, every_seconds=0.1)
+        record = await eventually(found, every_seconds=0.1)
     assert record is not None
     return record
 
@@ -146,6 +137,9 @@ ACTS: dict[str, Bad] = {
     ),
     "a negative price": Bad("POST", PRICE, {"cost": {"input_usd_per_mtok": "-1"}}, 400, "invalid_price"),
     "a negative markup": Bad("POST", PRICE, {"cost": GOOD_PRICE, "charge": {"markup": "-2"}}, 400, "invalid_price"),
+    "a version that is not scheduled": Bad("DELETE", "models/sim/prices/5000000000000", None, 404, "not_found"),
+    "a version that has begun": Bad("DELETE", "models/sim/prices/1", None, 409, "price_overlap"),
+    "no version at all": Bad("DELETE", "models/sim/prices/-1", None, 404, "not_found"),
     "overlapping prices": Bad("POST", PRICE, {"cost": GOOD_PRICE, "valid_from": "2020-01-01"}, 409, "price_overlap"),
     "a key of another tenant": Bad("POST", f"keys/{GLOBEX_KEY_ID}/revoke", None, 404, "not_found", "member"),
     "rotating another's key": Bad("POST", f"keys/{GLOBEX_KEY_ID}/rotate", None, 404, "not_found", "member"),

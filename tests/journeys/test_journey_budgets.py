@@ -104,7 +104,7 @@ async def test_many_at_once_over_two_gateways_never_spend_more_than_the_budget(s
         assert int(headers["x-ratelimit-remaining-requests"]) < 1_000_000
 
 
-@pytest.mark.parametrize("kills", [0, 5])
+@pytest.mark.parametrize("kills", [pytest.param(0, marks=pytest.mark.long), 5])
 async def test_two_gateways_and_two_replicas_of_billing_spend_a_budget_to_its_end(tmp_path: Path, kills: int):
     """All at once, and again until nothing more fits; meanwhile gateways and replicas of billing are killed.
 

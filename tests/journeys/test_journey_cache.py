@@ -126,6 +126,44 @@ async def test_a_tenant_never_gets_the_answer_of_another(cached: Cached, questio
     assert cached.sim.counts().totals.started == 2
 
 
+async def test_arms_of_an_experiment_never_share_an_answer(cached: Cached):
+    experiments, told = "/v1/admin/experiments", " ".join(["Answer in one short sentence."] * 20)
+    body = {"name": "short", "kind": "prompt", "model": "sim", "unit": "user", "tenant": "acme"}
+    users = [f"user-{number}" for number in range(8)]
+    headers = {"Authorization": f"Bearer {cached.platform.admin_key}"}
+
+    async def tokens(text: str, user: str, at: str) -> tuple[int, str]:
+        _, found, _ = await cached.ask(text, at=at, collegium={"tags": {"user": user}})
+        return found["usage"]["prompt_tokens"], found["collegium"]["cache"]
+
+    async def arms_are_apart() -> bool:
+        """The same question of everybody at both gateways: each has the answer of the own arm, some from the cache."""
+        text = f"What is {secrets.token_hex(4)}?"
+        found = {(user, at): await tokens(text, user, at) for at in ("", cached.second.http) for user in users}
+        counted = {count for count, _ in found.values()}
+        if len(counted) < 2 or not any(result == "hit_exact" for _, result in found.values()):
+            return False
+        return all(found[user, ""][0] == found[user, cached.second.http][0] for user in users)
+
+    async with aiohttp.ClientSession(cached.platform.http, headers=headers) as operator:
+        async with operator.post(experiments, json=body | {"candidate": {"instruction": told}}) as response:
+            path = f"{experiments}/{(await response.json())['id']}"
+        async with operator.post(f"{path}/start") as response:
+            assert response.status == 200, await response.text()
+        try:
+            await eventually(arms_are_apart)
+            arms = {user: (await tokens(f"Which arm, {user}?", user, ""))[0] for user in users}
+            for _ in range(3):
+                assert await arms_are_apart()
+            for user, other in zip(users, reversed(users), strict=True):
+                same = f"The same of {min(user, other)} and {max(user, other)}?"
+                first, second = await tokens(same, user, ""), await tokens(same, other, cached.second.http)
+                assert (first[0] == second[0]) == (abs(arms[user] - arms[other]) < len(told) // 8)
+        finally:
+            async with operator.post(f"{path}/stop") as response:
+                assert response.status == 200, await response.text()
+
+
 async def test_an_old_answer_is_shown_while_no_model_can_be_asked_to_who_allows_it(cached: Cached, question: str):
     cached.sim.script(Rule(Behaviour(answer="once upon a time")))
     for tenant in cached.keys:
@@ -136,7 +174,7 @@ async def test_an_old_answer_is_shown_while_no_model_can_be_asked_to_who_allows_
         status, body, headers = await cached.ask(question)
         return (body, headers) if status == 200 and "stale" in body["collegium"] else None
 
-    body, headers = await eventually(stale, deadline_seconds=30)
+    body, headers = await eventually(stale)
     assert body["choices"][0]["message"]["content"] == "once upon a time"
     assert (body["collegium"]["cache"], body["collegium"]["stale"]) == ("hit_exact", True)
     assert body["collegium"]["age_seconds"] >= TTL_SECONDS

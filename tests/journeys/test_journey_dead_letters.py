@@ -45,7 +45,7 @@ async def letter_of(stage: Stage, *wanted: str) -> dict[str, Any]:
         rows = collegium(stage, "dlq", "ls", *wanted)
         return rows[-1] if rows else None
 
-    return await eventually(find, deadline_seconds=20, every_seconds=0.2)
+    return await eventually(find, every_seconds=0.2)
 
 
 async def completed(stage: Stage, task_id: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ async def test_garbage_is_listed_shown_requeued_and_discarded(stage: Stage):
         rows = collegium(stage, "dlq", "ls", "--tenant", "letters")
         return rows[0] if rows and rows[0]["id"] != row["id"] else None
 
-    again = await eventually(comes_back, deadline_seconds=20, every_seconds=0.2)
+    again = await eventually(comes_back, every_seconds=0.2)
     discarded = collegium(stage, "dlq", "discard", "--all", "--tenant", "letters")
     assert discarded["data"] == [{"id": again["id"], "state": "discarded"}]
     assert collegium(stage, "dlq", "discard", str(again["id"]))["data"][0]["state"] == "already_done"

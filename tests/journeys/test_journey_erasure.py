@@ -161,7 +161,7 @@ async def until_erased(platform: PlatformProcess, tenant: str) -> dict[str, Any]
             return False
         return view.get("state") == "erased"
 
-    await eventually(erased, deadline_seconds=60)
+    await eventually(erased)
     return view
 
 

@@ -85,7 +85,7 @@ class Gated:
             _, page = await self.call("GET", "/v1/admin/audit?action=gate&limit=500", tenant="operator")
             return [one for one in page["data"] if one["object"] == task]
 
-        found = await eventually(sealed, deadline_seconds=60)
+        found = await eventually(sealed)
         return sorted((one["details"]["rule"], one["action"]) for one in found)
 
 
@@ -129,7 +129,7 @@ async def test_a_blocked_request_holds_no_money(gated: Gated):
         _, budget = await gated.call("GET", "/v1/admin/budgets/acme/gates", tenant="operator")
         return float(budget["held_usd"]) == 0
 
-    await eventually(nothing_held, deadline_seconds=60)
+    await eventually(nothing_held)
     assert (await gated.call("DELETE", "/v1/admin/budgets/acme/gates", tenant="operator"))[0] == 200
 
 
@@ -153,7 +153,7 @@ async def test_age_is_asked_of_the_request_and_of_the_tenants_record(gated: Gate
     async def let_in() -> bool:
         return (await gated.ask("hello", "adults", gates=["age_21"]))[0] == 200
 
-    await eventually(let_in, deadline_seconds=60)
+    await eventually(let_in)
     assert (await gated.call("DELETE", "/v1/admin/tenants/adults/gates", tenant="operator"))[1]["gates"] == []
     bad = {"gates": ["no_such"]}
     assert (await gated.call("PUT", "/v1/admin/tenants/adults/gates", bad, "operator"))[1]["error"][
@@ -181,7 +181,7 @@ async def test_a_blocked_answer_is_seen_by_nobody(gated: Gated):
         _, task = await gated.call("GET", f"/v1/tasks/{accepted['id']}")
         return task if task["state"] == "failed" else None
 
-    task = await eventually(failed, deadline_seconds=60)
+    task = await eventually(failed)
     assert (task["stop_reason"], task["error"]["code"], task["error"]["type"]) == (
         "gate",
         "code-name",
@@ -218,7 +218,7 @@ async def test_a_stream_is_redacted_and_its_stored_answer_too(gated: Gated):
     async def stored() -> str:
         return (await gated.call("GET", f"/v1/tasks/{task_id}"))[1].get("output") or ""
 
-    assert await eventually(stored, deadline_seconds=60) == text
+    assert await eventually(stored) == text
     assert await gated.decisions(task_id) == [("answers_redacted", "gate.redacted")]
 
 
@@ -279,7 +279,7 @@ async def test_the_report_says_who_what_and_which_rule(gated: Gated):
         _, report = await gated.call("GET", "/v1/admin/gates/report?tenant=acme", tenant="operator")
         return [one for one in report["data"] if one["rule"] == "noted"]
 
-    (row,) = await eventually(rows, deadline_seconds=60)
+    (row,) = await eventually(rows)
     assert (row["tenant"], row["actor"], row["point"], row["result"], row["count"]) == (
         "acme", gated.keys["acme"].split("-")[2], "request", "flagged", 1
     )  # fmt: skip

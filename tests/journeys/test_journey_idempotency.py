@@ -15,7 +15,7 @@ from collegium_bus.kv import Bucket
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.state import IdempotencyClaim
-from collegium_gateway.idempotency import claim_name, fingerprint
+from collegium_gateway.admission.idempotency import claim_name, fingerprint
 from collegium_runtime import runtime_file
 from collegium_runtime.host import connect_as
 from collegium_runtime.platform import unix_ms

@@ -13,8 +13,8 @@ import aiohttp
 import grpc
 import grpc.aio
 import pytest
-from collegium_gateway import openapi
-from collegium_gateway.grpc import SERVICES
+from collegium_gateway.grpc.server import SERVICES
+from collegium_gateway.http import openapi
 from collegium_protocol.v1 import chat_pb2, tasks_pb2
 from collegium_protocol.v1.chat_pb2_grpc import ChatStub
 from collegium_protocol.v1.tasks_pb2_grpc import TasksStub
@@ -62,7 +62,18 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/contexts": (("", "?limit=200"), {200}),
     "/v1/contexts/{id}": (("shared-name", "shared-name?version=1"), {404}),
     "/v1/contexts/{id}/versions": (("shared-name",), {404}),
+    "/v1/admin/experiments": (("", "?tenant=acme"), {403}),
+    "/v1/admin/experiments/{id}": (("exp_0",), {403}),
+    "/v1/admin/flags": (("", "?tenant=acme"), {403}),
+    "/v1/admin/students": (("", "?tenant=acme"), {403}),
+    "/v1/admin/students/{name}": (("head.acme.x",), {403}),
+    "/v1/admin/domains": (("", "?tenant=acme"), {403}),
+    "/v1/admin/domains/{id}": (("topic-0a1b2c3d",), {403}),
+    "/v1/admin/samples": (("", "?tenant=acme"), {403}),
+    "/v1/admin/distill/{id}": (("a:1:b?tenant=acme",), {403}),
     "/v1/admin/gates": (("",), {403}),
+    "/v1/admin/approvals": (("", "?tenant=acme&state=open"), {403}),
+    "/v1/admin/approvals/{id}": (("{task}.request-1",), {403}),
     "/v1/admin/gates/report": (("", "?details=1", "?tenant=acme"), {403}),
     "/v1/admin/tenants/{id}/gates": (("acme",), {403}),
     "/v1/conversations": (("", "?limit=200"), {200}),
@@ -72,6 +83,7 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/invoices": (("", "?tenant=acme"), {200, 403}),
     "/v1/invoices/{id}": (("inv-acme-2024-02", "inv-acme-2024-02?format=html"), {404}),
     "/v1/admin/models": (("",), {403}),
+    "/v1/admin/models/{name}": (("sim",), {403}),
     "/v1/admin/possible-spend": (("", "?tenant=acme"), {403}),
     "/v1/admin/tenants": (("",), {403}),
     "/v1/admin/tenants/{id}/erasure": (("acme",), {403}),
@@ -90,6 +102,13 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/admin/ledger/audit": (("",), {403}),
     "/v1/admin/ledger/calls": (("",), {403}),
     "/v1/admin/models/{name}/prices": (("sim",), {403}),
+    "/v1/admin/scoreboard": (("", "?tenant=acme"), {403}),
+    "/v1/admin/ranks": (("", "?tenant=acme"), {403}),
+    "/v1/admin/gaps": (("", "?tenant=acme"), {403}),
+    "/v1/admin/policies": (("", "?tenant=acme"), {403}),
+    "/v1/admin/policies/{tenant}": (("acme",), {403}),
+    "/v1/admin/evolution": (("",), {403}),
+    "/v1/admin/evolution/{id}": (("cyc_0",), {403}),
     "/v1/admin/audit": (("", "?tenant=acme"), {403}),
     "/v1/admin/audit/verify": (("", "?tenant=acme"), {403}),
     "/v1/admin/audit/export": (("?tenant=acme",), {403}),
@@ -104,6 +123,7 @@ CHANGES = (
     ("POST", "/v1/tasks/{task}/cancel"),
     ("POST", "/v1/tasks/{task}/retry"),
     ("POST", "/v1/tasks/{task}/feedback"),
+    ("POST", "/v1/tasks/{task}/input"),
     ("POST", "/v1/schedules/{schedule}/pause"),
     ("POST", "/v1/schedules/{schedule}/resume"),
     ("DELETE", "/v1/schedules/{schedule}"),
@@ -114,7 +134,7 @@ CHANGES = (
     ("DELETE", "/v1/conversations/shared-name"),
     ("DELETE", "/v1/conversations/shared-name/turns/{task}"),
 )
-BODIES = {"/v1/tasks/{task}/feedback": {"score": 1.0}}
+BODIES = {"/v1/tasks/{task}/feedback": {"score": 1.0}, "/v1/tasks/{task}/input": {"decision": "approve"}}
 # What makes something of the asker's own and names nothing that stands.
 MAKES = {
     ("post", "/v1/chat/completions"),
@@ -129,6 +149,7 @@ GRPC_CASES = {
     "Tasks.List",
     "Tasks.Cancel",
     "Tasks.Feedback",
+    "Tasks.ProvideInput",
     "Tasks.Watch",
     "Chat.Complete",
     "Chat.Stream",
@@ -311,6 +332,9 @@ async def test_no_grpc_method_shows_anything_of_another_tenant(stage: Stage, the
             lambda: tasks.Get(tasks_pb2.GetRequest(id=theirs.task), metadata=metadata),
             lambda: tasks.Cancel(tasks_pb2.CancelRequest(id=theirs.task), metadata=metadata),
             lambda: tasks.Feedback(tasks_pb2.FeedbackRequest(id=theirs.task, score=1), metadata=metadata),
+            lambda: tasks.ProvideInput(
+                tasks_pb2.ProvideInputRequest(id=theirs.task, decision="approve"), metadata=metadata
+            ),
             lambda: tasks.Watch(tasks_pb2.WatchRequest(id=theirs.task), metadata=metadata).read(),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as error:

@@ -148,7 +148,7 @@ class Library:
     async def more(self, promises: int) -> None:
         """Waits until so much more was promised."""
         self.wanted = self.promises + promises
-        await eventually(lambda: self.promises >= self.wanted, deadline_seconds=60, every_seconds=0.005)
+        await eventually(lambda: self.promises >= self.wanted, every_seconds=0.005)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ async def collection_of(store: EmbeddedStore) -> str:
             found[:] = [name for name in (await store.status())["collections"] if name.startswith("documents-")]
         return bool(found)
 
-    await eventually(stands, deadline_seconds=60)
+    await eventually(stands)
     return found[0]
 
 
@@ -182,7 +182,7 @@ async def kill(knowing: Knowing, target: str) -> None:
         below = descendants(knowing.platform.process.pid).items()
         return next((pid for pid, command in below if TARGETS[target] in command), None)
 
-    pid = await eventually(there, deadline_seconds=60, every_seconds=0.01)
+    pid = await eventually(there, every_seconds=0.01)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
 
@@ -210,6 +210,7 @@ async def answered(asking: Callable[[], Awaitable[Any]]) -> Any:
         await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_what_was_promised_is_found_whole_whatever_is_killed_meanwhile(
     knowing: Knowing, store: EmbeddedStore, rng: random.Random
 ):
@@ -220,7 +221,7 @@ async def test_what_was_promised_is_found_whole_whatever_is_killed_meanwhile(
     async def indexed() -> bool:
         return (await library.call("GET", f"/v1/documents/{first['id']}"))["state"] == "indexed"
 
-    await eventually(indexed, deadline_seconds=60)
+    await eventually(indexed)
     library.pages = (await library.call("GET", f"/v1/documents/{first['id']}"))["chunks"]
     assert library.pages >= PARAGRAPHS
     order = list(KILLS)
@@ -259,7 +260,7 @@ async def _nothing_is_missing(library: Library) -> None:
             assert library.is_whole(found), f"{name} is found by half: {sorted(found)}"
             return {said for _, said in found} == {f"edition{version}"}
 
-        assert await eventually(is_found, deadline_seconds=60), f"{name} was promised in edition {version}"
+        assert await eventually(is_found), f"{name} was promised in edition {version}"
     async with library.knowing.session() as http:
         for memory, name in library.memories.items():
             async with http.get(f"/v1/memories/{memory}/explain?question=what does keeper {name} prefer") as response:
@@ -303,4 +304,4 @@ async def test_while_the_vector_store_hangs_answers_come_and_everybody_says_what
             async with http.post("/v1/search", json={"query": "foghorn"}) as response:
                 return response.status == 200 and "foghorn" in await response.text()
 
-        await eventually(found, deadline_seconds=60)
+        await eventually(found)

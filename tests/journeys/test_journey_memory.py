@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,17 @@ import asyncpg
 import msgspec
 import pytest
 from collegium_testing import Behaviour, ModelSimulator, Rule, eventually
-from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform
+from collegium_testing.platforms import PlatformProcess
+
+from tests.journeys.town import KEYS
 
 pytestmark = pytest.mark.timeout(240)
-KEYS = {"acme": make_key("acme"), "globex": make_key("globex"), "leaving": make_key("leaving")}
 CANARY = "memory-canary-93b1"
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulator) -> Iterator[PlatformProcess]:
-    config = configuration(simulator.base_url, tenants=KEYS)
-    (sim,) = config["models"]
-    # The window of the second takes few turns.
-    config["models"] = [
-        sim,
-        {**sim, "name": "short", "upstream_model": "sim", "context_tokens": 4096},
-        # The window of the third takes few memories.
-        {**sim, "name": "tiny", "upstream_model": "sim", "context_tokens": 320, "max_output_tokens": 64},
-    ]
-    with running_platform(tmp_path_factory.mktemp("memory") / "data", config) as platform:
-        yield platform
+def platform(town: PlatformProcess) -> PlatformProcess:
+    return town
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +33,7 @@ def _quiet(simulator: ModelSimulator) -> None:
 class Client:
     """One tenant's view of the doors of memory."""
 
-    def __init__(self, platform: PlatformProcess, tenant: str = "acme") -> None:
+    def __init__(self, platform: PlatformProcess, tenant: str = "recalls") -> None:
         self._http = aiohttp.ClientSession(platform.http, headers={"Authorization": f"Bearer {KEYS[tenant]}"})
 
     async def __aenter__(self) -> Client:
@@ -76,12 +66,12 @@ def sent(simulator: ModelSimulator) -> list[Any]:
 
 
 async def test_what_is_remembered_is_recalled_by_meaning_and_by_words_and_by_its_tenant_alone(platform):
-    async with Client(platform) as acme, Client(platform, "globex") as globex:
+    async with Client(platform) as acme, Client(platform, "apart") as globex:
         made = await acme.remember(
             "Ada prefers trains to aeroplanes.", "web/ada", source={"task_id": "t1", "user": "ada"}
         )
         assert (made["state"], made["path"], made["source"]["user"]) == ("current", "web/ada", "ada")
-        assert made["source"]["key_id"] == KEYS["acme"].split("-")[2]
+        assert made["source"]["key_id"] == KEYS["recalls"].split("-")[2]
         await acme.remember("The office closes at six in the evening.", "web")
         await globex.remember(f"{CANARY} prefers trains too.", "web/ada")
 
@@ -89,7 +79,7 @@ async def test_what_is_remembered_is_recalled_by_meaning_and_by_words_and_by_its
             return (await acme.recall("does she like to fly in planes?", "web/ada"))[:1] == [made["text"]]
 
         # The embedder may be starting still; until it is there, words are all there is.
-        await eventually(by_meaning, deadline_seconds=30)
+        await eventually(by_meaning)
         assert (await acme.recall("aeroplanes", "web/ada/helper"))[:1] == [made["text"]], "what lies above is inherited"
         assert made["text"] not in await acme.recall("aeroplanes", "web/bob")
         assert made["text"] not in await acme.recall("aeroplanes", "web/ada/helper", inherits=False)
@@ -115,7 +105,7 @@ async def test_the_same_said_twice_is_known_and_nearly_the_same_is_linked(platfo
             similar = (await acme.call("GET", f"/v1/memories/{near['id']}"))["similar_to"]
             return similar is not None and similar["id"] == first["id"] and similar["similarity"] >= 0.95
 
-        await eventually(linked, deadline_seconds=30)
+        await eventually(linked)
         assert len(await acme.recall("invoice address", "dup/one")) == 2, "both are kept"
 
 
@@ -207,7 +197,7 @@ async def test_a_path_that_is_off_stores_and_recalls_nothing(platform, simulator
 
 
 async def test_a_model_is_told_what_memory_holds_and_the_answer_says_so(platform, simulator):
-    async with Client(platform) as acme, Client(platform, "globex") as globex:
+    async with Client(platform) as acme, Client(platform, "apart") as globex:
         made = await acme.remember("Bob is allergic to peanuts.", "food/bob")
         await acme.remember("The moon orbits the earth.", "food/bob")
 
@@ -215,7 +205,7 @@ async def test_a_model_is_told_what_memory_holds_and_the_answer_says_so(platform
             answer = await acme.chat("May Bob eat peanuts?", memory="food/bob/cook")
             return answer["collegium"] if answer["collegium"]["memory"]["state"] == "recalled" else None
 
-        about = await eventually(told, deadline_seconds=30)
+        about = await eventually(told)
         assert about["memory"] == {"path": "food/bob/cook", "state": "recalled", "recalled": [made["id"]]}
         first, last = sent(simulator)
         assert (first.role, last.content) == ("system", "May Bob eat peanuts?")
@@ -297,7 +287,7 @@ async def test_what_no_memory_can_be_is_refused(platform, body, param):
 
 
 async def test_a_shared_context_is_stored_by_version_and_shows_what_stands(platform):
-    async with Client(platform) as acme, Client(platform, "globex") as globex:
+    async with Client(platform) as acme, Client(platform, "apart") as globex:
         url = "/v1/contexts/plan.1"
         made = await acme.call("PUT", url, {"fields": {"step": 1, "who": "ada"}, "expected_version": 0}, status=201)
         assert (made["version"], made["fields"]) == (1, {"step": 1, "who": "ada"})
@@ -340,7 +330,7 @@ async def test_of_many_who_write_one_version_one_wins(platform):
 
 
 async def test_a_conversation_is_listed_read_and_forgotten(platform, simulator):
-    async with Client(platform) as acme, Client(platform, "globex") as globex:
+    async with Client(platform) as acme, Client(platform, "apart") as globex:
         for text in ("My dog is Bruno.", "He is three."):
             last = await acme.chat(text, conversation="talk-1")
         listed = (await acme.call("GET", "/v1/conversations"))["data"]
@@ -385,7 +375,7 @@ async def test_a_short_window_gets_a_summary_of_what_does_not_fit_until_it_is_fo
             told = sent(simulator)
             return told[0].role == "system" and "X-7781" in told[0].content
 
-        await eventually(summarised, deadline_seconds=30, every_seconds=0.5)
+        await eventually(summarised, every_seconds=0.5)
         assert "incomplete extract" in sent(simulator)[0].content
         size = sum(len(one.content) for one in sent(simulator))
         assert size < 4096 * 3, "it fits the window"
@@ -420,6 +410,6 @@ async def test_an_erased_tenant_leaves_nothing_in_memory(platform):
                 ]
                 return not any(left)
 
-            await eventually(erased, deadline_seconds=30)
+            await eventually(erased)
         finally:
             await database.close()

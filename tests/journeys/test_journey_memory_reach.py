@@ -227,3 +227,50 @@ async def test_what_http_refuses_of_memories_grpc_refuses_with_the_same_words(cl
         assert param == expected[2] or code == "not_found", request
     assert (await refused(stub.Explain(pb.ExplainRequest(id=own), metadata=of("globex"))))[1] == "not_found"
     assert (await refused(stub.Recall(pb.RecallRequest(question="x"))))[0] is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_contexts_of_one_name_are_as_many_as_projects(clients):
+    red, blue, acme, chief = (clients[name] for name in ("red", "blue", "acme", "chief"))
+    url = "/v1/contexts/hand-over"
+    for client, word in ((red, "rouge"), (blue, "azure"), (acme, "nobody's")):
+        assert (await client.call("PUT", url, {"fields": {"said": word}}, status=201))["id"] == "hand-over"
+    for client, word in ((red, "rouge"), (blue, "azure"), (acme, "nobody's")):
+        assert (await client.call("GET", url))["fields"] == {"said": word}
+        page = await client.call("GET", "/v1/contexts?limit=1")
+        assert ([one["id"] for one in page["data"]], page["next_cursor"]) == (["hand-over"], "hand-over")
+        assert (await client.call("GET", f"/v1/contexts?cursor={page['next_cursor']}"))["data"] == []
+    for path in (url, f"{url}/versions", "/v1/contexts"):
+        refusal = await red.call("GET", f"{path}?project=blue", status=403)
+        assert (refusal["error"]["code"], refusal["error"]["param"]) == ("insufficient_scope", "project")
+    refusal = await chief.call("GET", f"{url}?project=red/hand-over", status=400)
+    assert refusal["error"]["param"] == "project"
+    await chief.call("PATCH", f"{url}?project=red", {"fields": {"by": "chief"}, "expected_version": 1})
+    assert (await red.call("GET", url))["fields"] == {"said": "rouge", "by": "chief"}
+    await red.call("DELETE", url)
+    await red.call("GET", url, status=404)
+    assert (await blue.call("GET", url))["version"] == (await acme.call("GET", url))["version"] == 1
+    for project in ("default", "blue"):
+        await chief.call("DELETE", f"{url}?project={project}")
+
+
+async def test_conversations_of_one_name_are_as_many_as_projects(clients, knowing):
+    async def say(name: str, text: str) -> list[str]:
+        """Asks as a key, and returns what the model was shown."""
+        before = len(knowing.simulator.counts().requests)
+        body = {"model": "sim", "messages": [{"role": "user", "content": text}], "collegium": {"conversation": "desk"}}
+        await clients[name].call("POST", "/v1/chat/completions", body)
+        (seen,) = knowing.simulator.counts().requests[before:]
+        return [str(message.content) for message in seen.messages if message.role == "user"]
+
+    assert await say("red", "The red word.") == ["The red word."]
+    assert await say("blue", "The blue word.") == ["The blue word."]
+    assert await say("acme", "A free word.") == ["A free word."]
+    assert await say("red", "Again.") == ["The red word.", "Again."]
+    for name, turns in (("red", 2), ("blue", 1), ("acme", 1)):
+        (listed,) = (await clients[name].call("GET", "/v1/conversations"))["data"]
+        assert (listed["id"], listed["turns"]) == ("desk", turns)
+    await clients["red"].call("DELETE", "/v1/conversations/desk?project=blue", status=403)
+    assert (await clients["chief"].call("DELETE", "/v1/conversations/desk?project=red"))["turns"] == 2
+    await clients["red"].call("GET", "/v1/conversations/desk", status=404)
+    for name in ("blue", "acme"):
+        assert (await clients[name].call("DELETE", "/v1/conversations/desk"))["turns"] == 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,23 +18,18 @@ import pytest
 from collegium_bus.connection import connect
 from collegium_bus.direct import DirectReader
 from collegium_contracts import subjects as s
-from collegium_testing import ModelSimulator, eventually
-from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform
+from collegium_testing import eventually
+from collegium_testing.platforms import PlatformProcess
 
-KEYS = {"big": make_key("big"), "small": make_key("small")}
+from tests.journeys.town import KEYS
+
 CHAT = "/v1/chat/completions"
 ASK = {"model": "sim", "messages": [{"role": "user", "content": "hi"}]}
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulator) -> Iterator[PlatformProcess]:
-    config = configuration(
-        simulator.base_url,
-        tenants=KEYS,
-        workers={"dedicated_pools": ["mine", "nobodys"], "serve": ["general", "mine"]},
-    )
-    with running_platform(tmp_path_factory.mktemp("pools") / "data", config) as running:
-        yield running
+def platform(town: PlatformProcess) -> PlatformProcess:
+    return town
 
 
 def session(platform: PlatformProcess, key: str) -> aiohttp.ClientSession:
@@ -61,16 +55,16 @@ async def in_work(platform: PlatformProcess, pool: str) -> int:
 
 
 async def test_a_tenants_own_pool_runs_its_work_and_without_a_worker_it_waits(platform: PlatformProcess):
-    status, refused = await change(platform, "big", pool="mine")
+    status, refused = await change(platform, "pooled", pool="mine")
     assert (status, refused["error"]["code"], refused["error"]["param"]) == (403, "feature_not_in_tier", "pool")
-    status, refused = await change(platform, "big", tier="enterprise", pool="nowhere")
+    status, refused = await change(platform, "pooled", tier="enterprise", pool="nowhere")
     assert (status, refused["error"]["code"]) == (400, "invalid_value")
-    status, changed = await change(platform, "big", tier="enterprise", pool="nobodys")
+    status, changed = await change(platform, "pooled", tier="enterprise", pool="nobodys")
     assert (status, changed["pool"]) == (200, "nobodys")
-    status, refused = await change(platform, "big", tier="pro")
+    status, refused = await change(platform, "pooled", tier="pro")
     assert (status, refused["error"]["code"]) == (403, "feature_not_in_tier")
 
-    async with session(platform, KEYS["big"]) as big, session(platform, KEYS["small"]) as small:
+    async with session(platform, KEYS["pooled"]) as big, session(platform, KEYS["general"]) as small:
         waiting: list[str] = []
 
         async def waits() -> bool:
@@ -85,15 +79,15 @@ async def test_a_tenants_own_pool_runs_its_work_and_without_a_worker_it_waits(pl
         async with big.get(f"/v1/tasks/{waiting[-1]}") as reply:
             assert (await reply.json())["settled_at"] is None
 
-        assert (await change(platform, "big", pool="mine"))[0] == 200
+        assert (await change(platform, "pooled", pool="mine"))[0] == 200
 
         async def runs() -> bool:
             async with big.post(CHAT, json={**ASK, "collegium": {"deadline_seconds": 2}}) as reply:
                 return reply.status == 200
 
-        assert await eventually(runs, deadline_seconds=20)
+        assert await eventually(runs)
         assert await in_work(platform, "nobodys") > 0, "what went to the other pool stays there"
-        assert (await change(platform, "big", pool=""))[1]["pool"] is None
+        assert (await change(platform, "pooled", pool=""))[1]["pool"] is None
 
 
 async def test_the_operator_sees_a_pool_without_workers(platform: PlatformProcess):
@@ -116,7 +110,7 @@ async def test_the_operator_sees_a_pool_without_workers(platform: PlatformProces
 def test_the_verb_sets_a_tenants_cache_and_pool(platform: PlatformProcess):
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "COLLEGIUM_URL": platform.http, "COLLEGIUM_API_KEY": platform.admin_key}
-        command = [sys.executable, "-m", "collegium_cli", "tenant", "set", "small", *words]
+        command = [sys.executable, "-m", "collegium_cli", "tenant", "set", "general", *words]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     for word, is_stale in (("on", True), ("off", False)):
@@ -130,9 +124,9 @@ def test_the_verb_sets_a_tenants_cache_and_pool(platform: PlatformProcess):
 
 async def test_work_that_waits_ends_with_its_key_and_goes_on_where_that_was_rotated(platform: PlatformProcess):
     ends: dict[str, dict[str, Any]] = {}
-    async with session(platform, platform.admin_key) as admin, session(platform, KEYS["small"]) as small:
+    async with session(platform, platform.admin_key) as admin, session(platform, KEYS["general"]) as small:
         for fate in ("revoke", "rotate"):
-            body = {"tenant": "small", "scopes": ["tasks"]}
+            body = {"tenant": "general", "scopes": ["tasks"]}
             async with admin.post("/v1/admin/keys", json=body) as reply:
                 made = await reply.json()
             at = (datetime.now(UTC) + timedelta(seconds=2)).isoformat().replace("+00:00", "Z")
@@ -153,6 +147,6 @@ async def test_work_that_waits_ends_with_its_key_and_goes_on_where_that_was_rota
                     ends[fate] = await reply.json()
                 return bool(ends[fate]["settled_at"])
 
-            await eventually(settled, deadline_seconds=20)
+            await eventually(settled)
     assert (ends["revoke"]["state"], ends["revoke"]["error"]["code"]) == ("failed", "revoked_api_key")
     assert ends["rotate"]["state"] == "completed"

@@ -143,7 +143,7 @@ async def test_a_gateway_killed_in_the_call_leaves_one_call_booked_once(
         except aiohttp.ClientError:
             return None
 
-    counted = await eventually(booked, deadline_seconds=40)
+    counted = await eventually(booked)
     assert Decimal(counted["cost_usd"]) == 4 * USD_PER_TOKEN
     assert Decimal(counted["charged_usd"]) == 8 * USD_PER_TOKEN
     assert simulator.counts().totals.started == 1
@@ -205,13 +205,13 @@ async def test_while_the_endpoint_is_away_words_answer_everybody_says_so_and_not
     async def indexed() -> bool:
         return (await call(platform, "GET", f"/v1/documents/{later['id']}"))["state"] == "indexed"
 
-    await eventually(indexed, deadline_seconds=60)
+    await eventually(indexed)
 
     async def whole() -> bool:
         found = await call(platform, "POST", "/v1/search", {**search, "query": f"the {word} in autumn"})
         return found["degraded"] is None and later["id"] in {one["document"] for one in found["data"]}
 
-    await eventually(whole, deadline_seconds=60)
+    await eventually(whole)
 
 
 async def test_vectors_that_cannot_be_had_are_refused_with_when_to_ask_again(
@@ -229,7 +229,7 @@ async def test_vectors_that_cannot_be_had_are_refused_with_when_to_ask_again(
                 return "left alone" in error["message"]
 
         # At first it is tried; once its breaker is open everybody hears it at once.
-        await eventually(left_alone, deadline_seconds=60)
+        await eventually(left_alone)
     assert set(refused) == {(503, "embedder_unavailable")}
     assert len(refused) > 1
     assert simulator.counts().totals.started > 0

@@ -187,10 +187,10 @@ async def test_what_has_ended_of_a_running_cascade_is_captured_and_the_rest_stay
             now = await budget()
             return now if now["held_usd"] == 0 else None
 
-        before = await eventually(calm, deadline_seconds=60)
+        before = await eventually(calm)
         async with session.post("/v1/tasks", json={"input": "Which?", "plan": "cascade", "max_tokens": 8}) as response:
             task_id = (await response.json())["id"]
-        await eventually(lambda: school.started().get("middle") == 1, deadline_seconds=60)
+        await eventually(lambda: school.started().get("middle") == 1)
         counted = school.simulator.counts().models
         usd = {name: float(price) / 1e6 for name, _, price in SCHOOL}
         tokens = {name: counted[name].prompt_tokens + counted[name].completion_tokens for name in ("small", "little")}
@@ -200,12 +200,12 @@ async def test_what_has_ended_of_a_running_cascade_is_captured_and_the_rest_stay
             now = await budget()
             return now if now["captured_usd"] - before["captured_usd"] == pytest.approx(due) else None
 
-        running = await eventually(captured, deadline_seconds=60)
+        running = await eventually(captured)
         # What is still held covers the steps above at least.
         assert running["held_usd"] > tokens["small"] * (usd["middle"] + usd["large"])
         async with session.post(f"/v1/tasks/{task_id}/cancel") as response:
             assert response.status in (200, 202)
-        await eventually(calm, deadline_seconds=60)
+        await eventually(calm)
 
 
 async def test_a_named_model_is_never_cascaded(school: School):
@@ -232,7 +232,7 @@ async def test_a_cancellation_ends_all_of_a_plan(school: School, plan: str):
                 task = await response.json()
                 return task if task["settled_at"] else None
 
-        task = await eventually(settled, deadline_seconds=60)
+        task = await eventually(settled)
     assert (task["state"], task["stop_reason"], task["output"], task["partial"]) == ("canceled", "canceled", "a", True)
     await eventually(lambda: school.simulator.counts().totals.open == 0)
     assert school.started() == {"small": 1, "little": 1}

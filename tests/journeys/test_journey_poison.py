@@ -34,7 +34,7 @@ async def operator(stage: Stage) -> Connection:
         (s.attempt_ended("acme", TASK, 1), {"billing", "consensus", "evolution"}),
         (s.attempt_started("acme", TASK, 1, 1), {"billing"}),
         (s.task_changed("acme", TASK), {"billing", "gateway"}),
-        (s.cancel("acme", TASK), {"billing"}),
+        (s.cancel("acme", TASK), {"billing", "consensus"}),
     ],
 )
 async def test_garbage_is_kept_verbatim_and_work_goes_on(stage: Stage, subject: str, services: set[str]):

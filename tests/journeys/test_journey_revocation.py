@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -17,16 +16,14 @@ from collegium_protocol.v1.chat_pb2 import ChatMessage, ChatRequest
 from collegium_protocol.v1.chat_pb2_grpc import ChatStub
 from collegium_protocol.v1.tasks_pb2 import SubmitRequest
 from collegium_protocol.v1.tasks_pb2_grpc import TasksStub
-from collegium_testing import ModelSimulator, eventually
-from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from jwt.algorithms import OKPAlgorithm
+from collegium_testing import eventually
+from collegium_testing.platforms import PlatformProcess
+
+from tests.journeys.town import ISSUER_FOR_ALL, SIGNING
 
 pytestmark = pytest.mark.timeout(180)
 
 CHAT = "/v1/chat/completions"
-ISSUER = "https://login.example.org/"
-SIGNING = Ed25519PrivateKey.generate()
 BOUND_SECONDS = 1.0
 WATCHED_SECONDS = 2.5
 PAUSE_SECONDS = 0.05
@@ -50,12 +47,8 @@ class Try(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulator) -> Iterator[PlatformProcess]:
-    public = json.loads(OKPAlgorithm.to_jwk(SIGNING.public_key())) | {"kid": "one", "use": "sig", "alg": "EdDSA"}
-    issuer = {"issuer": ISSUER, "audience": "collegium", "jwks": json.dumps({"keys": [public]})}
-    config = configuration(simulator.base_url, tenants={"acme": make_key("acme")}, jwt={"issuers": [issuer]})
-    with running_platform(tmp_path_factory.mktemp("revocation") / "data", config) as running:
-        yield running
+def platform(town: PlatformProcess) -> PlatformProcess:
+    return town
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +123,13 @@ async def none_opens_after(
     async with AsyncExitStack() as stack:
         doors = await doors_of(stack, gateways, bearer)
         for door in doors.values():
-            await eventually(door, deadline_seconds=30)
+            await eventually(door)
         tries: dict[str, list[Try]] = {name: [] for name in doors}
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for name, door in doors.items():
                 group.create_task(keep_trying(door, tries[name], over))
-            await eventually(lambda: all(len(made) > 3 for made in tries.values()), deadline_seconds=30)
+            await eventually(lambda: all(len(made) > 3 for made in tries.values()))
             await shut()
             answered = time.monotonic()
             await eventually(
@@ -155,7 +148,7 @@ async def none_opens_after(
 async def test_a_revoked_key_opens_no_door_of_any_gateway(platform: PlatformProcess, gateways: list[Gateway]):
     headers = {"Authorization": f"Bearer {platform.admin_key}"}
     async with aiohttp.ClientSession(platform.http, headers=headers) as operator:
-        body = {"tenant": "acme", "scopes": ["chat", "tasks"]}
+        body = {"tenant": "doors", "scopes": ["chat", "tasks"]}
         async with operator.post("/v1/admin/keys", json=body) as response:
             made = await response.json()
 
@@ -168,7 +161,13 @@ async def test_a_revoked_key_opens_no_door_of_any_gateway(platform: PlatformProc
 
 async def test_a_token_of_a_suspended_tenant_opens_none_either(platform: PlatformProcess, gateways: list[Gateway]):
     headers = {"Authorization": f"Bearer {platform.admin_key}"}
-    claims = {"iss": ISSUER, "aud": "collegium", "sub": "ann", "exp": int(time.time()) + 600, "tenant": "initech"}
+    claims = {
+        "iss": ISSUER_FOR_ALL,
+        "aud": "collegium",
+        "sub": "ann",
+        "exp": int(time.time()) + 600,
+        "tenant": "initech",
+    }
     token = jwt.encode(claims | {"scope": "chat tasks"}, SIGNING, algorithm="EdDSA", headers={"kid": "one"})
     async with aiohttp.ClientSession(platform.http, headers=headers) as operator:
         async with operator.post("/v1/admin/tenants", json={"id": "initech", "tier": "pro"}) as response:
@@ -182,7 +181,7 @@ async def test_a_token_of_a_suspended_tenant_opens_none_either(platform: Platfor
                         return False
             return True
 
-        await eventually(known, deadline_seconds=30)
+        await eventually(known)
 
         async def suspend() -> None:
             async with operator.post("/v1/admin/tenants/initech/suspend") as response:

@@ -7,7 +7,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +15,23 @@ import aiohttp
 import msgspec
 import pytest
 from collegium_testing import ModelSimulator, eventually
-from collegium_testing.platforms import PlatformProcess, close_breakers, configuration, make_key, running_platform
+from collegium_testing.platforms import PlatformProcess, close_breakers
 from collegium_testing.simulator import Behaviour, Rule
 
 from tests.conftest import LoopThread
+from tests.journeys.conftest import Knowing
+from tests.journeys.knowledge import KEYS, UPLOAD_BYTES_MAX
 
 pytestmark = pytest.mark.timeout(240)
 
-KEY, POOR = make_key("acme"), make_key("poor")
-UPLOAD_BYTES_MAX = 16_000_000
+KEY, POOR = KEYS["searches"], KEYS["broke"]
 WAIT = {"Prefer": "wait=60"}
 
 
-@pytest.fixture(scope="module")
-def _platform(tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulator) -> Iterator[PlatformProcess]:
-    config = configuration(
-        simulator.base_url,
-        tenants={"acme": KEY, "poor": POOR},
-        cache={"exact_ttl": "1h"},
-        search={"rewrite_seconds": 4},
-        http={"port": 0, "max_body_bytes": "1MB", "max_upload_bytes": UPLOAD_BYTES_MAX},
-    )
-    config["tenants"][1]["budget"] = {"usd": "0.000001"}
-    with running_platform(tmp_path_factory.mktemp("steps") / "data", config) as platform:
-        yield platform
-
-
 @pytest.fixture
-def platform(_platform: PlatformProcess, simulator: ModelSimulator, loop_thread: LoopThread) -> PlatformProcess:
-    simulator.script()
-    simulator.reset()
-    loop_thread.run(close_breakers(_platform))
-    return _platform
+def platform(knowing: Knowing, loop_thread: LoopThread) -> PlatformProcess:
+    loop_thread.run(close_breakers(knowing.platform))
+    return knowing.platform
 
 
 def session(platform: PlatformProcess, key: str = KEY) -> aiohttp.ClientSession:
@@ -89,7 +74,7 @@ async def test_a_model_puts_a_question_in_other_words_and_is_booked_once(
                 rows = [row for row in (await response.json())["data"] if row["tag"] == "search=rewording"]
             return [row["requests"] for row in rows] == [2] and rows[0]["cost_usd"] == rewriting["cost_usd"]
 
-        await eventually(booked, deadline_seconds=60)
+        await eventually(booked)
         async with http.get(f"/v1/tasks/{rewriting['task_id']}") as response:
             assert (await response.json())["state"] == "completed"
 
@@ -206,7 +191,7 @@ async def test_the_command_line_sends_files_and_shows_steps(
 
 async def test_a_key_that_may_not_ask_models_gets_no_wordings(platform: PlatformProcess, simulator: ModelSimulator):
     async with session(platform, platform.admin_key) as operator:
-        body = {"tenant": "acme", "scopes": ["knowledge"]}
+        body = {"tenant": "searches", "scopes": ["knowledge"]}
         async with operator.post("/v1/admin/keys", json=body) as response:
             key: str = (await response.json())["key"]
 
@@ -214,7 +199,7 @@ async def test_a_key_that_may_not_ask_models_gets_no_wordings(platform: Platform
         async with session(platform, key) as http, http.post("/v1/search", json={"query": "x"}) as response:
             return response.status == 200
 
-    await eventually(answered, deadline_seconds=60)
+    await eventually(answered)
     body = {"query": "x", "rewrite": True}
     async with session(platform, key) as http, http.post("/v1/search", json=body) as response:
         assert (response.status, (await response.json())["error"]["code"]) == (403, "insufficient_scope")

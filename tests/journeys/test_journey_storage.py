@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,23 +13,20 @@ from collegium_protocol.v1.chat_pb2 import ChatMessage
 from collegium_protocol.v1.tasks_pb2 import SubmitRequest
 from collegium_protocol.v1.tasks_pb2_grpc import TasksStub
 from collegium_testing import Behaviour, ModelSimulator, Rule, eventually
-from collegium_testing.platforms import PlatformProcess, configuration, make_key, running_platform
+from collegium_testing.platforms import PlatformProcess
+
+from tests.journeys.town import KEYS, TIGHT
 
 pytestmark = pytest.mark.timeout(180)
 
 CHAT = "/v1/chat/completions"
-LIMIT_BYTES = 20_000
-KEY, OTHER = make_key("small"), make_key("large")
-TIER = {"queries_per_day": 10_000, "models_max": 3, "concurrency": 50, "storage_bytes": LIMIT_BYTES, "weight": 1}
+LIMIT_BYTES = TIGHT["storage_bytes"]
+KEY, OTHER = KEYS["small"], KEYS["large"]
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory, simulator: ModelSimulator) -> Iterator[PlatformProcess]:
-    config = configuration(simulator.base_url, tenants={"small": KEY, "large": OTHER})
-    config["tiers"] = {"tiny": TIER, "pro": {**TIER, "storage_bytes": 10**9}}
-    config["tenants"][0]["tier"] = "tiny"
-    with running_platform(tmp_path_factory.mktemp("storage") / "data", config) as running:
-        yield running
+def platform(town: PlatformProcess) -> PlatformProcess:
+    return town
 
 
 def session(platform: PlatformProcess, key: str = KEY) -> aiohttp.ClientSession:
@@ -62,7 +58,7 @@ async def fill(platform: PlatformProcess) -> tuple[dict[str, Any], int]:
                 accepted += response.status == 202
                 return body["error"] if response.status == 403 else None
 
-        refusal = await eventually(full, deadline_seconds=60)
+        refusal = await eventually(full)
     assert refusal is not None
     return refusal, accepted
 
@@ -74,7 +70,7 @@ async def test_a_tenant_at_its_bound_stores_nothing_more_and_chats_on(
     refusal, accepted = await fill(platform)
     assert (refusal["code"], refusal["type"]) == ("storage_full", "insufficient_quota")
     assert "tenant small stores " in refusal["message"]
-    assert f"of the {LIMIT_BYTES} that its tier tiny allows" in refusal["message"]
+    assert f"of the {LIMIT_BYTES} that its tier tight allows" in refusal["message"]
 
     async def settled() -> dict[str, Any] | None:
         async with session(platform) as tenant, tenant.get("/v1/tasks", params={"state": "completed"}) as response:
@@ -83,7 +79,7 @@ async def test_a_tenant_at_its_bound_stores_nothing_more_and_chats_on(
         is_full = now["stored_bytes"] >= LIMIT_BYTES and now["tasks"] == accepted
         return now if is_full and completed == min(accepted, 50) else None
 
-    before = await eventually(settled, deadline_seconds=30)
+    before = await eventually(settled)
     assert before is not None
     assert before["limit_bytes"] == LIMIT_BYTES
     in_an_hour = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -122,7 +118,7 @@ async def test_a_tenant_at_its_bound_stores_nothing_more_and_chats_on(
     async def counted() -> bool:
         return (await stored(platform))["tasks"] == accepted + 1
 
-    await eventually(counted, deadline_seconds=20)
+    await eventually(counted)
 
 
 async def test_a_larger_tier_and_a_repeated_request_are_let_in(platform: PlatformProcess, simulator: ModelSimulator):
@@ -145,10 +141,10 @@ async def test_a_larger_tier_and_a_repeated_request_are_let_in(platform: Platfor
             await full()
             return bool(accepted)
 
-        await eventually(let_in, deadline_seconds=20)
-        async with operator.patch("/v1/admin/tenants/small", json={"tier": "tiny"}) as response:
+        await eventually(let_in)
+        async with operator.patch("/v1/admin/tenants/small", json={"tier": "tight"}) as response:
             assert response.status == 200
-        await eventually(full, deadline_seconds=60)
+        await eventually(full)
         name, task_id = next(iter(accepted.items()))
         body = {"input": "tell me", "model": "sim"}
         async with tenant.post("/v1/tasks", json=body, headers={"Idempotency-Key": name}) as response:
@@ -168,4 +164,4 @@ async def test_turns_count_beside_tasks(platform: PlatformProcess, simulator: Mo
             part["bytes"] for part in parts.values()
         )
 
-    await eventually(both, deadline_seconds=20)
+    await eventually(both)

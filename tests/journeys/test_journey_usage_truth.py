@@ -85,7 +85,7 @@ async def all_settled(session: aiohttp.ClientSession, count: int) -> list[dict[s
         ended = [task for task in tasks if task["state"] in ("canceled", "completed", "failed")]
         return ended if len(ended) == len(tasks) == count else None
 
-    tasks = await eventually(found, deadline_seconds=30)
+    tasks = await eventually(found)
     assert tasks is not None
     return tasks
 
@@ -96,7 +96,7 @@ async def settled(session: aiohttp.ClientSession, task_id: str) -> dict[str, Any
             task = await response.json()
             return task if response.status == 200 and task["state"] in ("canceled", "completed", "failed") else None
 
-    return await eventually(found, deadline_seconds=20)
+    return await eventually(found)
 
 
 async def test_a_stream_that_is_left_at_any_chunk_is_billed_for_what_was_generated(stage: Stage):
@@ -112,7 +112,7 @@ async def test_a_stream_that_is_left_at_any_chunk_is_billed_for_what_was_generat
         async def booked() -> list[dict[str, Any]] | None:
             async with session.get("/v1/usage", params={"group_by": "tag"}) as response:
                 rows = [row for row in (await response.json())["data"] if row["tag"].startswith(f"{tag}=")]
-            return rows if sum(row["requests"] for row in rows) == CHUNKS + 1 else None
+            return rows if sum(row["requests"] for row in rows) == CHUNKS + 2 else None
 
         rows = {row["tag"].partition("=")[2]: row for row in await eventually(booked)}
         async with session.get("/v1/requests", params={"limit": "200"}) as response:
@@ -126,8 +126,11 @@ async def test_a_stream_that_is_left_at_any_chunk_is_billed_for_what_was_generat
         assert (row["requests"], row["output_tokens"]) == (1, tokens)
         assert len(task["attempts"]) == 1
         assert row["charged_usd"] == task["usage"]["charged_usd"] != "0"
+    # The endpoint had the prompt when it was left.
     nothing = logged[by_tag["early"]["id"]]
-    assert (nothing["state"], nothing["output_tokens"], nothing["charged_usd"]) == ("canceled", 0, "0")
+    assert (nothing["state"], nothing["output_tokens"]) == ("canceled", 0)
+    assert nothing["input_tokens"] > 0
+    assert Decimal(nothing["charged_usd"]) > 0
 
     async def given_back() -> bool:
         (budget,), holds = await standings(stage.platform.folder, tenant)

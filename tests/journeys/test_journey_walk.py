@@ -22,9 +22,11 @@ from collegium_bus.errors import RequestRefusedError
 from collegium_contracts import journey
 from collegium_contracts import memory_requests as q
 from collegium_contracts import subjects as s
+from collegium_contracts.envelope import Envelope
 from collegium_contracts.knowledge import DocumentList, DocumentsReply, KnowledgeVersionGet, KnowledgeVersionReply
 from collegium_contracts.likeness import LikenessStats, LikenessStatsReply
-from collegium_gateway import openapi
+from collegium_contracts.policy_requests import FeaturesReply, FeaturesRequest
+from collegium_gateway.http import openapi
 from collegium_protocol.v1 import memory_pb2 as pb
 from collegium_protocol.v1.memory_pb2_grpc import MemoriesStub
 from collegium_testing import Behaviour, Rule, eventually
@@ -185,9 +187,9 @@ async def theirs(knowing: Knowing) -> Theirs:
             shown = (await call(http, "GET", "/v1/memories?path=/&forgotten=true&limit=200"))["data"]
             return all(one["indexed"] for one in shown)
 
-        await eventually(kept, deadline_seconds=60)
+        await eventually(kept)
         # What is shown changes by itself until the search knows of it.
-        await eventually(settled, deadline_seconds=60)
+        await eventually(settled)
     knowing.simulator.script()
     knowing.simulator.reset()
     return Theirs("walked-doc", "walked-doc-2", memory["id"], grant["id"], told["collegium"]["task_id"])
@@ -316,21 +318,26 @@ async def _walk_chats(knowing: Knowing) -> None:
         async with knowing.session("globex-admin") as admin:
             return (await call(admin, "GET", "/v1/cache"))["semantic"]["entries"] >= 1
 
-    await eventually(kept, deadline_seconds=60)
+    await eventually(kept)
 
 
 async def _ask_directly(knowing: Knowing) -> None:
-    """What no route asks yet, asked as the gateway would; and that no wildcard is a tenant."""
+    """What no route asks yet, asked as the services would that may."""
     async with as_gateway(knowing) as connection:
         question = KnowledgeVersionGet(tenant="globex")
         version = await ask(connection, s.SVC_KNOWLEDGE_VERSION, question, KnowledgeVersionReply, timeout_seconds=10)
         assert version.version > 0, "the walker's own document came and went"
+    async with as_gateway(knowing, "router") as connection:
+        # A prompt that is another's is sealed with a key that opens nothing of the walker's.
+        strange = FeaturesRequest(tenant="globex", prompt=Envelope("dk-of-acme", b"", b"[]"))
+        with pytest.raises(RequestRefusedError, match="key"):
+            await ask(connection, s.SVC_CONTEXT_FEATURES, strange, FeaturesReply, timeout_seconds=10)
 
 
 @asynccontextmanager
-async def as_gateway(knowing: Knowing) -> AsyncIterator[Connection]:
-    seed = Path(knowing.runtime["credentials"]["gateway"]).read_text().strip()  # noqa: ASYNC240 - a test's own file
-    connection = await connect(knowing.runtime["nats"], "gateway", nkey_seed=seed)
+async def as_gateway(knowing: Knowing, service: str = "gateway") -> AsyncIterator[Connection]:
+    seed = Path(knowing.runtime["credentials"][service]).read_text().strip()  # noqa: ASYNC240 - a test's own file
+    connection = await connect(knowing.runtime["nats"], service, nkey_seed=seed)
     try:
         yield connection
     finally:

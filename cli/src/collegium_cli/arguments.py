@@ -10,13 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from collegium_cli.bench.arguments import add_benchmarks
-from collegium_cli.billing_arguments import add_billing, add_prices
-from collegium_cli.document_arguments import add_documents
 from collegium_cli.environment import settings_of
 from collegium_cli.eval.arguments import add_evaluations
-from collegium_cli.gate_arguments import add_gates
-from collegium_cli.identity_arguments import add_identity
-from collegium_cli.memory_arguments import add_context, add_conversation, add_memory
+from collegium_cli.knowledge.document_arguments import add_documents
+from collegium_cli.knowledge.memory_arguments import add_context, add_conversation, add_memory
+from collegium_cli.learning.evolution_arguments import ACTIONS, add_evolution, add_ranks
+from collegium_cli.learning.experiment_arguments import add_experiments
+from collegium_cli.learning.roster_arguments import ACTIONS as ROSTER_ACTIONS
+from collegium_cli.learning.roster_arguments import add_roster
+from collegium_cli.learning.student_arguments import add_students
+from collegium_cli.money.arguments import add_billing, add_prices
+from collegium_cli.rules.approval_arguments import add_approvals, add_input
+from collegium_cli.rules.gate_arguments import add_gates
+from collegium_cli.tenants.arguments import add_identity
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -81,15 +87,16 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
     ask.add_argument("--memory", metavar="PATH", help="tell the model what memory holds there (off: keep nothing)")
     ask.add_argument("--max-tokens", type=int)
     ask.add_argument("--stream", action="store_true")
-    task = _add(verbs, "task", "Lists, shows, follows, cancels, retries and judges tasks.", _task)
-    task.add_argument("action", choices=["ls", "show", "tail", "cancel", "retry", "feedback"])
+    task = _add(verbs, "task", "Lists, shows, follows, cancels, retries, answers and judges tasks.", _task)
+    task.add_argument("action", choices=["ls", "show", "tail", "cancel", "retry", "feedback", "input"])
     task.add_argument("id", nargs="*", help="task ids")
     task.add_argument("--state")
     task.add_argument("--limit", type=int, default=20)
     task.add_argument("--dry-run", action="store_true")
     task.add_argument("--score", type=float, help="feedback: from 0 (wrong) to 1 (right)")
     task.add_argument("--source", choices=["client", "outcome"], default="client", help="feedback: who says so")
-    task.add_argument("--comment", default="", help="feedback: why")
+    task.add_argument("--comment", default="", help="feedback, input: why")
+    add_input(task)
     task.add_argument("--tenant", help="tenant of the task, where the ladder is read by an operator")
     add_memory(_add(verbs, "memory", "Remembers, recalls, corrects and forgets; says who reads what.", _memory))
     add_context(_add(verbs, "context", "Shows, stores and removes contexts that agents share by id.", _context))
@@ -111,13 +118,16 @@ def _asking(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repor
 
 
 def _documents(options: argparse.Namespace) -> int:
-    from collegium_cli.documents import run
+    from collegium_cli.knowledge.documents import run
 
     return run(settings_of(options.config, options.data), options)
 
 
 def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument, reportUnknownParameterType]
     add_gates(_add(verbs, "gate", "Lists rules, tries them on a text, gives them to a tenant, reports.", _gates))
+    add_students(verbs, _add)
+    add_experiments(verbs, _add)
+    add_approvals(_add(verbs, "approval", "Lists, takes, returns and answers questions to people.", _approvals))
     tap = _add(verbs, "tap", "Shows decoded messages as they pass.", _tap)
     tap.add_argument("subject")
     tap.add_argument("--tenant")
@@ -142,9 +152,14 @@ def _operating(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[re
     dlq.add_argument("--limit", type=int, default=100)
     dlq.add_argument("--dry-run", action="store_true")
     _audit_verb(verbs)
-    model = _add(verbs, "model", "Shows the roster with its scoreboard; shows and sets prices.", _model)
-    model.add_argument("action", choices=["ls", "price", "prices"])
+    model = _add(verbs, "model", "Shows, adds and removes models; sets prices and ranks; drains.", _model)
+    model.add_argument("action", choices=["ls", "price", "prices", "withdraw", *ACTIONS, *ROSTER_ACTIONS])
     add_prices(model)
+    add_ranks(model)
+    add_roster(model)
+    add_evolution(verbs, _add)
+    calibration = _add(verbs, "calibration", "Shows what was learned about confidence.", _calibrated)
+    calibration.add_argument("--tenant", default="", help="what a tenant has of its own (default: of all together)")
     add_billing(_add(verbs, "billing", "Checks the ledger, corrects it, compares it with a provider.", _billing))
     add_identity(verbs, _add)
     encryption = _add(verbs, "encryption", "Shows or exchanges what data keys are wrapped under.", _encryption)
@@ -178,8 +193,20 @@ def _reports(verbs: argparse._SubParsersAction) -> None:  # pyright: ignore[repo
     invoice.add_argument("--html", type=Path, help="for show: write the invoice as an HTML page")
 
 
+def _approvals(options: argparse.Namespace) -> int:
+    from collegium_cli.rules.approvals import run
+
+    return run(options)
+
+
 def _gates(options: argparse.Namespace) -> int:
-    from collegium_cli.gates import run
+    from collegium_cli.rules.gates import run
+
+    return run(options)
+
+
+def _calibrated(options: argparse.Namespace) -> int:
+    from collegium_cli.learning.calibration import run
 
     return run(options)
 
@@ -276,96 +303,96 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    from collegium_cli.ask import run
+    from collegium_cli.tasks.ask import run
 
     return run(settings_of(options.config, options.data), options)
 
 
 def _task(options: argparse.Namespace) -> int:
-    from collegium_cli.tasks import run
+    from collegium_cli.tasks.verbs import run
 
     return run(settings_of(options.config, options.data), options)
 
 
 def _context(options: argparse.Namespace) -> int:
-    from collegium_cli.context_verbs import run
+    from collegium_cli.knowledge.contexts import run
 
     return run(settings_of(options.config, options.data), options)
 
 
 def _conversation(options: argparse.Namespace) -> int:
-    from collegium_cli.conversation_verbs import run
+    from collegium_cli.knowledge.conversations import run
 
     return run(settings_of(options.config, options.data), options)
 
 
 def _memory(options: argparse.Namespace) -> int:
-    from collegium_cli.memory_verbs import run
+    from collegium_cli.knowledge.memory import run
 
     return run(settings_of(options.config, options.data), options)
 
 
 def _schedule(options: argparse.Namespace) -> int:
-    from collegium_cli.schedules import run
+    from collegium_cli.tasks.schedules import run
 
     return run(settings_of(options.config, options.data), options)
 
 
 def _tap(options: argparse.Namespace) -> int:
-    from collegium_cli.tap import run
+    from collegium_cli.tasks.tap import run
 
     return run(settings_of(options.config, options.data), options)
 
 
 def _dlq(options: argparse.Namespace) -> int:
-    from collegium_cli.dlq import run
+    from collegium_cli.tasks.dlq import run
 
     return run(settings_of(options.config, options.data), options)
 
 
 def _vectors(options: argparse.Namespace) -> int:
-    from collegium_cli.vectors import run
+    from collegium_cli.knowledge.vectors import run
 
     return run(settings_of(options.config, options.data), options)
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from collegium_cli.audit import run
+    from collegium_cli.tenants.audit import run
 
     return run(options)
 
 
 def _model(options: argparse.Namespace) -> int:
-    from collegium_cli.operator_verbs import models
+    from collegium_cli.learning.models import models
 
     return models(settings_of(options.config, options.data), options)
 
 
 def _billing(options: argparse.Namespace) -> int:
-    from collegium_cli.billing import run
+    from collegium_cli.money.billing import run
 
     return run(settings_of(options.config, options.data), options)
 
 
 def _encryption(options: argparse.Namespace) -> int:
-    from collegium_cli.privacy_verbs import encryption
+    from collegium_cli.tenants.privacy import encryption
 
     return encryption(settings_of(options.config, options.data), options)
 
 
 def _spend(options: argparse.Namespace) -> int:
-    from collegium_cli.operator_verbs import spend
+    from collegium_cli.learning.models import spend
 
     return spend(settings_of(options.config, options.data), options)
 
 
 def _requests(options: argparse.Namespace) -> int:
-    from collegium_cli.reports import requests
+    from collegium_cli.money.reports import requests
 
     return requests(settings_of(options.config, options.data), options)
 
 
 def _invoice(options: argparse.Namespace) -> int:
-    from collegium_cli.reports import invoices
+    from collegium_cli.money.reports import invoices
 
     return invoices(settings_of(options.config, options.data), options)

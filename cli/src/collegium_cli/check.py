@@ -14,7 +14,7 @@ from collegium_settings import Settings
 from collegium_telemetry.logs import mask_text
 
 from collegium_cli.environment import quiet_libraries, runtime_of
-from collegium_cli.operator import operator
+from collegium_cli.tasks.operator import operator
 
 TIMEOUT_SECONDS = 5.0
 

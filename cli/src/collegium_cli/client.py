@@ -18,7 +18,7 @@ from collegium_runtime.runtime_file import Runtime
 from collegium_settings.secret import mask_text
 
 if TYPE_CHECKING:
-    from collegium_cli.forms import Form
+    from collegium_cli.knowledge.forms import Form
 
 TIMEOUT_SECONDS = 330.0
 DOWNLOAD_BYTES = 65_536

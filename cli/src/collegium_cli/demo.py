@@ -18,13 +18,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from collegium_cli import ask
 from collegium_cli.client import Client, ClientError
+from collegium_cli.tasks import ask
 
 TENANT = "demo"
 STOP_SECONDS = 25
 MAX_TOKENS = 60
-USAGE_SECONDS = 10.0
+USAGE_SECONDS = 60.0
+KEY_SECONDS = 30.0
+# A busy machine answers by its processor too, in its time.
+DEADLINE_SECONDS = 110
 
 
 class DemoError(Exception):
@@ -94,15 +97,13 @@ def _steps(ready: dict[str, Any], folder: Path) -> dict[str, Any]:
     answered = _answered(client, _body("What is the capital of France?"))
 
     _say("A panel of three, settled as soon as two agree")
-    body = _body("Is water wet? Answer yes or no.")
-    body["collegium"] = {"plan": "panel", "panel_size": 3}
+    body = _body("Is water wet? Answer yes or no.", plan="panel", panel_size=3)
     panel = _answered(client, {**body, "temperature": 0, "max_tokens": 8})
     if panel["attempts"] not in (2, 3):
         raise DemoError(f"the panel had {panel['attempts']} attempts, not 2 or 3")
 
     _say("A cascade: the weakest rank is asked twice, a stronger one only where there is one and the answers differ")
-    body = _body("Is the sun a star? Answer yes or no.")
-    body["collegium"] = {"plan": "cascade"}
+    body = _body("Is the sun a star? Answer yes or no.", plan="cascade")
     cascade = _answered(client, {**body, "max_tokens": 8})
     if cascade["plan"] != "cascade" or cascade["confidence"] is None:
         raise DemoError(f"the cascade was settled as {cascade['plan']} with a confidence of {cascade['confidence']}")
@@ -133,11 +134,11 @@ def _make_tenant(operator: Client) -> None:
 
 def _conversation(client: Client) -> list[int]:
     """Holds a conversation of two turns; returns the tokens of their prompts."""
-    turn = {"collegium": {"conversation": f"demo-{secrets.token_hex(4)}"}}
+    conversation = f"demo-{secrets.token_hex(4)}"
     tokens: list[int] = []
     for text in ("My dog is called Bruno.", "What is my dog called?"):
         print(f"> {text}")
-        answer = client.call("POST", ask.CHAT_PATH, {**_body(text), **turn})
+        answer = client.call("POST", ask.CHAT_PATH, _body(text, conversation=conversation))
         print(answer["choices"][0]["message"]["content"])
         _note(ask.describe(answer["collegium"]))
         tokens.append(answer["usage"]["prompt_tokens"])
@@ -148,7 +149,7 @@ def _conversation(client: Client) -> list[int]:
 
 
 def _task(client: Client) -> dict[str, Any]:
-    body = {"input": "Name a colour.", "max_tokens": 20}
+    body = {"input": "Name a colour.", "max_tokens": 20, "deadline_seconds": DEADLINE_SECONDS}
     print(f"> {body['input']}")
     task: dict[str, Any] = client.call("POST", "/v1/tasks", body, {"Prefer": "wait=60"})
     if task["state"] != "completed":
@@ -158,8 +159,10 @@ def _task(client: Client) -> dict[str, Any]:
     return task
 
 
-def _body(question: str) -> dict[str, Any]:
-    return {**ask.question(question), "max_tokens": MAX_TOKENS}
+def _body(question: str, **options: Any) -> dict[str, Any]:
+    body = ask.question(question)
+    body["collegium"] |= {"deadline_seconds": DEADLINE_SECONDS, **options}
+    return {**body, "max_tokens": MAX_TOKENS}
 
 
 def _answered(client: Client, body: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +176,7 @@ def _answered(client: Client, body: dict[str, Any]) -> dict[str, Any]:
 
 def _wait_for_key(client: Client) -> None:
     """Gateways learn a new key by watch, within a moment."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + KEY_SECONDS
     while True:
         try:
             client.call("GET", "/v1/models")

@@ -102,7 +102,7 @@ async def test_what_is_published_while_the_broker_is_away_is_stored_once(stage: 
 
 async def test_a_broker_that_stays_away_is_told_within_the_budget(stage: Stage):
     await stage.kill()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with pytest.raises(BrokerUnavailableError, match=r"not stored within 0\.6 s"):
             await stage.publisher.publish(WORK, b"x", message_id="a", budget_seconds=0.6)
         with pytest.raises(NoAnswerError, match="the broker is away"):
@@ -170,7 +170,7 @@ async def test_work_goes_on_and_none_is_lost(stage: Stage):
     async def done() -> bool:
         return len(seen) == 21 and await stored(stage, s.WORK) == 0
 
-    await eventually(done, deadline_seconds=15)
+    await eventually(done)
     await loop.drain(timeout_seconds=1)
     assert most == 4
 
@@ -193,7 +193,7 @@ async def test_events_in_hand_and_events_to_come_are_all_handled(stage: Stage):
     await stage.restart()
     away = False
     await publish_cancels(stage, range(30, 60))
-    await eventually(lambda: handled == set(range(60)), deadline_seconds=15)
+    await eventually(lambda: handled == set(range(60)))
     await loop.stop()
 
 

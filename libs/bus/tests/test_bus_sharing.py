@@ -235,6 +235,19 @@ async def test_a_changed_consumer_is_planned_as_an_update_and_nothing_is_deleted
     await topology.verify(bus.connection, "worker-pool", pools=["general"])
 
 
+async def test_a_consumer_that_stands_is_not_asked_to_begin_elsewhere(bus):
+    declared = consumer("testers")
+    assert topology.consumer_config(declared)["deliver_policy"] == "new"
+    changed = {**topology.consumer_config(declared), "deliver_policy": "all", "max_ack_pending": 256}
+    body = msgspec.json.encode({"stream_name": s.EVENTS, "config": changed, "action": "create"})
+    await bus.connection.api(f"CONSUMER.DELETE.{s.EVENTS}.testers")
+    await bus.connection.api(f"CONSUMER.CREATE.{s.EVENTS}.testers", body)
+    changes = await topology.plan(bus.connection, pools=["general"])
+    assert [(one.name, one.differs) for one in changes] == [(f"{s.EVENTS}/testers", ("max_ack_pending",))]
+    await topology.apply(bus.connection, changes)
+    assert await topology.plan(bus.connection, pools=["general"]) == []
+
+
 async def test_a_plan_for_an_empty_broker_creates_everything_before_it_is_used(clean_nats_url):
     connection = await connect(clean_nats_url, "operator")
     changes = await topology.plan(connection, pools=["general", "general"])
@@ -256,7 +269,7 @@ async def test_a_change_that_the_broker_refuses_is_told_in_its_words(bus):
 
 
 async def test_a_wrong_address_is_told_at_once():
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with pytest.raises(BrokerUnavailableError, match="cannot connect to the broker"):
             await connect("nats://127.0.0.1:1", "gateway")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from collegium_bus.ask import ask
-from collegium_bus.errors import AlreadyStandsError, NoAnswerError, RequestRefusedError
-from collegium_bus.kv import Bucket
+from collegium_bus.errors import AlreadyStandsError, NoAnswerError, RequestRefusedError, TooLargeError
+from collegium_bus.kv import VALUE_BYTES_MAX, Bucket
 from collegium_bus.leases import CLOCK_MARGIN_SECONDS, LEASE_SECONDS, LeaseHolder
 from collegium_bus.shell import Answering
 from collegium_contracts import subjects as s
@@ -34,6 +34,51 @@ async def test_a_watch_tells_what_stands_and_then_what_comes(bus):
     assert seen == [("a", b"new")]
     await bucket.put("b", b"later")
     await eventually(lambda: seen[-1] == ("b", b"later"))
+    await watch.stop()
+
+
+async def test_a_value_reaches_watchers_whole_or_is_refused(bus):
+    bucket = Bucket(bus.connection, s.KV_POLICY)
+    large = bytes(range(256)) * (VALUE_BYTES_MAX // 256)
+    revision = await bucket.put("k", large)
+    seen: list[bytes] = []
+    watch = bucket.watch(lambda entry: seen.append(entry.value))
+    await watch.start()
+    with pytest.raises(TooLargeError):
+        await bucket.put("k", large + b"x" * 256, expected_revision=revision)
+    assert seen == [large]
+    assert (await bucket.get("k")).value == large
+    assert [entry.value async for entry in bucket.entries()] == [large]
+    await watch.stop()
+
+
+async def test_what_the_broker_would_hang_up_on_is_not_sent(bus):
+    broken: list[None] = []
+    bus.connection.on_reconnect.append(lambda: broken.append(None))
+    payload = b"x" * bus.connection.client.max_payload
+    with pytest.raises(TooLargeError):
+        await bus.connection.request_raw("nobody.listens", payload, headers=b"NATS/1.0\r\n\r\n")
+    with pytest.raises(TooLargeError):
+        bus.connection.publish("nobody.listens", payload + b"x")
+    bus.publisher.tell("nobody.listens", payload, headers={"k": "v"})
+    with pytest.raises(NoAnswerError, match="nobody is listening"):
+        await bus.connection.request_raw("nobody.listens", payload)
+    assert (broken, bus.connection.is_connected) == ([], True)
+
+
+async def test_a_watch_tells_what_was_deleted_before_and_while_it_watches(bus):
+    bucket = Bucket(bus.connection, s.KV_POLICY)
+    await bucket.delete("early", expected_revision=await bucket.put("early", b"1"))
+    late = await bucket.put("late", b"2")
+    values: list[str] = []
+    deleted: list[str] = []
+    watch = bucket.watch(lambda entry: values.append(entry.key), lambda entry: deleted.append(entry.key))
+    await watch.start()
+    assert (values, deleted) == (["late"], ["early"])
+    await bucket.delete("late", expected_revision=late)
+    await bucket.remove("late", revision=late)
+    await eventually(lambda: deleted == ["early", "late"])
+    assert values == ["late"]
     await watch.stop()
 
 

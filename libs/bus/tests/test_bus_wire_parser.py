@@ -83,6 +83,27 @@ async def test_whatever_the_cuts_the_same_is_handed_on(sent: list[bytes], data: 
     assert await heard(WireParser, reads) == await heard(Parser, [stream])
 
 
+async def heard_directly(reads: list[bytes]) -> list[tuple[object, ...]]:
+    """As a connection does it: what is taken out of a read at once, and the rest by the task that reads."""
+    client = Heard()
+    parser = WireParser(client)
+    for read in reads:
+        if rest := read[parser.take(read) :]:
+            await parser.parse(rest)
+    return client.calls
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(frames, max_size=8), st.data())
+async def test_what_is_taken_out_of_a_read_early_comes_in_the_same_order(
+    sent: list[bytes], data: st.DataObject
+) -> None:
+    stream = b"".join(sent)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    reads = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert await heard_directly(reads) == await heard(Parser, [stream])
+
+
 async def test_a_stream_that_comes_byte_by_byte() -> None:
     stream = message(RAW_SID, b"r", b"A: b", b"hello") + b"PING\r\n" + message(8, b"", None, b"") + b"PONG\r\n"
     reads = [bytes([byte]) for byte in stream]
@@ -93,3 +114,5 @@ async def test_a_stream_that_comes_byte_by_byte() -> None:
 async def test_a_malformed_size_is_a_protocol_error() -> None:
     with pytest.raises(ProtocolError):
         await heard(WireParser, [b"MSG subject 1 five\r\nhello\r\n"])
+    with pytest.raises(ProtocolError):
+        await heard_directly([message(RAW_SID, b"", None, b"") + b"MSG subject 1 five\r\nhello\r\n"])

@@ -16,6 +16,7 @@ from collegium_contracts.holds import (
 )
 from collegium_contracts.money import Price, Usage
 from collegium_contracts.parts import Reuse
+from collegium_contracts.people import Question
 
 SEALED = Envelope("identity", b"", b'[{"role":"user","content":"hi"}]')
 TASK = m.TaskRef(
@@ -98,6 +99,17 @@ SAMPLES: dict[str, m.Message] = {
             confidence=0.5,
             threshold=0.7,
         ),
+        m.AttemptTested(
+            task=TASK,
+            attempt=ATTEMPT,
+            state="failed",
+            passed=2,
+            of=3,
+            at_ms=3,
+            note="differs",
+            duration_ms=7,
+            behaviour=SEALED,
+        ),
         m.AttemptDiscarded(task=TASK, attempt=ATTEMPT, call=CALL, at_ms=2),
         m.TextCheckpointed(task=TASK, attempt=ATTEMPT, delivery=1, chunks=4, text=SEALED, at_ms=3),
         m.TaskCompleted(**SETTLED, output=SEALED, turn=SEALED),
@@ -122,6 +134,30 @@ SAMPLES: dict[str, m.Message] = {
         m.TokenChunk(task_id=TASK.id, attempt=1, delivery=1, number=7, text=SEALED, model="sim"),
         m.TaskAccepted(task=TASK, at_ms=4),
         m.TaskDispatched(task=TASK, plan="panel", models=["sim", "sim"], at_ms=5),
+        m.InputRequired(
+            task=TASK,
+            stage="answer",
+            questions=[
+                Question(id="answer-1", kind="answer", of="operator", queue="experts", reason="unsure", labels=["law"])
+            ],
+            at_ms=5,
+            expires_at_ms=6,
+            hold_until_ms=7,
+            submitted=m.TaskSubmitted(task=TASK, prompt=SEALED, sampling=SAMPLING, prompt_bytes=32),
+            verdict=m.TaskCompleted(**SETTLED, output=SEALED),
+        ),
+        m.TaskInput(
+            tenant="acme",
+            task_id=TASK.id,
+            question="answer-1",
+            decision="answer",
+            source="operator",
+            at_ms=6,
+            by="revkey01",
+            queue="experts",
+            answer=SEALED,
+            comment=SEALED,
+        ),
         m.CancelRequested(task_id=TASK.id, tenant="acme", at_ms=6, reason="client_disconnected"),
         m.Feedback(
             id="fbk_" + "0" * 26,
@@ -134,6 +170,22 @@ SAMPLES: dict[str, m.Message] = {
             rank="ta",
             by="acmekey1",
             comment=SEALED,
+        ),
+        m.ProbeCompared(
+            task=TASK,
+            kind="audit",
+            probe="tsk_" + "1" * 26,
+            at_ms=7,
+            model="sim",
+            rank="student",
+            probe_model="big",
+            probe_rank="teacher",
+            probe_usage=CALL,
+            same=False,
+            answer_type="number",
+            plan="single",
+            confidence=0.5,
+            usage=CALL,
         ),
         m.DeadLetter(
             service="billing",

@@ -13,8 +13,14 @@ from collegium_contracts import (
     audit_requests,
     codec,
     content,
+    domain_requests,
+    domains,
     embedding,
     envelope,
+    evolution,
+    experiment_requests,
+    experiments,
+    gate_requests,
     gates,
     identity,
     ids,
@@ -23,15 +29,24 @@ from collegium_contracts import (
     likeness,
     memory_requests,
     messages,
+    modelstate,
     permissions,
+    policies,
+    policy_requests,
     reports,
     requests,
+    roster_requests,
+    service_messages,
+    spending,
     state,
+    students,
+    windows,
 )
 from collegium_contracts import subjects as s
 from collegium_contracts.consumers import CONSUMERS, consumer, work_consumer
 from collegium_contracts.errors import ERRORS, UndecodableMessageError, UnknownVersionError, kind_of
 from collegium_contracts.journey import ASKS, BUCKETS, HOPS, SERVICES, STREAMS, hops_between
+from collegium_contracts.people import STAGES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,11 +66,15 @@ BUILDERS = {
     "attempt.<tenant>.<task>.<n>.ended": (s.attempt_ended, TOKEN, TASK, SMALL),
     "attempt.<tenant>.<task>.<n>.discarded.<delivery>": (s.attempt_discarded, TOKEN, TASK, SMALL, SMALL),
     "attempt.<tenant>.<task>.<n>.asked": (s.attempt_asked, TOKEN, TASK, SMALL),
+    "attempt.<tenant>.<task>.<n>.tested": (s.attempt_tested, TOKEN, TASK, SMALL),
     "attempt.<tenant>.<task>.<n>.checkpoint": (s.attempt_checkpoint, TOKEN, TASK, SMALL),
     "task.settled.<tenant>.<task>": (s.task_settled, TOKEN, TASK),
     "task.changed.<tenant>.<task>": (s.task_changed, TOKEN, TASK),
+    "task.changed.<tenant>.<task>.<stage>": (s.task_paused, TOKEN, TASK, st.sampled_from(STAGES)),
+    "task.input.<tenant>.<task>.<question>": (s.task_input, TOKEN, TASK, TOKEN),
     "ctl.cancel.<tenant>.<task>": (s.cancel, TOKEN, TASK),
     "feedback.<tenant>.<task>": (s.feedback, TOKEN, TASK),
+    "probe.<tenant>.<task>": (s.probe, TOKEN, TASK),
     "reused.<replica>": (s.reused, TOKEN),
     "done.<replica>.<task>": (s.done, TOKEN, TASK),
     "token.<tenant>.<task>": (s.token, TOKEN, TASK),
@@ -118,6 +137,7 @@ def test_a_subject_of_events_reads_back(tenant, task, number, delivery):
     assert s.parse_event(s.attempt_retried(tenant, task, number, delivery)) == ("retried", *about, delivery)
     assert s.parse_event(s.attempt_discarded(tenant, task, number, delivery)) == ("discarded", *about, delivery)
     assert s.parse_event(s.attempt_asked(tenant, task, number)) == ("asked", *about, 0)
+    assert s.parse_event(s.attempt_tested(tenant, task, number)) == ("tested", *about, 0)
     assert s.parse_event(s.attempt_checkpoint(tenant, task, number)) == ("checkpoint", *about, 0)
     assert s.parse_event(s.task_settled(tenant, task)) == ("settled", tenant, task, 0, 0)
     assert s.parse_event(s.task_changed(tenant, task)) == ("changed", tenant, task, 0, 0)
@@ -206,9 +226,27 @@ def test_every_message_class_travels_or_is_a_base():
 
 
 def test_every_question_and_state_value_is_in_its_union():
-    questions = (requests.ServiceRequest, requests.ServiceReply)
-    asked = (requests, identity, audit_requests, knowledge, ledger, likeness, reports, memory_requests, embedding)
-    for modules, unions in ((asked, questions), ((state, gates), (state.StateValue,))):
+    questions = (service_messages.ServiceRequest, service_messages.ServiceReply)
+    asked = (
+        requests,
+        identity,
+        audit_requests,
+        knowledge,
+        ledger,
+        likeness,
+        reports,
+        memory_requests,
+        embedding,
+        evolution,
+        policy_requests,
+        students,
+        roster_requests,
+        domain_requests,
+        gate_requests,
+        experiment_requests,
+    )
+    stated = (state, gates, policies, domains, windows, spending, modelstate, experiments)
+    for modules, unions in ((asked, questions), (stated, (state.StateValue,))):
         members = {member for union in unions for member in union.__args__}
         declared = {
             value
@@ -271,7 +309,7 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
     ("subject", "services"),
     [
         ("task.submitted.normal.1.acme", {"gateway", "router"}),
-        ("schedule.task.acme.t", {"gateway", "router"}),
+        ("schedule.task.acme.t", {"gateway", "router", "consensus"}),
         ("schedule.cron.acme.c", {"gateway", "router"}),
         ("schedule.due.1", set()),
         ("$KV.schedules.acme.c", {"gateway", "router"}),
@@ -286,6 +324,9 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("attempt.acme.t.1.invented", set()),
         ("task.settled.acme.t", {"worker-pool", "consensus", "router"}),
         ("task.changed.acme.t", {"gateway", "router", "worker-pool"}),
+        ("task.changed.acme.t.answer", {"gateway", "consensus"}),
+        ("task.input.acme.t.answer-1", {"gateway"}),
+        ("feedback.acme.t", {"gateway", "consensus"}),
         ("done.gw1.t", {"worker-pool", "consensus", "router"}),
         ("token.acme.t", {"worker-pool"}),
         ("ctl.cancel.acme.t", {"gateway"}),
@@ -318,6 +359,18 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("capacity.general.w1", {"worker-pool"}),
         ("svc.router.queue.1", {"gateway", "billing"}),
         ("svc.router.price", {"gateway"}),
+        ("svc.router.model", {"gateway", "evolution"}),
+        ("svc.evolution.ranks", {"gateway"}),
+        ("svc.evolution.students", {"gateway"}),
+        ("svc.router.student", {"evolution"}),
+        ("svc.router.roster", {"gateway", "evolution"}),
+        ("svc.workers.probe.general", {"router"}),
+        ("$KV.endpoints.x", {"router"}),
+        ("svc.gateway.judge", {"worker-pool"}),
+        ("svc.embed.texts", {"worker-pool", "consensus", "evolution"}),
+        ("$O.students.C.any", {"evolution"}),
+        ("$JS.API.STREAM.MSG.GET.OBJ_students", {"evolution", "worker-pool"}),
+        ("$JS.API.STREAM.PURGE.OBJ_students", {"evolution"}),
         ("$JS.API.STREAM.PURGE.EVENTS", {"billing"}),
         ("$JS.API.STREAM.DELETE.EVENTS", set()),
         ("$JS.API.STREAM.UPDATE.WORK", set()),
@@ -336,9 +389,10 @@ RIGHTS = {service: permissions.permissions(service) for service in SERVICES}
         ("$JS.ACK.WORK.pool-general.1.1.1.1.0", {"worker-pool"}),
         ("$JS.ACK.EVENTS.billing.1.1.1.1.0", {"billing"}),
         ("$JS.API.CONSUMER.INFO.EVENTS.verdicts", {"consensus", "billing"}),
-        ("_INBOX.gateway.x.r.1", {"billing", "context", "router"}),
-        ("_INBOX.router.x.r.1", {"billing", "context"}),
-        ("_INBOX.worker-pool.x.r.1", {"context"}),
+        ("_INBOX.gateway.x.r.1", {"billing", "context", "router", "evolution"}),
+        ("_INBOX.evolution.x.r.1", {"router", "context"}),
+        ("_INBOX.router.x.r.1", {"billing", "context", "worker-pool"}),
+        ("_INBOX.worker-pool.x.r.1", {"context", "gateway"}),
         ("$SYS.REQ.SERVER.PING", set()),
     ],
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from collegium_contracts import codec, journey, messages
+from collegium_contracts import codec, journey, messages, routing
+from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import UndecodableMessageError, UnknownVersionError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ assert _spec.loader is not None
 _samples = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_samples)
 SAMPLES = _samples.SAMPLES
+ROUTED = ("RunAttempt", "AttemptAnswered", "AttemptFailed", "TaskCompleted", "TaskFailed", "TaskCanceled")
 
 
 def golden(name: str) -> bytes:
@@ -103,3 +105,31 @@ def test_sealed_options_have_a_wire_form_of_their_own():
     assert codec.journey.decode(golden("TaskSubmitted-sealed")) == submitted
     assert msgspec.msgpack.decode(codec.encode(submitted)) == msgspec.msgpack.decode(golden("TaskSubmitted-sealed"))
     assert golden("TaskSubmitted") != golden("TaskSubmitted-sealed")
+
+
+ROUTE = routing.Route(
+    model="sim",
+    rank="student",
+    domain="law",
+    policy_version=7,
+    policy_of="tenant",
+    propensity=0.985,
+    explored=True,
+    reasons=["good_enough"],
+    quality=0.75,
+    gain=0.125,
+    candidates=["sim", "big"],
+    embedder="mini",
+    features=Envelope("k1", b"n", b"f"),
+)
+
+
+def test_a_route_travels_with_its_attempt_and_is_repeated_by_the_end_of_it():
+    told = {name: msgspec.structs.replace(SAMPLES[name], route=ROUTE) for name in sorted(ROUTED)}
+    assert {name: codec.journey.decode(codec.encode(message)) for name, message in told.items()} == told
+    assert codec.journey.decode(golden("TaskCompleted-route")) == told["TaskCompleted"]
+
+
+@pytest.mark.parametrize("name", sorted(ROUTED))
+def test_messages_of_before_routes_have_none(name):
+    assert codec.journey.decode(golden(name)).route is None

@@ -113,13 +113,13 @@ async def test_a_drain_that_hangs_is_cut(fake_service, nats_url, tmp_path, monke
     monkeypatch.setattr(host, "DRAIN_SECONDS", 0.05)
     started = await start_service(SERVICE, Settings(data_dir=tmp_path), Runtime(nats=nats_url))
     started.app.hang = True
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await stop_service(started)
     assert not started.platform.connection.is_connected
 
 
 async def test_a_service_without_a_broker_does_not_start(fake_service, tmp_path):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with pytest.raises(BrokerUnavailableError, match="cannot connect"):
             await start_service(SERVICE, Settings(data_dir=tmp_path), Runtime(nats="nats://127.0.0.1:1"))
 
@@ -135,7 +135,7 @@ async def test_a_run_reports_its_ports_and_ends_at_a_signal(fake_service, nats_u
     assert told["pid"] == os.getpid()
     assert told["admin_ports"][SERVICE] > 0
     os.kill(os.getpid(), signal.SIGTERM)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await running
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -315,7 +315,8 @@ def test_the_effective_configuration_reads_back(write: Write) -> None:
     printed = printed.replace("window: 18000", "window: 5h").replace("window: 2592000", "window: 30d")
     printed = printed.replace("exact_ttl: 3600", "exact_ttl: 1h").replace("stale_ttl: 86400", "stale_ttl: 1d")
     printed = printed.replace("semantic_ttl: 86400", "semantic_ttl: 1d")
-    printed = printed.replace("anchor_every: 3600", "anchor_every: 1h")
+    printed = printed.replace("anchor_every: 3600", "anchor_every: 1h").replace("delay: 60", "delay: 1m")
+    printed = printed.replace("expires: 86400", "expires: 1d")
     assert load(write(printed), {}) == settings
 
 

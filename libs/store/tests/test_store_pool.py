@@ -52,7 +52,7 @@ async def test_nobody_at_the_address_is_a_typed_error_without_the_password() -> 
 async def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/d"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             with pytest.raises(DatabaseUnreachableError, match="TimeoutError"):
                 await open_pool(url, application_name="t", connect_seconds=0.2)
             with pytest.raises(DatabaseUnreachableError, match="TimeoutError"):

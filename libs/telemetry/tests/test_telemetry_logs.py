@@ -34,14 +34,14 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_a_line_is_one_json_object(stream: io.StringIO) -> None:
-    structlog.get_logger("collegium_router.dispatch").info("dispatched\nhere", task="tsk_1", attempts=2)
+    structlog.get_logger("collegium_router.dispatching.dispatch").info("dispatched\nhere", task="tsk_1", attempts=2)
     (line,) = lines(stream)
     at = line.pop("at")
     assert at.endswith("Z")
     assert line == {
         "level": "info",
         "service": "router",
-        "logger": "collegium_router.dispatch",
+        "logger": "collegium_router.dispatching.dispatch",
         "event": "dispatched\nhere",
         "task": "tsk_1",
         "attempts": 2,

@@ -65,6 +65,7 @@ def test_a_small_disk_is_full_where_it_is_filled(tmp_path: Path):
         (disk / "room").write_bytes(b"x" * 100_000)
 
 
+@pytest.mark.long
 async def test_a_cluster_keeps_what_was_stored_when_the_streams_leader_dies(tmp_path: Path):
     async with NatsCluster(tmp_path) as cluster:
         await cluster.declare()

@@ -57,7 +57,7 @@ async def connected(proxy: TcpProxy) -> Ends:
 async def echoed(ends: Ends, data: bytes) -> float:
     began = time.monotonic()
     ends[1].write(data)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await ends[0].readexactly(len(data)) == data
     return time.monotonic() - began
 
@@ -90,7 +90,7 @@ async def test_a_held_direction_delivers_all_of_it_later(proxy: TcpProxy, echo: 
         async with asyncio.timeout(0.1):
             await ends[0].read(1)
     proxy.down.held = False
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await ends[0].readexactly(6) == b"during"
     ends[1].close()
 
@@ -141,7 +141,7 @@ def test_the_same_seed_spoils_the_same_chunks():
 
 
 async def _ended(ends: Ends) -> bool:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         try:
             return await ends[0].read(1) == b""
         except ConnectionResetError:

@@ -54,6 +54,13 @@ def test_rules_are_taken_in_order_and_used_up() -> None:
     assert script.models == {"a", "b"}
 
 
+def test_a_rule_may_be_for_calls_that_are_told_something() -> None:
+    script = Script(Behaviour())
+    script.replace_rules([Rule(Behaviour(answer="short"), told="be brief"), Rule(Behaviour(answer="long"))])
+    assert script.choose("m", "be brief") == Behaviour(answer="long")
+    assert script.choose("m", "hello", "please be brief") == Behaviour(answer="short")
+
+
 def test_a_behaviour_in_the_prompt_wins() -> None:
     script = Script(Behaviour())
     script.replace_rules([Rule("server_error")])

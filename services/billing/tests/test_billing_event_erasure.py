@@ -57,8 +57,8 @@ async def test_a_tenants_events_go_when_every_consumer_has_read_them_and_not_bef
         subject = s.task_settled(tenant, f"{TASK}{number}")
         await publisher.publish(subject, b"x", message_id=f"{number}", headers={s.H_TENANT: tenant})
     await publisher.publish(s.cancel("gone", TASK), b"x", message_id="c", headers={})
-    readers = {"billing": 4, "read-model": 3, "turns": 3, "scoreboard": 3}
-    assert set(readers) | {"verdicts"} == set(READERS)
+    readers = {"billing": 4, "inputs": 1, "read-model": 3, "turns": 3, "scoreboard": 3}
+    assert set(readers) | {"verdicts", "testers"} == set(READERS)
     with pytest.raises(NoAnswerError):
         await erase_events(broker, "gone")
     assert await stand(broker, "gone") == 3, "nobody has read them"

@@ -183,7 +183,9 @@ def test_open_requests_are_limited_where_that_is_asked_for():
     book = shard(tenant(limits=RateLimits(concurrency=1)))
     assert book.ask(ask(1), NOW)[0].code == ""
     assert book.ask(ask(2), NOW)[0].code == "rate_limited"
-    settle(book, 1, 0, 1)
+    assert book.ask(ask(3, checks=True), NOW)[0].code == "", "it is part of the one that is open"
+    settle(book, 3, 0, 1)
+    settle(book, 1, 0, 2)
     assert book.ask(ask(2), NOW)[0].code == ""
 
 
@@ -327,3 +329,49 @@ def test_what_waited_is_refused_where_its_key_has_ended_and_goes_on_where_it_was
         assert answer(number + 10, key_id) == "", "at the door the gateway has looked at it"
     held = book.standings("acme", NOW)[0].held_picos
     assert held == 8 * 10, "a refused one holds nothing"
+
+
+def test_a_task_that_waits_for_people_keeps_its_hold_and_takes_no_place_of_one_that_runs():
+    record = tenant(budget(25), limits=RateLimits(concurrency=1))
+    book = shard(record)
+    assert book.ask(ask(0), NOW)[0].code == ""
+    assert book.ask(ask(1), NOW)[0].code == "rate_limited"
+    renewed = book.paused("t0", "acme", NOW + 5 * HOUR, NOW, 7)
+    assert renewed is not None
+    assert renewed.expires_at_ms == NOW + 5 * HOUR
+    # Told again, from the stream or late, it changes nothing.
+    assert book.paused("t0", "acme", NOW + 9 * HOUR, NOW, 7) is None
+    assert book.ask(ask(1, expires_at_ms=NOW + 9 * HOUR), NOW)[0].code == ""
+    assert book.expire(NOW + 2 * HOUR) == []
+    (standing,) = book.standings("acme", NOW + 2 * HOUR)
+    assert standing.held_picos == 20
+    # Another owner knows it from the journal: the hold, and that it was renewed.
+    other = shard(record)
+    placed = HoldPlaced(task="t0", tenant="acme", picos=10, expires_at_ms=NOW + HOUR, budgets=["b"], at_ms=NOW)
+    other.apply(HoldsJournaled(shard=0, at_ms=NOW, events_sequence=1, placed=[placed]), NOW)
+    other.apply(HoldsJournaled(shard=0, at_ms=NOW, events_sequence=7, placed=[renewed]), NOW)
+    assert other.expire(NOW + 2 * HOUR) == []
+    assert [hold.expires_at_ms for hold in other.holds("acme")] == [NOW + 5 * HOUR]
+    assert other.expire(NOW + 6 * HOUR) == ["t0"]
+    # The end gives it back and captures, however long it was in coming.
+    assert settle(book, 0, 4, 8, NOW + 4 * HOUR) is not None
+    assert "t0" not in {hold.task for hold in book.holds("acme")}
+
+
+def test_a_task_that_another_owner_counted_takes_no_running_ones_place_with_its_end():
+    record = tenant(budget(100), limits=RateLimits(concurrency=1))
+    for ends in ("settled", "expired"):
+        book = shard(record)
+        placed = [HoldPlaced(task="t0", tenant="acme", picos=10, expires_at_ms=NOW + 1, budgets=["b"], at_ms=NOW)]
+        book.apply(HoldsJournaled(shard=0, at_ms=NOW, events_sequence=1, placed=placed), NOW)
+        assert book.ask(ask(1), NOW)[0].code == ""
+        if ends == "settled":
+            assert settle(book, 0, 4, 2) is not None
+        else:
+            assert book.expire(NOW + 2) == ["t0"]
+        assert book.ask(ask(2), NOW)[0].code == "rate_limited"
+
+
+def test_a_pause_of_a_task_that_nobody_holds_is_nothing():
+    book = shard(tenant(budget(25)))
+    assert book.paused("t9", "acme", NOW + HOUR, NOW, 1) is None

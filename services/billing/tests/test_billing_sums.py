@@ -171,6 +171,7 @@ def test_saved_is_what_the_cheapest_teacher_would_have_charged_less_the_charge(m
         (failed, TEACHERS),
         (embedded, TEACHERS),
         (make.settled(make.task("d"), [call]), ()),
+        (msgspec.structs.replace(make.settled(make.task("f"), [call]), model="person:law", rank="person"), TEACHERS),
     )
     for settled, teachers in unsaved:
         [row] = book([settled], teachers).tasks

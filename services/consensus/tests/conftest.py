@@ -20,6 +20,7 @@ from collegium_contracts.envelope import Envelope, IdentityKeyring
 from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, AttemptRef, AttemptUsage, TaskRef
 from collegium_contracts.money import Price, Usage
+from collegium_contracts.testsnote import write_until
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
 from collegium_telemetry.metrics import Metrics
@@ -141,14 +142,18 @@ async def platforms(clean_nats_url: str, tmp_path: Path) -> AsyncIterator[Platfo
         await connection.close()
 
 
-async def publish(platform: Platform, member: AttemptEnded, traceparent: str = "") -> None:
-    """Publishes one ended attempt as a worker does."""
+async def publish(platform: Platform, member: AttemptEnded, traceparent: str = "", *, note: str | None = None) -> None:
+    """Publishes one ended attempt as a worker does; ``note``: another than its own of until when it is tested."""
     task, number = member.task, member.attempt.number
     await platform.publisher.publish(
         s.attempt_ended(task.tenant, task.id, number),
         encode(member),
         message_id=f"{task.id}.{number}.1.ended",
-        headers={s.TRACEPARENT: traceparent, s.H_TENANT: task.tenant},
+        headers={
+            s.TRACEPARENT: traceparent,
+            s.H_TENANT: task.tenant,
+            s.H_TESTS_UNTIL: write_until(member) if note is None else note,
+        },
         create_once=True,
     )
 

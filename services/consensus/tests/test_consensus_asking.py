@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from collegium_bus.direct import Stored, as_delivered
-from collegium_bus.errors import QueueFullError
+from collegium_bus.errors import GoneError, QueueFullError
 from collegium_bus.events import EventOf
 from collegium_consensus import members
 from collegium_consensus.app import build
 from collegium_consensus.asking import Asking, noted
 from collegium_consensus.course import Ask, Terms
 from collegium_consensus.handlers import Verdicts
-from collegium_consensus.members import GoneError, Member, standing
+from collegium_consensus.members import Member, standing
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope
@@ -93,7 +93,7 @@ async def settled(platform: Platform, task: TaskRef) -> Any:
     async def standing_now() -> Any:
         return await platform.direct.last(s.EVENTS, s.task_settled(task.tenant, task.id))
 
-    return codec.settled.decode((await eventually(standing_now, deadline_seconds=60)).payload)
+    return codec.settled.decode((await eventually(standing_now)).payload)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ async def test_members_that_differ_have_one_more_asked_for_with_all_that_the_fir
     async with judging(platform):
         await end_attempt(platform, make.answered(1, "a", task=task), TRACEPARENT)
         await end_attempt(platform, make.answered(2, "b", task=task), TRACEPARENT)
-        (asked,) = await eventually(lambda: asked_of(platform, task), deadline_seconds=60)
+        (asked,) = await eventually(lambda: asked_of(platform, task))
     run = asked.run
     assert (asked.error, asked.asked, run.try_number) == (None, ["m1", "m2"], 0)
     assert (run.attempt.number, run.attempt.of, run.attempt.plan) == (3, 3, "panel")
@@ -128,9 +128,9 @@ async def test_a_cascade_asks_for_the_rank_above_and_says_how_confident_it_was(
     async with judging(platform):
         for number, text in ((1, "a"), (2, "b")):
             await end_attempt(platform, make.answered(number, text, of=4, task=task, plan="cascade"))
-        (asked,) = await eventually(lambda: asked_of(platform, task), deadline_seconds=60)
+        (asked,) = await eventually(lambda: asked_of(platform, task))
         await end_attempt(platform, make.answered(3, "b", of=4, task=task, plan="cascade"))
-        await eventually(lambda: note_of(platform, task, 4), deadline_seconds=60)
+        await eventually(lambda: note_of(platform, task, 4))
         await end_attempt(platform, make.answered(4, "b", of=4, task=task, plan="cascade"))
         done = await settled(platform, task)
     assert (asked.run.attempt.number, asked.run.attempt.rank) == (3, "ta")
@@ -155,7 +155,7 @@ async def test_whoever_was_killed_between_note_and_request_is_made_good(
         s.attempt_asked(task.tenant, task.id, 3), codec.encode(left), message_id="of the killed one", create_once=True
     )
     async with judging(platform):
-        (asked,) = await eventually(lambda: asked_of(platform, task), deadline_seconds=60)
+        (asked,) = await eventually(lambda: asked_of(platform, task))
     assert asked.run.attempt.number == 3
     assert await note_of(platform, task, 3) == left
 
@@ -169,7 +169,7 @@ async def test_two_replicas_and_an_event_that_comes_again_ask_once(platforms: An
         ends = [make.answered(number, str(number), task=task) for task in tasks for number in (1, 2)]
         await asyncio.gather(*(end_attempt(first, one) for one in ends))
         for task in tasks:
-            await eventually(lambda task=task: asked_of(first, task), deadline_seconds=60)
+            await eventually(lambda task=task: asked_of(first, task))
         for letter, one in enumerate(ends, 1):
             ended = s.attempt_ended(one.task.tenant, one.task.id, one.attempt.number)
             await first.publisher.publish(s.again("verdicts", letter, ended), codec.encode(one), message_id="")
@@ -213,7 +213,7 @@ async def test_a_plan_whose_attempt_is_lost_is_settled_when_its_time_is_over(
         await end_attempt(platform, make.answered(1, "a", task=answered))
         await end_attempt(platform, make.failed(1, task=silent))
         overdue = app._verdicts.overdue
-        await eventually(lambda: len(overdue._watched) == 2, deadline_seconds=60)
+        await eventually(lambda: len(overdue._watched) == 2)
         now[0] = answered.deadline_ms + 1_000
         done = await settled(platform, answered)
         assert (done.model, done.stop_reason, len(done.attempts)) == ("m1", "deadline", 1)

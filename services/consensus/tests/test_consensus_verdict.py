@@ -10,11 +10,17 @@ from collegium_consensus.course import Settle, Terms, Why, close
 from collegium_consensus.course import judge as judgement_of
 from collegium_consensus.members import Member, seen
 from collegium_consensus.verdict import decide
-from collegium_consensus.vote import vote
 from collegium_contracts.content import Answer, Choice, decode_answer
+from collegium_contracts.experiments import Trial
 from collegium_contracts.messages import AttemptAnswered, AttemptEnded, TaskCanceled, TaskCompleted, TaskFailed
+from collegium_contracts.routing import Route
+from collegium_learning.answers import said
 from hypothesis import given
 from hypothesis import strategies as st
+
+
+def said_by(answers: Any) -> dict[int, str]:
+    return {number: said(answer) for number, answer in answers.items()}
 
 
 def opened(members: list[AttemptEnded]) -> dict[int, Answer]:
@@ -28,7 +34,7 @@ def opened(members: list[AttemptEnded]) -> dict[int, Answer]:
 def judge(make: Any, members: list[AttemptEnded], answers: dict[int, Answer] | None = None, **terms: Any) -> Any:
     """Settles members of which nobody is out."""
     answers = opened(members) if answers is None else answers
-    ends = seen([Member(member, place, "") for place, member in enumerate(members)], answers)
+    ends = seen([Member(member, place, "") for place, member in enumerate(members)], said_by(answers))
     of = Terms(**({"plan": "panel", "of": len(members), "deadline_ms": make.now_ms + 50_000} | terms))
     codes = {end.error_code for end in ends}
     why: Why = "canceled" if "canceled" in codes else "deadline" if "deadline_exceeded" in codes else "decided"
@@ -97,7 +103,7 @@ def test_time_that_is_over_gives_the_best_that_there_is(make: Any) -> None:
     settled = judge(make, members)
     assert isinstance(settled, TaskCompleted)
     assert (settled.model, settled.stop_reason) == ("m1", "deadline")
-    ends = seen([Member(members[0], 1, "")], opened(members))
+    ends = seen([Member(members[0], 1, "")], said_by(opened(members)))
     early = decide(members[:1], opened(members), close(ends, Terms("panel", 3, make.now_ms)), make.now_ms)
     assert (early.model, early.stop_reason, len(early.attempts)) == ("m1", "deadline", 1)
 
@@ -144,10 +150,10 @@ def test_tool_calls_agree_without_their_ids_and_whatever_the_order_of_their_argu
         return Answer([Choice(finish_reason="tool_calls", tool_calls=[msgspec.Raw(msgspec.json.encode(call))])])
 
     first, second = calling("a", '{"x":1,"y":"z"}'), calling("b", '{"y": "z", "x": 1}')
-    assert vote(first) == vote(second)
-    assert vote(first) != vote(calling("c", '{"x":2,"y":"z"}'))
-    assert vote(first) != vote(calling("d", "[" * 100_000))
-    assert vote(first) != vote(calling("e", "not json"))
+    assert said(first) == said(second)
+    assert said(first) != said(calling("c", '{"x":2,"y":"z"}'))
+    assert said(first) != said(calling("d", "[" * 100_000))
+    assert said(first) != said(calling("e", "not json"))
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "A.", " b "]), min_size=1, max_size=9))
@@ -181,3 +187,17 @@ def test_the_order_of_members_does_not_matter(make: Any, data: st.DataObject, ou
     assert judge(make, shuffled) == settled
     assert 0 <= settled.usage.charge_usd_picos <= sum(member.call.usage.charge_usd_picos for member in members)
     assert settled.usage.cost_usd_picos == sum(member.call.usage.cost_usd_picos for member in members)
+
+
+def test_a_plan_that_is_tried_says_so_once_by_its_first_member_whoever_wins(make: Any) -> None:
+    tried = Route(model="m1", rank="teacher", trial=Trial(id="exp_1", arm="candidate"))
+    plain = Route(model="m3", rank="student", reasons=["member"])
+    routes = {1: tried, 2: msgspec.structs.replace(tried, model="m2"), 3: plain}
+    said = {1: "Lyon", 2: "Paris", 3: "Paris"}
+    members = [msgspec.structs.replace(make.answered(one, said[one]), route=route) for one, route in routes.items()]
+    settled = judge(make, members)
+    assert (settled.model, settled.route) == ("m2", tried)
+    assert judge(make, list(reversed(members))).route == tried
+    broken = msgspec.structs.replace(make.failed(1), route=tried)
+    assert judge(make, [broken, *members[1:]]).route == tried
+    assert judge(make, [msgspec.structs.replace(one, route=plain) for one in members]).route is None

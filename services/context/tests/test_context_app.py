@@ -169,7 +169,7 @@ async def test_turns_not_folded_in_time_are_refused(platforms: Any, make: Any, s
     platform = await platforms()
     await settle_task(platform, make.completed(make.task("1"), "q", "a"))
     consumer = consumers.consumer("turns")
-    freshness = Freshness(platform.connection, platform.direct, consumer, wait_seconds=0.1)
+    freshness = Freshness(platform.connection, platform.direct, consumer, lambda: None, wait_seconds=0.1)
     await freshness.wait("another-tenant")
     with pytest.raises(RequestRefusedError) as refused:
         await freshness.wait("acme")
@@ -198,7 +198,7 @@ async def test_a_database_that_is_away_is_told_and_turns_come_back_with_it(
         except RequestRefusedError:
             return False
 
-    await eventually(whole, deadline_seconds=20)
+    await eventually(whole)
     await app.stop()
 
 

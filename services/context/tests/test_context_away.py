@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from collegium_contracts.likeness import LikenessLook, LikenessLooked
 from collegium_settings import Settings
 from collegium_settings.embeddings import EmbeddingsSettings
 from collegium_testing import Behaviour, ModelSimulator, Rule, eventually
+from structlog.testing import capture_logs
 
 
 def sealed(value: Any) -> Envelope:
@@ -95,12 +96,12 @@ async def test_an_endpoint_that_is_away_at_the_start_and_has_said_no_length_is_w
             assert refused.value.code == "embedder_unavailable"
 
             simulator.script()
-            await eventually(lambda: is_indexed(connection, document.id), deadline_seconds=60)
+            await eventually(lambda: is_indexed(connection, document.id))
 
             async def is_whole() -> bool:
                 return not (await search(connection, "bread")).degraded
 
-            await eventually(is_whole, deadline_seconds=60)
+            await eventually(is_whole)
             assert (await search(connection, "bread")).found == 1
 
             async def is_asked() -> bool:
@@ -109,16 +110,16 @@ async def test_an_endpoint_that_is_away_at_the_start_and_has_said_no_length_is_w
                     return (await look(connection)).decision == "call"
                 return False
 
-            await eventually(is_asked, deadline_seconds=60)
+            await eventually(is_asked)
 
             async def is_embedded() -> bool:
                 return not (await recalled(connection, "bakes bread"))["degraded"]
 
-            await eventually(is_embedded, deadline_seconds=60)
+            await eventually(is_embedded)
 
 
 async def test_a_folder_that_another_process_owns_is_refused_and_taken_over_when_it_is_free(
-    platforms: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    platforms: Any, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(child, "START_SECONDS", 1.0)
     platform = await platforms()
@@ -128,9 +129,13 @@ async def test_a_folder_that_another_process_owns_is_refused_and_taken_over_when
     owned = os.open(folder / scratch.LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(owned, fcntl.LOCK_EX)
     try:
-        async with running(platform) as app:
-            assert app.readiness() == {"folding": True, "answering": True, "vectors": False}
-            assert "another process owns it" in capsys.readouterr().out
+        async with AsyncExitStack() as stack:
+            with capture_logs() as logged:
+                app = await stack.enter_async_context(running(platform))
+                assert app.readiness() == {"folding": True, "answering": True, "vectors": False}
+                await eventually(
+                    lambda: any("another process owns it" in str(one) for one in logged), deadline_seconds=60
+                )
             document = await add(connection, "Yeast makes bread rise.")
             assert document.state == "accepted"
             made = await remember(connection, "Ada bakes bread.")
@@ -150,8 +155,8 @@ async def test_a_folder_that_another_process_owns_is_refused_and_taken_over_when
 
             os.close(owned)
             owned = -1
-            await eventually(lambda: app.readiness()["vectors"], deadline_seconds=60)
-            await eventually(lambda: is_indexed(connection, document.id), deadline_seconds=60)
+            await eventually(lambda: app.readiness()["vectors"])
+            await eventually(lambda: is_indexed(connection, document.id))
             assert (await search(connection, "bread")).found == 1
             assert (await look(connection)).decision == "call"
     finally:

@@ -48,7 +48,7 @@ class Desk:
         async def is_settled() -> bool:
             return (await self.get(document, tenant)).state != "accepted"
 
-        await eventually(is_settled, deadline_seconds=60)
+        await eventually(is_settled)
         return await self.get(document, tenant)
 
     async def indexed(self, content: str | bytes, document: str = "", **fields: Any) -> k.DocumentRow:
@@ -129,7 +129,7 @@ async def test_what_was_removed_is_found_no_more_and_its_points_go(desk: Desk) -
     knowledge = desk.app._knowledge  # pyright: ignore[reportPrivateUsage]
     assert knowledge is not None
     (serving,) = await knowledge.generations.standing()
-    await eventually(lambda: _is_empty(desk, serving.collection), deadline_seconds=20)
+    await eventually(lambda: _is_empty(desk, serving.collection))
     with pytest.raises(RequestRefusedError) as refused:
         await desk.delete("fly")
     assert refused.value.code == "not_found"
@@ -253,7 +253,7 @@ async def test_many_documents_at_once_are_all_there(desk: Desk) -> None:
         page = await ask(desk.connection, s.SVC_KNOWLEDGE_DOCUMENT_LIST, question, k.DocumentsReply)
         return len(page.documents) == 200
 
-    await eventually(all_indexed, deadline_seconds=60)
+    await eventually(all_indexed)
     assert (await desk.found("item137", mode="words")) == [ids[137]]
 
 
@@ -271,7 +271,7 @@ async def test_what_dies_on_the_way_is_taken_up_and_never_half_found(desk: Desk,
             assert whole in (0, len(results)), "old and new chunks are never found together"
             return whole > 0
 
-        await eventually(is_new, deadline_seconds=60)
+        await eventually(is_new)
     finally:
         disarm()
     row = await desk.settled("port")

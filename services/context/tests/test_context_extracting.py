@@ -100,10 +100,10 @@ def test_what_cannot_be_read_is_refused(content: bytes, kind: Kind, code: str) -
 
 
 def test_deep_html_is_refused_at_once() -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(DocumentTooDeepError):
         extracted(b"<div>" * 200_000, "html")
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 async def test_a_pdf_is_read_in_a_process_of_its_own() -> None:

@@ -139,7 +139,7 @@ async def test_without_an_embedder_words_find_what_was_stored_before_and_meanwhi
     async def indexed() -> bool:
         return await world.pool.fetchval("SELECT count(*) FROM context.memories WHERE is_pending") == 0
 
-    await eventually(indexed, deadline_seconds=20)
+    await eventually(indexed)
     assert len(world.vectors.points) == 2
 
 
@@ -159,7 +159,7 @@ async def test_without_a_vector_store_the_table_answers_and_what_is_forgotten_go
     async def removed() -> bool:
         return len(world.vectors.points) == 1
 
-    await eventually(removed, deadline_seconds=20)
+    await eventually(removed)
 
 
 async def test_another_model_embeds_everything_anew(world: World):
@@ -170,7 +170,7 @@ async def test_another_model_embeds_everything_anew(world: World):
     async def anew() -> bool:
         return await world.pool.fetchval("SELECT embedded_by FROM context.memories") == "other letters/26"
 
-    await eventually(anew, deadline_seconds=20)
+    await eventually(anew)
 
 
 async def test_a_path_holds_so_many(world: World, monkeypatch: pytest.MonkeyPatch):

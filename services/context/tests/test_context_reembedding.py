@@ -99,7 +99,7 @@ class Running:
             row = (await ask(connection, s.SVC_KNOWLEDGE_DOCUMENT_GET, asked, k.DocumentReply)).document
             return row.state == "indexed"
 
-        await eventually(is_indexed, deadline_seconds=60)
+        await eventually(is_indexed)
 
     async def delete(self, document: str) -> None:
         question = k.DocumentDelete(tenant="acme", document=document)
@@ -214,7 +214,7 @@ async def test_another_embedder_takes_over_by_name_and_the_older_answers_meanwhi
         async def switched() -> bool:
             return [one.collection for one in await second.generations()] == [building.collection]
 
-        await eventually(switched, deadline_seconds=60)
+        await eventually(switched)
         disarm()
         found, reply = await second.search("yeast", mode="dense", explain=True)
         assert (sorted(found), reply.degraded) == (["heron", "rotor", "yeast"], "")
@@ -226,7 +226,7 @@ async def test_another_embedder_takes_over_by_name_and_the_older_answers_meanwhi
         async def dropped() -> bool:
             return older.collection not in await second.collections()
 
-        await eventually(dropped, deadline_seconds=60)
+        await eventually(dropped)
         await second.delete("rotor")
         assert "rotor" not in (await second.search("rotor"))[0]
         assert await second.recalled("which trains does Ada like") == ["Ada prefers trains."]
@@ -235,6 +235,7 @@ async def test_another_embedder_takes_over_by_name_and_the_older_answers_meanwhi
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 async def test_the_embedder_of_before_keeps_both_signals_and_a_kill_costs_little(
     context: Any, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +252,7 @@ async def test_the_embedder_of_before_keeps_both_signals_and_a_kill_costs_little
             async def stuck() -> bool:
                 return len([text for text in endpoint.texts if "of six" in text]) >= 3
 
-            await eventually(stuck, deadline_seconds=60)
+            await eventually(stuck)
             found, reply = await second.search("number 4")
             assert (len(found), reply.mode, reply.degraded) == (6, "hybrid", "")
             assert len(await second.generations()) == 2
@@ -265,7 +266,7 @@ async def test_the_embedder_of_before_keeps_both_signals_and_a_kill_costs_little
         async def switched() -> bool:
             return len(await third.generations()) == 1
 
-        await eventually(switched, deadline_seconds=60)
+        await eventually(switched)
         anew = [text for text in endpoint.texts if "of six" in text]
         assert len(anew) == 3, "what was embedded before the kill is not embedded again"
         found, reply = await third.search("number 4", mode="dense")
@@ -296,7 +297,7 @@ async def test_context_starts_without_its_embedders_endpoint_and_goes_on_when_it
                 return False
             return (sorted(found), reply.degraded) == (["rotor", "yeast"], "")
 
-        await eventually(embedded, deadline_seconds=60)
+        await eventually(embedded)
         assert len(await second.generations()) == 1
 
 

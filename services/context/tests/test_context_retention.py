@@ -130,7 +130,7 @@ async def test_a_changed_number_of_days_holds_from_the_next_sweep_on_and_takes_s
     async def swept() -> bool:
         return await world.kept() == [3]
 
-    await eventually(swept, deadline_seconds=60)
+    await eventually(swept)
     assert await world.parts.summaries.of(scope, 3, window_bytes=10_000) == ""
     counted = await world.pool.fetchval("SELECT coalesce(sum(octet_length(body)), 0) FROM context.turns")
     assert counted == len(msgspec.json.encode([{"role": "user", "content": "said 3"}]))

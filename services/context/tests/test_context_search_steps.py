@@ -163,7 +163,7 @@ async def add(connection: Any, document: str, text: str) -> None:
         row = (await ask(connection, s.SVC_KNOWLEDGE_DOCUMENT_GET, asked, k.DocumentReply)).document
         return row.state == "indexed"
 
-    await eventually(is_indexed, deadline_seconds=60)
+    await eventually(is_indexed)
 
 
 @pytest.mark.timeout(240)

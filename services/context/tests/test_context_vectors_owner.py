@@ -111,8 +111,9 @@ async def killed(platforms: Any) -> AsyncIterator[Killed]:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.long
 async def test_a_killed_owner_loses_nothing_and_serves_no_half_batch(killed: Killed) -> None:
-    await eventually(killed.ready, deadline_seconds=60)
+    await eventually(killed.ready)
     await killed.store.ensure(SPEC)
     for _ in range(KILLS):
         writing = asyncio.create_task(killed.write())
@@ -120,7 +121,7 @@ async def test_a_killed_owner_loses_nothing_and_serves_no_half_batch(killed: Kil
         assert killed.child.pid is not None
         os.kill(killed.child.pid, signal.SIGKILL)
         await writing
-        await eventually(killed.ready, deadline_seconds=60)
+        await eventually(killed.ready)
         for number in range(GROUPS):
             versions = await found(killed.store, number)
             assert len(set(versions)) <= 1, f"half a batch of group {number}: {versions}"
@@ -161,7 +162,7 @@ async def test_a_second_owner_is_told_and_takes_over_when_the_first_ends(platfor
     async def taken_over() -> bool:
         return second.is_ready and second.child.pid is not None
 
-    await eventually(taken_over, deadline_seconds=60)
+    await eventually(taken_over)
     assert await second.count(ACME, "chunks") == POINTS_A_GROUP
 
 
@@ -180,7 +181,7 @@ async def test_readiness_and_figures_follow_the_child(platforms: Any) -> None:
     async def counted() -> bool:
         return figures()[names.METRIC_VECTOR_POINTS] == POINTS_A_GROUP
 
-    await eventually(counted, deadline_seconds=30)
+    await eventually(counted)
     assert figures()[f"{names.METRIC_VECTOR_LOOK_SECONDS}_count"] == 1
     os.kill(store.store.child.pid, signal.SIGKILL)  # type: ignore[attr-defined]
 
@@ -190,8 +191,8 @@ async def test_readiness_and_figures_follow_the_child(platforms: Any) -> None:
     async def ready() -> bool:
         return store.is_ready
 
-    await eventually(not_ready, deadline_seconds=10)
-    await eventually(ready, deadline_seconds=60)
+    await eventually(not_ready)
+    await eventually(ready)
     assert await store.count(ACME, "chunks") == POINTS_A_GROUP
     await store.close()
 

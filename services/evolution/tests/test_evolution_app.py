@@ -35,7 +35,7 @@ async def wait_calls(platform: Platform, calls: int) -> Scoreboard:
             return False
         return board
 
-    board = await eventually(there, deadline_seconds=20)
+    board = await eventually(there)
     assert isinstance(board, Scoreboard)
     return board
 
@@ -80,6 +80,24 @@ async def test_a_restart_goes_on_and_a_lost_scoreboard_is_published_anew(platfor
     board = await wait_calls(platform, 2)
     assert (board.scores[0].calls, board.folded_sequence) == (2, 2)
     await successor.stop()
+
+
+async def test_a_corrupted_scoreboard_is_published_anew_and_told_of(platforms: Any, make: Any, tell: Any) -> None:
+    platform = await platforms()
+    await tell(platform, make.settled(make.task("1"), [make.call()]))
+    await Bucket(platform.connection, s.KV_POLICY).put(s.SCOREBOARD_KEY, b"\xc1 no scoreboard")
+    app = build(platform)
+    await app.start()
+
+    async def readable() -> bool:
+        entry = await Bucket(platform.connection, s.KV_POLICY).get(s.SCOREBOARD_KEY)
+        assert entry is not None
+        value = codec.state.decode(entry.value) if entry.value[:1] != b"\xc1" else None
+        return isinstance(value, Scoreboard) and bool(value.scores)
+
+    await eventually(readable)
+    assert b"collegium_policy_unreadable_total 1.0" in platform.metrics.render()
+    await app.stop()
 
 
 async def test_what_cannot_be_scored_is_dead_lettered_and_the_rest_is_folded(

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 from collegium_contracts.feedback import Feedback, FeedbackSource
-from collegium_evolution.judging import OutcomeKey, changes, last_words, outcome_of
-from collegium_evolution.store import DOMAINS_MAX, OTHER_DOMAINS, Folding, Store
+from collegium_evolution.scoreboards.judging import OutcomeKey, changes, last_words, outcome_of
+from collegium_evolution.scoreboards.store import DOMAINS_MAX, OTHER_DOMAINS, Folding, Store
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +31,7 @@ def word(
 
 def folding(sequence: int, message: Feedback) -> Folding:
     stored_ns = 1_000 + sequence
-    return Folding(sequence, stored_ns, [], outcome_of(message, stored_ns))
+    return Folding(sequence, stored_ns, [], outcome_of(message, stored_ns), tenant=message.task.tenant)
 
 
 async def judged(store: Store) -> dict[tuple[str, str], tuple[int, float]]:
@@ -96,12 +96,12 @@ async def test_words_and_calls_stand_in_one_row_and_an_erased_tenant_leaves_sums
 ) -> None:
     store = Store(pool, "scoreboard")
     call = make.settled(make.task("1", domain="law"), [make.call()])
-    from collegium_evolution.scoring import calls_of
+    from collegium_evolution.scoreboards.scoring import calls_of
 
     await store.fold([folding(1, word(make, 1, 0.5, domain="law")), Folding(2, 1_002, calls_of(call))])
     (score,) = (await store.board()).scores
     assert (score.calls, score.judged, score.score_sum) == (1, 1, 0.5)
-    assert await store.erase("acme") == 1
+    assert await store.erase("acme") == 2, "the word, and the hour it was counted in"
     assert await store.erase("acme") == 0
     assert await judged(store) == {("m", "law"): (1, 0.5)}
 
@@ -118,4 +118,9 @@ async def test_clients_cannot_make_domains_without_end(pool: asyncpg.Pool, make:
     await store.fold([again])
     total = await pool.fetchrow("SELECT sum(judged), sum(score_sum) FROM evolution.scores")
     assert tuple(total) == (DOMAINS_MAX + 20, DOMAINS_MAX + 19)
+    # What one tenant names takes no room from another, nor from itself.
+    others = folding(9_001, word(make, 1, 1.0, domain="law", tenant="globex"))
+    await store.fold([others, folding(9_002, word(make, 2, 1.0, domain="d7"))])
+    found = dict(map(tuple, await pool.fetch("SELECT domain, judged FROM evolution.scores")))
+    assert (found["law"], found["d7"], found["d2"]) == (1, 2, 0), "a word moves between domains that are known"
     assert OutcomeKey("acme", "x", "client") != OutcomeKey("acme", "x", "outcome")

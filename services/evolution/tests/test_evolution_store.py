@@ -9,9 +9,9 @@ from typing import Any
 
 import asyncpg
 import pytest
-from collegium_evolution import store as rooms
-from collegium_evolution.scoring import calls_of
-from collegium_evolution.store import Folding, Store
+from collegium_evolution.scoreboards import store as rooms
+from collegium_evolution.scoreboards.scoring import calls_of
+from collegium_evolution.scoreboards.store import Folding, Store
 
 
 @pytest.fixture
@@ -23,7 +23,12 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 
 def event(make: Any, sequence: int, *, stored_ns: int | None = None, domain: str = "", **call: Any) -> Folding:
     message = make.settled(make.task(str(sequence), domain=domain), [make.call(**call)])
-    return Folding(sequence, stored_ns if stored_ns is not None else 1_000 + sequence, calls_of(message))
+    return Folding(
+        sequence,
+        stored_ns if stored_ns is not None else 1_000 + sequence,
+        calls_of(message),
+        tenant=message.task.tenant,
+    )
 
 
 async def counted(store: Store) -> int:

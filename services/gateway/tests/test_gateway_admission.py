@@ -14,7 +14,7 @@ from collegium_contracts.money import Price
 from collegium_contracts.plans import RANKS_UP, cascade_ranks
 from collegium_contracts.wording import words_opened
 from collegium_contracts.worstcase import worst_picos
-from collegium_gateway.admission import (
+from collegium_gateway.admission.admission import (
     MAX_CHOICES,
     MAX_DEADLINE_SECONDS,
     MAX_MESSAGES,
@@ -28,9 +28,9 @@ from collegium_gateway.admission import (
     asked_by_task,
     submission,
 )
+from collegium_gateway.admission.requests import decode_chat, decode_task, options_of, parse
 from collegium_gateway.errors import ApiError
-from collegium_gateway.principal import Principal
-from collegium_gateway.requests import decode_chat, decode_task, options_of, parse
+from collegium_gateway.identity.principal import Principal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -229,7 +229,10 @@ EXTENSION = [
     ({"plan": "cascade", "quality_min": 1e308}, "invalid_value", "quality_min"),
     ({"plan": "single", "quality_min": 0.5}, "unsupported_option", "quality_min"),
     ({"plan": "panel", "quality_min": 0.5}, "unsupported_option", "quality_min"),
-    ({"budget_usd_max": "0.01"}, "unsupported_option", "budget_usd_max"),
+    ({"budget_usd_max": "0"}, "invalid_value", "budget_usd_max"),
+    ({"budget_usd_max": "-1"}, "invalid_value", "budget_usd_max"),
+    ({"budget_usd_max": "much"}, "invalid_value", "budget_usd_max"),
+    ({"budget_usd_max": "1e99"}, "invalid_value", "budget_usd_max"),
     ({"memory": "a//b"}, "invalid_value", "memory"),
     ({"memory": "notes"}, "insufficient_scope", None),
 ]

@@ -3,9 +3,9 @@
 import pytest
 from collegium_contracts.errors import ERRORS
 from collegium_contracts.ids import task_id
-from collegium_gateway.asgi import error_headers, read_body, request_id, with_request_id
 from collegium_gateway.errors import ApiError
-from collegium_gateway.tasks import _cursor, _cursor_of, _last_event_of, _limit_of, _since_of, _state_of
+from collegium_gateway.http.asgi import error_headers, read_body, request_id, with_request_id
+from collegium_gateway.tasks.door import _cursor, _cursor_of, _last_event_of, _limit_of, _since_of, _state_of
 from hypothesis import given
 from hypothesis import strategies as st
 

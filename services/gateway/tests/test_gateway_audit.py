@@ -19,6 +19,7 @@ from collegium_contracts.audit_chain import ChainCheck
 from collegium_contracts.audit_export import read_lines
 from collegium_contracts.ids import API_KEY
 from collegium_contracts.state import KeyRecord, TenantRecord
+from collegium_gateway.operating.audit_acts import Act, act_of, concerned, reply_of, told
 from collegium_testing import eventually
 from collegium_testing.platform import RunningPlatform
 from collegium_testing.platforms import make_key
@@ -231,3 +232,13 @@ async def test_a_keyed_act_is_done_and_recorded_once(door: Door) -> None:
         await door.call("operator", "POST", "/v1/admin/tenants", 201, json={"id": "once"}, headers=keyed)
     await door.told("once", "tenants.create", "done")
     assert len(await door.told("operator", "tenants.create", "begun")) == 1
+
+
+def test_names_and_mergers_of_domains_are_told_in_the_chain_of_whose_they_are():
+    rename, merger = act_of("PATCH", "/v1/admin/domains/topic-1"), act_of("POST", "/v1/admin/domains/topic-1/merge")
+    assert rename == Act("domains.change", "topic-1")
+    assert merger == Act("domains.merge", "topic-1")
+    assert told(b'{"name": "lost cards"}') == {"name": "lost cards"}
+    assert told(b'{"into": "topic-2"}') == {"into": "topic-2"}
+    reply = reply_of(b'{"id": "topic-1", "tenant": "acme", "into": "topic-2"}')
+    assert [concerned(act, reply) for act in (rename, merger)] == ["acme", "acme"]

@@ -12,7 +12,7 @@ import pytest
 from collegium_contracts.identity import BudgetRow
 from collegium_contracts.requests import BudgetStanding
 from collegium_contracts.state import BudgetRecord
-from collegium_gateway.budget_views import budget_view
+from collegium_gateway.operating.budget_views import budget_view
 from collegium_settings import PriceSettings
 from collegium_testing.eventually import eventually
 from collegium_testing.platform import RunningPlatform

@@ -16,8 +16,8 @@ from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import AnswersReused
 from collegium_contracts.state import Breaker, CachedAnswer
-from collegium_gateway.admission import asked_by_chat
-from collegium_gateway.requests import decode_chat, parse
+from collegium_gateway.admission.admission import asked_by_chat
+from collegium_gateway.admission.requests import decode_chat, parse
 from collegium_protocol.v1.chat_pb2 import ChatMessage, ChatRequest, Options, StreamOptions
 from collegium_protocol.v1.chat_pb2_grpc import ChatStub
 from collegium_settings.settings import CacheSettings
@@ -315,7 +315,7 @@ async def test_what_was_reused_is_told_of_before_the_gateway_ends(platform: Runn
 
 
 async def test_a_full_book_reuses_nothing(platform: RunningPlatform, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("collegium_gateway.reusebook.MAX_COLLECTED", 0)
+    monkeypatch.setattr("collegium_gateway.reuse.reusebook.MAX_COLLECTED", 0)
     assert [cache_of(await ask(platform)) for _ in range(2)] == ["miss", "miss"]
 
 

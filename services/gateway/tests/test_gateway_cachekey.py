@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from collegium_gateway.admission import asked_by_chat
-from collegium_gateway.cachekey import digest, has_answer_of_its_own
-from collegium_gateway.requests import decode_chat, parse
+from collegium_gateway.admission.admission import asked_by_chat
+from collegium_gateway.admission.requests import decode_chat, parse
+from collegium_gateway.reuse.cachekey import digest, has_answer_of_its_own
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,8 +3,9 @@
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from collegium_gateway.callbacks import MAX_URL_CHARS, check_url, is_refused, receiver_of
+from collegium_contracts.addresses import is_refused
 from collegium_gateway.errors import ApiError
+from collegium_gateway.webhooks.callbacks import MAX_URL_CHARS, check_url, receiver_of
 from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL

@@ -6,7 +6,7 @@ import csv
 import io
 
 import pytest
-from collegium_gateway import csvtext
+from collegium_gateway.operating import csvtext
 from hypothesis import given
 from hypothesis import strategies as st
 

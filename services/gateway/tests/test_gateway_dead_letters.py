@@ -17,10 +17,20 @@ from collegium_bus.dead import DeadLetters, Original
 from collegium_bus.kv import Bucket
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
+from collegium_contracts.code_tests import CodeTest, encode_tests
 from collegium_contracts.errors import TaskError
 from collegium_contracts.ids import API_KEY
-from collegium_contracts.messages import TaskAccepted, TaskFailed, TaskSubmitted
-from collegium_contracts.money import Usage
+from collegium_contracts.messages import (
+    AttemptRef,
+    RunAttempt,
+    Sampling,
+    TaskAccepted,
+    TaskDispatched,
+    TaskFailed,
+    TaskRef,
+    TaskSubmitted,
+)
+from collegium_contracts.money import Price, Usage
 from collegium_contracts.state import KeyRecord, TenantRecord
 from collegium_testing import eventually
 from collegium_testing.platform import RunningPlatform
@@ -224,6 +234,42 @@ async def forget_duplicates(door: Door) -> None:
     await forgotten()
     # The window's length after the probe was first stored, everything that came before it is forgotten as well.
     await eventually(forgotten)
+
+
+async def test_an_attempt_that_was_buried_is_run_again_with_its_tasks_tests(door: Door):
+    platform = door.platform
+    sealed = platform.keyring.seal("acme", encode_tests([CodeTest(call="f(2)", equals=4)]))
+    attempt = AttemptRef(number=1, of=1, model="sim", rank="ta", pool="general", price=Price(), charge=Price())
+
+    async def buried(priority: Any, *, is_kept: bool) -> tuple[TaskRef, Any]:
+        """Buries an attempt of a task whose time is over, and requeues it."""
+        submitted = msgspec.structs.replace(platform.submission("hello", tests=1), tests=sealed)
+        past_ms = submitted.task.created_at_ms - 120_000
+        task = msgspec.structs.replace(submitted.task, created_at_ms=past_ms, deadline_ms=past_ms + 100_000)
+        begun = TaskDispatched(
+            task=task, plan="single", models=["sim"], at_ms=1,
+            submitted=msgspec.structs.replace(submitted, task=task) if is_kept else None,
+        )  # fmt: skip
+        await platform.send(s.task_changed("acme", task.id), begun, message_id=f"{task.id}.begun", tenant="acme")
+        run = RunAttempt(task=task, attempt=attempt, prompt=submitted.prompt, sampling=Sampling(), prompt_bytes=9)
+        work = s.work("general", priority)
+        await door.bury("worker-pool", work, codec.encode(run), stream=s.WORK, tenant="acme")
+        [letter] = (await door.get("?service=worker-pool&cause=undecodable_message"))["data"]
+        [outcome] = (await door.post("requeue", {"ids": [letter["id"]]}))["data"]
+        return task, outcome
+
+    task, outcome = await buried("normal", is_kept=True)
+    again = msgspec.structs.replace(task, id=ids.retry_id("acme", task.id))
+    assert (outcome["state"], outcome["task"]) == ("requeued", again.id)
+
+    async def began_with() -> TaskSubmitted | None:
+        told = [event for event in await platform.events(again) if isinstance(event, TaskDispatched)]
+        return next((event.submitted for event in told if event.submitted is not None), None)
+
+    assert (await eventually(began_with, deadline_seconds=60)).tests == sealed
+    _, outcome = await buried("low", is_kept=False)
+    assert outcome["state"] == "impossible"
+    assert "submit it again with its tests" in outcome["reason"]
 
 
 async def test_a_requeue_that_died_before_it_removed_the_letter_is_finished_by_the_next(door: Door):

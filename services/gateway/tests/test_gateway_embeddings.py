@@ -13,9 +13,9 @@ from collegium_contracts.envelope import IdentityKeyring
 from collegium_contracts.money import Price
 from collegium_contracts.state import Breaker, ModelRecord
 from collegium_contracts.worstcase import candidates, counted_tokens, worst_picos
-from collegium_gateway.embedding_admission import away_until_ms, decode_embedding, embedding_submission, shown
+from collegium_gateway.admission.embedding import away_until_ms, decode_embedding, embedding_submission, shown
 from collegium_gateway.errors import ApiError
-from collegium_gateway.principal import Principal
+from collegium_gateway.identity.principal import Principal
 
 
 def record(name: str, **fields: Any) -> ModelRecord:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 from collegium_contracts.audit import AuditRecord
-from collegium_gateway import cachekey
-from collegium_gateway.admission import asked_by_chat
-from collegium_gateway.gate_report import DECISIONS, SUMS, Report
-from collegium_gateway.requests import decode_chat, parse
+from collegium_gateway.admission.admission import asked_by_chat
+from collegium_gateway.admission.requests import decode_chat, parse
+from collegium_gateway.operating.gate_report import DECISIONS, SUMS, Report
+from collegium_gateway.reuse import cachekey
 
 
 def record(seq: int, action: str, rule: str, **more) -> AuditRecord:

@@ -17,12 +17,12 @@ from collegium_contracts.envelope import IdentityKeyring
 from collegium_contracts.messages import Sampling, TaskRef, TaskSubmitted
 from collegium_contracts.requests import HoldAnswer, HoldsRelease, HoldsReply
 from collegium_contracts.wording import words_sealed
-from collegium_gateway.application import Tasks
+from collegium_gateway.admission.admitting import Admitting
+from collegium_gateway.admission.gating import Gating
+from collegium_gateway.admission.holding import Admission
 from collegium_gateway.errors import ApiError
-from collegium_gateway.gating import Gating
-from collegium_gateway.hits import Hits
-from collegium_gateway.holding import Admission
-from collegium_gateway.principal import Principal
+from collegium_gateway.identity.principal import Principal
+from collegium_gateway.reuse.hits import Hits
 from collegium_settings import Settings
 from collegium_settings.gates import GateSettings
 from collegium_telemetry.metrics import Metrics
@@ -150,14 +150,13 @@ class Billing:
         self.order.append("given back")
 
 
-def deciding(gating: Gating, billing: Billing) -> Tasks:
-    tasks = Tasks.__new__(Tasks)
-    tasks.admission = Admission.__new__(Admission)
-    tasks.admission._holds = Holds(billing)  # pyright: ignore[reportArgumentType] - as far as it is asked
-    tasks.admission.hits = Hits(tasks.admission._holds, lambda: 0.0)
-    tasks.admission._directory = SimpleNamespace(models=[])  # pyright: ignore[reportAttributeAccessIssue]
-    tasks.gating = gating
-    return tasks
+def deciding(gating: Gating, billing: Billing) -> Admitting:
+    admission = Admission.__new__(Admission)
+    admission._holds = Holds(billing)  # pyright: ignore[reportArgumentType] - as far as it is asked
+    admission.hits = Hits(admission._holds, lambda: 0.0)
+    nothing = SimpleNamespace(added_bytes=lambda _task: 0)
+    admission._directory = SimpleNamespace(models=[], trials=nothing)  # pyright: ignore[reportAttributeAccessIssue]
+    return Admitting(admission, gating)
 
 
 async def test_the_hold_is_asked_for_before_rules_are_evaluated(gating: Gating) -> None:
@@ -170,7 +169,7 @@ async def test_the_hold_is_asked_for_before_rules_are_evaluated(gating: Gating) 
 
     gating.__class__ = Checked
     taken = gating.take(asking("hello"), who(), ["both"], None)
-    held = await deciding(gating, Billing(order))._admitted(taken, None, stores=False)
+    held = await deciding(gating, Billing(order)).admit(taken, None, stores=False)
     assert order == ["asked", "checked"]
     assert held.task.hold_expires_ms > 0
 
@@ -189,7 +188,7 @@ async def test_whatever_ends_the_rules_gives_the_hold_back(gating: Gating, end: 
 
     gating.__class__ = Ended
     taken = gating.take(asking("hello"), who(), ["both"], None)
-    under_way = asyncio.create_task(deciding(gating, Billing(order))._admitted(taken, None, stores=False))
+    under_way = asyncio.create_task(deciding(gating, Billing(order)).admit(taken, None, stores=False))
     await begun.wait()
     if end == "the client goes":
         under_way.cancel()

@@ -368,8 +368,8 @@ async def test_a_stopping_gateway_ends_watches_and_says_so(world: World) -> None
     assert (await call.read()).state.state in ("submitted", "working")
     ended = asyncio.create_task(refusal(drained(call)))
     gateway: Any = world.gateway.app
-    async with asyncio.timeout(4):
-        await gateway.grpc.stop(5)
+    async with asyncio.timeout(30):
+        await gateway.grpc.stop(60)
     status, info = await ended
     assert (status, info.reason) == (grpc.StatusCode.UNAVAILABLE, "not_ready")
     assert not gateway.readiness()["grpc"]

@@ -1,6 +1,6 @@
 """A streamed text under loss, doubling, reordering and second tries: nothing twice, nothing lost."""
 
-from collegium_gateway.healing import TextStream
+from collegium_gateway.tasks.healing import TextStream
 from hypothesis import given
 from hypothesis import strategies as st
 

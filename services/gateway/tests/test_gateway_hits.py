@@ -12,7 +12,7 @@ import pytest
 from collegium_bus.errors import NoAnswerError
 from collegium_contracts.messages import TaskRef
 from collegium_contracts.requests import HoldAnswer, HoldAsk, Rates
-from collegium_gateway.hits import FRESH_SECONDS, KEYS_MAX, Hits
+from collegium_gateway.reuse.hits import FRESH_SECONDS, KEYS_MAX, Hits
 from collegium_protocol.v1 import chat_pb2, chat_pb2_grpc
 from collegium_settings.settings import CacheSettings
 from collegium_testing.eventually import eventually

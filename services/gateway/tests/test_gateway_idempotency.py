@@ -8,8 +8,7 @@ import pytest
 from collegium_contracts import codec
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.state import IdempotencyClaim
-from collegium_gateway.errors import ApiError
-from collegium_gateway.idempotency import (
+from collegium_gateway.admission.idempotency import (
     FOR_REPLIES,
     FOR_TASKS,
     RENEW_SECONDS,
@@ -18,7 +17,8 @@ from collegium_gateway.idempotency import (
     fingerprint,
     judge,
 )
-from collegium_gateway.keyed_replies import is_kept
+from collegium_gateway.errors import ApiError
+from collegium_gateway.http.keyed_replies import is_kept
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -13,13 +13,13 @@ from collegium_bus.kv import Bucket
 from collegium_contracts.envelope import UnknownKeyError
 from collegium_contracts.journey import Bucket as DeclaredBucket
 from collegium_contracts.state import DataKeysRecord, WrappedKey
-from collegium_gateway import keyed_replies
-from collegium_gateway.claimbook import ClaimBook
+from collegium_gateway.admission.claimbook import ClaimBook
+from collegium_gateway.admission.idempotency import FOR_REPLIES, FOR_TASKS, Patience, claim_name
 from collegium_gateway.errors import ApiError
-from collegium_gateway.idempotency import FOR_REPLIES, FOR_TASKS, Patience, claim_name
-from collegium_gateway.keyed_replies import KeyedReplies, Reply
-from collegium_gateway.keyed_tasks import Asking
-from collegium_gateway.principal import Principal
+from collegium_gateway.http import keyed_replies
+from collegium_gateway.http.keyed_replies import KeyedReplies, Reply
+from collegium_gateway.identity.principal import Principal
+from collegium_gateway.tasks.keyed import Asking
 from collegium_runtime.keyring import TenantKeyring
 from collegium_testing import eventually
 from collegium_testing.platform import RunningPlatform

@@ -15,8 +15,9 @@ from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import TaskAccepted
 from collegium_contracts.state import IdempotencyClaim
-from collegium_gateway import claimbook, keyed_tasks
-from collegium_gateway.idempotency import Patience, claim_name, fingerprint
+from collegium_gateway.admission import claimbook
+from collegium_gateway.admission.idempotency import Patience, claim_name, fingerprint
+from collegium_gateway.tasks import keyed as keyed_tasks
 from collegium_runtime.platform import unix_ms
 from collegium_testing import Behaviour, Rule, eventually
 from collegium_testing.platform import RunningPlatform

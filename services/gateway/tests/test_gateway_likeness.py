@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from collegium_gateway import cachekey
-from collegium_gateway.admission import Asked, asked_by_chat
-from collegium_gateway.requests import decode_chat, parse
+from collegium_gateway.admission.admission import Asked, asked_by_chat
+from collegium_gateway.admission.requests import decode_chat, parse
+from collegium_gateway.reuse import cachekey
 from collegium_settings.settings import CacheSettings
 from collegium_testing.platform import RunningPlatform
 

@@ -5,23 +5,27 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from collegium_gateway import openapi
-from collegium_gateway.admin import AdminDoor
-from collegium_gateway.audit_door import AuditDoor
-from collegium_gateway.cache_door import CacheDoor
-from collegium_gateway.chat import ChatDoor
-from collegium_gateway.dead_letters import DeadLetterDoor
-from collegium_gateway.embeddings import PATH, EmbeddingDoor
-from collegium_gateway.gates_door import GatesDoor
-from collegium_gateway.http import HttpDoor
-from collegium_gateway.index_door import IndexDoor
-from collegium_gateway.privacy_door import PrivacyDoor
-from collegium_gateway.requests import Options
-from collegium_gateway.scheduledoor import ScheduleDoor
-from collegium_gateway.search_door import SearchDoor
-from collegium_gateway.submitting import SubmitDoor
-from collegium_gateway.tasks import TaskDoor
-from collegium_gateway.webhook_door import WebhookDoor
+from collegium_gateway.admission.requests import Options
+from collegium_gateway.chat.door import ChatDoor
+from collegium_gateway.chat.embeddings import PATH, EmbeddingDoor
+from collegium_gateway.http import openapi
+from collegium_gateway.http.server import HttpDoor
+from collegium_gateway.knowledge.index_door import IndexDoor
+from collegium_gateway.knowledge.search_door import SearchDoor
+from collegium_gateway.operating.admin import AdminDoor
+from collegium_gateway.operating.audit_door import AuditDoor
+from collegium_gateway.operating.dead_letters import DeadLetterDoor
+from collegium_gateway.operating.domains_door import DomainsDoor
+from collegium_gateway.operating.experiments_door import ExperimentsDoor
+from collegium_gateway.operating.gates_door import GatesDoor
+from collegium_gateway.operating.privacy_door import PrivacyDoor
+from collegium_gateway.operating.students_door import StudentsDoor
+from collegium_gateway.people.door import ApprovalDoor
+from collegium_gateway.reuse.door import CacheDoor
+from collegium_gateway.tasks.door import TaskDoor
+from collegium_gateway.tasks.schedules_door import ScheduleDoor
+from collegium_gateway.tasks.submitting import SubmitDoor
+from collegium_gateway.webhooks.door import WebhookDoor
 from collegium_settings import Settings
 from starlette.routing import Route
 
@@ -52,6 +56,10 @@ def served() -> set[tuple[str, str]]:
             *PrivacyDoor(nobody, nobody, nobody).routes(),
             *ScheduleDoor(platform, nobody, nobody).routes(),
             *GatesDoor(platform, nobody, nobody).routes(),
+            *StudentsDoor(platform, nobody, nobody).routes(),
+            *DomainsDoor(platform, nobody).routes(),
+            *ExperimentsDoor(platform, nobody).routes(),
+            *ApprovalDoor(platform, nobody, nobody, nobody, nobody).routes(),
         ],
         more_hot={PATH: EmbeddingDoor(platform, nobody, nobody, nobody)},
     )
@@ -118,8 +126,27 @@ def test_bodies_are_asked_for_where_they_are_read():
         ("post", "/v1/embeddings"),
         ("post", "/v1/admin/gates/test"),
         ("put", "/v1/admin/tenants/{id}/gates"),
+        ("post", "/v1/admin/experiments"),
+        ("post", "/v1/admin/experiments/holdout"),
+        ("post", "/v1/admin/experiments/{id}/start"),
+        ("post", "/v1/admin/experiments/{id}/ramp"),
+        ("post", "/v1/admin/experiments/{id}/stop"),
+        ("post", "/v1/admin/experiments/{id}/conclude"),
+        ("post", "/v1/admin/flags/kill"),
+        ("post", "/v1/admin/flags/revive"),
+        ("put", "/v1/admin/flags/{name}"),
+        ("post", "/v1/admin/flags/{name}/kill"),
+        ("post", "/v1/admin/flags/{name}/revive"),
+        ("post", "/v1/admin/students"),
+        ("post", "/v1/admin/distill"),
+        ("patch", "/v1/admin/domains/{id}"),
+        ("post", "/v1/admin/domains/{id}/merge"),
         ("post", "/v1/tasks"),
         ("post", "/v1/tasks/{id}/feedback"),
+        ("post", "/v1/tasks/{id}/input"),
+        ("post", "/v1/admin/approvals/claim"),
+        ("post", "/v1/admin/approvals/{id}/answer"),
+        ("post", "/v1/admin/approvals/{id}/move"),
         ("post", "/v1/schedules"),
         ("post", "/v1/admin/tenants"),
         ("post", "/v1/admin/keys"),
@@ -131,7 +158,13 @@ def test_bodies_are_asked_for_where_they_are_read():
         ("post", "/v1/admin/projects"),
         ("put", "/v1/admin/budgets/{tenant}/{id}"),
         ("post", "/v1/admin/ledger/corrections"),
+        ("post", "/v1/admin/models"),
+        ("post", "/v1/admin/students/register"),
+        ("patch", "/v1/admin/models/{name}"),
         ("post", "/v1/admin/models/{name}/price"),
+        ("post", "/v1/admin/models/{name}/rank"),
+        ("post", "/v1/admin/policies/{tenant}/rollback"),
+        ("post", "/v1/admin/models/{name}/rank/rollback"),
         ("post", "/v1/webhooks/secret/rotate"),
         ("post", "/v1/admin/dead-letters/requeue"),
         ("post", "/v1/admin/dead-letters/discard"),

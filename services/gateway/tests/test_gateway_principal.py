@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 from collegium_contracts.state import KeyRecord, TenantRecord
-from collegium_gateway import principal as principal_module
 from collegium_gateway.errors import ApiError
-from collegium_gateway.principal import KeyBook, Principal
+from collegium_gateway.identity import principal as principal_module
+from collegium_gateway.identity.principal import KeyBook, Principal
 
 RIGHT, WRONG = "r" * 48, "w" * 48
 KEY = f"sk-clg-acmekey1-{RIGHT}"

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from collegium_gateway import purging
-from collegium_gateway.purging import DAY_MS, Purging
+from collegium_gateway.readmodel import purging
+from collegium_gateway.readmodel.purging import DAY_MS, Purging
 from collegium_store import open_pool
 
 NOW_MS = 100 * DAY_MS

@@ -1,8 +1,9 @@
 """A model's limits as operators see them."""
 
 from collegium_contracts.money import Price
-from collegium_contracts.state import ModelRecord, QuotaWindow, WindowState
-from collegium_gateway.quota_views import limits_view
+from collegium_contracts.state import ModelRecord
+from collegium_contracts.windows import QuotaWindow, WindowState
+from collegium_gateway.operating.quota_views import limits_view
 
 
 def model(**limits: int) -> ModelRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from collegium_bus.letters import Letter
 from collegium_contracts import codec, ids
@@ -19,7 +20,7 @@ from collegium_contracts.messages import (
     TaskSubmitted,
 )
 from collegium_contracts.money import Price
-from collegium_gateway.redrive import Impossible, Republish, RunAnew, decide
+from collegium_gateway.operating.redrive import Impossible, Republish, RunAnew, decide, plan_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,6 +137,16 @@ def test_a_failed_task_becomes_one_new_task_from_the_same_input(service, origina
     assert decide(other, codec.encode(original), settled=True, now_ms=AFTER) == first
 
 
+@pytest.mark.parametrize("original", [SUBMITTED, RUN], ids=["submitted", "run"])
+def test_a_task_that_waited_for_its_time_or_for_people_is_as_long_as_it_was_given(original):
+    begun = msgspec.structs.replace(TASK, not_before_ms=86_400_000, deadline_ms=86_450_000)
+    waited = msgspec.structs.replace(original, task=begun)
+    again = decided(letter("router", "", "x", waited, cause="task_failed"), now_ms=90_000_000)
+    assert isinstance(again, RunAnew)
+    task = again.submitted.task
+    assert (task.not_before_ms, task.deadline_ms) == (0, 90_050_000)
+
+
 @pytest.mark.parametrize(
     "forged",
     [
@@ -154,6 +165,48 @@ def test_work_goes_back_while_its_task_may_still_end_and_becomes_a_new_task_afte
     assert isinstance(decided(buried), Republish)
     assert isinstance(decided(buried, settled=True), RunAnew)
     assert isinstance(decided(buried, now_ms=TASK.deadline_ms), RunAnew)
+
+
+JUDGE = msgspec.structs.replace(RUN.attempt, number=4, of=3, plan="panel", judges=True)
+
+
+@pytest.mark.parametrize(
+    ("task", "attempt"),
+    [
+        (msgspec.structs.replace(TASK, tests=2), RUN.attempt),
+        (msgspec.structs.replace(TASK, plan="panel"), msgspec.structs.replace(RUN.attempt, of=3, plan="panel")),
+        (TASK, JUDGE),
+    ],
+    ids=["tests", "panel", "judge"],
+)
+def test_an_attempt_of_a_plan_becomes_what_the_plan_began_with(task, attempt):
+    run = msgspec.structs.replace(RUN, task=task, attempt=attempt)
+    tests = PROMPT if task.tests else None
+    begun = msgspec.structs.replace(SUBMITTED, task=task, tests=tests, judge="pairwise", panel_size=3)
+    buried = letter("worker-pool", s.WORK, s.work("general", "low"), run, cause="handler_failed")
+    assert buried.content is not None
+    original = buried.content.payload
+    assert plan_of(buried, original) == task
+    again = decide(buried, original, settled=True, now_ms=AFTER, begun=begun)
+    assert isinstance(again, RunAnew)
+    assert again.submitted == msgspec.structs.replace(begun, task=again.submitted.task)
+    assert (again.submitted.task.id, again.submitted.task.tests) == (ids.retry_id("acme", TASK.id), task.tests)
+    other = msgspec.structs.replace(begun, task=msgspec.structs.replace(task, id="tsk_" + "1" * 26))
+    for found in (None, other):
+        alone = decide(buried, original, settled=True, now_ms=AFTER, begun=found)
+        if task.tests or attempt.judges:
+            assert isinstance(alone, Impossible)
+            assert "submit it again" in alone.reason
+        else:
+            assert isinstance(alone, RunAnew)
+            assert (alone.submitted.prompt, alone.submitted.panel_size) == (PROMPT, 3)
+
+
+def test_nobodys_plan_is_looked_for_but_that_of_an_attempt_of_several():
+    assert plan_of(letter("worker-pool", s.WORK, "x", RUN), codec.encode(RUN)) is None
+    assert plan_of(letter("router", s.INGRESS, "x", SUBMITTED), codec.encode(SUBMITTED)) is None
+    panel = msgspec.structs.replace(RUN, attempt=JUDGE)
+    assert plan_of(letter("evolution", s.WORK, "x", panel), codec.encode(panel)) is None
 
 
 def test_a_letter_that_cannot_be_read_says_so():

@@ -2,9 +2,9 @@
 
 import msgspec
 import pytest
+from collegium_gateway.admission.requests import decode_chat, decode_task, decode_tenant, options_of, parse
 from collegium_gateway.errors import ApiError
-from collegium_gateway.identity_requests import decode_key
-from collegium_gateway.requests import decode_chat, decode_task, decode_tenant, options_of, parse
+from collegium_gateway.operating.identity_requests import decode_key
 from hypothesis import given
 from hypothesis import strategies as st
 

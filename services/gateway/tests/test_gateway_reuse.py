@@ -12,10 +12,10 @@ from collegium_contracts.content import Answer, Choice, encode_content
 from collegium_contracts.envelope import Envelope, IdentityKeyring
 from collegium_contracts.messages import AnswersReused
 from collegium_contracts.state import Breaker, CachedAnswer
-from collegium_gateway.answermemory import ENTRY_BYTES, AnswerMemory
-from collegium_gateway.flights import Flights
-from collegium_gateway.readmodel import TaskRow, fold
-from collegium_gateway.reuse import (
+from collegium_gateway.chat.flights import Flights
+from collegium_gateway.readmodel.rows import TaskRow, fold
+from collegium_gateway.reuse.answermemory import ENTRY_BYTES, AnswerMemory
+from collegium_gateway.reuse.reusing import (
     MAX_ANSWER_BYTES,
     MAX_PIECES,
     NO_OUTPUT,
@@ -27,7 +27,7 @@ from collegium_gateway.reuse import (
     pieces,
     with_output,
 )
-from collegium_gateway.views import collegium_of, result_headers, settled_view
+from collegium_gateway.tasks.views import collegium_of, result_headers, settled_view
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -194,7 +194,7 @@ async def test_followers_get_what_the_leader_brings_and_each_may_leave(kept):
 
 
 async def test_beyond_the_limit_nobody_follows(monkeypatch):
-    monkeypatch.setattr("collegium_gateway.flights.MAX_FOLLOWERS", 0)
+    monkeypatch.setattr("collegium_gateway.chat.flights.MAX_FOLLOWERS", 0)
     flights = Flights()
     flights.lead(KEY)
     assert await flights.follow(KEY, 5) is None

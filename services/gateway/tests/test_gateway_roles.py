@@ -7,17 +7,21 @@ from typing import Any
 
 import pytest
 from collegium_contracts.identity import Reach, role_of
-from collegium_gateway import roles
-from collegium_gateway.admin_guard import guarded
 from collegium_gateway.errors import ApiError
-from collegium_gateway.openapi import document
-from collegium_gateway.principal import Principal
+from collegium_gateway.http.openapi import document
+from collegium_gateway.identity import roles
+from collegium_gateway.identity.admin_guard import guarded
+from collegium_gateway.identity.principal import Principal
 from starlette.responses import Response
 from starlette.routing import Route
 
 # What each route is to each role, written down a second time and by hand: who else than an owner may call it.
 EXPECTED = {
     ("GET", "/v1/admin/models"): {"operator", "auditor", "member"},
+    ("POST", "/v1/admin/models"): {"operator"},
+    ("GET", "/v1/admin/models/{name}"): {"operator", "auditor", "member"},
+    ("PATCH", "/v1/admin/models/{name}"): {"operator"},
+    ("DELETE", "/v1/admin/models/{name}"): {"operator"},
     ("GET", "/v1/admin/tenants/{id}/erasure"): {"operator", "auditor"},
     ("POST", "/v1/admin/tenants/{id}/erasure"): set(),
     ("GET", "/v1/admin/tenants/{id}/data-keys"): {"operator", "auditor"},
@@ -29,6 +33,21 @@ EXPECTED = {
     ("POST", "/v1/admin/ledger/corrections"): {"operator"},
     ("GET", "/v1/admin/models/{name}/prices"): {"operator", "auditor"},
     ("POST", "/v1/admin/models/{name}/price"): {"operator"},
+    ("POST", "/v1/admin/models/{name}/rank"): {"operator"},
+    ("POST", "/v1/admin/models/{name}/rank/rollback"): {"operator"},
+    ("POST", "/v1/admin/models/{name}/drain"): {"operator"},
+    ("POST", "/v1/admin/models/{name}/resume"): {"operator"},
+    ("GET", "/v1/admin/scoreboard"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/ranks"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/gaps"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/policies"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/policies/{tenant}"): {"operator", "auditor", "member"},
+    ("POST", "/v1/admin/policies/{tenant}/rollback"): {"operator"},
+    ("POST", "/v1/admin/policies/{tenant}/release"): {"operator"},
+    ("GET", "/v1/admin/evolution"): {"operator", "auditor"},
+    ("GET", "/v1/admin/evolution/{id}"): {"operator", "auditor"},
+    ("POST", "/v1/admin/evolution/run"): {"operator"},
+    ("DELETE", "/v1/admin/models/{name}/prices/{version}"): {"operator"},
     ("GET", "/v1/admin/search-index"): {"operator", "auditor"},
     ("GET", "/v1/admin/audit"): {"operator", "auditor", "member"},
     ("GET", "/v1/admin/audit/verify"): {"operator", "auditor", "member"},
@@ -66,9 +85,43 @@ EXPECTED = {
     ("GET", "/v1/admin/dead-letters/{id}"): {"operator", "auditor"},
     ("POST", "/v1/admin/dead-letters/requeue"): {"operator"},
     ("POST", "/v1/admin/dead-letters/discard"): {"operator"},
+    ("GET", "/v1/admin/approvals"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/approvals/{id}"): {"operator", "auditor", "member"},
+    ("POST", "/v1/admin/approvals/claim"): {"operator", "member"},
+    ("POST", "/v1/admin/approvals/{id}/claim"): {"operator", "member"},
+    ("POST", "/v1/admin/approvals/{id}/return"): {"operator", "member"},
+    ("POST", "/v1/admin/approvals/{id}/move"): {"operator", "member"},
+    ("POST", "/v1/admin/approvals/{id}/answer"): {"operator", "member"},
     ("GET", "/v1/admin/gates"): {"operator", "auditor", "member"},
     ("POST", "/v1/admin/gates/test"): {"operator"},
     ("GET", "/v1/admin/gates/report"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/experiments"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/experiments/{id}"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/flags"): {"operator", "auditor", "member"},
+    ("POST", "/v1/admin/experiments"): {"operator", "member"},
+    ("POST", "/v1/admin/experiments/holdout"): {"operator", "member"},
+    ("POST", "/v1/admin/experiments/{id}/start"): {"operator", "member"},
+    ("POST", "/v1/admin/experiments/{id}/ramp"): {"operator", "member"},
+    ("POST", "/v1/admin/experiments/{id}/stop"): {"operator", "member"},
+    ("POST", "/v1/admin/experiments/{id}/conclude"): {"operator", "member"},
+    ("POST", "/v1/admin/flags/kill"): {"operator", "member"},
+    ("POST", "/v1/admin/flags/revive"): {"operator", "member"},
+    ("PUT", "/v1/admin/flags/{name}"): {"operator", "member"},
+    ("DELETE", "/v1/admin/flags/{name}"): {"operator", "member"},
+    ("POST", "/v1/admin/flags/{name}/kill"): {"operator", "member"},
+    ("POST", "/v1/admin/flags/{name}/revive"): {"operator", "member"},
+    ("GET", "/v1/admin/students"): {"operator", "auditor", "member"},
+    ("POST", "/v1/admin/students"): {"operator", "member"},
+    ("POST", "/v1/admin/students/register"): {"operator"},
+    ("GET", "/v1/admin/students/{name}"): {"operator", "auditor", "member"},
+    ("POST", "/v1/admin/students/{name}/retire"): {"operator", "member"},
+    ("GET", "/v1/admin/samples"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/domains"): {"operator", "auditor", "member"},
+    ("GET", "/v1/admin/domains/{id}"): {"operator", "auditor", "member"},
+    ("PATCH", "/v1/admin/domains/{id}"): {"operator", "member"},
+    ("POST", "/v1/admin/domains/{id}/merge"): {"operator", "member"},
+    ("POST", "/v1/admin/distill"): {"member"},
+    ("GET", "/v1/admin/distill/{id}"): {"member"},
     ("GET", "/v1/admin/tenants/{id}/gates"): {"operator", "auditor", "member"},
     ("PUT", "/v1/admin/tenants/{id}/gates"): {"operator"},
     ("DELETE", "/v1/admin/tenants/{id}/gates"): {"operator"},

@@ -12,7 +12,7 @@ from collegium_bus.kv import Bucket
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import FireSchedule, TaskSubmitted
-from collegium_gateway import cronschedules, scheduling
+from collegium_gateway.tasks import cronschedules, scheduling
 from collegium_testing import eventually
 from collegium_testing.platform import RunningPlatform
 
@@ -147,6 +147,27 @@ async def test_what_is_large_waits_three_days_at_most(platform: RunningPlatform,
         assert await refusal(session, "/v1/tasks", body, 422) == ("schedule_too_large", "not_before")
         await call(session, "POST", "/v1/tasks", {**body, "not_before": ahead(days=2)}, status=202)
         await call(session, "POST", "/v1/tasks", {**body, "input": "x"}, status=202)
+
+
+async def test_what_people_approve_first_is_bounded_as_what_waits_for_its_time(
+    platform: RunningPlatform, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(scheduling, "CLAIM_CHECK_BYTES", 1_000)
+    monkeypatch.setattr(scheduling, "LOOK_AGAIN_SECONDS", 0.0)
+    async with platform.session() as session:
+        asks: dict[str, Any] = {"input": "x", "approval": {"before": "client"}}
+        later = {**asks, "not_before": ahead(days=10)}
+        large = {**later, "input": "x" * 1_000}
+        assert await refusal(session, "/v1/tasks", large, 422) == ("schedule_too_large", "not_before")
+        waits = await call(session, "POST", "/v1/tasks", later, status=202)
+        assert waits["state"] == "input_required"
+        monkeypatch.setattr(scheduling, "MAX_WAITING_PER_TENANT", 0)
+        assert await refusal(session, "/v1/tasks", later, 429) == ("too_many_scheduled", None)
+        monkeypatch.setattr(scheduling, "MAX_WAITING_PER_TENANT", 5)
+        monkeypatch.setattr(scheduling, "MAX_FILLING", 0.0)
+        assert await refusal(session, "/v1/tasks", later, 503) == ("schedules_full", None)
+        # What begins once people agree does not wait for a time.
+        await call(session, "POST", "/v1/tasks", {**asks, "input": "x" * 1_000}, status=202)
 
 
 async def test_a_schedule_is_made_shown_paused_resumed_and_deleted(platform: RunningPlatform):

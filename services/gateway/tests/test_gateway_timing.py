@@ -4,9 +4,9 @@ import contextlib
 from datetime import UTC, datetime
 
 import pytest
+from collegium_gateway.admission.requests import Options
+from collegium_gateway.admission.timing import MAX_AHEAD_SECONDS, begins_at, refuse_times
 from collegium_gateway.errors import ApiError
-from collegium_gateway.requests import Options
-from collegium_gateway.timing import MAX_AHEAD_SECONDS, begins_at, refuse_times
 from collegium_settings.settings import OffPeakSettings
 from hypothesis import given
 from hypothesis import strategies as st

@@ -11,11 +11,12 @@ from typing import Any
 import jwt
 import pytest
 from collegium_contracts.state import TenantRecord
-from collegium_gateway import token_keys, tokens, webhook_client
 from collegium_gateway.errors import ApiError
-from collegium_gateway.principal import KeyBook
-from collegium_gateway.token_keys import KeySetError, KeySource, SetClient, read_set
-from collegium_gateway.tokens import Issuer, Tokens
+from collegium_gateway.identity import token_keys, tokens
+from collegium_gateway.identity.principal import KeyBook
+from collegium_gateway.identity.token_keys import KeySetError, KeySource, SetClient, read_set
+from collegium_gateway.identity.tokens import Issuer, Tokens
+from collegium_gateway.webhooks import client as webhook_client
 from collegium_settings.settings import JwtIssuerSettings
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat

@@ -7,10 +7,10 @@ import tempfile
 from typing import Any
 
 import pytest
-from collegium_gateway import uploads
 from collegium_gateway.errors import ApiError
-from collegium_gateway.spool import MEMORY_BYTES, Spool
-from collegium_gateway.uploads import Upload, read_form
+from collegium_gateway.knowledge import uploads
+from collegium_gateway.knowledge.spool import MEMORY_BYTES, Spool
+from collegium_gateway.knowledge.uploads import Upload, read_form
 from hypothesis import given
 from hypothesis import strategies as st
 

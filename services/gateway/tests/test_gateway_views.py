@@ -6,8 +6,8 @@ from collegium_contracts import codec
 from collegium_contracts.envelope import IdentityKeyring
 from collegium_contracts.messages import TaskDispatched
 from collegium_contracts.money import Usage
-from collegium_gateway.readmodel import row_of
-from collegium_gateway.views import (
+from collegium_gateway.readmodel.rows import row_of
+from collegium_gateway.tasks.views import (
     answer_of,
     collegium_of,
     completion,

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from collegium_gateway import webhook_client
-from collegium_gateway.webhook_client import Answer, DeliveryError, WebhookClient
+from collegium_gateway.webhooks import client as webhook_client
+from collegium_gateway.webhooks.client import Answer, DeliveryError, WebhookClient
 from collegium_testing.webhooks import Reply, WebhookReceiver
 
 

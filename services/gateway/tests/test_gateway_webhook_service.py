@@ -16,7 +16,7 @@ from collegium_bus.schedules import ScheduleStream
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.state import CronSchedule
-from collegium_gateway import webhook_sender
+from collegium_gateway.webhooks import sender as webhook_sender
 from collegium_runtime.platform import unix_ms
 from collegium_settings.settings import WebhookSettings
 from collegium_store import open_pool
@@ -338,7 +338,7 @@ async def test_a_name_that_leads_inside_is_taken_and_never_called(
     def inside(*_: Any, **__: Any) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
-    monkeypatch.setattr("collegium_gateway.webhook_client.socket.getaddrinfo", inside)
+    monkeypatch.setattr("collegium_gateway.webhooks.client.socket.getaddrinfo", inside)
     async with platform.session() as http:
         task_id = await submit(http, f"http://hooks.example.org:{port}/hook")
         shown = await tried(http, task_id, 1)

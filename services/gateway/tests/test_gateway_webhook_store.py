@@ -8,14 +8,15 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+import yarl
 from collegium_contracts import codec
 from collegium_contracts.envelope import Envelope, IdentityKeyring
 from collegium_contracts.messages import Message, TaskAccepted, TaskDispatched
 from collegium_contracts.scope import Scope
-from collegium_gateway.readmodel import TaskRow, fold
-from collegium_gateway.store import TaskStore
-from collegium_gateway.webhook_store import Claim, WebhookStore, url_of
-from collegium_gateway.webhooks import changes_of, in_force
+from collegium_gateway.readmodel.rows import TaskRow, fold
+from collegium_gateway.readmodel.store import TaskStore
+from collegium_gateway.webhooks.store import Claim, WebhookStore, url_of
+from collegium_gateway.webhooks.values import changes_of, export_body, in_force, is_export
 from collegium_store import open_pool
 
 KEYRING = IdentityKeyring()
@@ -166,7 +167,7 @@ async def test_what_another_takes_at_this_moment_is_left_out_and_not_waited_for(
     await project(tasks, *story(1), *story(2))
     async with pool.acquire() as other, other.transaction():
         await other.execute("UPDATE gateway.webhooks SET attempts = attempts + 1 WHERE task_id = $1", task_id(1))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert [one.task_id for one in await claim(store, 1, 2)] == [task_id(2)]
 
 
@@ -256,3 +257,19 @@ async def test_rotations_at_once_each_count(store: WebhookStore, pool: asyncpg.P
     assert {one.key for one in in_force(kept, 1)} == set(keys)
     stored = await pool.fetchval("SELECT keys FROM gateway.webhook_secrets WHERE tenant = 'acme'")
     assert msgspec.msgpack.decode(stored, type=Envelope).key_id == "identity"
+
+
+async def test_an_exports_callback_is_due_at_once_and_goes_with_the_next_one(store: WebhookStore, pool: asyncpg.Pool):
+    url = yarl.URL("https://hooks.example.org/x")
+    for name in ("exp_1", "exp_1", "exp_2"):
+        await store.open_at_once("acme", name, url)
+        await pool.execute("UPDATE gateway.webhooks SET state = 'delivered' WHERE task_id = 'exp_1'")
+    rows = await pool.fetch("SELECT task_id, tenant, state FROM gateway.webhooks WHERE task_id LIKE 'exp%'")
+    assert [tuple(row) for row in rows] == [("exp_2", "acme", "due")]
+
+
+def test_an_exports_message_holds_its_manifest_and_no_line():
+    body = msgspec.json.decode(export_body({"id": "exp_1", "made_ms": 0, "rows": 3}, "claim-1"))
+    assert (body["type"], body["data"]["id"], body["data"]["manifest"]["rows"]) == ("distill.ready", "claim-1", 3)
+    assert is_export("exp_1")
+    assert not is_export("tsk_1")

@@ -9,9 +9,9 @@ from collegium_contracts import codec
 from collegium_contracts import webhooks as standard
 from collegium_contracts.envelope import Envelope, IdentityKeyring
 from collegium_contracts.messages import TaskAccepted, TaskDispatched
-from collegium_gateway import webhooks as w
-from collegium_gateway.readmodel import row_of
-from collegium_gateway.views import task_view
+from collegium_gateway.readmodel.rows import row_of
+from collegium_gateway.tasks.views import task_view
+from collegium_gateway.webhooks import values as w
 from collegium_testing.webhooks import verify
 from hypothesis import given
 from hypothesis import strategies as st

@@ -12,7 +12,7 @@ from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import AttemptRequested, AttemptUsage, RunAttempt, Sampling, TaskRef, TaskSubmitted
 from collegium_contracts.money import Price, Usage
 from collegium_contracts.state import ModelRecord
-from collegium_router.plan import attempt_of
+from collegium_router.choosing.plan import attempt_of
 
 NOW_MS = 1_767_225_600_000
 

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from collegium_router.fairness import AGEING_MS, Entry, FairQueue
+from collegium_router.queue.fairness import AGEING_MS, Entry, FairQueue
 from hypothesis import given
 from hypothesis import strategies as st
 

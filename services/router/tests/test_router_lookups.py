@@ -16,7 +16,7 @@ from collegium_contracts.memory_requests import NOTE_BYTES_MAX, RecallReply, Rec
 from collegium_contracts.messages import RunAttempt, TaskRef
 from collegium_contracts.parts import MemoryUse
 from collegium_contracts.requests import TurnsReply, TurnsRequest
-from collegium_router.lookups import Added, needs, recall_bytes, window_bytes
+from collegium_router.choosing.lookups import Added, needs, recall_bytes, window_bytes
 from collegium_testing import eventually
 from collegium_testing.platform import RunningPlatform
 
@@ -33,7 +33,7 @@ async def run_of(running: RunningPlatform, task: TaskRef) -> RunAttempt:
                 return run
         return None
 
-    run = await eventually(found, deadline_seconds=20)
+    run = await eventually(found)
     assert run is not None
     return run
 

@@ -7,10 +7,11 @@ from collegium_contracts.messages import AttemptRef, AttemptRequested, RunAttemp
 from collegium_contracts.money import Price
 from collegium_contracts.plans import RANKS_UP, cascade_ranks
 from collegium_contracts.state import ModelRecord
-from collegium_router.intake import Queued
-from collegium_router.lines import arrived_ms, route_of
-from collegium_router.members import decide, sampling_of
-from collegium_router.plan import Busy, Fleet, Planned, Wait
+from collegium_router.choosing.members import decide, sampling_of
+from collegium_router.choosing.plan import Busy, Fleet, Planned, Wait
+from collegium_router.queue.intake import Queued
+from collegium_router.queue.lines import arrived_ms, route_of
+from collegium_router.roster.fleet_models import Models
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ NOW_MS = 1_767_225_600_000
 
 
 def fleet(models: list[ModelRecord], open_until_ms=None, full=(), outstanding=None) -> Fleet:
-    by_name = {model.name: model for model in models}
+    by_name = Models(models)
     return Fleet(by_name, outstanding or {}, open_until_ms or {}, lambda model, _pool: model.name not in full, NOW_MS)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from collegium_contracts.state import Shares
-from collegium_router.permits import UNKNOWN_MS, AttemptKey, Permit, Permits
-from collegium_router.slices import LEASE_MS, divide, renew, without
+from collegium_router.limits.permits import UNKNOWN_MS, AttemptKey, Permit, Permits
+from collegium_router.limits.slices import LEASE_MS, divide, renew, without
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,9 +4,11 @@ import msgspec
 import pytest
 from collegium_contracts.errors import TaskError
 from collegium_contracts.money import Price
+from collegium_contracts.routing import Route
 from collegium_contracts.state import ModelRecord
-from collegium_router.intake import Queued
-from collegium_router.plan import Busy, Fleet, Planned, Wait, fits, make_plan, max_tokens, plan_again
+from collegium_router.choosing.plan import Busy, Fleet, Planned, Wait, fits, make_plan, max_tokens, plan_again
+from collegium_router.queue.intake import Queued
+from collegium_router.roster.fleet_models import Models
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ NOW_MS = 1_767_225_600_000
 
 def fleet(models: list[ModelRecord], outstanding=None, open_until_ms=None, full=()) -> Fleet:
     """The models, all with room but those that are full."""
-    by_name = {model.name: model for model in models}
+    by_name = Models(models)
     return Fleet(
         by_name,
         outstanding or {},
@@ -219,3 +221,24 @@ def test_tasks_go_to_models_of_their_kind_alone(model, submission):
     assert refused(submission("chat", kind="embedding"), models).code == "unknown_model"
     # A fallback of another kind is none.
     assert isinstance(make_plan(submission("chat"), fleet(models, open_until_ms={"chat": NOW_MS + 1})), Wait)
+
+
+def test_a_task_with_a_budget_is_given_to_who_surely_keeps_it(model, submission):
+    price = Price(input_picos=1, output_picos=1)
+    dear = Price(input_picos=1_000, output_picos=1_000)
+    models = [
+        model("cheap", rank="student", price=price, charge=price),
+        model("dear", rank="teacher", price=dear, charge=dear),
+    ]
+    asked = submission()
+    assert chosen(asked, models) == "dear"
+    within = msgspec.structs.replace(asked, task=msgspec.structs.replace(asked.task, cost_max_picos=100_000))
+    assert chosen(within, models) == "cheap"
+    found = make_plan(
+        within, fleet(models)._replace(route=lambda asked, able: (able, Route(model="cheap", rank="student")))
+    )
+    assert isinstance(found, Planned)
+    assert found.route is not None
+    assert "budget" in found.route.reasons
+    tiny = msgspec.structs.replace(asked, task=msgspec.structs.replace(asked.task, cost_max_picos=1))
+    assert refused(tiny, models).code == "budget_too_small"

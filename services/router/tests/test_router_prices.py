@@ -11,10 +11,19 @@ from collegium_contracts.money import Price
 from collegium_contracts.priceversions import in_force
 from collegium_contracts.state import ModelRecord, PricePair, Roster
 from collegium_contracts.worstcase import worst_picos
-from collegium_router.permits import Permits
-from collegium_router.plan import attempt_of
-from collegium_router.prices import AHEAD_MS_MAX, UPCOMING_MAX, PriceTimeError, repriced, schedule_prices, set_prices
-from collegium_router.resources import Resources
+from collegium_router.choosing.plan import attempt_of
+from collegium_router.limits.permits import Permits
+from collegium_router.limits.resources import Resources
+from collegium_router.roster.prices import (
+    AHEAD_MS_MAX,
+    UPCOMING_MAX,
+    WITHDRAWN_AHEAD_MS,
+    PriceTimeError,
+    repriced,
+    schedule_prices,
+    set_prices,
+    withdraw_prices,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,3 +145,20 @@ def test_no_version_ever_names_two_prices(steps: list[tuple[int, int, int, int]]
         named += [(one.version, one.prices.price, one.prices.charge) for one in standing.upcoming]
         for version, cost, charge in named:
             assert seen.setdefault(version, (cost, charge)) == (cost, charge)
+
+
+def test_a_scheduled_version_is_taken_back_until_a_moment_before_it_begins(model: Model):
+    begins = 2_000 + WITHDRAWN_AHEAD_MS
+    first = schedule_prices(model("a"), DEAR, begins, 1_000)
+    both = schedule_prices(first, PricePair(price=Price(), charge=Price()), begins + 1_000, 1_000)
+    assert withdraw_prices(both, begins + 1_000, 1_000) == first
+    assert withdraw_prices(both, begins, 2_000).upcoming == both.upcoming[1:]
+    for version, now_ms, code in (
+        (begins, 2_001, "price_overlap"),
+        (begins, begins, "price_overlap"),
+        (begins + 1, 1_000, "not_found"),
+        (0, 1_000, "not_found"),
+    ):
+        with pytest.raises(PriceTimeError) as raised:
+            withdraw_prices(both, version, now_ms)
+        assert raised.value.code == code

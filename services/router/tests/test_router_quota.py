@@ -9,10 +9,11 @@ from collegium_contracts.callnote import CallNote, read_note, write_note
 from collegium_contracts.messages import AttemptUsage
 from collegium_contracts.money import Usage
 from collegium_contracts.state import ModelRecord
-from collegium_router.members import first_members
-from collegium_router.permits import AttemptKey, Permit, Permits
-from collegium_router.plan import Busy, Fleet, Planned, Wait, make_plan, plan_again
-from collegium_router.quota import MINUTE_MS, PARTS, SLOTS, Book, Quotas, Rolling, Size, quota_resource
+from collegium_router.choosing.members import first_members
+from collegium_router.choosing.plan import Busy, Fleet, Planned, Wait, make_plan, plan_again
+from collegium_router.limits.permits import AttemptKey, Permit, Permits
+from collegium_router.limits.quota import MINUTE_MS, PARTS, SLOTS, Book, Quotas, Rolling, Size, quota_resource
+from collegium_router.roster.fleet_models import Models
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ def quotas(*models: ModelRecord, parts: int = PARTS, permits: Permits | None = N
 
 
 def fleet(models: list[ModelRecord], of: Quotas, now_ms: int = NOW_MS, **open_until_ms: int) -> Fleet:
-    return Fleet({m.name: m for m in models}, {}, open_until_ms, lambda _model, _pool: True, now_ms, of.gate)
+    return Fleet(Models(models), {}, open_until_ms, lambda _model, _pool: True, now_ms, of.gate)
 
 
 @given(

@@ -9,7 +9,7 @@ from collegium_bus.kv import Bucket
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.messages import Sampling, TaskCompleted, TaskFailed
-from collegium_contracts.state import QuotaWindows
+from collegium_contracts.windows import QuotaWindows
 from collegium_settings.models import ModelLimits, TokenWindowSettings
 from collegium_testing import Behaviour, Rule, eventually
 from collegium_testing.platform import RunningPlatform

@@ -5,8 +5,9 @@ from decimal import Decimal
 import msgspec
 from collegium_contracts import codec
 from collegium_contracts.state import Roster
-from collegium_router.configured import records
-from collegium_router.roster import merge
+from collegium_contracts.students import StudentOf
+from collegium_router.roster.configured import records
+from collegium_router.roster.roster import merge
 from collegium_runtime.runtime_file import EmbeddedModel
 from collegium_settings import ModelSettings, PriceSettings, Secret, Settings
 from collegium_settings.embeddings import BUNDLED_EMBEDDER
@@ -80,3 +81,12 @@ def test_the_embedded_model_is_one_of_the_roster_unless_its_name_is_taken():
         models=(ModelSettings(name="small", base_url="https://models.example/v1", rank="ta", price=PriceSettings()),)
     )
     assert [(record.name, record.rank) for record in records(taken, embedded)][:-1] == [("small", "ta")]
+
+
+def test_a_configured_model_that_takes_a_students_name_is_another_model(model):
+    student = model(
+        "tuned", rank="ta", drained=True, registered=True, student=StudentOf(kind="endpoint", tenants=["acme"])
+    )
+    merged = merge(Roster(version=1, models=[student]), [model("tuned", rank="student")], 1)
+    (found,) = merged.models
+    assert (found.student, found.rank, found.drained, found.registered) == (None, "student", False, False)

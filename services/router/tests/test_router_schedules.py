@@ -30,7 +30,7 @@ from collegium_contracts.messages import (
 )
 from collegium_contracts.money import Usage
 from collegium_contracts.state import CronSchedule
-from collegium_router import schedules
+from collegium_router.schedules import schedules
 from collegium_runtime.platform import unix_ms
 from collegium_servers import nats
 from collegium_testing import eventually

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,9 +20,12 @@ from collegium_contracts.messages import (
     TaskFailed,
     WorkerCapacity,
 )
+from collegium_contracts.modelstate import EarnedRank
 from collegium_contracts.money import Usage
 from collegium_contracts.state import Roster
-from collegium_router.settlement import failed
+from collegium_router.dispatching.dispatch import SLOTS
+from collegium_router.dispatching.erasing import erase
+from collegium_router.dispatching.settlement import failed
 from collegium_settings.models import ModelLimits
 from collegium_testing import eventually
 from collegium_testing.platform import RunningPlatform
@@ -98,6 +102,35 @@ async def test_a_panel_begins_with_two_attempts_without_streaming_and_says_what_
     assert (begun.plan, begun.models, begun.of, begun.ranks) == ("panel", ["sim", "sim"], 3, [])
     assert begun.submitted is not None
     assert begun.submitted.sampling.seed == 7
+
+
+async def test_a_model_that_leaves_between_plan_and_dispatch_costs_neither_the_task_nor_a_slot(platform: Platforms):
+    async with platform("router") as running:
+        router = running.app("router")
+        lookups = router._dispatcher._lookups
+        of, met = lookups.of, list[str]()
+
+        async def leaves(*asked: Any):
+            met.append("left")
+            assert router._resources.use_roster(codec.encode(Roster(version=99, models=[])))
+            return await of(*asked)
+
+        async def fails(*asked: Any):
+            met.append("failed")
+            lookups.of = of
+            raise RuntimeError("what nobody thought of")
+
+        lookups.of = fails
+        await running.submit("hello", memory="web/ada")
+        await emptied(running)
+        lookups.of = leaves
+        await running.submit("hello", memory="web/ada")
+        await emptied(running)
+        runs = await dispatched(running)
+        assert router._dispatcher._free_slots == SLOTS
+        assert not any(task.done() for task in router._dispatcher._tasks)
+    assert met == ["failed", "left"]
+    assert [run.attempt.model for run in runs] == ["sim", "sim"]
 
 
 async def test_what_cannot_be_planned_is_settled_with_the_reason(platform: Platforms):
@@ -251,6 +284,24 @@ async def test_a_router_starts_with_the_rank_that_a_model_earned(platform: Platf
         assert (await watched.get(s.ROSTER_KEY)).value == promoted
 
 
+async def test_an_erased_tenant_leaves_no_rank_in_the_roster(platform: Platforms):
+    async with platform("router", models=[{"name": "m", "rank": "student"}]) as running:
+        models = Bucket(running.connection, s.KV_MODELS)
+        entry = await models.get(s.ROSTER_KEY)
+        roster = codec.state.decode(entry.value)
+        assert isinstance(roster, Roster)
+        ranks = [EarnedRank(domain="d", tenant=tenant, rank="ta") for tenant in ("", "acme", "globex")]
+        earned = [msgspec.structs.replace(model, earned=ranks) for model in roster.models]
+        standing = msgspec.structs.replace(roster, version=9, models=earned)
+        await models.put(s.ROSTER_KEY, codec.encode(standing), expected_revision=entry.revision)
+        assert await erase(running.connection, "acme") == len(earned)
+        assert await erase(running.connection, "acme") == 0
+        left = codec.state.decode((await models.get(s.ROSTER_KEY)).value)
+        assert isinstance(left, Roster)
+        assert left.version == 10
+        assert all([one.tenant for one in model.earned] == ["", "globex"] for model in left.models)
+
+
 async def test_two_routers_together_dispatch_no_more_than_a_model_allows(platform: Platforms):
     limited = {"limits": ModelLimits(concurrency=3)}
     async with platform("router", models=[limited], tenants=[f"t{n}" for n in range(8)]) as running:
@@ -260,7 +311,7 @@ async def test_two_routers_together_dispatch_no_more_than_a_model_allows(platfor
         async def three_at_work() -> bool:
             return len(await dispatched(running)) == 3
 
-        await eventually(three_at_work, deadline_seconds=20)
+        await eventually(three_at_work)
         await running.start("worker-pool")
         for task in tasks:
             assert isinstance(await running.settled(task), TaskCompleted)

@@ -6,7 +6,7 @@ from collegium_contracts import codec
 from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import AttemptFailed, TaskCanceled, TaskFailed
 from collegium_contracts.money import Usage
-from collegium_router.settlement import canceled, expired, failed
+from collegium_router.dispatching.settlement import canceled, expired, failed
 
 
 def test_an_expired_task_says_how_long_it_waited_and_that_nothing_was_called(submission):

@@ -7,8 +7,8 @@ import pytest
 from collegium_contracts.errors import ERRORS, TaskError
 from collegium_contracts.messages import Sampling
 from collegium_contracts.state import Breaker
-from collegium_worker_pool import breaker as rules
-from collegium_worker_pool.retrying import BASE_MS, CAP_MS, is_heard, next_try_ms
+from collegium_worker_pool.endpoints import breaker as rules
+from collegium_worker_pool.running.retrying import BASE_MS, CAP_MS, is_heard, next_try_ms
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,7 +67,7 @@ def again(run_message, code: str, *, calls: int = 1, sent: bool = False, chance:
 def test_families(run, code):
     retryable = ERRORS[code].retryable
     assert (again(a_run(run), code) is not None) == retryable
-    elsewhere = retryable or code in ("upstream_auth", "endpoint_not_configured")
+    elsewhere = retryable or code in ("upstream_auth", "endpoint_not_configured", "head_unsure")
     assert (again(a_run(run, alternatives=True), code) is not None) == elsewhere
 
 

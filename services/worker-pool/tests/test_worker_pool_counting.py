@@ -4,7 +4,7 @@ import time
 
 import msgspec
 import pytest
-from collegium_worker_pool.counting import MAX_COUNTED_CHARACTERS, PICTURE_TOKENS, count_prompt, count_tokens
+from collegium_worker_pool.upstream.counting import MAX_COUNTED_CHARACTERS, PICTURE_TOKENS, count_prompt, count_tokens
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,9 +52,9 @@ def test_more_text_is_never_fewer_tokens(words):
 
 def test_a_long_text_is_counted_by_its_beginning_and_does_not_hold_up_the_worker():
     text = "a word and another " * (MAX_COUNTED_CHARACTERS // 2)
-    began = time.perf_counter()
+    began = time.thread_time()
     assert count_tokens(text) == pytest.approx(len(text) / 19 * 4, rel=0.01)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
 
 
 def test_a_prompt_is_its_texts_and_a_little_for_each_message():

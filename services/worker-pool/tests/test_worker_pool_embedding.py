@@ -12,9 +12,9 @@ from collegium_contracts.embedding import decode_output
 from collegium_settings import Settings
 from collegium_settings.embeddings import EmbeddingsSettings
 from collegium_settings.secret import Secret
-from collegium_worker_pool.embedding import read_reply
-from collegium_worker_pool.endpoints import endpoints
-from collegium_worker_pool.failures import CallFailed
+from collegium_worker_pool.calling.embedding import read_reply
+from collegium_worker_pool.upstream.endpoints import endpoints
+from collegium_worker_pool.upstream.failures import CallFailed
 
 
 def vector(*numbers: float) -> str:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from collegium_contracts.errors import ERRORS, kind_of
-from collegium_worker_pool import failures
+from collegium_worker_pool.upstream import failures
 
 SECRET = "sk-live-0123456789abcdef"  # gitleaks:allow
 

@@ -69,7 +69,7 @@ async def workers_that_die(platform: RunningPlatform, run: RunAttempt, *texts: s
         )
         pulls.start()
         pulls.want(1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             message = await taken.get()
         pulls.stop()
         await tell(platform, run, delivery, text)

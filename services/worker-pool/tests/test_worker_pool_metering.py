@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from collegium_contracts.money import Price, Usage
-from collegium_worker_pool.metering import UpstreamUsage, estimate, meter
+from collegium_worker_pool.upstream.metering import UpstreamUsage, estimate, meter
 from hypothesis import given
 from hypothesis import strategies as st
 

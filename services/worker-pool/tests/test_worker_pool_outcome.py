@@ -1,5 +1,6 @@
 """From a call's end to its message: who pays for what."""
 
+import msgspec
 import pytest
 from collegium_contracts import codec
 from collegium_contracts.content import Answer, Choice
@@ -7,7 +8,8 @@ from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
 from collegium_contracts.messages import AttemptAnswered, AttemptFailed, TaskCanceled, TaskCompleted, TaskFailed
 from collegium_contracts.money import Usage
-from collegium_worker_pool.outcome import CallEnd, call_usage, ended, settled, stop_reason_of
+from collegium_contracts.routing import Route
+from collegium_worker_pool.calling.outcome import CallEnd, call_usage, ended, settled, stop_reason_of
 
 USED = Usage(5, 3, cost_usd_picos=50, charge_usd_picos=90)
 TEXT = Envelope("identity", b"", b'{"choices":[]}')
@@ -93,3 +95,11 @@ def test_a_member_of_a_panel_ends_its_attempt_and_settles_nothing(run, attempt):
 def test_a_call_is_booked_with_its_model_and_delivery(run):
     call = call_usage(run(), 4, answered())
     assert (call.model, call.rank, call.delivery, call.error_code, call.wasted) == ("m", "ta", 4, "", False)
+
+
+@pytest.mark.parametrize("fields", [{}, {"error": CUT, "stop_reason": "failed"}])
+def test_every_end_repeats_why_its_model_was_chosen(run, attempt, fields):
+    route = Route(model="m", rank="ta", policy_version=3, reasons=["explored"], propensity=0.01)
+    routed = msgspec.structs.replace(run(), route=route)
+    assert settled(routed, 1, answered(**fields), 77).route == route
+    assert ended(routed, 1, answered(**fields), 77).route == route

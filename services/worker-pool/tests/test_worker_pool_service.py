@@ -30,10 +30,10 @@ from collegium_contracts.money import Price, Usage
 from collegium_settings.models import ModelLimits
 from collegium_testing import Behaviour, Rule, eventually
 from collegium_testing.platform import RunningPlatform
-from collegium_worker_pool.attempts import AttemptRunner
-from collegium_worker_pool.counting import MESSAGE_TOKENS
-from collegium_worker_pool.outcome import CallEnd
-from collegium_worker_pool.outcome import settled as settlement
+from collegium_worker_pool.calling.outcome import CallEnd
+from collegium_worker_pool.calling.outcome import settled as settlement
+from collegium_worker_pool.running.attempts import AttemptRunner
+from collegium_worker_pool.upstream.counting import MESSAGE_TOKENS
 
 Platforms = Callable[..., RunningPlatform]
 # One pico-dollar a token in, a hundred a token out; charged double.
@@ -95,7 +95,7 @@ async def a_worker_that_dies(platform: RunningPlatform) -> AsyncIterator[Deliver
     )
     pulls.start()
     pulls.want(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         delivery = await taken.get()
     yield delivery
     pulls.stop()
@@ -310,7 +310,11 @@ async def test_the_deadline_ends_a_call_that_hangs(platform: Platforms, stream: 
         assert isinstance(settled, TaskFailed)
         assert (settled.stop_reason, settled.error.code) == ("deadline", "deadline_exceeded")
         assert settled.settled_at_ms < run.task.deadline_ms + 1_000
-        assert settled.usage.charge_usd_picos == 0
+        # The endpoint had the prompt, and counts it: the operator's cost, not the tenant's charge.
+        usage = settled.usage
+        assert (usage.estimated, usage.output_tokens, usage.charge_usd_picos) == (True, 0, 0)
+        assert usage.input_tokens > 0
+        assert usage.cost_usd_picos > 0
         await eventually(lambda: running.sim.counts().totals.aborted == 1)
 
 
@@ -392,7 +396,8 @@ async def test_members_of_a_panel_end_their_attempts_and_settle_nothing(platform
         bad = attempt_of(running, number=1, of=2)
         await give(running, bad)
         await emptied(running)
-        good = msgspec.structs.replace(bad, attempt=msgspec.structs.replace(bad.attempt, number=2))
+        task = msgspec.structs.replace(bad.task, tests=2)
+        good = msgspec.structs.replace(bad, task=task, attempt=msgspec.structs.replace(bad.attempt, number=2))
         await give(running, good)
         await emptied(running)
         ends = [event for event in await running.events(bad.task) if isinstance(event, AttemptAnswered | AttemptFailed)]
@@ -400,6 +405,8 @@ async def test_members_of_a_panel_end_their_attempts_and_settle_nothing(platform
         assert [end.call.number for end in ends] == [1, 2]
         assert not any(kind.startswith("Task") for kind in kinds(await running.events(bad.task)))
         stored = await running.direct.headers(s.EVENTS, s.ATTEMPT_ENDED_ALL, limit=10)
+        # Of these two only the answer is of a task with tests.
+        assert [one.headers.get(s.H_TESTS_UNTIL) for one in stored] == [None, str(task.deadline_ms)]
         charged = [one.headers[s.H_BILLED] for one in stored]
         expected = [0, ends[1].call.usage.charge_usd_picos]
         assert charged == [f"{picos} 0 {bad.task.project} {bad.task.key_id}".strip() for picos in expected]

@@ -18,8 +18,8 @@ from collegium_contracts.messages import RunAttempt, TaskFailed
 from collegium_telemetry import names
 from collegium_testing import eventually
 from collegium_testing.platform import RunningPlatform
-from collegium_worker_pool import sweeper
-from collegium_worker_pool.sweeper import stuck
+from collegium_worker_pool.running import sweeper
+from collegium_worker_pool.running.sweeper import stuck
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -11,11 +11,11 @@ from aiohttp.test_utils import TestServer
 from collegium_contracts.messages import Sampling
 from collegium_testing import Behaviour, ModelSimulator, Rule, eventually
 from collegium_testing.simulator import ToolCall
-from collegium_worker_pool import upstream as upstream_module
-from collegium_worker_pool.endpoints import Endpoint
-from collegium_worker_pool.failures import CallFailed
-from collegium_worker_pool.upstream import CallResult, Upstream
-from collegium_worker_pool.wire import StreamedAnswer, request_body
+from collegium_worker_pool.upstream import upstream as upstream_module
+from collegium_worker_pool.upstream.endpoints import Endpoint
+from collegium_worker_pool.upstream.failures import CallFailed
+from collegium_worker_pool.upstream.upstream import CallResult, Upstream
+from collegium_worker_pool.upstream.wire import StreamedAnswer, request_body
 
 PROMPT = b'[{"role":"user","content":"What is the capital of France?"}]'
 

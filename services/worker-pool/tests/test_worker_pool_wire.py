@@ -5,13 +5,15 @@ import json
 import msgspec
 import pytest
 from collegium_contracts.messages import Sampling
-from collegium_worker_pool.wire import (
+from collegium_worker_pool.upstream.wire import (
     StreamedAnswer,
     answer_of,
     decode_chunk,
     decode_completion,
     joined,
+    logprob_of,
     request_body,
+    taught_of,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -179,5 +181,60 @@ def test_notes_are_instructions_where_the_client_gave_none():
     assert joined_messages([parts, asked], "one") == [{"role": "system", "content": "one"}, parts, asked]
 
 
+def test_an_instruction_of_an_experiment_comes_before_the_clients_and_before_notes():
+    said, asked = {"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"}
+    prompt = msgspec.json.encode([said, asked])
+    sent = msgspec.json.decode(joined(prompt, None, ["a note"], "be brief"))
+    assert sent == [{"role": "system", "content": "be brief\n\nbe kind\n\na note"}, asked]
+    alone = msgspec.json.decode(joined(msgspec.json.encode([asked]), None, (), "be brief"))
+    assert alone == [{"role": "system", "content": "be brief"}, asked]
+    assert msgspec.json.decode(request_body("m", prompt, None, Sampling(), instruction="be brief"))["messages"][0] == {
+        "role": "system", "content": "be brief\n\nbe kind",
+    }  # fmt: skip
+
+
 def test_without_notes_nothing_is_read():
     assert joined(b"[ 1 ]", None) == b"[ 1 ]"
+
+
+def completed(logprobs: str) -> float | None:
+    body = f'{{"choices":[{{"message":{{"content":"x"}},"logprobs":{logprobs}}}]}}'
+    return logprob_of(decode_completion(body.encode()))
+
+
+def test_log_probabilities_are_asked_for_only_where_they_are_wanted_and_their_mean_is_taken():
+    assert "logprobs" not in json.loads(sent())
+    asked = request_body("upstream", PROMPT, None, Sampling(max_tokens=5), logprobs=True)
+    assert json.loads(asked)["logprobs"] is True
+    assert completed('{"content":[{"token":"a","logprob":-0.5},{"token":"b","logprob":-1.5}]}') == -1.0
+    assert completed('{"content":[{"logprob":0.25}]}') == 0.0
+    for none in ("null", "{}", '{"content":null}', '{"content":[]}'):
+        assert completed(none) is None
+
+
+@pytest.mark.parametrize("odd", ['{"content":[{"logprob":-1e999}]}', '{"content":[{}]}', '{"content":3}', "[]", "1"])
+def test_log_probabilities_that_are_none_cost_no_answer(odd: str):
+    assert completed(odd) is None
+
+
+def test_what_can_be_learned_from_is_kept_where_it_was_asked_for():
+    likely = [{"token": "4", "logprob": -0.1}, {"token": "5", "logprob": -2.5}]
+    said = {
+        "index": 0,
+        "message": {"content": "4", "reasoning_content": "two and two"},
+        "finish_reason": "stop",
+        "logprobs": {"content": [{"token": "4", "logprob": -0.1, "top_logprobs": likely}]},
+    }
+    completion = decode_completion(msgspec.json.encode({"choices": [said]}))
+    (taught,) = taught_of(completion).choices
+    assert (taught.text, taught.reasoning, taught.likely) == ("4", "two and two", [[("4", -0.1), ("5", -2.5)]])
+    assert answer_of(completion).choices[0].reasoning is None
+
+
+@pytest.mark.parametrize("teaches", [True, False])
+def test_a_streams_reasoning_is_kept_where_it_was_asked_for(teaches):
+    delta = b'{"content":"4","reasoning":"two "}'
+    streamed = StreamedAnswer()
+    streamed.teaches = teaches
+    streamed.add(decode_chunk(b'{"choices":[{"index":0,"delta":%b,"finish_reason":"stop"}]}' % delta))
+    assert streamed.answer().choices[0].reasoning == ("two " if teaches else None)

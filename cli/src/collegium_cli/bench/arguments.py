@@ -27,7 +27,13 @@ def add_benchmarks(verbs: argparse._SubParsersAction, add: Add) -> None:  # pyri
     _failover(add(kinds, "failover", "How long a killed process is felt, and what is lost.", _runs("failover")))
     _usage(add(kinds, "usage", "How long usage reports take over many booked rows.", _runs("usage")))
     _gates(add(kinds, "gates", "What gates add to a request, rule by rule and all at once.", _runs("gates")))
+    _scoreboards(add(kinds, "scoreboards", "How long evolution takes to fold settled tasks.", _runs("scoreboards")))
     _search(add(kinds, "search", "How long hybrid questions to the embedded vector store take.", _runs("search")))
+    _distillation(
+        add(kinds, "distillation", "How long a round takes to make a student of samples.", _runs("distillation"))
+    )
+    _swaps(add(kinds, "swaps", "Whether tasks are dropped or delayed where a policy is swapped.", _runs("swaps")))
+    _documents(add(kinds, "documents", "How long many short documents take until they are found.", _runs("documents")))
 
 
 def _runs(kind: str) -> Callable[[argparse.Namespace], int]:
@@ -62,7 +68,9 @@ def _gateway(verb: argparse.ArgumentParser) -> None:
 def _cache(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--clients", default="16,64", help="numbers of clients of exact hits, by comma")
     verb.add_argument("--seconds", type=float, default=5.0)
-    verb.add_argument("--alike", type=_count, default=200, help="questions that are asked again in other words")
+    verb.add_argument(
+        "--alike", type=_count, default=95, help="questions that are asked again in other words, at most 95"
+    )
     verb.add_argument("--alike-clients", type=_count, default=4, help="how many of them at a time")
 
 
@@ -108,11 +116,34 @@ def _usage(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--questions", type=_count, default=200, help="questions of each kind")
 
 
+def _scoreboards(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--events", type=_count, default=1_000_000, help="settled tasks")
+
+
 def _search(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--chunks", type=_count, default=50_000, help="chunks of 384 dimensions")
     verb.add_argument("--tenants", type=_count, default=10, help="tenants that share them")
     verb.add_argument("--questions", type=_count, default=1_000)
     verb.add_argument("--quantized", action="store_true", help="vectors of eight bits a number beside the whole ones")
+
+
+def _documents(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--documents", type=_count, default=10_000)
+    verb.add_argument("--words", type=_count, default=16, help="of each")
+    verb.add_argument("--clients", type=_count, default=16, help="that add them at a time")
+
+
+def _swaps(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--seconds", type=float, default=40.0, help="half of them with swaps")
+    verb.add_argument("--clients", type=_count, default=8, help="that ask at a time")
+    verb.add_argument("--every", type=float, default=0.5, metavar="SECONDS", help="between two swaps")
+    verb.add_argument("--model-ms", type=float, default=20.0, help="how long the model takes")
+
+
+def _distillation(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--samples", type=_count, default=10_000, help="questions that are taught and judged")
+    verb.add_argument("--questions", type=Path, help="rows of a text and its class, one a line (default: made ones)")
+    verb.add_argument("--clients", type=_count, default=16, help="that ask at a time")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 import msgspec
@@ -23,10 +24,11 @@ import msgspec
 from collegium_cli.bench import figures
 from collegium_cli.bench.gateway import load, parse_clients
 from collegium_cli.bench.processes import memory_mb
+from collegium_cli.bench.questions import ALIKE
 from collegium_cli.bench.stage import StageError, child
 
 ASK = {"model": "sim", "messages": [{"role": "user", "content": "What is the capital of France?"}]}
-ADDED_SECONDS = 60.0
+KEPT_SECONDS = 6.0
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -35,18 +37,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     clients: tuple[int, ...] = (16, 64)
     seconds: float = 5.0
-    alike: int = 200
+    alike: int = len(ALIKE)
     alike_clients: int = 4
 
 
 def run(options: Options) -> dict[str, Any]:
     """Measures and returns the figures."""
-    key = f"sk-clg-bench{secrets.token_hex(3)}-" + "".join(secrets.choice(_ALPHABET) for _ in range(48))
+    key, admin = _key("bench"), _key("admin")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="collegium-bench-")))
         simulator = stack.enter_context(child("collegium_testing.simulator", "--port", "0", "--model", "sim"))
         config = folder / "collegium.yaml"
-        config.write_text(json.dumps(_config(simulator["base_url"], key)))
+        config.write_text(json.dumps(_config(simulator["base_url"], key, admin)))
         up = stack.enter_context(
             child("collegium_cli", "up", "--json", "--config", str(config), "--data", str(folder / "data"))
         )
@@ -57,12 +59,12 @@ def run(options: Options) -> dict[str, Any]:
             _say(f"{clients} clients, exact hits …")
             exact[str(clients)] = load(folder, url, key, "sim", clients, options.seconds, ASK)
         _say(f"{options.alike} questions alike …")
-        semantic = asyncio.run(_alike(url, key, options))
+        semantic = asyncio.run(_alike(url, key, admin, options))
         usage = asyncio.run(_usage(up["http"], key))
         return {"exact": exact, "semantic": semantic, "usage": usage, "memory_mb": memory_mb(up["pids"])}
 
 
-def _config(base_url: str, key: str) -> dict[str, Any]:
+def _config(base_url: str, key: str, admin: str) -> dict[str, Any]:
     return {
         "http": {"port": 0},
         "grpc": {"port": 0},
@@ -75,7 +77,14 @@ def _config(base_url: str, key: str) -> dict[str, Any]:
                 "price": {"input_usd_per_mtok": "0.15", "output_usd_per_mtok": "0.60"},
             }
         ],
-        "tenants": [{"id": "bench", "tier": "enterprise", "api_key": key}],
+        "tenants": [
+            {
+                "id": "bench",
+                "tier": "enterprise",
+                "api_key": key,
+                "keys": [{"name": "admin", "api_key": admin, "scopes": ["admin"]}],
+            }
+        ],
     }
 
 
@@ -89,9 +98,9 @@ async def _answered(url: str, key: str, body: dict[str, Any]) -> None:
             raise StageError(f"the first question was answered with {response.status}: {await response.text()}")
 
 
-async def _alike(url: str, key: str, options: Options) -> dict[str, Any]:
+async def _alike(url: str, key: str, admin: str, options: Options) -> dict[str, Any]:
     """Asks questions, waits until they are kept, asks them in other words, and reports how that went."""
-    things = [f"{_word()} {_word()}" for _ in range(options.alike)]
+    pairs = ALIKE[: options.alike]
     results: dict[str, int] = {}
     taken: list[float] = []
     slots = asyncio.Semaphore(options.alike_clients)
@@ -106,28 +115,38 @@ async def _alike(url: str, key: str, options: Options) -> dict[str, Any]:
                     result = response.headers.get("x-collegium-cache", str(response.status))
                 return result, (time.perf_counter() - began) * 1000
 
-        await asyncio.gather(*(ask(f"How do I make a {thing}?") for thing in things))
-        # The last answer is kept a moment after it was given.
-        until = time.monotonic() + ADDED_SECONDS
-        probe = f"{_word()} {_word()}"
-        await ask(f"How do I make a {probe}?")
-        number = 0
-        while time.monotonic() < until and (await ask(f"How can I make a {probe}{'?' * number}"))[0] == "miss":
-            number += 1
-            await asyncio.sleep(0.2)
+        await asyncio.gather(*(ask(first) for first, _ in pairs))
+        kept = await _kept(url, admin, len(pairs))
         began = time.perf_counter()
-        for result, milliseconds in await asyncio.gather(*(ask(f"How can I make a {thing}?") for thing in things)):
+        for result, milliseconds in await asyncio.gather(*(ask(again) for _, again in pairs)):
             results[result] = results.get(result, 0) + 1
             if result == "hit_semantic":
                 taken.append(milliseconds)
         seconds = time.perf_counter() - began
     return {
-        "asked": len(things),
+        "asked": len(pairs),
+        "kept": kept,
         "results": results,
         "hits_per_second": round(len(taken) / seconds, 1),
         "p50_ms": _part(taken, 0.50),
         "p95_ms": _part(taken, 0.95),
     }
+
+
+async def _kept(url: str, admin: str, count: int) -> int:
+    """Returns how many answers were kept: all, or those that were when no more came for a while.
+
+    An answer is kept a moment after it was given; while looks take too long, none are looked for or kept.
+    """
+    entries, newest_at = -1, time.monotonic()
+    async with _session(admin) as session:
+        while entries < count and time.monotonic() < newest_at + KEPT_SECONDS:
+            async with session.get(urljoin(url, "/v1/cache")) as response:
+                found = (await response.json())["semantic"]["entries"]
+            if found > entries:
+                entries, newest_at = found, time.monotonic()
+            await asyncio.sleep(0.1)
+    return entries
 
 
 def _part(taken: list[float], share: float) -> float | None:
@@ -142,8 +161,8 @@ async def _usage(base: str, key: str) -> dict[str, Any]:
     return {name: totals[name] for name in ("requests", "charged_usd", "saved_usd")}
 
 
-def _word() -> str:
-    return "".join(secrets.choice("bcdfghklmnprstvz") + secrets.choice("aeiou") for _ in range(3))
+def _key(name: str) -> str:
+    return f"sk-clg-{name}{secrets.token_hex(3)}-" + "".join(secrets.choice(_ALPHABET) for _ in range(48))
 
 
 def _say(text: str) -> None:

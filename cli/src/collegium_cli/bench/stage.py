@@ -17,8 +17,9 @@ import tempfile
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import aiohttp
 import msgspec
 from collegium_runtime import runtime_file
 from collegium_runtime.runtime_file import Runtime
@@ -193,6 +194,27 @@ def child(module: str, *arguments: str, environment: Mapping[str, str] | None = 
     finally:
         _end(process)
         process.stdout.close()
+
+
+class Running(NamedTuple):
+    """A platform by its doors: its address, a tenant's key, and the operator's."""
+
+    http: str
+    key: str
+    admin_key: str
+
+    def session(self, key: str) -> aiohttp.ClientSession:
+        """Returns a session with a key."""
+        return aiohttp.ClientSession(self.http, headers={"Authorization": f"Bearer {key}"})
+
+
+@contextlib.contextmanager
+def configured(folder: Path, settings: Mapping[str, Any], key: str) -> Generator[Running]:
+    """Runs a platform with settings of its own, and its data in ``folder``, until the block ends."""
+    config = folder / "collegium.yaml"
+    config.write_text(json.dumps(settings))
+    with child("collegium_cli", "up", "--json", "--config", str(config), "--data", str(folder / "data")) as ready:
+        yield Running(ready["http"], key, Path(ready["admin_key_file"]).read_text().strip())
 
 
 def _end(process: subprocess.Popen[Any]) -> None:

@@ -21,7 +21,7 @@ from collegium_contracts import subjects as s
 
 from collegium_cli.bench.stage import Stage
 from collegium_cli.environment import settings_of
-from collegium_cli.operator import operator
+from collegium_cli.tasks.operator import operator
 from collegium_cli.up.credentials import OPERATOR
 
 _DAY_NS = 86_400 * 10**9

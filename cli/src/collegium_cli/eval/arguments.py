@@ -22,6 +22,16 @@ def add_evaluations(verbs: argparse._SubParsersAction, add: Add) -> None:  # pyr
         _without_data(add)(kinds, "consensus", "How often a panel's verdict is right, and says so.", "consensus")
     )
     _cascade(_without_data(add)(kinds, "cascade", "What a cascade saves of the strong model's calls.", "cascade"))
+    _head(_without_data(add)(kinds, "head", "How often a trained head is right, and how fast.", "head"))
+    _domains(_without_data(add)(kinds, "domains", "Whether discovered domains are what people named.", "domains"))
+    _router(_without_data(add)(kinds, "router", "How well models are chosen, and what that saves.", "router"))
+    _promotions(
+        _without_data(add)(kinds, "promotions", "How often promotions are wrong, and how soon right.", "promotions")
+    )
+    _replay(
+        _without_data(add)(kinds, "replay", "What a recorded pool costs and reaches as the platform learns.", "replay")
+    )
+    _experiments(_without_data(add)(kinds, "experiments", "How often experiments are decided wrongly.", "experiments"))
     _retrieval(_without_data(add)(kinds, "retrieval", "How well documents are found, by which signal.", "retrieval"))
 
 
@@ -49,10 +59,72 @@ def _runs(module: str) -> Callable[[argparse.Namespace], int]:
     return run
 
 
+def _promotions(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--runs", type=int, default=10_000, help="students of each win rate")
+    verb.add_argument("--pairs-max", type=int, default=300, help="discordant pairs of a trial")
+
+
+def _replay(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--data", type=Path, required=True, help="recorded outcomes of a pool's models, by question")
+    verb.add_argument("--train", type=Path, help="other such rows: the best model of these is the teacher")
+    verb.add_argument("--feedback", type=float, default=0.3, help="the share of rows whose label is told")
+    verb.add_argument(
+        "--plan", choices=["auto", "cascade"], default="auto", help="one model answers a row, or as many as it takes"
+    )
+    verb.add_argument(
+        "--answer", choices=["text", "number", "choice", "json"], default="", help="the type of the rows' answers"
+    )
+    verb.add_argument("--requests", type=int, default=0, help="send so many rows, drawn by the seed (default: all)")
+    verb.add_argument(
+        "--models", type=lambda text: text.split(","), metavar="A,B", help="those of the pool (default: all)"
+    )
+    verb.add_argument("--prices", type=Path, help="JSON: what each model costs, and its rank where one is wanted")
+    verb.add_argument("--interval", type=int, default=50, help="rows between two rounds of learning")
+    verb.add_argument("--after", type=int, default=300, help="rows before the marginal figures begin")
+    verb.add_argument("--shadow-share", type=float, default=1.0, help="of teachers' answers, asked of a cheaper model")
+    verb.add_argument("--audit-share", type=float, default=0.05, help="of others' answers, asked of a teacher")
+    verb.add_argument("--budget-share", type=float, default=0.1, help="what probes may cost of what work costs")
+    verb.add_argument("--exploration", type=float, default=0.03, help="the share of tasks given away to learn")
+    verb.add_argument("--csv", type=Path, help="write the learning curve")
+    verb.add_argument("--plot", type=Path, help="write the learning curve as SVG")
+
+
+def _experiments(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--runs", type=int, default=10_000, help="experiments of each pair of qualities")
+    verb.add_argument("--units-max", type=int, default=2_000, help="judged units of an experiment")
+    verb.add_argument("--level", type=float, default=0.05)
+
+
 def _retrieval(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--corpus", type=Path, required=True, help="documents to search")
     verb.add_argument("--data", type=Path, required=True, help="questions with what is relevant to them")
     verb.add_argument("--train", type=Path, help="other such questions, to fit the dense side's weight on")
+
+
+def _head(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--train", type=Path, help="rows to learn from: a text and its class")
+    verb.add_argument("--data", type=Path, required=True, help="rows to measure on")
+    verb.add_argument(
+        "--splits", type=int, default=0, help="instead: learn on three quarters of --data, so often, and measure on one"
+    )
+
+
+def _domains(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--data", type=Path, required=True, help="rows: a text and its class")
+    verb.add_argument("--rows", type=int, default=0, help="at most so many of them, drawn at random")
+
+
+def _router(verb: argparse.ArgumentParser) -> None:
+    _learned(verb)
+    verb.add_argument("--weak", metavar="MODEL", help="the cheaper of two")
+    verb.add_argument("--strong", metavar="MODEL", help="the dearer of two")
+    verb.add_argument("--models", choices=["all"], help="instead: choose among all models that the rows have")
+    verb.add_argument(
+        "--loss-max", type=float, default=0.01, help="with --models all: what may be lost against the best single one"
+    )
+    verb.add_argument(
+        "--splits", type=int, default=0, help="instead: halve --train and --data together so often, at random"
+    )
 
 
 def _cache(verb: argparse.ArgumentParser) -> None:

@@ -12,13 +12,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from collegium_consensus.aggregation import Learned, Stacked, Vote, aggregate
-from collegium_consensus.aggregation.history import Outcome
-from collegium_consensus.aggregation.learning import asked_in_order, folds_of, learn, rehearsed
-from collegium_consensus.confidence import Calibration, Features, confidence
-from collegium_consensus.confidence.escalation import Escalation, Gains, fit_escalation, fit_gains
-from collegium_consensus.confidence.learning import Known, fit_calibration
-from collegium_consensus.confidence.neighbours import Neighbours, held_out_shares
+from collegium_learning.confidence import Calibration, Features, confidence
+from collegium_learning.confidence.escalation import Escalation, Gains, fit_escalation, fit_gains
+from collegium_learning.confidence.learning import Known, fit_calibration
+from collegium_learning.confidence.neighbours import Neighbours, held_out_shares
+from collegium_learning.panels import Learned, Stacked, Vote, aggregate
+from collegium_learning.panels.history import Outcome
+from collegium_learning.panels.learning import asked_in_order, folds_of, learn, rehearsed
+from collegium_learning.routing.features import row_of, traits
+from collegium_learning.routing.fitting import fit
+from collegium_learning.routing.lessons import Lessons
+from collegium_learning.routing.predicting import Predictor
 
 from collegium_cli.eval.embedding import Embedded
 from collegium_cli.eval.panels import (
@@ -36,16 +40,26 @@ from collegium_cli.eval.reading import EvaluationError, rate, tell, write
 
 T = TypeVar("T")
 
+# Of each question the router's policy keeps a neighbour; recordings are smaller.
+BANK_MAX = 6_000
+# The logarithm of a usual question's length: what is held to a prior is about zero.
+_LONG = 5.5
+# What estimates of the gain weigh before anything is known: none, by calibrated confidence, by questions alike, by the
+# question's length, as the router's policy expects it.
+PRIOR = (0.0, 0.25, 0.25, 0.0, 0.5)
+
 
 class Question(NamedTuple):
     """One row: its weak samples with their grades, whether the strong answer was right, and what is seen of it.
 
-    ``is_blind`` says that there are outcomes alone, so that the question decides before anybody is asked.
+    ``row`` is what a router sees of it. ``is_blind`` says that there are outcomes alone, so that the question decides
+    before anybody is asked.
     """
 
     weak: Outcome
     strong_right: bool
     vector: np.ndarray
+    row: np.ndarray
     chars: int
     is_blind: bool
 
@@ -70,12 +84,15 @@ class Beliefs(NamedTuple):
         return self.gains.of(self.estimates_of(asked, seen, expected))
 
     def estimates_of(self, asked: Sequence[Question], seen: Sequence[Seen], expected: np.ndarray) -> np.ndarray:
-        """Returns estimates of it: by calibrated confidence, by questions alike, and the question's length."""
+        """Returns estimates of it, in the order of PRIOR; ``expected`` are questions' weak and strong shares by those
+        alike, and the gain that the router's policy expects.
+        """
         calibrated = [
             confidence(about_strong(one.features, share), self.strong) - confidence(one.features, self.weak)
             for one, share in zip(seen, expected[:, 1], strict=True)
         ]
-        return np.column_stack([calibrated, expected[:, 1] - expected[:, 0], np.log1p([one.chars for one in asked])])
+        long = np.log1p([one.chars for one in asked]) - _LONG
+        return np.column_stack([calibrated, expected[:, 1] - expected[:, 0], long, expected[:, 2]])
 
 
 class Lesson(NamedTuple):
@@ -84,7 +101,15 @@ class Lesson(NamedTuple):
     learned: Learned
     beliefs: Beliefs
     near: Neighbours
+    router: Predictor
     escalation: Escalation
+
+    def expected_of(self, asked: Sequence[Question]) -> np.ndarray:
+        """Returns what is expected of questions before anybody is asked, as ``estimates_of`` takes it."""
+        domains = [one.weak.domain for one in asked]
+        shares = self.near.shares(domains, np.array([one.vector for one in asked], np.float32))
+        routed = self.router.expect_many(domains, np.array([one.row for one in asked], np.float32))
+        return np.column_stack([shares, routed[:, 1] - routed[:, 0]])
 
 
 def main(options: argparse.Namespace) -> int:
@@ -118,8 +143,9 @@ def question(row: Row, weak: str, strong: str, kinds: Kinds, embedded: Embedded)
         strong_right = _score(row, strong) > 0.5
     else:
         raise EvaluationError(f"row {row.get('id')} holds neither samples nor outcomes")
+    seen = row_of(embedded[text], traits(text))
     return Question(
-        Outcome(domain, votes, tuple(grades)), strong_right, embedded[text], len(text), "samples" not in row
+        Outcome(domain, votes, tuple(grades)), strong_right, embedded[text], seen, len(text), "samples" not in row
     )
 
 
@@ -130,7 +156,9 @@ def learned_from(known: Sequence[Question], loss_max: float, seed: int) -> Lesso
     domains, vectors = [one.domain for one in outcomes], np.array([one.vector for one in known], np.float32)
     first = np.array([[one.weak.right[0], one.strong_right] for one in known], float)
     near = Neighbours(domains, vectors, first)
-    expected = held_out_shares(domains, vectors, first, folds_of(len(known), seed))
+    routed, gain = routed_by(domains, np.array([one.row for one in known], np.float32), first, seed)
+    shares = held_out_shares(domains, vectors, first, folds_of(len(known), seed))
+    expected = np.column_stack([shares, gain])
     seen = [see(one, of, share) for one, of, share in zip(known, rehearsal, expected[:, 0], strict=True)]
     weak_right, strong_right = np.array([one.right for one in seen], float), first[:, 1]
     gains = np.zeros(len(known))
@@ -140,9 +168,17 @@ def learned_from(known: Sequence[Question], loss_max: float, seed: int) -> Lesso
         of_rest = beliefs(_at(known, rest), _at(seen, rest), expected[rest], strong_right[rest])
         gains[fold] = of_rest.gains_of(_at(known, fold), _at(seen, fold), expected[fold])
     believed = beliefs(known, seen, expected, strong_right)
-    return Lesson(
-        learn(outcomes, seed, rehearsal), believed, near, fit_escalation(gains, weak_right, strong_right, loss_max)
-    )
+    escalation = fit_escalation(gains, weak_right, strong_right, loss_max)
+    return Lesson(learn(outcomes, seed, rehearsal), believed, near, routed, escalation)
+
+
+def routed_by(domains: Sequence[str], rows: np.ndarray, right: np.ndarray, seed: int) -> tuple[Predictor, np.ndarray]:
+    """Fits the router's policy to both models' outcomes; and the gain that it expected of rows it was not fitted to."""
+    unknown, seen = np.full(right.shape, np.nan), np.ones(len(right), bool)
+    lessons = Lessons(("weak", "strong"), tuple(domains), rows, seen, right, unknown, unknown)
+    fitted = fit(lessons, seed=seed, bank_max=BANK_MAX)
+    held = np.nan_to_num(fitted.held_out["full"])
+    return Predictor(fitted.policy), held[:, 1] - held[:, 0]
 
 
 def beliefs(known: Sequence[Question], seen: Sequence[Seen], expected: np.ndarray, strong_right: np.ndarray) -> Beliefs:
@@ -152,7 +188,7 @@ def beliefs(known: Sequence[Question], seen: Sequence[Seen], expected: np.ndarra
     strong = fit_calibration([Known(of, bool(was)) for of, was in zip(stronger, strong_right, strict=True)])
     unfitted = Beliefs(weak, strong, Gains())
     lost = strong_right - np.array([one.right for one in seen], float)
-    return Beliefs(weak, strong, fit_gains(unfitted.estimates_of(known, seen, expected), lost, (0.0, 0.5, 0.5, 0.0)))
+    return Beliefs(weak, strong, fit_gains(unfitted.estimates_of(known, seen, expected), lost, PRIOR))
 
 
 def measured(asked: Sequence[Question], lesson: Lesson, seed: int) -> dict[str, Any]:
@@ -181,9 +217,7 @@ def measured(asked: Sequence[Question], lesson: Lesson, seed: int) -> dict[str, 
 
 def decided(asked: Sequence[Question], lesson: Lesson) -> tuple[list[Seen], list[bool], list[float]]:
     """Returns what weak samples say, who asks the strong one, and how probably the answer given is right."""
-    expected = lesson.near.shares(
-        [one.weak.domain for one in asked], np.array([one.vector for one in asked], np.float32)
-    )
+    expected = lesson.expected_of(asked)
     seen = [
         see(one, lesson.learned.of(one.weak.domain), share) for one, share in zip(asked, expected[:, 0], strict=True)
     ]

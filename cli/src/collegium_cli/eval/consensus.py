@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from collegium_consensus.aggregation import Learned, Stacked, Tally, Vote, aggregate
-from collegium_consensus.aggregation.history import Outcome
-from collegium_consensus.aggregation.learning import asked_in_order, folds_of, learn, rehearsed
-from collegium_consensus.confidence import Calibration, Features, confidence
-from collegium_consensus.confidence.learning import Known, fit_calibration
-from collegium_consensus.confidence.neighbours import Neighbours, held_out_shares
+from collegium_learning.confidence import Calibration, Features, confidence
+from collegium_learning.confidence.learning import Known, fit_calibration
+from collegium_learning.confidence.neighbours import Neighbours, held_out_shares
+from collegium_learning.panels import Learned, Stacked, Tally, Vote, aggregate
+from collegium_learning.panels.history import Outcome
+from collegium_learning.panels.learning import asked_in_order, folds_of, learn, rehearsed
 
 from collegium_cli.eval.embedding import Embedded
 from collegium_cli.eval.panels import (

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from collegium_consensus.aggregation import AnswerType, Vote, key_of
-from collegium_consensus.aggregation.extraction import kind_of
-from collegium_consensus.aggregation.history import Outcome
-from collegium_consensus.confidence.learning import expected_calibration_error
+from collegium_learning.answers import AnswerType, key_of
+from collegium_learning.answers.extraction import kind_of
+from collegium_learning.confidence.learning import expected_calibration_error
+from collegium_learning.panels import Vote
+from collegium_learning.panels.history import Outcome
 
 from collegium_cli.eval.reading import RESAMPLED, EvaluationError, rows_of
 

@@ -14,7 +14,7 @@ from collegium_settings import Settings
 from collegium_settings.pools import all_pools
 from collegium_store import Migrations, is_current, migrate
 
-from collegium_cli.operator import operator
+from collegium_cli.tasks.operator import operator
 
 _OWNERS = ("billing", "context", "evolution", "gateway")
 

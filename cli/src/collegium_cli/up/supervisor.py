@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import sys
 import time
 from collections import deque
@@ -23,7 +24,7 @@ import structlog
 from collegium_runtime import runtime_file
 from collegium_runtime.runtime_file import EmbeddedModel, Runtime
 from collegium_servers import model, nats, postgres
-from collegium_servers.nats_config import NatsConfig, render_config
+from collegium_servers.nats_config import FILE_BYTES_MAX, NatsConfig, render_config
 from collegium_servers.probe import get
 from collegium_servers.process import Child, Claim, Command, Probe, claim, end_leftover, start_child
 from collegium_settings import Settings
@@ -35,6 +36,8 @@ from collegium_cli.up.preparation import Preparation, PreparationError
 
 log = structlog.get_logger(__name__)
 
+# The operator is told before the broker has to refuse work.
+DISK_BYTES_LOW: Final = 2 * 1024**3
 SERVICE_READY_SECONDS: Final = 45.0
 # Everything has ended within 20 s: the gateway may take 7 of the services' 13, the servers 4 more.
 GATEWAY_STOP_SECONDS: Final = 7.0
@@ -135,6 +138,8 @@ class Supervisor:
         if self._settings.nats.url is not None:
             self._learn(nats=self._settings.nats.url)
             return
+        if (free := shutil.disk_usage(self._data).free) < DISK_BYTES_LOW:
+            log.warning("little disk is free; streams that cannot grow refuse work", folder=str(self._data), bytes=free)
         files = make_credentials(self._data / "credentials")
         port, monitor_port = free_port(), free_port()
         config = render_config(
@@ -143,6 +148,7 @@ class Supervisor:
                 port=port,
                 monitor_port=monitor_port,
                 durability=self._settings.durability,
+                max_file_bytes=FILE_BYTES_MAX,
                 users=broker_users(files),
             )
         )

@@ -47,14 +47,15 @@ class _Unpurging(JetStreamContext):
 class ClaimStore:
     """Puts payloads into the claims bucket and redeems claims."""
 
-    def __init__(self, connection: Connection, bucket: str = s.CLAIMS_BUCKET) -> None:
+    def __init__(self, connection: Connection, bucket: str = s.CLAIMS_BUCKET, *, may_remove: bool = False) -> None:
         self._connection = connection
         self._name = bucket
+        self._context = JetStreamContext if may_remove else _Unpurging
         self._store: ObjectStore | None = None
 
     async def _bucket(self) -> ObjectStore:
         if self._store is None:
-            self._store = await _Unpurging(self._connection.client).object_store(self._name)
+            self._store = await self._context(self._connection.client).object_store(self._name)
         return self._store
 
     async def put(self, payload: bytes) -> str:
@@ -65,6 +66,21 @@ class ClaimStore:
         except (NatsError, TimeoutError) as error:
             raise BrokerUnavailableError(f"a payload of {len(payload)} bytes was not stored: {error}") from error
         return f"{name}:{len(payload)}:{await _digest(payload)}"
+
+    async def remove(self, claim: str) -> None:
+        """Removes what a claim names, with its chunks; what is gone already is no error.
+
+        Raises BrokerUnavailableError. For whoever was made with ``may_remove``: the right is one of its service.
+        """
+        if (parts := _CLAIM.match(claim)) is None:
+            return
+        try:
+            async with asyncio.timeout(REDEEM_SECONDS):
+                await (await self._bucket()).delete(parts[1])
+        except NotFoundError:
+            return
+        except (NatsError, TimeoutError) as error:
+            raise BrokerUnavailableError(f"claim {parts[1]} cannot be removed now: {error}") from error
 
     async def get(self, claim: str) -> bytes:
         """Redeems a claim.

@@ -21,7 +21,7 @@ import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from collegium_bus.errors import BrokerUnavailableError, NoAnswerError
+from collegium_bus.errors import BrokerUnavailableError, NoAnswerError, TooLargeError
 from collegium_bus.wire import WireClient, publish_command
 
 log = structlog.get_logger(__name__)
@@ -63,7 +63,14 @@ class Connection:
         return self.client.is_connected
 
     def publish(self, subject: str, payload: bytes, *, headers: bytes | None = None, reply: str = "") -> None:
-        """Sends a core NATS message (no acknowledgement). Raises BrokerUnavailableError when too much is unsent."""
+        """Sends a core NATS message (no acknowledgement).
+
+        Raises TooLargeError beyond what the broker takes, and BrokerUnavailableError when too much is unsent.
+        """
+        size_bytes = len(payload) + len(headers) if headers is not None else len(payload)
+        if size_bytes > self.client.max_payload:
+            # The broker would close the connection of whoever sent it.
+            raise TooLargeError(f"{subject}: a message of {size_bytes} bytes is over {self.client.max_payload}")
         if self.client.is_closed or self.client.pending_data_size > MAX_PENDING_BYTES:
             raise BrokerUnavailableError(f"{subject}: the broker is away and the send buffer is full; try again later")
         self.client.send(publish_command(subject, reply, headers, payload))
@@ -75,7 +82,7 @@ class Connection:
 
         While the broker is away nothing is sent: what stood in a send buffer would be carried out after the reconnect,
         when its sender has long been told that it failed. Raises NoAnswerError after ``timeout_seconds``, or at once
-        where nobody listens on the subject.
+        where nobody listens on the subject, and TooLargeError beyond what the broker takes.
         """
         if not self.client.is_connected:
             timeout_seconds -= await self._wait_connected(subject, timeout_seconds)

@@ -114,6 +114,9 @@ class DeadLetters:
         same task, within the stream's duplicate window, it stores nothing more.
         """
         task, error = settled.task, settled.error
+        if task.probe is not None:
+            # Nobody asked for it, so nobody wants it run again.
+            return True
         letter = _letter(self._service, original, TASK_FAILED, error.message)
         about = msgspec.structs.replace(letter.known, task_id=task.id, code=error.code)
         letter = msgspec.structs.replace(letter, about=about)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from collegium_contracts.subjects import original
 
 from collegium_bus.connection import Connection
@@ -19,7 +21,8 @@ _TERM = b"+TERM"
 class Delivery:
     """A delivered message: subject, payload, where it is stored, and how often it was delivered (from 1).
 
-    A message that one consumer gets again, from its dead letter, has the subject that it had the first time.
+    A message that one consumer gets again, from its dead letter, has the subject that it had the first time. ``on_ack``
+    takes acknowledgements over, by reply subject, for whoever sends them together.
     """
 
     __slots__ = (
@@ -28,6 +31,7 @@ class Delivery:
         "consumer",
         "delivered",
         "is_acknowledged",
+        "on_ack",
         "payload",
         "reply",
         "sequence",
@@ -45,6 +49,7 @@ class Delivery:
         self.block = block
         self.reply = reply
         self.is_acknowledged = False
+        self.on_ack: Callable[[bytes], None] | None = None
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with domain and
         # account hash before the stream (ADR-15 of the NATS architecture).
         tokens = reply.split(b".")
@@ -70,7 +75,10 @@ class Delivery:
     def ack(self) -> None:
         """Acknowledges without waiting: lost with the connection, the message comes again."""
         self.is_acknowledged = True
-        self._answer(_ACK)
+        if self.on_ack is not None:
+            self.on_ack(self.reply)
+        else:
+            self._answer(_ACK)
 
     async def ack_sync(self, *, timeout_seconds: float = 5.0) -> bool:
         """Acknowledges and waits for the broker; false where it did not answer (the message may come again)."""

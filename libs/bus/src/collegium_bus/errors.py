@@ -9,6 +9,8 @@ BusError
 ├── NoAnswerError             retryable: nobody answered a request in time
 ├── RequestRefusedError       the asked service answered with a refusal (its code is in the error catalogue)
 └── TopologyError             streams or consumers are missing or differ from their declaration
+
+GoneError is none of them: what an event tells of stands no more, and asking again changes nothing.
 """
 
 from __future__ import annotations
@@ -62,6 +64,12 @@ class RequestRefusedError(BusError):
         self.code = code  # pyright: ignore[reportIncompatibleVariableOverride] - per instance here
         self.message = message
         self.param = param
+
+
+class GoneError(Exception):
+    """An event was handed over that stands no more: it aged out, or its tenant was erased."""
+
+    code = "event_gone"
 
 
 class TopologyError(BusError):

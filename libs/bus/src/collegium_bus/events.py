@@ -63,8 +63,9 @@ class EventLoop(Generic[M]):
 
     A batch holds at most ``max_batch`` events and is handed over about ``linger_seconds`` after its first. While the
     consumer is idle one request for one message stands; its arrival starts the linger, after which everything that came
-    meanwhile is fetched at once, so that the broker wakes this process twice a batch instead of once an event. While
-    the handler fails the same batch is retried with backoff and nothing is acknowledged; its leases are renewed.
+    meanwhile is fetched at once, so that the broker wakes this process twice a batch instead of once an event.
+    :meth:`hurry` ends the linger, for whoever waits for what is folded. While the handler fails the same batch is
+    retried with backoff and nothing is acknowledged; its leases are renewed.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class EventLoop(Generic[M]):
         self._in_hand: list[Delivery] = []
         self._wake = asyncio.Event()
         self._fetched = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._busy = False
         self._pulls = PullRequests(
             connection, consumer.stream, consumer.durable, self._on_message, on_lost=self._on_pull_ended
@@ -110,6 +112,10 @@ class EventLoop(Generic[M]):
             asyncio.create_task(self._run(), name=f"events-{self.consumer.durable}"),
             asyncio.create_task(self._renew(), name=f"leases-{self.consumer.durable}"),
         ]
+
+    def hurry(self) -> None:
+        """Handles what has come, or what comes next, without waiting for more."""
+        self._hurried.set()
 
     async def stop(self) -> None:
         """Stops; what was not handled comes again to the next who asks."""
@@ -145,7 +151,7 @@ class EventLoop(Generic[M]):
         while True:
             await self._wake.wait()
             self._busy = True
-            await asyncio.sleep(self._linger_seconds)
+            await self._linger()
             await self._fetch()
             while self._arrived:
                 full = len(self._arrived) >= self._max_batch
@@ -156,6 +162,12 @@ class EventLoop(Generic[M]):
             self._wake.clear()
             if self._pulls.requested == 0:
                 self._pulls.want(1)
+
+    async def _linger(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._linger_seconds):
+                await self._hurried.wait()
+        self._hurried.clear()
 
     async def _handle_arrived(self) -> None:
         self._in_hand, self._arrived = self._arrived, []

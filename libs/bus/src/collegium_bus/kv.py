@@ -1,8 +1,9 @@
 """Key–value buckets: read, compare-and-set, watch.
 
 Reads may be stale; only a compare-and-set's result is true. A watch reads the bucket in order from its newest values
-on, and once a minute reads everything again, because a watcher may take long to recover after a broker restart. One
-rule: a decision that must not be made twice goes through :meth:`Bucket.put` with the expected revision.
+on, and once a minute reads everything again, because a watcher may take long to recover after a broker restart. Values
+stand in the bucket itself, however large: a claim would expire before them. One rule: a decision that must not be made
+twice goes through :meth:`Bucket.put` with the expected revision.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from collegium_contracts import subjects as s
 from collegium_bus.connection import Connection
 from collegium_bus.delivery import Delivery
 from collegium_bus.direct import NEWEST_MAX, DirectReader
-from collegium_bus.errors import NoAnswerError
+from collegium_bus.errors import NoAnswerError, TooLargeError
 from collegium_bus.ordered import OrderedReader
 from collegium_bus.publisher import Publisher
 
 REREAD_SECONDS = 60.0
+# A value is one message: the broker takes a megabyte with its headers.
+VALUE_BYTES_MAX = 1024 * 1024 - 16 * 1024
 _ABSENT = 404
 
 
@@ -69,13 +72,17 @@ class Bucket:
         """Stores a value and returns its revision.
 
         ``expected_revision`` (0: the key must not exist) makes it a compare-and-set, refused with AlreadyStandsError.
+        Raises TooLargeError beyond VALUE_BYTES_MAX.
         """
+        if len(value) > VALUE_BYTES_MAX:
+            raise TooLargeError(f"{self.name}: a value of {len(value)} bytes for {key} is over {VALUE_BYTES_MAX}")
         ack = await self._publisher.publish(
             self._prefix + key,
             value,
             message_id="",
             expected_sequence=expected_revision,
             budget_seconds=budget_seconds,
+            claim_checks=False,
         )
         return ack.sequence
 
@@ -132,19 +139,32 @@ class Bucket:
             self._connection, self._stream, [self._prefix + ">"], on_change, headers_only=True, label="headers"
         )
 
-    def watch(self, on_value: Callable[[Entry], None]) -> BucketWatch:
-        """Returns a watch that calls back for every value, the standing ones first; call its ``start``."""
-        return BucketWatch(self._connection, self._stream, self._prefix, on_value)
+    def watch(
+        self, on_value: Callable[[Entry], None], on_deleted: Callable[[Entry], None] | None = None
+    ) -> BucketWatch:
+        """Returns a watch that calls back for every value, the standing ones first; call its ``start``.
+
+        ``on_deleted`` is called back for every deleted key of which a mark stands, again and again as values are.
+        """
+        return BucketWatch(self._connection, self._stream, self._prefix, on_value, on_deleted)
 
 
 class BucketWatch:
     """Calls back for every value of a bucket, the standing ones first; a value may be called back more than once."""
 
-    def __init__(self, connection: Connection, stream: str, prefix: str, on_value: Callable[[Entry], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        prefix: str,
+        on_value: Callable[[Entry], None],
+        on_deleted: Callable[[Entry], None] | None = None,
+    ) -> None:
         self._connection = connection
         self._stream = stream
         self._prefix = prefix
         self._on_value = on_value
+        self._on_deleted = on_deleted
         self._reader = self._new_reader()
         self._task: asyncio.Task[None] | None = None
 
@@ -181,5 +201,8 @@ class BucketWatch:
             await stale.stop()
 
     def _on_delivery(self, delivery: Delivery) -> None:
+        key = delivery.subject[len(self._prefix) :]
         if not delivery.header(s.KV_OPERATION):
-            self._on_value(Entry(delivery.subject[len(self._prefix) :], delivery.payload, delivery.sequence))
+            self._on_value(Entry(key, delivery.payload, delivery.sequence))
+        elif self._on_deleted is not None:
+            self._on_deleted(Entry(key, b"", delivery.sequence, deleted=True))

@@ -86,12 +86,13 @@ class Publisher:
         create_once: bool = False,
         expected_sequence: int | None = None,
         budget_seconds: float = PUBLISH_BUDGET_SECONDS,
+        claim_checks: bool = True,
     ) -> PubAck:
         """Stores one message and returns where.
 
         ``create_once`` (EVENTS only) refuses with AlreadyStandsError where the subject holds a message;
-        ``expected_sequence`` is the general compare-and-set. Raises QueueFullError, TooLargeError, RefusedError, or
-        BrokerUnavailableError after ``budget_seconds``.
+        ``expected_sequence`` is the general compare-and-set; without ``claim_checks`` the payload is never put aside.
+        Raises QueueFullError, TooLargeError, RefusedError, or BrokerUnavailableError after ``budget_seconds``.
         """
         fields = dict(headers) if headers else {}
         if message_id:
@@ -100,7 +101,7 @@ class Publisher:
             fields[s.EXPECTED_LAST_SUBJECT_SEQUENCE] = "0"
         elif expected_sequence is not None:
             fields[s.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(expected_sequence)
-        if len(payload) > CLAIM_CHECK_BYTES:
+        if claim_checks and len(payload) > CLAIM_CHECK_BYTES:
             loop = asyncio.get_running_loop()
             deadline = loop.time() + budget_seconds
             fields[s.H_CLAIM] = await self._put_aside(payload, deadline)
@@ -169,7 +170,7 @@ class Publisher:
         """Sends a small message to a stream without waiting for it to be stored; for what may be lost."""
         try:
             self._connection.publish(subject, payload, headers=encode_headers(headers))
-        except BrokerUnavailableError as error:
+        except (BrokerUnavailableError, TooLargeError) as error:
             log.info("message not sent", subject=subject, error=str(error))
 
     async def notify(self, subject: str, payload: bytes, *, headers: dict[str, str] | None = None) -> None:

@@ -79,11 +79,12 @@ def object_stores(*, replicas: int) -> list[dict[str, Any]]:
     """Returns the object stores' streams (ADR-20).
 
     Claims expire a day after the events that name them; uploads are read once, moments after they were stored, and lie
-    apart, so that no tenant's files take the room of everybody's claims.
+    apart, so that no tenant's files take the room of everybody's claims. Students stay until evolution removes them.
     """
     return [
         _object_store(s.CLAIMS_BUCKET, 2 * 1024**3, 4 * DAY_SECONDS, replicas),
         _object_store(s.UPLOADS_BUCKET, 1024**3, UPLOAD_SECONDS, replicas),
+        _object_store(s.STUDENTS_BUCKET, 2 * 1024**3, 0, replicas),
     ]
 
 
@@ -108,7 +109,7 @@ def consumer_config(consumer: Consumer) -> dict[str, Any]:
         "durable_name": consumer.durable,
         "name": consumer.durable,
         "ack_policy": "explicit",
-        "deliver_policy": "all",
+        "deliver_policy": consumer.begins,
         "replay_policy": "instant",
         "ack_wait": int(consumer.ack_wait_seconds * _SECOND_NS),
         "max_ack_pending": consumer.max_ack_pending,
@@ -151,6 +152,9 @@ async def _plan_consumer(connection: Connection, consumer: Consumer) -> list[Cha
     config = consumer_config(consumer)
     standing = await _info(connection, f"CONSUMER.INFO.{consumer.stream}.{consumer.durable}")
     action = "create" if standing is None else "update"
+    if standing is not None:
+        # Where it began is over, and nothing that can be changed.
+        config["deliver_policy"] = standing["deliver_policy"]
     differs = () if standing is None else _differences(config, standing)
     if standing is not None and not differs:
         return []

@@ -3,8 +3,8 @@
 nats-py parses every message's headers, wraps it in an object, and hands it through a queue to a task; every publish
 is a coroutine. On the hot path that costs more than the message does. :class:`WireClient` keeps nats-py's connection,
 authentication and reconnection, and adds two things: subscriptions whose handler is called synchronously with the raw
-bytes (wire_parser.py takes these out of a read), and a synchronous send that is written once per turn of the event
-loop. One rule: a handler of a raw subscription never blocks and never raises.
+bytes (wire_parser.py takes these out of a read, before the reading task is woken), and a synchronous send that is
+written once per turn of the event loop. One rule: a handler of a raw subscription never blocks and never raises.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class WireClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self._raw_handlers: dict[int, RawHandler] = {}
-        self._ps = WireParser(self)
+        self._ps = self._parser = WireParser(self)
         self._write_scheduled = False
 
     def process_raw(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes | None) -> bool:
@@ -38,6 +38,26 @@ class WireClient(Client):
             return False
         handler(subject, reply, payload, headers)
         return True
+
+    async def _read_loop(self) -> None:
+        reader = getattr(self._transport, "_io_reader", None)
+        if isinstance(reader, asyncio.StreamReader):
+            self._take_from(reader)
+        await super()._read_loop()
+
+    def _take_from(self, reader: asyncio.StreamReader) -> None:
+        """Takes raw messages out of a read while it is fed: a turn of the loop earlier than the task that reads."""
+        feed, take = reader.feed_data, self._parser.take
+
+        def fed(data: bytes) -> None:
+            # The task waits for this read, so nothing that came earlier is still to be handed on.
+            if reader._waiter is not None:  # pyright: ignore[reportAttributeAccessIssue]
+                position = take(data)
+                data = data[position:] if position else data
+            if data:
+                feed(data)
+
+        reader.feed_data = fed  # pyright: ignore[reportAttributeAccessIssue]
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
         if not self.process_raw(sid, subject, reply, data, headers):

@@ -8,7 +8,7 @@ have handed on; a test holds the two together.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from nats.errors import ProtocolError
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
@@ -43,31 +43,61 @@ class WireParser(Parser):
         if not data.startswith((b"MSG ", b"HMSG "), position):
             await super().parse()
 
+    def take(self, data: bytes) -> int:
+        """Hands on the whole messages of raw subscriptions at the beginning of a read; returns where the rest begins.
+
+        For whoever has a read before its reader is woken; nothing is taken while a message is being put together.
+        """
+        if self.buf or self.state != AWAITING_CONTROL_LINE:
+            return 0
+        position = 0
+        process = self._client.process_raw
+        try:
+            while (found := _whole(data, position)) is not None and process(*found.message):
+                position = found.end
+        except ProtocolError:
+            # The reader finds it too, and ends the connection for it.
+            return position
+        return position
+
     async def _messages(self, data: bytes) -> int:
         """Hands on the whole messages at the beginning of ``data`` and returns where the rest begins."""
         position = 0
         process = self._client.process_raw
-        while True:
-            if data.startswith(b"HMSG ", position):
-                head, fields_without_reply = position + 5, 4
-            elif data.startswith(b"MSG ", position):
-                head, fields_without_reply = position + 4, 3
-            else:
-                return position
-            line_end = data.find(b"\r\n", head)
-            if line_end < 0:
-                return position
-            fields = data[head:line_end].split()
-            reply = fields[2] if len(fields) > fields_without_reply else b""
-            body = line_end + _END_OF_LINE_BYTES
-            try:
-                sid, end = int(fields[1]), body + int(fields[-1])
-                payload = body + int(fields[-2]) if fields_without_reply == 4 else body
-            except (ValueError, IndexError):
-                raise ProtocolError("nats: malformed MSG") from None
-            if len(data) < end + _END_OF_LINE_BYTES:
-                return position
-            block = data[body:payload] if payload > body else None
-            if not process(sid, fields[0], reply, data[payload:end], block):
-                await self._client._process_msg(sid, fields[0], reply, data[payload:end], block)
-            position = end + _END_OF_LINE_BYTES
+        while (found := _whole(data, position)) is not None:
+            if not process(*found.message):
+                await self._client._process_msg(*found.message)
+            position = found.end
+        return position
+
+
+class _Found(NamedTuple):
+    """One message as it is handed on (subscription, subject, reply, payload, header block), and where it ends."""
+
+    message: tuple[int, bytes, bytes, bytes, bytes | None]
+    end: int
+
+
+def _whole(data: bytes, position: int) -> _Found | None:
+    """Returns the message that begins at ``position``; none where it is no message, or not all of it."""
+    if data.startswith(b"HMSG ", position):
+        head, fields_without_reply = position + 5, 4
+    elif data.startswith(b"MSG ", position):
+        head, fields_without_reply = position + 4, 3
+    else:
+        return None
+    line_end = data.find(b"\r\n", head)
+    if line_end < 0:
+        return None
+    fields = data[head:line_end].split()
+    reply = fields[2] if len(fields) > fields_without_reply else b""
+    body = line_end + _END_OF_LINE_BYTES
+    try:
+        sid, end = int(fields[1]), body + int(fields[-1])
+        payload = body + int(fields[-2]) if fields_without_reply == 4 else body
+    except (ValueError, IndexError):
+        raise ProtocolError("nats: malformed MSG") from None
+    if len(data) < end + _END_OF_LINE_BYTES:
+        return None
+    block = data[body:payload] if payload > body else None
+    return _Found((sid, fields[0], reply, data[payload:end], block), end + _END_OF_LINE_BYTES)

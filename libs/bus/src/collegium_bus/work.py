@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 MAX_BACKOFF_SECONDS = 10.0
 # Some seconds of work at the highest rate; a few megabytes.
 MAX_KEPT_ACKS = 20_000
+# Far below any lease.
+ACK_LINGER_SECONDS = 0.02
 
 
 class WorkLoop:
@@ -62,6 +64,7 @@ class WorkLoop:
             connection, consumer.stream, consumer.durable, self._on_message, on_lost=self._on_lost, on_idle=self._heard
         )
         # When messages of late were acknowledged, and where to say so again.
+        self._unsaid: list[bytes] = []
         self._acknowledged: deque[tuple[float, bytes]] = deque(maxlen=MAX_KEPT_ACKS)
         self._acks_in_doubt = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,6 +101,7 @@ class WorkLoop:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._say_acks()
         for delivery in self._running:
             delivery.nak(0.0)
         if self._doubt_all in self._connection.on_reconnect:
@@ -139,9 +143,25 @@ class WorkLoop:
     def _on_message(self, subject: bytes, reply: bytes, payload: bytes, block: bytes | None) -> None:
         self._heard()
         delivery = Delivery(self._connection, subject, reply, payload, block)
+        delivery.on_ack = self._ack_later
         self._running[delivery] = 0.0
         self._idle.clear()
         self._queue.put_nowait(delivery)
+
+    def _ack_later(self, reply: bytes) -> None:
+        """Acknowledges with the others of a moment.
+
+        A work queue that an acknowledgement empties gives its file up and makes another, which costs the broker as much
+        as the message did; and the answer that a client waits for goes out at the same time.
+        """
+        self._unsaid.append(reply)
+        if len(self._unsaid) == 1:
+            asyncio.get_running_loop().call_later(ACK_LINGER_SECONDS, self._say_acks)
+
+    def _say_acks(self) -> None:
+        unsaid, self._unsaid = self._unsaid, []
+        for reply in unsaid:
+            acknowledge(self._connection, reply)
 
     def _top_up(self) -> None:
         if self._draining:

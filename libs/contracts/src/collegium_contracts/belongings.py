@@ -18,7 +18,10 @@ def ingress_of(tenant: str) -> tuple[str, ...]:
 
 def events_of(tenant: str) -> tuple[str, ...]:
     """Filters of everything in EVENTS whose subject names a tenant, what a consumer got again included."""
-    firsts = (f"attempt.{tenant}.>", f"task.settled.{tenant}.>", f"task.changed.{tenant}.>", f"ctl.cancel.{tenant}.>")
+    firsts = (
+        f"attempt.{tenant}.>", f"task.settled.{tenant}.>", f"task.changed.{tenant}.>", f"ctl.cancel.{tenant}.>",
+        f"task.input.{tenant}.>", f"feedback.{tenant}.>", f"probe.{tenant}.>",
+    )  # fmt: skip
     return (*firsts, *(f"again.*.*.{first}" for first in firsts))
 
 

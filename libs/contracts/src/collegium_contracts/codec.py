@@ -12,7 +12,7 @@ import msgspec
 from collegium_contracts.base import MAJOR_VERSION, Message
 from collegium_contracts.errors import UndecodableMessageError, UnknownVersionError
 from collegium_contracts.messages import JourneyMessage, SettledMessage
-from collegium_contracts.requests import ServiceReply, ServiceRequest
+from collegium_contracts.service_messages import ServiceReply, ServiceRequest
 from collegium_contracts.state import StateValue
 
 M = TypeVar("M")

@@ -20,17 +20,28 @@ class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One choice of an answer: its text, its tool calls and why it ended."""
+    """One choice of an answer: its text, its tool calls and why it ended.
+
+    Where its tenant agreed to be learned from, ``reasoning`` is what the model told of its thinking, and ``likely``
+    what it might have said in place of each token (token, log-probability), of short answers alone.
+    """
 
     text: str | None = None
     finish_reason: str = "stop"
     tool_calls: list[msgspec.Raw] | None = None
+    reasoning: str | None = None
+    likely: list[list[tuple[str, float]]] | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
     """A model's answer: one choice, or several where the request asked for ``n``."""
 
     choices: list[Choice]
+
+
+def as_shown(choices: list[Choice]) -> list[Choice]:
+    """Returns choices without what is kept to learn from."""
+    return [msgspec.structs.replace(choice, reasoning=None, likely=None) for choice in choices]
 
 
 _answer_encoder = msgspec.json.Encoder()

@@ -24,10 +24,13 @@ class EventSubject(NamedTuple):
 def parse_event(subject: str) -> EventSubject | None:
     """Reads a subject of EVENTS; none where it is not one of ours."""
     match subject.split("."):
+        case ["task", kind, tenant, task, _]:
+            # A pause's stage, or the question that an answer is to.
+            return EventSubject(kind, tenant, task, 0)
         case ["task" | "ctl", kind, tenant, task]:
             return EventSubject(kind, tenant, task, 0)
-        case ["feedback", tenant, task]:
-            return EventSubject("feedback", tenant, task, 0)
+        case ["feedback" | "probe" as kind, tenant, task]:
+            return EventSubject(kind, tenant, task, 0)
         case ["attempt", tenant, task, number, kind, *rest] if number.isascii() and number.isdigit():
             last = int(rest[0]) if rest and rest[0].isascii() and rest[0].isdigit() else 0
             return EventSubject(kind, tenant, task, int(number), last)

@@ -11,8 +11,9 @@ from collegium_contracts.base import Message
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.parts import TaskRef
 
-# ``client``: what the one who asked thinks of it; ``outcome``: what came of it where it was used, told by a program.
-FeedbackSource = Literal["client", "outcome"]
+# ``client``: what the one who asked thinks of it; ``outcome``: what came of it where it was used, told by a program;
+# ``person``: what somebody who was asked about the answer made of it.
+FeedbackSource = Literal["client", "outcome", "person"]
 
 
 class Feedback(Message, frozen=True, kw_only=True):

@@ -14,9 +14,11 @@ import msgspec
 from collegium_contracts.base import Message
 from collegium_contracts.envelope import Envelope
 
-Point = Literal["request", "answer", "tool"]
-GateAction = Literal["block", "redact", "tokenise", "flag"]
-GateKind = Literal["age", "toxicity", "pii", "names", "injection", "topics", "schema", "citations", "regex", "http"]
+Point = Literal["request", "answer", "tool", "knowledge"]
+GateAction = Literal["block", "redact", "tokenise", "flag", "ask"]
+GateKind = Literal[
+    "age", "toxicity", "pii", "names", "injection", "topics", "schema", "citations", "regex", "http", "llm",
+]  # fmt: skip
 Trust = Literal["request", "jwt", "tenant"]
 
 # The code of a task that a rule ended; its client is told the rule's name instead.
@@ -28,7 +30,7 @@ class GateRule(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     ``on`` says where it applies. A rule that is ``required`` and cannot be evaluated blocks; any other one lets pass.
     ``timeout_ms`` is the longest that it may take. What follows are the parameters of its kind: see
-    docs/operate/gates.md. ``schema`` is JSON.
+    docs/operate/gates.md. ``schema`` is JSON. ``ask``: whom a rule of the action ``ask`` asks, the client or a queue.
     """
 
     name: str
@@ -50,6 +52,9 @@ class GateRule(Message, frozen=True, kw_only=True, omit_defaults=True):
     schema: bytes = b""
     sources: list[str] = []
     url: str = ""
+    ask: str = ""
+    model: str = ""
+    criteria: str = ""
 
 
 class Gated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -55,6 +55,7 @@ class TenantChange(Message, frozen=True, kw_only=True):
 
     ``pool`` is a worker pool of its own (empty: none), which its tier must have. ``gates`` are the rules that its
     requests pass, and ``verified`` is what the operator vouches for of all its users.
+    ``collects`` says whether its work may be learned from, and ``grants`` for which others what was learned answers.
     """
 
     tenant: str
@@ -64,6 +65,8 @@ class TenantChange(Message, frozen=True, kw_only=True):
     pool: str | None = None
     gates: list[str] | None = None
     verified: dict[str, int] | None = None
+    collects: bool | None = None
+    grants: list[str] | None = None
 
 
 class ProjectCreate(Message, frozen=True, kw_only=True):

@@ -56,6 +56,11 @@ def retry_id(tenant: str, task_id: str) -> str:
     return task_id_from_key(tenant, f"\x00retry\x00{task_id}", created_ms(task_id))
 
 
+def probe_id(tenant: str, task_id: str, kind: str) -> str:
+    """Derives the id of the one probe of a kind that asks a task again; it has the task's time, as a retry has."""
+    return task_id_from_key(tenant, f"\x00probe\x00{kind}\x00{task_id}", created_ms(task_id))
+
+
 def created_ms(task_id: str) -> int:
     """Returns the time (Unix ms) that a task id was made with; the id must be one."""
     number = 0
@@ -77,6 +82,17 @@ def schedule_id(now_ms: int, entropy: bytes) -> str:
 def feedback_id(now_ms: int, entropy: bytes) -> str:
     """Makes the id of a word of feedback, as :func:`task_id` makes a task's."""
     return "fbk_" + task_id(now_ms, entropy)[4:]
+
+
+def rank_change_id(cycle: str, model: str, domain: str | None, tenant: str) -> str:
+    """Derives the id of a change of rank from the round that decided it: equal on every replica, in every try."""
+    place = f"{cycle}\x00{model}\x00{'*' if domain is None else '=' + domain}\x00{tenant}"
+    return "rch_" + hashlib.sha256(place.encode()).hexdigest()[:26]
+
+
+def cycle_id(now_ms: int, entropy: bytes) -> str:
+    """Makes the id of a round of learning, as :func:`task_id` makes a task's."""
+    return "cyc_" + task_id(now_ms, entropy)[4:]
 
 
 def task_id_of_firing(tenant: str, schedule: str, at_ms: int) -> str:

@@ -77,6 +77,11 @@ HOPS: Final[tuple[Hop, ...]] = (
         create_once=True, note="a plan of several is not settled yet, and why; the next hop asks for the attempt",
     ),
     Hop(
+        number=4, subject="attempt.<tenant>.<task>.<n>.tested", filter=s.ATTEMPT_TESTED_ALL,
+        messages=("AttemptTested",), senders=("consensus",), receivers=("consensus", "billing"), stream=s.EVENTS,
+        create_once=True, note="an answer was run against its task's tests: only then it counts as ended",
+    ),
+    Hop(
         number=5, subject="task.more.<priority>.<shard>.<tenant>", filter=s.TASK_MORE_ALL,
         messages=("AttemptRequested",), senders=("worker-pool", "consensus"), receivers=("router",), stream=s.INGRESS,
         note="another try, or a plan's next attempt, in the queue of the tenant's shard",
@@ -89,8 +94,9 @@ HOPS: Final[tuple[Hop, ...]] = (
     ),
     Hop(
         number=7, subject="done.<replica>.<task>", filter=s.DONE_ALL,
-        messages=("TaskCompleted", "TaskFailed", "TaskCanceled"), senders=("worker-pool", "consensus", "router"),
-        receivers=("gateway",), stream=None, note="the settled message again, after its acknowledgement",
+        messages=("TaskCompleted", "TaskFailed", "TaskCanceled", "InputRequired"),
+        senders=("worker-pool", "consensus", "router"), receivers=("gateway",), stream=None,
+        note="the settled message again, or that people are asked first, after its acknowledgement",
     ),
     Hop(
         number=8, subject="token.<tenant>.<task>", filter=s.TOKENS_ALL,
@@ -103,16 +109,26 @@ HOPS: Final[tuple[Hop, ...]] = (
         note="the text so far, every second or two of a stream",
     ),
     Hop(
-        number=9, subject="task.changed.<tenant>.<task>", filter=s.TASK_CHANGED_ALL,
+        number=9, subject="task.changed.<tenant>.<task>", filter=s.TASK_STATES_ALL,
         messages=("TaskAccepted", "TaskDispatched"), senders=("gateway", "router", "worker-pool"),
         receivers=("gateway",), stream=s.EVENTS,
         note="for tasks nobody waits for, and plans of several attempts; a plan of one is told of by its worker, where"
         " it takes longer than a moment",
     ),
     Hop(
+        number=9, subject="task.changed.<tenant>.<task>.<stage>", filter=s.TASK_PAUSED_ALL,
+        messages=("InputRequired",), senders=("gateway", "consensus"), receivers=("gateway", "billing"),
+        stream=s.EVENTS, create_once=True, note="a task waits for people, before it begins or before its answer leaves",
+    ),
+    Hop(
+        number=10, subject="task.input.<tenant>.<task>.<question>", filter=s.TASK_INPUT_ALL,
+        messages=("TaskInput",), senders=("gateway",), receivers=("consensus", "gateway", "billing"), stream=s.EVENTS,
+        create_once=True, note="the first answer to a question stands, whoever gives it",
+    ),
+    Hop(
         number=10, subject="ctl.cancel.<tenant>.<task>", filter=s.CANCEL_ALL,
-        messages=("CancelRequested",), senders=("gateway",), receivers=("router", "worker-pool"), stream=s.EVENTS,
-        note="whoever holds the task settles it",
+        messages=("CancelRequested",), senders=("gateway",), receivers=("router", "worker-pool", "consensus"),
+        stream=s.EVENTS, note="whoever holds the task settles it",
     ),
     Hop(
         number=10, subject="capacity.<pool>.<worker>", filter=s.CAPACITY_ALL,
@@ -130,8 +146,13 @@ HOPS: Final[tuple[Hop, ...]] = (
     ),
     Hop(
         number=12, subject="feedback.<tenant>.<task>", filter=s.FEEDBACK_ALL, messages=("Feedback",),
-        senders=("gateway",), receivers=("evolution", "billing"), stream=s.EVENTS,
+        senders=("gateway", "consensus"), receivers=("evolution", "billing"), stream=s.EVENTS,
         note="what became of an answer; of one source the last word counts",
+    ),
+    Hop(
+        number=12, subject="probe.<tenant>.<task>", filter=s.PROBES_ALL, messages=("ProbeCompared",),
+        senders=("consensus",), receivers=("evolution", "billing"), stream=s.EVENTS, create_once=True,
+        note="settled work was asked again; the task in the subject is the one that asked",
     ),
     Hop(
         number=13, subject="audit.<tenant>", filter=s.AUDIT_ALL, messages=("AuditEntry",), senders=SERVICES,
@@ -139,8 +160,8 @@ HOPS: Final[tuple[Hop, ...]] = (
     ),
     Hop(
         number=14, subject="schedule.task.<tenant>.<task>", filter=s.SCHEDULE_TASK_ALL, messages=("TaskSubmitted",),
-        senders=("gateway", "router"), receivers=("router",), stream=s.SCHEDULE,
-        note="waits for its time; canceled, the router removes it",
+        senders=("gateway", "router", "consensus"), receivers=("router",), stream=s.SCHEDULE,
+        note="waits for its time, or is released by whoever approved it; canceled, the router removes it",
     ),
     Hop(
         number=14, subject="schedule.cron.<tenant>.<schedule>", filter=s.SCHEDULE_CRON_ALL, messages=("FireSchedule",),
@@ -163,9 +184,11 @@ HOPS: Final[tuple[Hop, ...]] = (
     Hop(
         number=15, subject="again.<durable>.<letter>.<subject>", filter=s.AGAIN_ALL,
         messages=(
-            "AttemptStarted", "AttemptAsked", "AttemptAnswered", "AttemptFailed", "AttemptDiscarded",
+            "AttemptStarted", "AttemptAsked", "AttemptAnswered", "AttemptFailed", "AttemptTested",
+            "AttemptDiscarded",
             "TextCheckpointed", "TaskCompleted", "TaskFailed", "TaskCanceled", "TaskAccepted", "TaskDispatched",
-            "CancelRequested", "AnswersReused", "Feedback",
+            "InputRequired", "TaskInput", "CancelRequested", "AnswersReused", "Feedback",
+            "ProbeCompared",
         ),
         senders=("gateway",), receivers=("gateway", "context", "consensus", "evolution", "billing"), stream=s.EVENTS,
         create_once=True, note="a requeued letter: the original message, to the one consumer that had buried it",
@@ -186,11 +209,18 @@ ASKS: Final[tuple[Ask, ...]] = (
     Ask(subject=s.SVC_KNOWLEDGE_ALL, asker=("gateway",), answerer="context"),
     Ask(subject=s.SVC_MEMORY_ALL, asker=("gateway",), answerer="context"),
     Ask(subject=s.SVC_LIKENESS_ALL, asker=("gateway",), answerer="context"),
-    Ask(subject=s.SVC_EMBED_ALL, asker=("worker-pool",), answerer="context"),
+    Ask(subject=s.SVC_EMBED_ALL, asker=("worker-pool", "consensus", "evolution"), answerer="context"),
     Ask(subject=s.SVC_BILLING_ALL, asker=("gateway",), answerer="billing"),
     Ask(subject=s.SVC_HOLDS_ALL, asker=("gateway", "router", "billing"), answerer="billing"),
     Ask(subject=s.SVC_ROUTER_PRICE, asker=("gateway",), answerer="router"),
+    Ask(subject=s.SVC_ROUTER_MODEL, asker=("gateway", "evolution"), answerer="router"),
+    Ask(subject=s.SVC_GATEWAY_JUDGE, asker=("worker-pool",), answerer="gateway"),
+    Ask(subject=s.SVC_ROUTER_STUDENT, asker=("evolution",), answerer="router"),
+    Ask(subject=s.SVC_ROUTER_ROSTER, asker=("gateway", "evolution"), answerer="router"),
+    Ask(subject=s.SVC_WORKERS_PROBE_ALL, asker=("router",), answerer="worker-pool"),
+    Ask(subject=s.SVC_EVOLUTION_ALL, asker=("gateway",), answerer="evolution"),
     Ask(subject=s.SVC_ROUTER_QUEUE_ALL, asker=("gateway", "billing"), answerer="router"),
+    Ask(subject=s.SVC_ROUTER_PROBES_ALL, asker=("evolution",), answerer="router"),
     Ask(subject=s.SVC_VECTORS_ALL, asker=("context",), answerer="context"),
 )
 
@@ -230,8 +260,8 @@ STREAMS: Final[tuple[Stream, ...]] = (
     Stream(
         name=s.EVENTS,
         subjects=(
-            "attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.CANCEL_ALL, s.FEEDBACK_ALL, s.REUSED_ALL,
-            s.AGAIN_ALL,
+            "attempt.>", s.TASK_SETTLED_ALL, s.TASK_CHANGED_ALL, s.TASK_INPUT_ALL, s.CANCEL_ALL, s.FEEDBACK_ALL,
+            s.PROBES_ALL, s.REUSED_ALL, s.AGAIN_ALL,
         ),
         retention="limits", discard="old", max_bytes=4096 * MB, max_age_seconds=3 * DAY_SECONDS,
         note="discard old: no full stream may stop settlement; an alarm watches the archiver's lag",
@@ -283,12 +313,16 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
 BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(name=s.KV_TENANTS, writers=("billing",), readers=("gateway",)),
     Bucket(name=s.KV_MODELS, writers=("router",), readers=("gateway", "worker-pool", "evolution", "billing")),
-    Bucket(name=s.KV_POLICY, writers=("evolution",), readers=("router", "gateway")),
+    # Where added models are; the roster's readers need not know.
+    Bucket(name=s.KV_ENDPOINTS, writers=("router",), readers=("router", "worker-pool"), max_bytes=16 * MB),
+    Bucket(name=s.KV_POLICY, writers=("evolution",), readers=("router", "gateway", "consensus"), max_bytes=256 * MB),
     Bucket(name=s.KV_OWNERS, writers=("router",), readers=("router",)),
     Bucket(name=s.KV_HOLDERS, writers=("billing",), readers=("billing",)),
     Bucket(name=s.KV_PERMITS, writers=("router",), readers=("router",)),
     Bucket(name=s.KV_BREAKERS, writers=("worker-pool",), readers=("worker-pool", "router", "gateway")),
     Bucket(name=s.KV_QUOTAS, writers=("router",), readers=("router", "gateway")),
+    # A value a shard: what learning may still cost, and debts against targets.
+    Bucket(name=s.KV_SPENDING, writers=("router",), readers=("router",), max_bytes=16 * MB),
     # Some three million keys a day; beyond it a request with a key is refused, and one without goes on.
     Bucket(
         name=s.KV_IDEMPOTENCY, writers=("gateway",), readers=("gateway",), ttl_seconds=DAY_SECONDS, max_bytes=1024 * MB
@@ -316,7 +350,7 @@ BUCKETS: Final[tuple[Bucket, ...]] = (
     Bucket(
         name=s.KV_DATAKEYS,
         writers=("gateway",),
-        readers=("worker-pool", "context", "consensus"),
+        readers=("worker-pool", "context", "consensus", "evolution"),
         history=8,
         is_erasable=True,
     ),

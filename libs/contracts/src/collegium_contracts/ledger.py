@@ -109,13 +109,23 @@ class PriceSet(Message, frozen=True, kw_only=True):
     from_ms: int = 0
 
 
+class PriceWithdraw(Message, frozen=True, kw_only=True):
+    """Asks the router to take a scheduled version of a model's prices back.
+
+    One that has begun, or begins in a moment, is refused with ``price_overlap``; answered with a PriceSetReply.
+    """
+
+    model: str
+    version: int
+
+
 class PriceSetReply(Message, frozen=True, kw_only=True):
-    """The version that was asked for; ``is_new`` is false where it stood before."""
+    """The version that was asked for; ``is_new`` is false where nothing changed."""
 
     model: str
     version: int
     is_new: bool
 
 
-LedgerRequest = LedgerAudit | LedgerCorrect | LedgerCalls | PriceList | PriceSet
+LedgerRequest = LedgerAudit | LedgerCorrect | LedgerCalls | PriceList | PriceSet | PriceWithdraw
 LedgerReply = LedgerAuditReply | LedgerCorrectReply | LedgerCallsReply | PricesReply | PriceSetReply

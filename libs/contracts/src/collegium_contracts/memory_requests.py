@@ -2,8 +2,9 @@
 and what the router asks for a task (``svc.context.recall``).
 
 Whatever a person or a model wrote stands in envelopes. ``reach`` says which paths the asker's key may name; context
-refuses the others. One rule: an answer that holds content is one sealed JSON
-document, as its client is to see it; whoever passes it on need not know its shape.
+refuses the others. ``project`` says whose shared contexts and conversations are meant: ids of different projects never
+meet. One rule: an answer that holds content is one sealed JSON document, as its client is to see it; whoever passes it
+on need not know its shape.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 
 from collegium_contracts.base import Message
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.memory_paths import EVERYWHERE, PathReach
+from collegium_contracts.memory_paths import DEFAULT_PROJECT, EVERYWHERE, PathReach
 from collegium_contracts.parts import MemoryUse
 
 # What recalled memories and a summary may add to a prompt, and so to what is held for it.
@@ -167,6 +168,7 @@ class SharedPut(Message, frozen=True, kw_only=True):
     expected_version: int | None = None
     merge: bool = False
     by: str = ""
+    project: str = DEFAULT_PROJECT
 
 
 class SharedGet(Message, frozen=True, kw_only=True):
@@ -175,6 +177,7 @@ class SharedGet(Message, frozen=True, kw_only=True):
     tenant: str
     id: str
     version: int | None = None
+    project: str = DEFAULT_PROJECT
 
 
 class SharedVersions(Message, frozen=True, kw_only=True):
@@ -182,6 +185,7 @@ class SharedVersions(Message, frozen=True, kw_only=True):
 
     tenant: str
     id: str
+    project: str = DEFAULT_PROJECT
 
 
 class SharedList(Message, frozen=True, kw_only=True):
@@ -190,6 +194,7 @@ class SharedList(Message, frozen=True, kw_only=True):
     tenant: str
     limit: int = 100
     after_id: str = ""
+    project: str = DEFAULT_PROJECT
 
 
 class ConversationList(Message, frozen=True, kw_only=True):
@@ -198,6 +203,7 @@ class ConversationList(Message, frozen=True, kw_only=True):
     tenant: str
     limit: int = 100
     after_id: str = ""
+    project: str = DEFAULT_PROJECT
 
 
 class ConversationGet(Message, frozen=True, kw_only=True):
@@ -207,6 +213,7 @@ class ConversationGet(Message, frozen=True, kw_only=True):
     id: str
     limit: int = 20
     before_sequence: int = 0
+    project: str = DEFAULT_PROJECT
 
 
 class ConversationForget(Message, frozen=True, kw_only=True):
@@ -215,6 +222,7 @@ class ConversationForget(Message, frozen=True, kw_only=True):
     tenant: str
     id: str
     task: str = ""
+    project: str = DEFAULT_PROJECT
 
 
 class MemoryShown(Message, frozen=True, kw_only=True):

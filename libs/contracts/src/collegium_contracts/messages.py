@@ -19,32 +19,43 @@ from collegium_contracts.errors import TaskError
 from collegium_contracts.feedback import Feedback
 from collegium_contracts.holds import HoldsJournaled, HoldsSnapshot
 from collegium_contracts.money import Usage
+from collegium_contracts.notes import AttemptAsked, AttemptTested
 from collegium_contracts.parts import (
     NOTHING_KNOWN,
     AttemptRef,
     AttemptUsage,
+    Evidence,
+    JudgeMode,
     LetterAbout,
     Plan,
     Rank,
     Sampling,
     TaskRef,
 )
+from collegium_contracts.people import Decision, InputSource, Question, Stage
+from collegium_contracts.probes import ProbeCompared
+from collegium_contracts.routing import Route
 
 CacheMode = Literal["off", "exact", "use", "refresh"]
 StopReason = Literal[
     "completed", "length", "tool_calls", "content_filter", "deadline", "canceled", "client_disconnected", "failed",
-    "no_majority", "below_quality", "gate",
+    "no_majority", "below_quality", "tests_failed", "tests_not_run", "gate", "answered_by_person", "denied", "expired",
 ]  # fmt: skip
 
 
 class TaskSubmitted(Message, frozen=True, kw_only=True):
-    """The gateway accepted a request (hop 1). ``prompt`` seals JSON: a list of chat messages, or of texts to embed."""
+    """The gateway accepted a request (hop 1). ``prompt`` seals JSON: a list of chat messages, or of texts to embed.
+
+    ``judge`` (none: nobody) is how a panel that stays undecided is judged; ``tests`` seals JSON, what code has to pass.
+    """
 
     task: TaskRef
     prompt: Envelope
     sampling: Sampling
     prompt_bytes: int
     panel_size: int = 3
+    judge: JudgeMode | None = None
+    tests: Envelope | None = None
 
 
 class FireSchedule(Message, frozen=True, kw_only=True):
@@ -56,11 +67,11 @@ class FireSchedule(Message, frozen=True, kw_only=True):
 
 
 class RunAttempt(Message, frozen=True, kw_only=True):
-    """The router asks a worker pool for one attempt (hop 2). ``history`` seals the conversation's earlier turns, and
-    ``notes`` texts that the model is told beside the client's instructions (a summary of older turns, memories).
+    """The router asks a worker pool for one attempt (hop 2). ``history`` seals a conversation's earlier turns,
+    ``notes`` what is told beside the client's instructions, ``instruction`` what an experiment puts before all else.
 
-    An attempt may be tried several times: ``try_number`` counts from 1, ``earlier`` holds the calls that failed before,
-    and at most ``max_calls`` calls are made in all. ``alternatives`` says that another model could answer.
+    ``try_number`` counts from 1, ``earlier`` holds calls that failed before, at most ``max_calls`` are made in all.
+    ``alternatives``: another model could answer. ``route`` (none: the client named it) says why this one, for the end.
     """
 
     task: TaskRef
@@ -74,6 +85,8 @@ class RunAttempt(Message, frozen=True, kw_only=True):
     alternatives: bool = False
     earlier: list[AttemptUsage] = []
     notes: list[Envelope] = []
+    route: Route | None = None
+    instruction: Envelope | None = None
 
 
 class AttemptRequested(Message, frozen=True, kw_only=True):
@@ -91,24 +104,6 @@ class AttemptRequested(Message, frozen=True, kw_only=True):
     asked: list[str] = []
 
 
-class AttemptAsked(Message, frozen=True, kw_only=True):
-    """Consensus asks for one more attempt of a plan that it could not settle yet (hop 4): a note of why.
-
-    ``rank`` is of a cascade's next step, empty of a panel. ``confidence`` (none: nobody answered) is what the answers
-    so far were thought to be worth, ``threshold`` (none: a panel has none) what was wanted.
-    """
-
-    task: TaskRef
-    number: int
-    of: int
-    plan: Plan
-    at_ms: int
-    rank: Rank | Literal[""] = ""
-    reason: Literal["confidence", "disagreement", "failure"] = "disagreement"
-    confidence: float | None = None
-    threshold: float | None = None
-
-
 class AttemptStarted(Message, frozen=True, kw_only=True):
     """A worker is about to call the model (hop 3): without an end, this is possible spend."""
 
@@ -120,7 +115,11 @@ class AttemptStarted(Message, frozen=True, kw_only=True):
 
 
 class AttemptAnswered(Message, frozen=True, kw_only=True):
-    """One member of a larger plan answered (hop 4). ``answer`` seals JSON: an ``Answer`` of content.py."""
+    """One member of a larger plan answered (hop 4). ``answer`` seals JSON: an ``Answer`` of content.py.
+
+    ``logprob`` is the mean log-probability of its tokens, none where the endpoint was not asked or gave none.
+    ``asked`` names the rules that want a person to look at it.
+    """
 
     task: TaskRef
     attempt: AttemptRef
@@ -129,6 +128,9 @@ class AttemptAnswered(Message, frozen=True, kw_only=True):
     at_ms: int
     turn: Envelope | None = None
     earlier: list[AttemptUsage] = []
+    asked: list[str] = []
+    route: Route | None = None
+    logprob: float | None = None
 
 
 class AttemptFailed(Message, frozen=True, kw_only=True):
@@ -140,6 +142,7 @@ class AttemptFailed(Message, frozen=True, kw_only=True):
     call: AttemptUsage
     at_ms: int
     earlier: list[AttemptUsage] = []
+    route: Route | None = None
 
 
 class AttemptRetried(Message, frozen=True, kw_only=True):
@@ -178,7 +181,9 @@ class Settled(Message, frozen=True, kw_only=True):
     """What the three terminal messages share (hop 6).
 
     ``usage`` is the task's: all its attempts' tokens, their cost, and the charge. ``turn`` seals the messages that the
-    client sent in this turn, present when the task belongs to a conversation.
+    client sent in this turn, present when the task belongs to a conversation or may be learned from. ``route`` says why
+    the model of a plan of one attempt was chosen; larger plans' attempts have their own, the first's where the plan is
+    tried. ``evidence`` (none: of one attempt) is what the confidence rests on.
     """
 
     task: TaskRef
@@ -190,6 +195,8 @@ class Settled(Message, frozen=True, kw_only=True):
     model: str = ""
     rank: str = ""
     confidence: float | None = None
+    route: Route | None = None
+    evidence: Evidence | None = None
 
 
 class TaskCompleted(Settled, frozen=True, kw_only=True):
@@ -262,6 +269,42 @@ class TaskDispatched(Message, frozen=True, kw_only=True):
     ranks: list[Rank] = []
 
 
+class InputRequired(Message, frozen=True, kw_only=True):
+    """A task waits for people (hop 9), create-once for each stage: before it begins, or before its answer leaves.
+
+    ``submitted`` is what it is made from (the prompt that people read), ``verdict`` how it settles where they agree:
+    none before it has begun. It expires at ``expires_at_ms``; the money held for it is held until ``hold_until_ms``.
+    """
+
+    task: TaskRef
+    stage: Stage
+    questions: list[Question]
+    at_ms: int
+    expires_at_ms: int
+    hold_until_ms: int = 0
+    submitted: TaskSubmitted | None = None
+    verdict: TaskCompleted | None = None
+
+
+class TaskInput(Message, frozen=True, kw_only=True):
+    """Somebody answered one question about a task (hop 10), create-once for each question.
+
+    ``by`` is the public id of the key that told it (empty: the clock), ``source`` as whom. ``answer`` seals JSON: an
+    ``Answer`` of content.py, where the decision is ``answer``; ``comment`` seals text.
+    """
+
+    tenant: str
+    task_id: str
+    question: str
+    decision: Decision
+    source: InputSource
+    at_ms: int
+    by: str = ""
+    queue: str = ""
+    answer: Envelope | None = None
+    comment: Envelope | None = None
+
+
 class CancelRequested(Message, frozen=True, kw_only=True):
     """A client, or the gateway for a client that went away, wants a task ended (hop 10)."""
 
@@ -318,6 +361,7 @@ JourneyMessage = (
     | AttemptStarted
     | AttemptAnswered
     | AttemptFailed
+    | AttemptTested
     | AttemptRetried
     | AttemptDiscarded
     | TextCheckpointed
@@ -328,8 +372,11 @@ JourneyMessage = (
     | TokenChunk
     | TaskAccepted
     | TaskDispatched
+    | InputRequired
+    | TaskInput
     | CancelRequested
     | Feedback
+    | ProbeCompared
     | WorkerCapacity
     | DeadLetter
     | HoldsJournaled

@@ -42,6 +42,8 @@ _SCHEDULERS: tuple[Service, ...] = ("gateway", "router")
 GATEWAY_PURGES = (s.DEAD, f"KV_{s.KV_IDEMPOTENCY}", f"KV_{s.KV_CACHE}")
 # Streams from which context removes what stands of an erased tenant.
 CONTEXT_PURGES = (f"KV_{s.KV_EMBEDDINGS}",)
+# Streams from which evolution removes what stands of an erased tenant.
+EVOLUTION_PURGES = (f"KV_{s.KV_POLICY}",)
 _WORK_TTL_READERS: tuple[Service, ...] = ("worker-pool",)
 # Streams whose state a service reads, beside those it reads in order.
 STATE_READERS: dict[Service, tuple[str, ...]] = {
@@ -106,6 +108,8 @@ def permissions(service: Service) -> Permissions:
         publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in GATEWAY_PURGES)
     if service == "context":
         publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in CONTEXT_PURGES)
+    if service == "evolution":
+        publish.update(f"$JS.API.STREAM.PURGE.{stream}" for stream in EVOLUTION_PURGES)
     if service in _SCHEDULERS:
         publish.add(f"$JS.API.STREAM.INFO.{s.SCHEDULE}")
     for bucket in BUCKETS:
@@ -120,11 +124,17 @@ def permissions(service: Service) -> Permissions:
     publish.update(_objects(s.CLAIMS_BUCKET))
     if service in _UPLOADING:
         publish.update(_objects(s.UPLOADS_BUCKET))
+    if service in _STUDYING:
+        publish.update(_objects(s.STUDENTS_BUCKET, writes=service == "evolution"))
+    if service == "evolution":
+        publish.add(f"$JS.API.STREAM.PURGE.OBJ_{s.STUDENTS_BUCKET}")
     return Permissions(tuple(sorted(publish)), tuple(sorted(subscribe)), _denied(service))
 
 
 # Who stores an uploaded document, and who reads it.
 _UPLOADING = ("gateway", "context")
+# Who stores students, and who runs them; all of them are sealed.
+_STUDYING = ("evolution", "worker-pool")
 
 
 def _denied(service: Service) -> tuple[str, ...]:
@@ -157,7 +167,7 @@ def _ordered_reader(stream: str) -> tuple[str, ...]:
     )
 
 
-def _objects(bucket: str) -> tuple[str, ...]:
+def _objects(bucket: str, *, writes: bool = True) -> tuple[str, ...]:
     """Large payloads go through an object store: of claims every service's, as a dead letter may be large."""
     stream = f"OBJ_{bucket}"
     return (
@@ -171,5 +181,5 @@ def _objects(bucket: str) -> tuple[str, ...]:
         f"$JS.FC.{stream}.>",
         f"$JS.API.CONSUMER.DELETE.{stream}.>",
         *_ordered_reader(stream),
-        f"$O.{bucket}.>",
+        *((f"$O.{bucket}.>",) if writes else ()),
     )

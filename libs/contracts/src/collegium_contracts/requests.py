@@ -7,16 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
-from collegium_contracts.audit_requests import AuditAnswer, AuditQuestion
-from collegium_contracts.embedding import EmbedReply, EmbedRequest
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.identity import BudgetSet, IdentityReply, IdentityRequest, Reach
-from collegium_contracts.knowledge import KnowledgeReply, KnowledgeRequest
-from collegium_contracts.ledger import LedgerReply, LedgerRequest
-from collegium_contracts.likeness import LikenessReply, LikenessRequest
-from collegium_contracts.memory_requests import MemoryAnswer, MemoryQuestion
+from collegium_contracts.identity import BudgetSet, Reach
 from collegium_contracts.messages import Message
-from collegium_contracts.reports import ReportReply, ReportRequest
 from collegium_contracts.state import RateLimits
 
 
@@ -38,6 +31,7 @@ class TurnsRequest(Message, frozen=True, kw_only=True):
     conversation: str
     max_messages: int = 200
     max_bytes: int = 0
+    project: str = "default"
 
 
 class TurnsReply(Message, frozen=True, kw_only=True):
@@ -145,6 +139,8 @@ class TenantRow(msgspec.Struct, frozen=True, kw_only=True):
     pool: str = ""
     gates: list[str] = []
     verified: dict[str, int] = {}
+    collects_since_ms: int = 0
+    grants: list[str] = []
 
 
 class TenantsReply(Message, frozen=True, kw_only=True):
@@ -230,10 +226,12 @@ class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``task`` is the hold's id: asking again for the same task changes nothing. ``models`` are no part of it. Of one that
     ``waited`` for its time the key is looked at again: where it has ended, the answer is ``revoked_api_key``. With
-    ``stores`` it leaves more behind than a plain chat does.
+    ``stores`` it leaves more behind than a plain chat does. What ``checks`` a task that is open needs no place besides.
 
     With ``hits`` nothing is held: so many answers that stood already are counted as requests. They were given before
     where ``are_given``, and are counted whatever the limits; otherwise they are refused where a limit leaves no room.
+
+    ``picos_least`` (0: none) is what may be held instead where a budget does not cover ``picos``.
     """
 
     task: str
@@ -248,6 +246,8 @@ class HoldAsk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     are_given: bool = False
     waited: bool = False
     stores: bool = False
+    checks: bool = False
+    picos_least: int = 0
 
 
 class HoldsRequest(Message, frozen=True, kw_only=True):
@@ -271,12 +271,13 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class HoldAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer to one ask: an empty ``code`` is yes. ``expires_at_ms`` is when the hold ends by itself."""
+    """The answer to one ask: an empty ``code`` is yes; ``is_least``: the least that was asked for is held."""
 
     code: str = ""
     message: str = ""
     retry_after_ms: int = 0
     rates: Rates = Rates()
+    is_least: bool = False
 
 
 class HoldsReply(Message, frozen=True, kw_only=True):
@@ -331,46 +332,3 @@ class HoldsListReply(Message, frozen=True, kw_only=True):
     budgets: list[BudgetStanding]
     holds: list[OpenHold]
     over_hold: int = 0
-
-
-ServiceRequest = (
-    TurnsRequest
-    | UsageRequest
-    | PossibleSpendRequest
-    | TenantCreate
-    | TenantList
-    | KeyCreate
-    | KeyRevoke
-    | KeyList
-    | QueueRequest
-    | HoldsRequest
-    | HoldsRelease
-    | HoldsListRequest
-    | IdentityRequest
-    | AuditQuestion
-    | LedgerRequest
-    | ReportRequest
-    | KnowledgeRequest
-    | LikenessRequest
-    | MemoryQuestion
-    | EmbedRequest
-)
-ServiceReply = (
-    Refused
-    | TurnsReply
-    | UsageReply
-    | PossibleSpendReply
-    | TenantsReply
-    | KeysReply
-    | QueueReply
-    | HoldsReply
-    | HoldsListReply
-    | IdentityReply
-    | AuditAnswer
-    | LedgerReply
-    | ReportReply
-    | KnowledgeReply
-    | LikenessReply
-    | MemoryAnswer
-    | EmbedReply
-)

@@ -1,11 +1,8 @@
 """Versioned state that services share through key–value buckets.
 
-Billing writes ``tenants`` (one value per tenant), the router writes ``models`` (one value: the whole roster, swapped
-atomically), evolution writes ``policy`` (the scoreboard), the gateway and the router write ``schedules`` (one value per
-cron schedule), the gateway the tenants' wrapped ``datakeys``. Readers watch. ``erasures`` holds what is to be erased.
-Gateways keep ``idempotency`` (one value for each key that a client sent) and decide on it by compare-and-set; and they
-share answers in ``cache``, and write the rules of ``gates``, each version once. Whoever stores tells of it in
-``storage``. One rule: no secret stands here in the open, only hashes and sealed envelopes.
+Who writes and who reads each bucket stands in journey.py; here is what a value says. One that many need at once is a
+single value and swapped whole (the roster, the scoreboard, a tenant's policy); one that several write is changed by
+compare-and-set only. One rule: no secret stands here in the open, only hashes and sealed envelopes.
 """
 
 from __future__ import annotations
@@ -14,11 +11,19 @@ from typing import Literal
 
 import msgspec
 
+from collegium_contracts.domains import DomainMap
 from collegium_contracts.envelope import Envelope
+from collegium_contracts.experiments import ExperimentSet
 from collegium_contracts.gates import GateRule
 from collegium_contracts.messages import Message, Plan, Rank, StopReason, TaskSubmitted
+from collegium_contracts.modelstate import Breaker as Breaker  # noqa: PLC0414 - handed on
+from collegium_contracts.modelstate import EarnedRank, EndpointHealth, RegisteredModel
 from collegium_contracts.money import Price, Usage
 from collegium_contracts.parts import Kind
+from collegium_contracts.policies import RoutingPolicy
+from collegium_contracts.spending import SpendingKept
+from collegium_contracts.students import StudentOf
+from collegium_contracts.windows import QuotaWindows
 
 # A budget must fit a signed 64-bit number of pico-dollars.
 MAX_BUDGET_PICOS = 9_000_000 * 10**12
@@ -85,7 +90,8 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     the worker pool of its own. ``lineages`` names the first key of those that follow another by rotation, also of keys
     that ended lately: a budget ``of`` a key, and its limits, are of all keys of its lineage.
     ``gates`` are the rules that its requests pass beside those for everyone, and ``verified`` what its operator vouches
-    for of all its users (``{"age": 21}``).
+    for of all its users (``{"age": 21}``). ``collects_since_ms`` above 0: since then it agrees that its work is learned
+    from; what was learned answers for ``grants`` too.
     """
 
     id: str
@@ -100,6 +106,8 @@ class TenantRecord(Message, frozen=True, kw_only=True):
     lineages: dict[str, str] = {}
     gates: list[str] = []
     verified: dict[str, int] = {}
+    collects_since_ms: int = 0
+    grants: list[str] = []
 
 
 class PricePair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -127,6 +135,10 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     ``kind`` says which tasks it may be given. An embedder's ``dimensions`` are the length of its vectors (0: not known
     before it is asked), which may be asked to be another unless it ``has_fixed_dimensions``, and its
     ``context_tokens`` are those of one text.
+    ``rank`` is the one that applies where none was earned in the task's domain (``earned``, see ranks.py). A
+    ``drained`` model gets no more work until an operator says so; what it has in hand it finishes. ``student`` says
+    what it is where the platform made it. A ``registered`` model was added while the platform ran, and is not the
+    configuration's.
     """
 
     name: str
@@ -151,6 +163,10 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     kind: Kind = "chat"
     dimensions: int = 0
     has_fixed_dimensions: bool = False
+    earned: list[EarnedRank] = []
+    drained: bool = False
+    student: StudentOf | None = None
+    registered: bool = False
 
     @property
     def is_limited(self) -> bool:
@@ -210,17 +226,17 @@ class IdempotencyClaim(Message, frozen=True, kw_only=True):
     reply: Envelope | None = None
 
 
-class Breaker(Message, frozen=True, kw_only=True):
-    """The circuit breaker of one model's endpoint; the value under the model's key in the bucket ``breakers``.
+class ConfidenceRecord(Message, frozen=True, kw_only=True):
+    """What was learned about confidence; the value under ``confidence`` in the bucket ``policy``, of all tenants
+    together, and under ``confidence.<tenant>`` of one that has enough to learn from.
 
-    ``failures_ms`` are the times of late failures (Unix ms). ``open_until_ms`` above 0: the breaker opened, and lets
-    nothing through before that time; afterwards one probe, which ``probe_until_ms`` marks as taken.
+    ``policy`` is read by the library that made it, in any version that it can read; a version is never changed.
     """
 
-    model: str
-    failures_ms: list[int] = []
-    open_until_ms: int = 0
-    probe_until_ms: int = 0
+    version: int
+    made_at_ms: int
+    labels: int
+    policy: bytes
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -237,36 +253,6 @@ class Shares(Message, frozen=True, kw_only=True):
     resource: str
     capacity: int
     shares: dict[str, Share] = {}
-
-
-class WindowState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A rolling sum: ``slots`` are its steps, the oldest first, and ``newest`` is the last one's number since 1970."""
-
-    window_ms: int
-    limit: int
-    used: int
-    newest: int
-    slots: list[int]
-
-
-class QuotaWindow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one model's endpoint was asked for: tokens and calls, each where it has a limit."""
-
-    model: str
-    tokens: WindowState | None = None
-    calls: WindowState | None = None
-
-
-class QuotaWindows(Message, frozen=True, kw_only=True):
-    """All limited models' windows; the value under ``windows`` in the bucket ``quotas``.
-
-    Every router holds the same and any of them writes it now and then; who starts goes on from it. ``sequence`` is of
-    EVENTS: what was counted last.
-    """
-
-    sequence: int
-    at_ms: int
-    models: list[QuotaWindow]
 
 
 Missed = Literal["skip", "once", "all"]
@@ -376,13 +362,20 @@ StateValue = (
     | TenantRecord
     | Roster
     | Scoreboard
+    | ConfidenceRecord
     | Breaker
+    | EndpointHealth
     | Shares
     | IdempotencyClaim
     | CronSchedule
     | DataKeysRecord
     | Erasure
     | QuotaWindows
+    | SpendingKept
     | StorageUse
     | GateRule
+    | RoutingPolicy
+    | RegisteredModel
+    | DomainMap
+    | ExperimentSet
 )

@@ -10,6 +10,10 @@ from typing import Final
 
 from collegium_contracts.event_subjects import EventSubject as EventSubject  # noqa: PLC0414 - handed on
 from collegium_contracts.event_subjects import parse_event as parse_event  # noqa: PLC0414 - handed on
+from collegium_contracts.key_names import *  # noqa: F403 - handed on
+from collegium_contracts.learning_subjects import *  # noqa: F403 - handed on
+from collegium_contracts.people_subjects import *  # noqa: F403 - handed on
+from collegium_contracts.roster_subjects import *  # noqa: F403 - handed on
 
 # Streams
 INGRESS: Final = "INGRESS"
@@ -32,6 +36,7 @@ KV_BREAKERS: Final = "breakers"
 KV_IDEMPOTENCY: Final = "idempotency"
 KV_SCHEDULES: Final = "schedules"
 KV_QUOTAS: Final = "quotas"
+KV_SPENDING: Final = "spending"
 KV_CACHE: Final = "cache"
 KV_EMBEDDINGS: Final = "embeddings"
 KV_DATAKEYS: Final = "datakeys"
@@ -43,6 +48,7 @@ SCOREBOARD_KEY: Final = "scoreboard"
 WINDOWS_KEY: Final = "windows"
 CLAIMS_BUCKET: Final = "claims"
 UPLOADS_BUCKET: Final = "uploads"
+STUDENTS_BUCKET: Final = "students"
 
 # Headers
 TRACEPARENT: Final = "traceparent"
@@ -61,18 +67,24 @@ H_BOUND: Final = "Collegium-Bound"
 H_CALL: Final = "Collegium-Call"
 H_CLAIM: Final = "Collegium-Claim"
 H_BILLED: Final = "Collegium-Billed"
+H_HOLD_UNTIL: Final = "Collegium-Hold-Until"
+H_TESTS_UNTIL: Final = "Collegium-Tests-Until"
 
 # Filters
 TASK_SUBMITTED_ALL: Final = "task.submitted.>"
 TASK_MORE_ALL: Final = "task.more.>"
 TASK_SETTLED_ALL: Final = "task.settled.>"
 TASK_CHANGED_ALL: Final = "task.changed.>"
+TASK_STATES_ALL: Final = "task.changed.*.*"
+TASK_PAUSED_ALL: Final = "task.changed.*.*.*"
+TASK_INPUT_ALL: Final = "task.input.>"
 WORK_ALL: Final = "work.>"
 ATTEMPT_ALL: Final = "attempt.>"
 ATTEMPT_STARTED_ALL: Final = "attempt.*.*.*.started.*"
 ATTEMPT_ENDED_ALL: Final = "attempt.*.*.*.ended"
 ATTEMPT_RETRIED_ALL: Final = "attempt.*.*.*.retried.*"
 ATTEMPT_ASKED_ALL: Final = "attempt.*.*.*.asked"
+ATTEMPT_TESTED_ALL: Final = "attempt.*.*.*.tested"
 ATTEMPT_DISCARDED_ALL: Final = "attempt.*.*.*.discarded.*"
 ATTEMPT_CHECKPOINT_ALL: Final = "attempt.*.*.*.checkpoint"
 CANCEL_ALL: Final = "ctl.cancel.>"
@@ -224,6 +236,11 @@ def attempt_asked(tenant: str, task: str, number: int) -> str:
     return f"attempt.{tenant}.{task}.{number}.asked"
 
 
+def attempt_tested(tenant: str, task: str, number: int) -> str:
+    """Subject of AttemptTested: one per attempt, whoever comes first."""
+    return f"attempt.{tenant}.{task}.{number}.tested"
+
+
 def attempt_checkpoint(tenant: str, task: str, number: int) -> str:
     """Subject of TextCheckpointed."""
     return f"attempt.{tenant}.{task}.{number}.checkpoint"
@@ -277,21 +294,6 @@ def schedule_key(tenant: str, schedule: str) -> str:
 def reused(replica: str) -> str:
     """Subject of AnswersReused."""
     return f"reused.{replica}"
-
-
-def cache_key(tenant: str, digest: bytes) -> str:
-    """Key of an answer in the bucket of answers; its last token is ``digest`` in hex."""
-    return f"{tenant}.{digest.hex()}"
-
-
-def embedding_key(tenant: str, digest: bytes) -> str:
-    """Key of a text's vector in the bucket of vectors; its last token is ``digest`` in hex."""
-    return f"{tenant}.{digest.hex()}"
-
-
-def cache_cleared(tenant: str) -> str:
-    """Key that is written in the bucket of answers when a tenant's were removed."""
-    return f"{tenant}.cleared"
 
 
 def feedback(tenant: str, task: str) -> str:

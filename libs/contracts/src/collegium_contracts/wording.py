@@ -19,6 +19,7 @@ class Words(msgspec.Struct, frozen=True, omit_defaults=True):
     tools: bytes | None = None
     tool_choice: bytes | None = None
     response_format: bytes | None = None
+    labels: list[str] | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -28,15 +29,16 @@ _decode = msgspec.msgpack.Decoder(Words).decode
 def words_sealed(keyring: Keyring, tenant: str, sampling: Sampling) -> Sampling:
     """Returns sampling whose words are sealed; the same where there are none."""
     tools, shape = sampling.tools, sampling.response_format
-    if tools is None and shape is None and sampling.stop is None and sampling.tool_choice is None:
+    if tools is shape is sampling.stop is sampling.tool_choice is sampling.labels is None:
         return sampling
-    words = Words(sampling.stop, tools, sampling.tool_choice, shape)
+    words = Words(sampling.stop, tools, sampling.tool_choice, shape, sampling.labels)
     return msgspec.structs.replace(
         sampling,
         stop=None,
         tools=None,
         tool_choice=None,
         response_format=None,
+        labels=None,
         words=keyring.seal(tenant, _encode(words)),
         words_bytes=words_bytes(sampling),
     )
@@ -57,6 +59,7 @@ def words_opened(keyring: Keyring, tenant: str, sampling: Sampling) -> Sampling:
         tools=words.tools,
         tool_choice=words.tool_choice,
         response_format=words.response_format,
+        labels=words.labels,
         words=None,
         words_bytes=0,
     )

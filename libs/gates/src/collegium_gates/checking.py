@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _SALT: Final = string.ascii_lowercase + string.digits
 NO_VERDICT: Final = Verdict()
+AskModel = Callable[[GateRule, Sequence[Unit]], Awaitable[Findings]]
 
 
 class Checking:
@@ -41,7 +42,7 @@ class Checking:
 
     def warm(self, rules: Sequence[GateRule]) -> None:
         """Begins to load what rules need, so that the first request need not wait for it."""
-        heavy = [rule for rule in rules if rule.kind not in LIGHT and rule.kind not in ("age", "http")]
+        heavy = [rule for rule in rules if rule.kind not in LIGHT and rule.kind not in ("age", "http", "llm")]
         if heavy and self._warming is None:
             self._warming = asyncio.create_task(self._pool.evaluate(heavy, []), name="warm-gates")
 
@@ -53,22 +54,31 @@ class Checking:
         await self._pool.close()
         await self._asker.close()
 
-    async def check(self, rules: Sequence[GateRule], units: Sequence[Unit], point: Point) -> Verdict:
-        """Returns what follows for units from rules, in their order; rules of the kind age are not for texts."""
+    async def check(
+        self, rules: Sequence[GateRule], units: Sequence[Unit], point: Point, by_model: AskModel | None = None
+    ) -> Verdict:
+        """Returns what follows for units from rules, in their order; rules of the kind age are not for texts.
+
+        ``by_model`` asks a model for rules of the kind llm; without it they cannot be evaluated.
+        """
         if not rules or not units:
             return NO_VERDICT
-        outcomes = await self._outcomes(rules, units, point)
+        outcomes = await self._outcomes(rules, units, point, by_model)
         return decide(outcomes, units, point, "".join(secrets.choice(_SALT) for _ in range(4)))
 
-    async def _outcomes(self, rules: Sequence[GateRule], units: Sequence[Unit], point: Point) -> list[Outcome]:
+    async def _outcomes(
+        self, rules: Sequence[GateRule], units: Sequence[Unit], point: Point, by_model: AskModel | None
+    ) -> list[Outcome]:
         characters = sum(len(unit.text) for unit in units)
         light = [rule for rule in rules if is_light(rule, characters)]
         asked = [rule for rule in rules if rule.kind == "http"]
-        heavy = [rule for rule in rules if rule not in light and rule not in asked]
+        models = [rule for rule in rules if rule.kind == "llm"]
+        heavy = [rule for rule in rules if rule not in (*light, *asked, *models)]
         waiting: list[asyncio.Task[list[Outcome]]] = []
         if heavy:
             waiting.append(asyncio.create_task(self._heavy(heavy, units)))
         waiting += [asyncio.create_task(self._ask(rule, units, point)) for rule in asked]
+        waiting += [asyncio.create_task(_ask_model(rule, units, by_model)) for rule in models]
         if waiting:
             # Whatever can be sent off is, before time is spent here.
             await asyncio.sleep(0)
@@ -94,6 +104,18 @@ class Checking:
             return [Outcome(rule, await self._asker.ask(rule, version_of(rule), point, units, self.keys))]
         except GateError as error:
             return [Outcome(rule, failure=str(error))]
+
+
+async def _ask_model(rule: GateRule, units: Sequence[Unit], by_model: AskModel | None) -> list[Outcome]:
+    if by_model is None:
+        return [Outcome(rule, failure="no model can be asked here")]
+    try:
+        async with asyncio.timeout(rule.timeout_ms / 1000):
+            return [Outcome(rule, await by_model(rule, units))]
+    except TimeoutError:
+        return [Outcome(rule, failure=f"its model took longer than {rule.timeout_ms / 1000:g} s")]
+    except GateError as error:
+        return [Outcome(rule, failure=str(error))]
 
 
 def _light(rules: Sequence[GateRule], units: Sequence[Unit]) -> list[Outcome]:

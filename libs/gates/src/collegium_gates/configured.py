@@ -72,6 +72,9 @@ def rule_of(name: str, settings: GateSettings) -> GateRule:
         schema=msgspec.json.encode(settings.schema, order="sorted") if settings.schema else b"",
         sources=list(settings.sources or ()),
         url=settings.url or "",
+        model=settings.model or "",
+        criteria=settings.criteria or "",
+        ask=(settings.ask or "client") if settings.action == "ask" else "",
     )
 
 

@@ -20,7 +20,7 @@ from collegium_gates.configured import version_of
 from collegium_gates.finding import Findings, Found
 from collegium_gates.units import Change, Unit, changed
 
-Result = Literal["blocked", "redacted", "tokenised", "flagged", "failed_closed", "failed_open"]
+Result = Literal["blocked", "redacted", "tokenised", "flagged", "asked", "failed_closed", "failed_open"]
 
 # More would be a list of persons, and no question about them; it also bounds how much longer a prompt becomes.
 MAX_TOKENS: Final = 200
@@ -61,6 +61,11 @@ class Verdict(msgspec.Struct, frozen=True):
     decisions: list[Decision] = []
     changes: dict[int, list[Change]] = {}
     vault: dict[str, str] = {}
+
+    @property
+    def asked(self) -> list[str]:
+        """The rules that want a person to look at it, each once, in their order."""
+        return list(dict.fromkeys(one.rule for one in self.decisions if one.result == "asked"))
 
     @property
     def block(self) -> Decision | None:
@@ -110,6 +115,8 @@ def _decision(outcome: Outcome, units: Sequence[Unit], point: Point) -> Decision
     match rule.action:
         case "flag":
             return made("flagged", findings.reason, count)
+        case "ask":
+            return made("asked", findings.reason, count)
         case "redact" | "tokenise":
             if findings.is_whole or any(not units[place.unit].segments for place in findings.places):
                 return made("blocked", f"{findings.reason}; it stands where nothing can be taken out", count)

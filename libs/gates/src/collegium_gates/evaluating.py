@@ -20,7 +20,7 @@ from collegium_gates.units import Unit
 LIGHT_CHARACTERS: Final = 4_000
 LIGHT: Final[frozenset[GateKind]] = frozenset({"citations", "pii", "regex", "topics"})
 # Rules that say nothing of a part of an answer: they wait for the whole.
-WHOLE: Final[frozenset[GateKind]] = frozenset({"citations", "http", "schema"})
+WHOLE: Final[frozenset[GateKind]] = frozenset({"citations", "http", "llm", "schema"})
 
 _KINDS: Final[dict[GateKind, Callable[[GateRule, list[Reading]], Findings]]] = {
     "citations": citations.evaluate,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from collegium_contracts.gates import GateRule
 
-from collegium_gates.checking import Checking
+from collegium_gates.checking import AskModel, Checking
 from collegium_gates.configured import applying
 from collegium_gates.deciding import Verdict, applied, restored
 from collegium_gates.evaluating import WHOLE
@@ -27,13 +27,24 @@ def answer_unit(text: str) -> Unit:
     return Unit(text, "assistant", (Segment((0,), 0, len(text)),))
 
 
+def note_unit(text: str) -> Unit:
+    """Returns what a prompt is told besides as a unit: read as what a tool said, as nobody asked for it."""
+    return Unit(text, "tool", (Segment((0,), 0, len(text)),))
+
+
 class GatedStream:
     """One streamed answer; ``gated`` is what rules let go, before words were put back."""
 
     def __init__(
-        self, checking: Checking, rules: Sequence[GateRule], vault: Mapping[str, str], on_text: OnText
+        self,
+        checking: Checking,
+        rules: Sequence[GateRule],
+        vault: Mapping[str, str],
+        on_text: OnText,
+        by_model: AskModel | None = None,
     ) -> None:
         self._checking = checking
+        self._by_model = by_model
         self._rules = applying(rules, "answer")
         self._vault = vault
         self._on_text = on_text
@@ -82,7 +93,7 @@ class GatedStream:
         window = self._window
         reading = window.reading
         boundary = len(window.held) if at_the_end else window.boundary()
-        verdict = await self._checking.check(self._rules, [answer_unit(reading)], "answer")
+        verdict = await self._checking.check(self._rules, [answer_unit(reading)], "answer", self._by_model)
         if verdict.block is not None:
             self.verdict = verdict
             return

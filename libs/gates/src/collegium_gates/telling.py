@@ -18,6 +18,7 @@ _OUTCOMES: Final[dict[Result, Outcome]] = {
     "redacted": "done",
     "tokenised": "done",
     "flagged": "done",
+    "asked": "done",
     "failed_closed": "refused",
     "failed_open": "failed",
 }
@@ -48,7 +49,9 @@ def told(decision: Decision, task: TaskRef) -> Told:
 
 def refusal_text(decision: Decision) -> str:
     """Returns what a client is told of a decision that blocks."""
-    what = {"request": "this request", "answer": "the answer", "tool": "a tool call of the answer"}[decision.point]
+    what = {"request": "this request", "answer": "the answer", "tool": "a tool call of the answer"}.get(
+        decision.point, "what was known besides"
+    )
     if decision.result == "failed_closed":
         return f"gate {decision.rule} is required and could not be evaluated on {what}: {decision.reason}"
     return f"gate {decision.rule} does not let {what} pass: {decision.reason}"

@@ -36,6 +36,7 @@ from collegium_telemetry.tracing import Tracing, setup
 from collegium_runtime import failpoints, profiling
 from collegium_runtime.admin import AdminServer
 from collegium_runtime.datakeys import DataKeys, reads_data_keys, writes_data_keys
+from collegium_runtime.loop_watch import LoopWatch
 from collegium_runtime.platform import App, Build, Door, Platform, clock_from
 from collegium_runtime.reloading import Reloading
 from collegium_runtime.runtime_file import Runtime
@@ -211,11 +212,14 @@ async def run(
     profiling.install("+".join(services))
     hosted: list[Hosted] = []
     reloading: Reloading | None = None
+    watch: LoopWatch | None = None
     try:
         for service in services:
             port = (admin_ports or {}).get(service, 0)
             hosted.append(await start_service(service, settings, runtime, admin_port=port))
         started = _started(hosted)
+        watch = LoopWatch([one.platform.metrics for one in hosted])
+        watch.start()
         _spare_the_collector()
         log.info("services ready", services=list(services), admin_ports=started.admin_ports)
         if report is not None:
@@ -229,6 +233,8 @@ async def run(
             reloading.start()
         await stopping.wait()
     finally:
+        if watch is not None:
+            watch.stop()
         if reloading is not None:
             await reloading.stop()
         # In reverse, so that doors close before what they lean on.

@@ -12,7 +12,8 @@ from collegium_bus.events import EventOf
 from collegium_contracts import subjects as s
 from collegium_contracts.journey import HOPS, Service
 from collegium_telemetry import names
-from collegium_telemetry.tracing import Hop, Tracing
+from collegium_telemetry.hop import Hop
+from collegium_telemetry.tracing import Tracing
 
 M = TypeVar("M")
 

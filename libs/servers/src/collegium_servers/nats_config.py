@@ -14,6 +14,9 @@ from typing import Literal
 Durability = Literal["process", "power"]
 
 FREE_PORT = -1  # the server takes a free one and writes it to its ports file
+# Streams reserve the most they may ever take when they are declared, some 16 GiB together. Left to itself the server
+# allows three quarters of the free disk, and would refuse them on a laptop that has room for months of them.
+FILE_BYTES_MAX = 32 * 1024**3
 MAX_PAYLOAD_BYTES = 1024 * 1024  # the broker's default; content over 256 KB goes to the object store before it
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from collegium_contracts.identity import OPERATOR_TENANT as OPERATOR
+from collegium_contracts.ids import TENANT_ID
 
 from collegium_settings.embeddings import BUNDLED_EMBEDDER
 from collegium_settings.errors import Problem, UnpricedModelError
 from collegium_settings.gate_checks import check_gates
 from collegium_settings.models import ModelSettings
+from collegium_settings.people_checks import check_people
 from collegium_settings.pools import GENERAL, all_pools
 from collegium_settings.secret import Secret
 from collegium_settings.settings import Settings, TenantSettings
@@ -31,11 +33,13 @@ def check(settings: Settings) -> list[Problem]:
         *_search(settings),
         *_tenants(settings),
         *_shares(settings),
+        *_novel(settings),
         *_credentials(settings),
         *_alerts(settings),
         *_workers(settings),
         *_issuers(settings),
         *check_gates(settings),
+        *check_people(settings),
     ]
 
 
@@ -182,6 +186,12 @@ def _shares(settings: Settings) -> Iterable[Problem]:
     total = sum(settings.routing.shares.values())
     if total > 1 + _SHARES_SLACK:
         yield Problem("routing.shares", f"a sum of {total:g}", "shares whose sum is at most 1")
+
+
+def _novel(settings: Settings) -> Iterable[Problem]:
+    for name in settings.routing.novel_tenants:
+        if TENANT_ID.match(name) is None:
+            yield Problem(f"routing.novel_tenants.{name}", repr(name), "a tenant: 1 to 40 characters of a-z, 0-9 and -")
 
 
 def _credentials(settings: Settings) -> Iterable[Problem]:

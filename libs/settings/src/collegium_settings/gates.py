@@ -12,12 +12,12 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 from msgspec import field
 
-from collegium_settings.scalars import Flag, HiddenText, HttpUrl, Ratio, Text, number, whole
+from collegium_settings.scalars import Flag, HiddenText, HttpUrl, ModelName, Ratio, Text, number, whole
 from collegium_settings.section import Section
 
-Kind = Literal["age", "toxicity", "pii", "names", "injection", "topics", "schema", "citations", "regex", "http"]
-Point = Literal["request", "answer", "tool"]
-Action = Literal["block", "redact", "tokenise", "flag"]
+Kind = Literal["age", "toxicity", "pii", "names", "injection", "topics", "schema", "citations", "regex", "http", "llm"]
+Point = Literal["request", "answer", "tool", "knowledge"]
+Action = Literal["block", "redact", "tokenise", "flag", "ask"]
 
 
 class GateSettings(Section, frozen=True, kw_only=True):
@@ -47,6 +47,9 @@ class GateSettings(Section, frozen=True, kw_only=True):
     schema: dict[str, Any] = field(default_factory=dict[str, Any])
     sources: tuple[Text, ...] | None = None
     url: HttpUrl | None = None
+    ask: Text | None = None
+    model: ModelName | None = None
+    criteria: Text | None = None
     api_key: HiddenText | None = None
 
 
@@ -63,20 +66,20 @@ class KindOf(NamedTuple):
     normalises: bool = True
 
 
-_ALL: Final[tuple[Point, ...]] = ("request", "answer", "tool")
-_PLACES: Final[tuple[Action, ...]] = ("block", "redact", "flag")
-_HIDING: Final[tuple[Action, ...]] = ("block", "redact", "tokenise", "flag")
-_WHOLE: Final[tuple[Action, ...]] = ("block", "flag")
+_ALL: Final[tuple[Point, ...]] = ("request", "answer", "tool", "knowledge")
+_PLACES: Final[tuple[Action, ...]] = ("block", "redact", "flag", "ask")
+_HIDING: Final[tuple[Action, ...]] = ("block", "redact", "tokenise", "flag", "ask")
+_WHOLE: Final[tuple[Action, ...]] = ("block", "flag", "ask")
 _TEXT: Final = ("normalise", "roles")
 
 KINDS: Final[dict[str, KindOf]] = {
-    "age": KindOf(("request",), ("request",), _WHOLE, ("minimum", "trust", "claim"), normalises=False),
+    "age": KindOf(("request",), ("request",), ("block", "flag"), ("minimum", "trust", "claim"), normalises=False),
     "toxicity": KindOf(_ALL, ("request", "answer"), _PLACES, (*_TEXT, "threshold")),
     "pii": KindOf(_ALL, ("request", "answer"), _HIDING, (*_TEXT, "entities")),
     "names": KindOf(
         _ALL, ("request",), _HIDING, (*_TEXT, "entities", "threshold"), timeout_seconds=2.0, normalises=False
     ),
-    "injection": KindOf(_ALL, ("request", "tool"), _WHOLE, (*_TEXT, "threshold")),
+    "injection": KindOf(_ALL, ("request", "tool", "knowledge"), _WHOLE, (*_TEXT, "threshold")),
     "topics": KindOf(_ALL, ("request", "answer"), _PLACES, (*_TEXT, "deny", "allow"), ("deny", "allow")),
     "schema": KindOf(("answer", "tool"), ("answer",), _WHOLE, ("schema",), ("schema",), normalises=False),
     "citations": KindOf(("answer",), ("answer",), _WHOLE, ("minimum", "sources"), normalises=False),
@@ -90,8 +93,17 @@ KINDS: Final[dict[str, KindOf]] = {
         timeout_seconds=3.0,
         normalises=False,
     ),
+    "llm": KindOf(
+        ("request", "answer"),
+        ("request",),
+        _WHOLE,
+        ("roles", "model", "criteria"),
+        ("criteria",),
+        timeout_seconds=10.0,
+        normalises=False,
+    ),
 }
-GENERAL: Final = ("kind", "at", "action", "everyone", "required", "timeout_seconds")
+GENERAL: Final = ("kind", "at", "action", "everyone", "required", "timeout_seconds", "ask")
 
 # Rules that tenants and requests may name without any configuration; they apply to nobody unasked.
 BUNDLED: Final[Mapping[str, GateSettings]] = {

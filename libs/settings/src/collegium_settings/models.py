@@ -79,12 +79,19 @@ class ModelLimits(Section, frozen=True, kw_only=True):
     tokens: TokenWindowSettings | None = None
 
 
-class ModelSettings(Section, frozen=True, kw_only=True):
-    """A model of the roster and where it is."""
+class EndpointSettings(Section, frozen=True, kw_only=True):
+    """One more place where a model is, beside its ``base_url``; without ``upstream_model`` it goes by the same name."""
+
+    base_url: HttpUrl
+    api_key: HiddenText | None = None
+    upstream_model: Text | None = None
+
+
+class SpokenModel(Section, frozen=True, kw_only=True):
+    """What is said of a model of the roster, by the file or by an operator: all but its keys."""
 
     name: ModelName
     base_url: HttpUrl
-    api_key: HiddenText | None = None
     upstream_model: Text | None = None
     rank: Rank = "student"
     pool: Identifier = "general"
@@ -116,6 +123,13 @@ class ModelSettings(Section, frozen=True, kw_only=True):
         if isinstance(self.charge, PriceSettings):
             return self.charge.price()
         return charged(self.charge, self.price_picos())
+
+
+class ModelSettings(SpokenModel, frozen=True, kw_only=True):
+    """A model of the file: with its key, and further ``endpoints`` that serve the same model."""
+
+    api_key: HiddenText | None = None
+    endpoints: tuple[EndpointSettings, ...] = ()
 
 
 def charged(charge: MarkupSettings | PriceSettings | None, price: Price) -> Price:

@@ -22,6 +22,9 @@ _KEYS = {
     "semantic_ttls_seconds": "semantic_ttls",
     "window_seconds": "window",
     "anchor_seconds": "anchor_every",
+    "expires_seconds": "expires",
+    "claim_seconds": "claim",
+    "delay_seconds": "delay",
     "from_time": "from",
     "to_time": "to",
 }

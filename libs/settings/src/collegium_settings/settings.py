@@ -14,7 +14,12 @@ from msgspec import field
 
 from collegium_settings.embeddings import EmbeddingsSettings
 from collegium_settings.gates import GateSettings
-from collegium_settings.models import ModelSettings, Rank, TokenWindowSettings
+from collegium_settings.models import ModelSettings, TokenWindowSettings
+from collegium_settings.people import PeopleSettings
+from collegium_settings.probes import ProbeSettings
+from collegium_settings.ranks import RankSettings
+from collegium_settings.roster import RosterSettings
+from collegium_settings.routing import RoutingSettings
 from collegium_settings.scalars import (
     ClockTime,
     Count,
@@ -125,26 +130,21 @@ class MemorySettings(Section, frozen=True, kw_only=True):
     conversation_days: Annotated[int, whole(0, 36_500)] = 0
 
 
-class RoutingSettings(Section, frozen=True, kw_only=True):
-    """How models are chosen; ``shares`` are the wanted shares by rank.
-
-    A cascade asks on while it is less confident than ``cascade_confidence``, where its request states no
-    ``quality_min``.
-    """
-
-    quality_floor: Ratio | None = None
-    shares: dict[Rank, Ratio] = field(default_factory=dict[Rank, float])
-    exploration: Ratio = 0.03
-    cascade_confidence: Ratio = 0.7
-
-
 class EvolutionSettings(Section, frozen=True, kw_only=True):
-    """How models are promoted and made."""
+    """How models are promoted and made.
+
+    A domain whose answers are less often right than ``gap_target``, however kindly one looks, is a gap. On scoreboards
+    what happened ``half_life_days`` ago counts half.
+    """
 
     interval_queries: Count = 100
     auto_spawn_students: Flag = True
     max_models_per_domain: Annotated[int, whole(1, 10_000)] = 10
     min_teacher_confidence: Ratio = 0.85
+    probes: ProbeSettings = ProbeSettings()
+    ranks: RankSettings = RankSettings()
+    gap_target: Ratio = 0.8
+    half_life_days: Annotated[int, whole(1, 365)] = 7
 
 
 class OffPeakSettings(Section, frozen=True, kw_only=True):
@@ -287,7 +287,11 @@ class KeySettings(Section, frozen=True, kw_only=True):
     api_key: TenantKey
     project: Identifier = "default"
     name: Text | None = None
-    scopes: tuple[Literal["admin", "chat", "knowledge", "tasks", "usage"], ...] = ("chat", "tasks", "usage")
+    scopes: tuple[Literal["admin", "approvals", "chat", "knowledge", "tasks", "usage"], ...] = (
+        "chat",
+        "tasks",
+        "usage",
+    )
     role: Literal["owner", "operator", "auditor", "member"] | None = None
     models: tuple[ModelName, ...] = ()
     limits: RateLimitSettings | None = None
@@ -299,6 +303,12 @@ class TenantCacheSettings(Section, frozen=True, kw_only=True):
 
     semantic: Flag | None = None
     stale: Flag = False
+
+
+class TenantLearningSettings(Section, frozen=True, kw_only=True):
+    """``collect``: the tenant agrees that its work is learned from, for itself."""
+
+    collect: Flag = False
 
 
 class TenantSettings(Section, frozen=True, kw_only=True):
@@ -315,6 +325,7 @@ class TenantSettings(Section, frozen=True, kw_only=True):
     projects: tuple[ProjectSettings, ...] = ()
     keys: tuple[KeySettings, ...] = ()
     cache: TenantCacheSettings = TenantCacheSettings()
+    learning: TenantLearningSettings = TenantLearningSettings()
     pool: Identifier | None = None
     gates: tuple[Text, ...] = ()
 
@@ -349,6 +360,7 @@ class Settings(Section, frozen=True, kw_only=True):
     telemetry: TelemetrySettings = TelemetrySettings()
     embedded_model: Flag = True
     models: tuple[ModelSettings, ...] = ()
+    roster: RosterSettings = RosterSettings()
     embeddings: EmbeddingsSettings = EmbeddingsSettings()
     cache: CacheSettings = CacheSettings()
     memory: MemorySettings = MemorySettings()
@@ -368,3 +380,4 @@ class Settings(Section, frozen=True, kw_only=True):
     tiers: dict[str, TierSettings] = field(default_factory=default_tiers)
     tenants: tuple[TenantSettings, ...] = ()
     gates: dict[str, GateSettings] = field(default_factory=dict[str, GateSettings])
+    people: PeopleSettings = PeopleSettings()

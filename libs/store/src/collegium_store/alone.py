@@ -25,6 +25,8 @@ class Job(IntEnum):
     BUDGET_ALERTS = 7_301_001
     PURGE_REQUEST_LOG = 7_301_002
     PURGE_TASKS = 7_301_003
+    EVOLUTION_CYCLE = 7_301_004
+    CALIBRATION = 7_301_020
 
 
 @asynccontextmanager

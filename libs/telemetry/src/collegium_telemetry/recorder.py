@@ -28,8 +28,8 @@ from opentelemetry.trace import (
 )
 
 from collegium_telemetry import traceparent as w3c
+from collegium_telemetry.hop import Attribute, Attributes, Hop, Kind
 from collegium_telemetry.names import ERROR_TYPE, SERVICE_PREFIX
-from collegium_telemetry.tracing import Attribute, Attributes, Hop, Kind
 
 # Some seconds of a busy service at a full sample; a span waits in about a kilobyte.
 QUEUE_SPANS = 16_384

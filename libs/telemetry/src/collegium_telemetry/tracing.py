@@ -10,57 +10,16 @@ span of OpenTelemetry's SDK, which is loaded only where an endpoint is configure
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from collegium_telemetry import traceparent as w3c
+from collegium_telemetry.hop import Attributes, Hop, Kind
 
 if TYPE_CHECKING:
     from collegium_telemetry.recorder import Recorder
 
-Kind = Literal["internal", "server", "client", "producer", "consumer"]
-Attribute = str | bool | int | float | Sequence[str]
-Attributes = Mapping[str, Attribute | None]
-
 _UNSAMPLED = "-00"
-
-
-class Hop:
-    """One hop of a journey; this base records nothing. Ends with ``end()`` or as a context manager."""
-
-    __slots__ = ("traceparent",)
-
-    #: Whether this hop is recorded here.
-    sampled = False
-
-    def __init__(self, traceparent: str) -> None:
-        self.traceparent = traceparent
-
-    @property
-    def trace_id(self) -> str:
-        """The trace's id, 32 hexadecimal digits."""
-        return self.traceparent[3:35]
-
-    def set(self, key: str, value: Attribute | None) -> None:
-        """Sets an attribute; None sets nothing."""
-
-    def fail(self, error_type: str, message: str | None = None) -> None:
-        """Marks the hop as failed with a low-cardinality type (``error.type``); the message holds no content."""
-
-    def end(self) -> None:
-        """Ends the hop; a second time does nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            # An exception's own text may quote content.
-            self.fail(kind.__name__)
-        self.end()
 
 
 class Tracing:

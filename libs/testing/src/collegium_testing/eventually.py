@@ -25,7 +25,7 @@ class NeverTrueError(AssertionError):
 async def eventually(
     condition: Callable[[], T | Awaitable[T]],
     *,
-    deadline_seconds: float = 10,
+    deadline_seconds: float = 60,
     every_seconds: float = 0.02,
 ) -> T:
     """Calls the condition until it holds, and returns its value.
@@ -60,7 +60,7 @@ async def eventually(
 def eventually_sync(
     condition: Callable[[], T],
     *,
-    deadline_seconds: float = 10,
+    deadline_seconds: float = 60,
     every_seconds: float = 0.02,
 ) -> T:
     """Does what `eventually` does, in a thread without an event loop."""

@@ -276,6 +276,8 @@ async def _delete_streams(url: str) -> None:
     try:
         stream = client.jetstream()
         for info in await stream.streams_info():
+            # Purged first: a stream that is made again at once was seen with the last message of the deleted one.
+            await stream.purge_stream(info.config.name)
             await stream.delete_stream(info.config.name)
     finally:
         await client.close()

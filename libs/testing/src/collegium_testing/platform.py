@@ -244,7 +244,7 @@ class RunningPlatform:
         payload = message if isinstance(message, bytes) else codec.encode(message)
         await self.publisher.publish(subject, payload, message_id=message_id, headers={s.H_TENANT: tenant})
 
-    async def settled(self, task: TaskRef, *, deadline_seconds: float = 15) -> SettledMessage:
+    async def settled(self, task: TaskRef, *, deadline_seconds: float = 60) -> SettledMessage:
         """Waits for a task's terminal message and returns it."""
         subject = s.task_settled(task.tenant, task.id)
 

@@ -166,11 +166,11 @@ async def close_breakers(platform: PlatformProcess) -> None:
     connection = await connect(runtime["nats"], "operator", nkey_seed=seed)
     try:
         bucket = Bucket(connection, s.KV_BREAKERS)
-        found: list[Breaker] = []
-        watch = bucket.watch(lambda entry: found.append(codec.state.decode(entry.value)))  # pyright: ignore[reportArgumentType]
+        found: list[object] = []
+        watch = bucket.watch(lambda entry: found.append(codec.state.decode(entry.value)))
         await watch.start()
         await watch.stop()
-        for breaker in {one.model: one for one in found}.values():
+        for breaker in {one.model: one for one in found if isinstance(one, Breaker)}.values():
             if breaker.failures_ms or breaker.open_until_ms:
                 await bucket.put(s.state_key(breaker.model), codec.encode(Breaker(model=breaker.model)))
     finally:

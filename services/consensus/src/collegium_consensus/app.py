@@ -1,4 +1,4 @@
-"""Wiring of consensus: one consumer of ended attempts, and a look after plans whose time ran out."""
+"""Wiring of consensus: consumers of ended attempts and of what people answer, and a look after overdue plans."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collegium_runtime.platform import Platform
 from collegium_telemetry import names
 
 from collegium_consensus.handlers import Verdicts
+from collegium_consensus.people.inputs import Inputs
+from collegium_consensus.testing.testers import Testers
 
 # A client waits for the verdict, so events are not collected for long.
 LINGER_SECONDS = 0.002
@@ -28,12 +30,24 @@ class ConsensusApp:
             platform.dead_letters,
             linger_seconds=LINGER_SECONDS,
         )
+        self._inputs: EventLoop[JourneyMessage] = EventLoop(
+            platform.connection,
+            consumers.consumer("inputs"),
+            codec.journey,
+            Inputs(platform).handle,
+            platform.dead_letters,
+            linger_seconds=LINGER_SECONDS,
+        )
+        self._testers = Testers(platform)
         self._started = False
 
     async def start(self) -> None:
         """Begins to judge."""
+        await self._verdicts.policies.start()
         self._verdicts.overdue.start()
         self._loop.start()
+        self._inputs.start()
+        self._testers.start()
         self._platform.metrics.watch_gauge(names.METRIC_QUEUE_DEPTH, lambda: self._loop.lag)
         self._started = True
 
@@ -41,7 +55,15 @@ class ConsensusApp:
         """Takes no more events; what was not settled comes again to the next who asks."""
         self._started = False
         await self._loop.stop()
+        await self._inputs.stop()
+        await self._testers.stop()
         await self._verdicts.overdue.stop()
+        await self._verdicts.policies.stop()
+
+    @property
+    def watched(self) -> int:
+        """How many running plans are looked after when their time is over."""
+        return self._verdicts.overdue.watched
 
     def readiness(self) -> dict[str, bool]:
         """Whether plans are being judged."""

@@ -13,17 +13,25 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 from collegium_bus.direct import Stored
+from collegium_bus.errors import GoneError
 from collegium_bus.events import EventOf
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
+from collegium_contracts.code_tests import TestState
 from collegium_contracts.content import Answer, decode_answer
 from collegium_contracts.envelope import Keyring, UnknownKeyError
 from collegium_contracts.errors import UndecodableMessageError
-from collegium_contracts.messages import AttemptAnswered, AttemptEnded, AttemptFailed, JourneyMessage, TaskRef
+from collegium_contracts.messages import (
+    AttemptAnswered,
+    AttemptEnded,
+    AttemptFailed,
+    AttemptTested,
+    JourneyMessage,
+    TaskRef,
+)
 from collegium_runtime.platform import Platform
 
 from collegium_consensus.course import Seen
-from collegium_consensus.vote import vote
 
 log = structlog.get_logger(__name__)
 
@@ -33,18 +41,16 @@ AGAIN_SECONDS: Final = (0.02, 0.1, 0.4, 1.5, 4.0)
 Event = EventOf[JourneyMessage]
 
 
-class GoneError(Exception):
-    """An event was handed over that stands no more."""
-
-    code = "event_gone"
-
-
 class Member(NamedTuple):
-    """One ended attempt as it stands in EVENTS: its message, sequence and trace context."""
+    """One ended attempt as it stands in EVENTS: its message, sequence and trace context.
+
+    ``tested`` (none: it was not) is what tests of its task said; ``sequence`` is then that word's.
+    """
 
     message: AttemptEnded
     sequence: int
     traceparent: str
+    tested: AttemptTested | None = None
 
     @property
     def number(self) -> int:
@@ -53,10 +59,15 @@ class Member(NamedTuple):
 
 
 def known(events: Iterable[Event]) -> list[Member]:
-    """Returns what events say, in the order of the stream; raises UndecodableMessageError for any other message."""
+    """Returns what events say, in the order of the stream; what tests said is told elsewhere.
+
+    Raises UndecodableMessageError for any other message.
+    """
     found: dict[int, Member] = {}
     for event in sorted(events, key=lambda event: event.sequence):
         message = event.message
+        if isinstance(message, AttemptTested):
+            continue
         if not isinstance(message, AttemptAnswered | AttemptFailed):
             raise UndecodableMessageError(
                 f"{type(message).__name__} on {event.subject}, where only ended attempts may stand"
@@ -77,14 +88,15 @@ async def standing(platform: Platform, task: TaskRef, of: int, here: Sequence[Me
         # One request, so one replica answers it: whatever it says stood there at one moment.
         found = await platform.direct.newest(s.EVENTS, subjects)
         if own <= found.keys():
-            others = [await _member(platform, stored) for subject, stored in found.items() if subject not in own]
+            others = [await member_of(platform, stored) for subject, stored in found.items() if subject not in own]
             return sorted([*here, *others], key=lambda member: member.sequence)
         if again_seconds is not None:
             await asyncio.sleep(again_seconds)
     raise GoneError(f"task {task.id}: what ended cannot be read back; its tenant may have been erased")
 
 
-async def _member(platform: Platform, stored: Stored) -> Member:
+async def member_of(platform: Platform, stored: Stored) -> Member:
+    """Reads one stored end; raises ContractError where it cannot be read."""
     claim = stored.headers.get(s.H_CLAIM)
     message = codec.journey.decode(await platform.claims.get(claim) if claim else stored.payload)
     if not isinstance(message, AttemptAnswered | AttemptFailed):
@@ -108,17 +120,27 @@ def opened(members: Iterable[Member], keyring: Keyring) -> dict[int, Answer]:
     return answers
 
 
-def seen(members: Iterable[Member], answers: Mapping[int, Answer]) -> list[Seen]:
-    """Returns what the course of a plan follows from, in the same order."""
-    keys = {number: vote(answer) for number, answer in answers.items()}
+def seen(members: Iterable[Member], keys: Mapping[int, str]) -> list[Seen]:
+    """Returns what the course of a plan follows from, in the same order; ``keys`` are what answers say, by number."""
     return [
         Seen(
             member.number,
             member.message.attempt.model,
             keys.get(member.number),
-            member.message.at_ms,
+            member.message.at_ms if member.tested is None else member.tested.at_ms,
             member.message.error.code if isinstance(member.message, AttemptFailed) else "",
             member.message.attempt.rank,
+            None if isinstance(member.message, AttemptFailed) else member.message.logprob,
+            _state_of(member),
+            member.tested.passed if member.tested is not None else 0,
         )
         for member in members
     ]
+
+
+def _state_of(member: Member) -> TestState | None:
+    if member.tested is not None:
+        return member.tested.state
+    message = member.message
+    is_late = message.task.tests and isinstance(message, AttemptAnswered) and not message.attempt.judges
+    return "not_run" if is_late else None

@@ -38,6 +38,11 @@ class Overdue:
         self._due: list[tuple[int, str]] = []
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def watched(self) -> int:
+        """How many plans are watched."""
+        return len(self._watched)
+
     def start(self) -> None:
         """Begins to look."""
         self._task = asyncio.create_task(self._look(), name="overdue")

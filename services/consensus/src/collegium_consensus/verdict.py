@@ -30,6 +30,7 @@ from collegium_contracts.messages import (
     TaskRef,
 )
 from collegium_contracts.money import Usage, add_usage
+from collegium_contracts.routing import Route
 
 from collegium_consensus.course import DEADLINE, Judgement, Settle
 
@@ -59,6 +60,7 @@ def decide(members: Sequence[AttemptEnded], answers: Mapping[int, Answer], end: 
         "settled_at_ms": now_ms,
         "model": about.attempt.model,
         "rank": about.attempt.rank,
+        "route": _tried(members[0]),
     }
     if end.why == "canceled":
         return TaskCanceled(**shared, stop_reason="canceled", partial=winner.answer if winner is not None else None)
@@ -69,9 +71,15 @@ def decide(members: Sequence[AttemptEnded], answers: Mapping[int, Answer], end: 
         **shared,
         stop_reason=_stop_reason(about.task, answers[winner.attempt.number], end, end.judgement),
         confidence=end.judgement.confidence,
+        evidence=end.judgement.evidence,
         output=winner.answer,
         turn=winner.turn,
     )
+
+
+def _tried(member: AttemptEnded) -> Route | None:
+    """Returns the route of a member whose plan is tried, so that whoever compares plans hears of the task once."""
+    return member.route if member.route is not None and member.route.trial is not None else None
 
 
 def usage_of(calls: Sequence[AttemptUsage]) -> Usage:
@@ -97,12 +105,22 @@ def _winner(members: Sequence[AttemptEnded], judgement: Judgement | None) -> Att
 def _stop_reason(task: TaskRef, answer: Answer, end: Settle, judgement: Judgement) -> StopReason:
     if end.why == "deadline":
         return "deadline"
-    if task.plan == "panel" and judgement.agreeing < 2:
+    given = next((one for one in judgement.evidence.said if one.is_given), None) if judgement.evidence else None
+    if given is not None and given.tested is not None:
+        if given.tested != "passed":
+            return "tests_failed" if given.tested == "failed" else "tests_not_run"
+        return _finished(answer)
+    is_judged = judgement.evidence is not None and judgement.evidence.judge is not None
+    if task.plan == "panel" and judgement.agreeing < 2 and not is_judged:
         return "no_majority"
-    finished = _FINISHED.get(answer.choices[0].finish_reason, "completed") if answer.choices else "completed"
+    finished = _finished(answer)
     if finished == "completed" and judgement.confidence < task.quality_min:
         return "below_quality"
     return finished
+
+
+def _finished(answer: Answer) -> StopReason:
+    return _FINISHED.get(answer.choices[0].finish_reason, "completed") if answer.choices else "completed"
 
 
 def _failed(shared: dict[str, Any], errors: Sequence[TaskError], members: int, end: Settle) -> TaskFailed:
@@ -112,6 +130,9 @@ def _failed(shared: dict[str, Any], errors: Sequence[TaskError], members: int, e
     if blocked and len(blocked) == members:
         # Every answer broke a rule: the client is told which, as of a plan of one.
         return TaskFailed(**shared, stop_reason="gate", error=blocked[0])
+    if members == 1 and errors:
+        # A plan of one that people may be asked about: its client is told what became of it, as of any other.
+        return TaskFailed(**shared, stop_reason="deadline" if DEADLINE in codes else "failed", error=errors[0])
     if end.why == "deadline" or DEADLINE in codes:
         error = TaskError(code=DEADLINE, message=f"task {task_id} reached its deadline before any attempt answered")
         return TaskFailed(**shared, stop_reason="deadline", error=error)

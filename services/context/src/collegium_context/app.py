@@ -20,6 +20,7 @@ from collegium_telemetry import names
 from collegium_context.documents.spaces import Spaces
 from collegium_context.embedding.answers import EmbedAnswers
 from collegium_context.embedding.embedder import CachedEmbedder
+from collegium_context.embedding.features import FeatureAnswers
 from collegium_context.embedding.opening import open_embedder, open_previous
 from collegium_context.embedding.shelf import VectorShelf
 from collegium_context.erasure_store import erase
@@ -32,9 +33,6 @@ from collegium_context.semantic.service import SemanticCache
 from collegium_context.store import Store
 from collegium_context.vectors.interface import VectorStore
 from collegium_context.vectors.opening import OpenStore, open_store
-
-# The next turn of a conversation waits for the fold of this one, so events are not collected for long.
-LINGER_SECONDS = 0.005
 
 
 class ContextApp:
@@ -69,14 +67,15 @@ class ContextApp:
             codec.settled,
             fold.handle,
             platform.dead_letters,
-            linger_seconds=LINGER_SECONDS,
         )
         self._loop.start()
-        freshness = Freshness(platform.connection, platform.direct, consumer)
+        # The next turn of a conversation waits for the fold of the one before.
+        freshness = Freshness(platform.connection, platform.direct, consumer, self._loop.hurry)
         shelf = VectorShelf(platform.connection, platform.keyring)
         self._vectors = await opening
         self._embedder = await open_embedder(platform.settings.embeddings, shelf=shelf, metrics=platform.metrics)
         embedding = EmbedAnswers(self._embedder, platform.keyring, platform.tracing)
+        features = FeatureAnswers(self._embedder, platform.keyring, platform.tracing)
         # A pool of its own, so that the next turn of a chat never waits for what reads memory or documents.
         self._memory_pool = await open_pool(platform.database_url, application_name="collegium-memory")
         self._memory = MemoryParts(platform, self._memory_pool, self._vectors, self._embedder, freshness)
@@ -95,6 +94,7 @@ class ContextApp:
             {
                 s.SVC_CONTEXT_TURNS: questions.turns,
                 s.SVC_EMBED_TEXTS: embedding.embed,
+                s.SVC_CONTEXT_FEATURES: features.features,
                 **self._memory.handlers(),
                 **self._knowledge.handlers,
                 **self._semantic.handlers,

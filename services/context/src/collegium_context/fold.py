@@ -20,6 +20,7 @@ from collegium_contracts.messages import SettledMessage, TaskCompleted
 from collegium_runtime.spans import begin_spans
 from collegium_telemetry.tracing import Tracing
 
+from collegium_context.memory.places import place
 from collegium_context.store import Store, TurnRow
 from collegium_context.telemetry import SPAN_FOLD
 from collegium_context.turn import make_turn
@@ -71,7 +72,7 @@ class Fold:
         return TurnRow(
             task_id=settled.task.id,
             tenant=tenant,
-            conversation=settled.task.conversation,
+            conversation=place(settled.task.project, settled.task.conversation),
             sequence=event.sequence,
             key_id=sealed.key_id,
             nonce=sealed.nonce,

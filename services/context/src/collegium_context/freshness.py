@@ -8,6 +8,7 @@ acknowledged after its turn was committed. One rule: an answer is given from a s
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -52,14 +53,21 @@ _decode_info = msgspec.json.Decoder(ConsumerInfo).decode
 
 
 class Freshness:
-    """Waits for the fold of one consumer."""
+    """Waits for the fold of one consumer; ``hurry`` lets this replica's share of it collect no more."""
 
     def __init__(
-        self, connection: Connection, direct: DirectReader, consumer: Consumer, *, wait_seconds: float = WAIT_SECONDS
+        self,
+        connection: Connection,
+        direct: DirectReader,
+        consumer: Consumer,
+        hurry: Callable[[], None],
+        *,
+        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._connection = connection
         self._direct = direct
         self._subject = f"CONSUMER.INFO.{consumer.stream}.{consumer.durable}"
+        self._hurry = hurry
         self._wait_seconds = wait_seconds
 
     async def wait(self, tenant: str) -> None:
@@ -79,5 +87,6 @@ class Freshness:
     async def _until_folded(self, sequence: int) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while not _decode_info(await self._connection.api(self._subject)).has_folded(sequence):
+            self._hurry()
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

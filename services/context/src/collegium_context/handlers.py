@@ -19,6 +19,7 @@ from collegium_telemetry import names
 from collegium_telemetry.tracing import Tracing
 
 from collegium_context.freshness import Freshness
+from collegium_context.memory.places import place
 from collegium_context.memory.summaries import Summaries
 from collegium_context.store import Store
 from collegium_context.telemetry import SPAN_TURNS
@@ -51,7 +52,7 @@ class Questions:
             return await self._read(asked)
 
     async def _read(self, asked: TurnsRequest) -> TurnsReply:
-        scope = Scope(asked.tenant).at(asked.conversation)
+        scope = Scope(asked.tenant).at(place(asked.project, asked.conversation))
         max_bytes = min(asked.max_bytes or HISTORY_BYTES_MAX, HISTORY_BYTES_MAX)
         summary = ""
         try:

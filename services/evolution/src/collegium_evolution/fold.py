@@ -17,9 +17,16 @@ from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.spans import begin_spans
 from collegium_telemetry.tracing import Tracing
 
-from collegium_evolution.judging import outcome_of
-from collegium_evolution.scoring import calls_of
-from collegium_evolution.store import Folding, Store
+from collegium_evolution.calibration.cases import kept_of
+from collegium_evolution.experiments.exposures import asked_in, exposure_in
+from collegium_evolution.policies.decided import decided_in
+from collegium_evolution.ranks.pairing import pairs_of, tenant_of
+from collegium_evolution.scoreboards.judging import outcome_of
+from collegium_evolution.scoreboards.scoring import calls_of
+from collegium_evolution.scoreboards.store import Folding, Store
+from collegium_evolution.scoreboards.windows import settled_in
+from collegium_evolution.students.samples import sample_of
+from collegium_evolution.students.tries import try_of
 
 SPAN_FOLD: Final = "evolution fold"
 
@@ -72,4 +79,19 @@ class Fold:
 
 def _folding(event: Event) -> Folding:
     stored_ns = event.delivery.timestamp_ns
-    return Folding(event.sequence, stored_ns, calls_of(event.message), outcome_of(event.message, stored_ns))
+    message = event.message
+    return Folding(
+        event.sequence,
+        stored_ns,
+        calls_of(message),
+        outcome_of(message, stored_ns),
+        kept_of(message),
+        tenant_of(message),
+        settled_in(message),
+        pairs_of(message),
+        decided_in(message),
+        sample_of(message),
+        exposure_in(message),
+        asked_in(message),
+        try_of(message),
+    )

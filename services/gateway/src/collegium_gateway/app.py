@@ -22,46 +22,56 @@ from collegium_runtime.storage_count import StorageCount
 from collegium_settings import Settings
 from collegium_store import open_pool
 
-from collegium_gateway.admin import AdminDoor
-from collegium_gateway.application import Tasks
-from collegium_gateway.audit_door import AuditDoor
-from collegium_gateway.audited import AuditedActs
-from collegium_gateway.cache_door import CacheDoor
-from collegium_gateway.chat import ChatDoor
-from collegium_gateway.chats import Chats
-from collegium_gateway.claimbook import ClaimBook
-from collegium_gateway.dead_letters import DeadLetterDoor
-from collegium_gateway.directory import Directory
-from collegium_gateway.embeddings import PATH as EMBEDDINGS
-from collegium_gateway.embeddings import EmbeddingDoor
-from collegium_gateway.erasure_store import GatewayErasure
-from collegium_gateway.following import Following
-from collegium_gateway.gates_door import GatesDoor
-from collegium_gateway.gating import Gating
-from collegium_gateway.http import HttpDoor
-from collegium_gateway.index_door import IndexDoor
-from collegium_gateway.issuers import Issuers
-from collegium_gateway.key_use import KeyUse
-from collegium_gateway.keyed_replies import KeyedReplies
-from collegium_gateway.keyed_tasks import KeyedTasks
-from collegium_gateway.keywatch import KeyWatch, WatchedKeys
-from collegium_gateway.privacy_door import PrivacyDoor
-from collegium_gateway.projection import Projection
-from collegium_gateway.purging import Purging
-from collegium_gateway.rewriter import Rewriter
-from collegium_gateway.scheduledoor import ScheduleDoor
-from collegium_gateway.search_door import SearchDoor
-from collegium_gateway.store import TaskStore
-from collegium_gateway.submitting import SubmitDoor
-from collegium_gateway.tasks import TaskDoor
-from collegium_gateway.waiting import Waiting
-from collegium_gateway.webhook_client import WebhookClient
-from collegium_gateway.webhook_door import WebhookDoor
-from collegium_gateway.webhook_sender import WebhookSender
-from collegium_gateway.webhook_store import WebhookStore
+from collegium_gateway.admission.answers_judged import AnswersJudged
+from collegium_gateway.admission.claimbook import ClaimBook
+from collegium_gateway.admission.gating import Gating
+from collegium_gateway.admission.judging import ModelRules
+from collegium_gateway.chat.chats import Chats
+from collegium_gateway.chat.door import ChatDoor
+from collegium_gateway.chat.embeddings import PATH as EMBEDDINGS
+from collegium_gateway.chat.embeddings import EmbeddingDoor
+from collegium_gateway.http.keyed_replies import KeyedReplies
+from collegium_gateway.http.server import HttpDoor
+from collegium_gateway.identity.directory import Directory
+from collegium_gateway.identity.issuers import Issuers
+from collegium_gateway.identity.key_use import KeyUse
+from collegium_gateway.identity.keywatch import KeyWatch, WatchedKeys
+from collegium_gateway.knowledge.index_door import IndexDoor
+from collegium_gateway.knowledge.rewriter import Rewriter
+from collegium_gateway.knowledge.search_door import SearchDoor
+from collegium_gateway.operating.admin import AdminDoor
+from collegium_gateway.operating.audit_door import AuditDoor
+from collegium_gateway.operating.audited import AuditedActs
+from collegium_gateway.operating.dead_letters import DeadLetterDoor
+from collegium_gateway.operating.domains_door import DomainsDoor
+from collegium_gateway.operating.experiments_door import ExperimentsDoor
+from collegium_gateway.operating.gates_door import GatesDoor
+from collegium_gateway.operating.privacy_door import PrivacyDoor
+from collegium_gateway.operating.students_door import StudentsDoor
+from collegium_gateway.people.answering import Answering
+from collegium_gateway.people.book import QuestionBook
+from collegium_gateway.people.door import ApprovalDoor
+from collegium_gateway.people.expiring import Expiring
+from collegium_gateway.people.pausing import FirstPauses
+from collegium_gateway.readmodel.erasure_store import GatewayErasure
+from collegium_gateway.readmodel.projection import Projection
+from collegium_gateway.readmodel.purging import Purging
+from collegium_gateway.readmodel.store import TaskStore
+from collegium_gateway.reuse.door import CacheDoor
+from collegium_gateway.tasks.application import Tasks
+from collegium_gateway.tasks.door import TaskDoor
+from collegium_gateway.tasks.following import Following
+from collegium_gateway.tasks.keyed import KeyedTasks
+from collegium_gateway.tasks.schedules_door import ScheduleDoor
+from collegium_gateway.tasks.submitting import SubmitDoor
+from collegium_gateway.tasks.waiting import Waiting
+from collegium_gateway.webhooks.client import WebhookClient
+from collegium_gateway.webhooks.door import WebhookDoor
+from collegium_gateway.webhooks.sender import WebhookSender
+from collegium_gateway.webhooks.store import WebhookStore
 
 if TYPE_CHECKING:
-    from collegium_gateway.grpc import GrpcDoor
+    from collegium_gateway.grpc.server import GrpcDoor
 
 BACKLOG = 2048
 READ_MODEL_LINGER_SECONDS = 0.1
@@ -94,8 +104,10 @@ class GatewayApp:
         self._key_use: KeyUse | None = None
         self._erasing: Erasing | None = None
         self._gating = Gating(platform, self._audit)
+        self._answers_judged: AnswersJudged | None = None
         self._storage_count: StorageCount | None = None
         self._purging: Purging | None = None
+        self._expiring: Expiring | None = None
         self.port = 0
         self.tasks: Tasks | None = None
         self.grpc: GrpcDoor | None = None
@@ -127,7 +139,15 @@ class GatewayApp:
         await self._erasing.start()
         await self._waiting.start()
         await self._gating.start()
-        self.tasks = Tasks(platform, self._directory, self._waiting, self._store, self._gating)
+        book = QuestionBook(self._pool)
+        answering = Answering(platform, self._gating, self._audit)
+        pauses = FirstPauses(platform, book)
+        self.tasks = Tasks(platform, self._directory, self._waiting, self._store, self._gating, pauses, answering)
+        self._gating.models = models = ModelRules(platform, self._directory, self.tasks)
+        self._answers_judged = AnswersJudged(platform, models)
+        self._answers_judged.start()
+        self._expiring = Expiring(platform, book, answering)
+        self._expiring.start()
         webhooks = WebhookStore(self._pool, platform.keyring)
         self._webhook_client = WebhookClient(allow_private=platform.settings.webhooks.allow_private_addresses)
         platform.on_settings.append(self._use_settings)
@@ -145,9 +165,9 @@ class GatewayApp:
         self._following = Following(platform, self._store)
         self._chats = Chats(platform, self._directory, self.tasks)
         self._chats.start()
-        book = ClaimBook(platform)
-        keyed = KeyedTasks(platform, self.tasks, book, self._following)
-        replies = KeyedReplies(book, platform.keyring)
+        claims = ClaimBook(platform)
+        keyed = KeyedTasks(platform, self.tasks, claims, self._following)
+        replies = KeyedReplies(claims, platform.keyring)
         door = HttpDoor(
             platform,
             self._directory,
@@ -166,13 +186,17 @@ class GatewayApp:
                 *AuditDoor(platform, self._directory, self._audit).routes(),
                 *ScheduleDoor(platform, self._directory, self._gating).routes(),
                 *GatesDoor(platform, self._directory, self._gating).routes(),
+                *StudentsDoor(platform, self._directory, webhooks).routes(),
+                *DomainsDoor(platform, self._directory).routes(),
+                *ExperimentsDoor(platform, self._directory).routes(),
+                *ApprovalDoor(platform, self._directory, book, answering, self._audit).routes(),
                 *PrivacyDoor(self._directory, platform.data_keys, self._erasing).routes(),
             ],
             lambda routes: AuditedActs(self._audit, self._watch, self._directory, routes),
             {EMBEDDINGS: EmbeddingDoor(platform, self._directory, self.tasks, keyed)},
         )
         await self._listen(door)
-        from collegium_gateway.grpc import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it
+        from collegium_gateway.grpc.server import GrpcDoor  # noqa: PLC0415 - heavy, and only a running gateway needs it
 
         self.grpc = GrpcDoor(platform, self._directory, self.tasks, self._chats, keyed, replies, self.readiness)
         await self.grpc.start()
@@ -220,6 +244,8 @@ class GatewayApp:
             await self._read_model.stop()
         if self._sender is not None:
             await self._sender.stop()
+        if self._answers_judged is not None:
+            await self._answers_judged.stop()
         await self._waiting.stop()
         if self._key_use is not None:
             await self._key_use.stop()
@@ -229,6 +255,8 @@ class GatewayApp:
             self._following.stop()
         if self._erasing is not None:
             await self._erasing.stop()
+        if self._expiring is not None:
+            await self._expiring.stop()
         if self._storage_count is not None:
             await self._storage_count.stop()
         if self._purging is not None:

@@ -12,15 +12,21 @@ from collegium_settings import Settings
 from collegium_settings.pools import served_pools
 from collegium_telemetry import names
 
-from collegium_worker_pool.attempts import AttemptRunner
-from collegium_worker_pool.breakers import Breakers
-from collegium_worker_pool.calling import Caller
-from collegium_worker_pool.cancels import Cancels
-from collegium_worker_pool.capacity import Announcer
-from collegium_worker_pool.endpoints import endpoints
-from collegium_worker_pool.gating import AnswerGates
-from collegium_worker_pool.sweeper import Sweeper
-from collegium_worker_pool.upstream import Upstream
+from collegium_worker_pool.added.answers import ProbeAnswers
+from collegium_worker_pool.added.book import AddedBook
+from collegium_worker_pool.added.probing import Probing
+from collegium_worker_pool.calling.calling import Caller
+from collegium_worker_pool.calling.cancels import Cancels
+from collegium_worker_pool.calling.gating import AnswerGates
+from collegium_worker_pool.endpoints.breakers import Breakers
+from collegium_worker_pool.endpoints.endpoint_health import EndpointWatch
+from collegium_worker_pool.running.attempts import AttemptRunner
+from collegium_worker_pool.running.capacity import Announcer
+from collegium_worker_pool.running.sweeper import Sweeper
+from collegium_worker_pool.students.heads import Heads
+from collegium_worker_pool.students.prompts import Prompts
+from collegium_worker_pool.upstream.endpoints import endpoints
+from collegium_worker_pool.upstream.upstream import Upstream
 
 # Attempts in hand at a time and pool: each waits for a model and holds a lease, a connection and its prompt.
 SLOTS = 128
@@ -32,10 +38,12 @@ class WorkerPoolApp:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._upstream = Upstream()
+        self._upstream = Upstream(lambda: platform.settings.roster.allow_private_addresses)
         self._cancels = Cancels(platform.connection)
         self._breakers = Breakers(platform.connection, platform.now_ms)
         self._gates = AnswerGates(platform)
+        self.heads = Heads(platform)
+        self.prompts = Prompts(platform)
         self._caller = Caller(
             platform,
             self._upstream,
@@ -43,7 +51,12 @@ class WorkerPoolApp:
             self._cancels,
             self._breakers,
             self._gates,
+            self.heads,
+            self.prompts,
         )
+        self._watch = EndpointWatch(platform, self._upstream, endpoints(platform.settings, platform.embedded_model))
+        self._added = AddedBook(platform, self._use_endpoints)
+        self._probes = ProbeAnswers(platform, Probing(platform, self._upstream), served_pools(platform.settings))
         self._runner = AttemptRunner(platform, self._caller, self._cancels, self._breakers)
         self._loops = {
             pool: WorkLoop(
@@ -62,8 +75,14 @@ class WorkerPoolApp:
         self._sweeper = Sweeper(platform, self._loops, self._runner.give_up)
         self._started = False
 
-    async def _use_settings(self, settings: Settings) -> None:
-        self._caller.use(endpoints(settings, self._platform.embedded_model))
+    async def _use_settings(self, _settings: Settings) -> None:
+        self._use_endpoints()
+
+    def _use_endpoints(self) -> None:
+        # What the file says of a model goes before what was added.
+        found = self._added.endpoints() | endpoints(self._platform.settings, self._platform.embedded_model)
+        self._caller.use(found)
+        self._watch.use(found)
 
     async def start(self) -> None:
         """Opens the client, reads cancellations and breakers, and takes work."""
@@ -72,10 +91,15 @@ class WorkerPoolApp:
         await self._cancels.start()
         await self._breakers.start()
         await self._gates.start()
+        await self.heads.start()
+        await self.prompts.start()
+        await self._added.start()
+        self._probes.start()
         for loop in self._loops.values():
             loop.start()
         self._announcer.start()
         self._sweeper.start()
+        self._watch.start()
         self._platform.metrics.watch_gauge(
             names.METRIC_QUEUE_DEPTH, lambda: sum(x.running for x in self._loops.values())
         )
@@ -84,12 +108,17 @@ class WorkerPoolApp:
     async def stop(self) -> None:
         """Finishes what runs, hands back what does not finish in time."""
         self._started = False
+        await self._watch.stop()
+        await self._probes.stop()
         await self._announcer.stop()
         await asyncio.gather(*(loop.drain(timeout_seconds=DRAIN_SECONDS) for loop in self._loops.values()))
         await self._breakers.stop()
         await self._sweeper.stop()
         await self._cancels.stop()
         await self._gates.stop()
+        await self.heads.stop()
+        await self.prompts.stop()
+        await self._added.stop()
         await self._upstream.close()
 
     def readiness(self) -> dict[str, bool]:

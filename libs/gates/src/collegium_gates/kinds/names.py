@@ -34,6 +34,9 @@ def analyzer() -> Any:
     try:
         engine = engines.SpacyNlpEngine(models=[{"lang_code": "en", "model_name": MODEL}])
         engine.load()
+        for pipeline in engine.nlp.values():
+            # It finds names by vectors of its own; what the others would add (parts of speech, lemmas) nobody reads.
+            pipeline.select_pipes(enable=["ner"])
     except (Exception, SystemExit) as error:
         raise RuleUnusableError(f"spaCy's model cannot be loaded: {type(error).__name__}") from error
     # Its own recognisers alone: presidio's others look for what has a form, and one of them asks the network.

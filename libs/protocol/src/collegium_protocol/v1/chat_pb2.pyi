@@ -69,7 +69,7 @@ class StreamOptions(_message.Message):
     def __init__(self, include_usage: _Optional[bool] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("plan", "panel_size", "quality_min", "budget_usd_max", "deadline_seconds", "priority", "domain", "cache", "conversation", "memory", "gates", "verified", "tags", "not_before", "off_peak")
+    __slots__ = ("plan", "panel_size", "quality_min", "budget_usd_max", "deadline_seconds", "priority", "domain", "cache", "conversation", "memory", "gates", "verified", "tags", "not_before", "off_peak", "approval_before", "approval_after", "ask", "ask_below", "input_expires_seconds", "on_expiry", "answer", "labels", "judge", "tests")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +92,16 @@ class Options(_message.Message):
     TAGS_FIELD_NUMBER: _ClassVar[int]
     NOT_BEFORE_FIELD_NUMBER: _ClassVar[int]
     OFF_PEAK_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_AFTER_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
+    ASK_BELOW_FIELD_NUMBER: _ClassVar[int]
+    INPUT_EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ON_EXPIRY_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    JUDGE_FIELD_NUMBER: _ClassVar[int]
+    TESTS_FIELD_NUMBER: _ClassVar[int]
     plan: str
     panel_size: int
     quality_min: float
@@ -107,7 +117,27 @@ class Options(_message.Message):
     tags: _containers.ScalarMap[str, str]
     not_before: _timestamp_pb2.Timestamp
     off_peak: bool
-    def __init__(self, plan: _Optional[str] = ..., panel_size: _Optional[int] = ..., quality_min: _Optional[float] = ..., budget_usd_max: _Optional[str] = ..., deadline_seconds: _Optional[float] = ..., priority: _Optional[str] = ..., domain: _Optional[str] = ..., cache: _Optional[str] = ..., conversation: _Optional[str] = ..., memory: _Optional[str] = ..., gates: _Optional[_Iterable[str]] = ..., verified: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., tags: _Optional[_Mapping[str, str]] = ..., not_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., off_peak: _Optional[bool] = ...) -> None: ...
+    approval_before: _containers.RepeatedScalarFieldContainer[str]
+    approval_after: _containers.RepeatedScalarFieldContainer[str]
+    ask: str
+    ask_below: float
+    input_expires_seconds: float
+    on_expiry: str
+    answer: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    judge: str
+    tests: _containers.RepeatedCompositeFieldContainer[CodeTest]
+    def __init__(self, plan: _Optional[str] = ..., panel_size: _Optional[int] = ..., quality_min: _Optional[float] = ..., budget_usd_max: _Optional[str] = ..., deadline_seconds: _Optional[float] = ..., priority: _Optional[str] = ..., domain: _Optional[str] = ..., cache: _Optional[str] = ..., conversation: _Optional[str] = ..., memory: _Optional[str] = ..., gates: _Optional[_Iterable[str]] = ..., verified: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., tags: _Optional[_Mapping[str, str]] = ..., not_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., off_peak: _Optional[bool] = ..., approval_before: _Optional[_Iterable[str]] = ..., approval_after: _Optional[_Iterable[str]] = ..., ask: _Optional[str] = ..., ask_below: _Optional[float] = ..., input_expires_seconds: _Optional[float] = ..., on_expiry: _Optional[str] = ..., answer: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., judge: _Optional[str] = ..., tests: _Optional[_Iterable[_Union[CodeTest, _Mapping]]] = ...) -> None: ...
+
+class CodeTest(_message.Message):
+    __slots__ = ("call", "equals_json", "code")
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    EQUALS_JSON_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    call: str
+    equals_json: str
+    code: str
+    def __init__(self, call: _Optional[str] = ..., equals_json: _Optional[str] = ..., code: _Optional[str] = ...) -> None: ...
 
 class ChatResponse(_message.Message):
     __slots__ = ("id", "created", "model", "choices", "usage", "collegium")
@@ -160,7 +190,7 @@ class ChatUsage(_message.Message):
     def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., total_tokens: _Optional[int] = ..., prompt_tokens_details: _Optional[_Union[ChatUsage.PromptTokensDetails, _Mapping]] = ..., completion_tokens_details: _Optional[_Union[ChatUsage.CompletionTokensDetails, _Mapping]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("task_id", "plan", "model", "rank", "attempts", "confidence", "cost_usd", "cache", "stop_reason", "trace_id", "stale", "age_seconds")
+    __slots__ = ("task_id", "plan", "model", "rank", "attempts", "confidence", "cost_usd", "cache", "stop_reason", "trace_id", "stale", "age_seconds", "memory", "plan_reason", "tests")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +203,9 @@ class Result(_message.Message):
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
     AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    PLAN_REASON_FIELD_NUMBER: _ClassVar[int]
+    TESTS_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     plan: str
     model: str
@@ -185,7 +218,30 @@ class Result(_message.Message):
     trace_id: str
     stale: bool
     age_seconds: int
-    def __init__(self, task_id: _Optional[str] = ..., plan: _Optional[str] = ..., model: _Optional[str] = ..., rank: _Optional[str] = ..., attempts: _Optional[int] = ..., confidence: _Optional[float] = ..., cost_usd: _Optional[str] = ..., cache: _Optional[str] = ..., stop_reason: _Optional[str] = ..., trace_id: _Optional[str] = ..., stale: _Optional[bool] = ..., age_seconds: _Optional[int] = ...) -> None: ...
+    memory: MemoryUse
+    plan_reason: str
+    tests: TestsRun
+    def __init__(self, task_id: _Optional[str] = ..., plan: _Optional[str] = ..., model: _Optional[str] = ..., rank: _Optional[str] = ..., attempts: _Optional[int] = ..., confidence: _Optional[float] = ..., cost_usd: _Optional[str] = ..., cache: _Optional[str] = ..., stop_reason: _Optional[str] = ..., trace_id: _Optional[str] = ..., stale: _Optional[bool] = ..., age_seconds: _Optional[int] = ..., memory: _Optional[_Union[MemoryUse, _Mapping]] = ..., plan_reason: _Optional[str] = ..., tests: _Optional[_Union[TestsRun, _Mapping]] = ...) -> None: ...
+
+class TestsRun(_message.Message):
+    __slots__ = ("state", "passed", "of")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    OF_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    passed: int
+    of: int
+    def __init__(self, state: _Optional[str] = ..., passed: _Optional[int] = ..., of: _Optional[int] = ...) -> None: ...
+
+class MemoryUse(_message.Message):
+    __slots__ = ("path", "state", "recalled")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    RECALLED_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    state: str
+    recalled: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, path: _Optional[str] = ..., state: _Optional[str] = ..., recalled: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ChatChunk(_message.Message):
     __slots__ = ("id", "created", "model", "choices", "usage", "collegium")

@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("model", "input", "messages", "kind", "max_tokens", "temperature", "top_p", "seed", "stop", "tools_json", "tool_choice_json", "response_format_json", "callback_url", "wait_seconds", "plan", "panel_size", "quality_min", "budget_usd_max", "deadline_seconds", "priority", "domain", "cache", "conversation", "memory", "gates", "verified", "tags", "not_before", "off_peak")
+    __slots__ = ("model", "input", "messages", "kind", "max_tokens", "temperature", "top_p", "seed", "stop", "tools_json", "tool_choice_json", "response_format_json", "callback_url", "wait_seconds", "plan", "panel_size", "quality_min", "budget_usd_max", "deadline_seconds", "priority", "domain", "cache", "conversation", "memory", "gates", "verified", "tags", "not_before", "off_peak", "approval_before", "approval_after", "ask", "ask_below", "input_expires_seconds", "on_expiry", "answer", "labels", "judge", "tests")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,16 @@ class SubmitRequest(_message.Message):
     TAGS_FIELD_NUMBER: _ClassVar[int]
     NOT_BEFORE_FIELD_NUMBER: _ClassVar[int]
     OFF_PEAK_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_AFTER_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
+    ASK_BELOW_FIELD_NUMBER: _ClassVar[int]
+    INPUT_EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ON_EXPIRY_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    JUDGE_FIELD_NUMBER: _ClassVar[int]
+    TESTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     input: str
     messages: _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatMessage]
@@ -78,7 +88,17 @@ class SubmitRequest(_message.Message):
     tags: _containers.ScalarMap[str, str]
     not_before: _timestamp_pb2.Timestamp
     off_peak: bool
-    def __init__(self, model: _Optional[str] = ..., input: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_chat_pb2.ChatMessage, _Mapping]]] = ..., kind: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., tools_json: _Optional[str] = ..., tool_choice_json: _Optional[str] = ..., response_format_json: _Optional[str] = ..., callback_url: _Optional[str] = ..., wait_seconds: _Optional[float] = ..., plan: _Optional[str] = ..., panel_size: _Optional[int] = ..., quality_min: _Optional[float] = ..., budget_usd_max: _Optional[str] = ..., deadline_seconds: _Optional[float] = ..., priority: _Optional[str] = ..., domain: _Optional[str] = ..., cache: _Optional[str] = ..., conversation: _Optional[str] = ..., memory: _Optional[str] = ..., gates: _Optional[_Iterable[str]] = ..., verified: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., tags: _Optional[_Mapping[str, str]] = ..., not_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., off_peak: _Optional[bool] = ...) -> None: ...
+    approval_before: _containers.RepeatedScalarFieldContainer[str]
+    approval_after: _containers.RepeatedScalarFieldContainer[str]
+    ask: str
+    ask_below: float
+    input_expires_seconds: float
+    on_expiry: str
+    answer: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    judge: str
+    tests: _containers.RepeatedCompositeFieldContainer[_chat_pb2.CodeTest]
+    def __init__(self, model: _Optional[str] = ..., input: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_chat_pb2.ChatMessage, _Mapping]]] = ..., kind: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., tools_json: _Optional[str] = ..., tool_choice_json: _Optional[str] = ..., response_format_json: _Optional[str] = ..., callback_url: _Optional[str] = ..., wait_seconds: _Optional[float] = ..., plan: _Optional[str] = ..., panel_size: _Optional[int] = ..., quality_min: _Optional[float] = ..., budget_usd_max: _Optional[str] = ..., deadline_seconds: _Optional[float] = ..., priority: _Optional[str] = ..., domain: _Optional[str] = ..., cache: _Optional[str] = ..., conversation: _Optional[str] = ..., memory: _Optional[str] = ..., gates: _Optional[_Iterable[str]] = ..., verified: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., tags: _Optional[_Mapping[str, str]] = ..., not_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., off_peak: _Optional[bool] = ..., approval_before: _Optional[_Iterable[str]] = ..., approval_after: _Optional[_Iterable[str]] = ..., ask: _Optional[str] = ..., ask_below: _Optional[float] = ..., input_expires_seconds: _Optional[float] = ..., on_expiry: _Optional[str] = ..., answer: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., judge: _Optional[str] = ..., tests: _Optional[_Iterable[_Union[_chat_pb2.CodeTest, _Mapping]]] = ...) -> None: ...
 
 class GetRequest(_message.Message):
     __slots__ = ("id",)
@@ -111,6 +131,20 @@ class CancelRequest(_message.Message):
     ID_FIELD_NUMBER: _ClassVar[int]
     id: str
     def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class ProvideInputRequest(_message.Message):
+    __slots__ = ("id", "decision", "text", "question", "comment")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    decision: str
+    text: str
+    question: str
+    comment: str
+    def __init__(self, id: _Optional[str] = ..., decision: _Optional[str] = ..., text: _Optional[str] = ..., question: _Optional[str] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class FeedbackRequest(_message.Message):
     __slots__ = ("id", "score", "source", "comment")
@@ -161,7 +195,7 @@ class WatchEvent(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., state: _Optional[_Union[StateChange, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., done: _Optional[_Union[Task, _Mapping]] = ...) -> None: ...
 
 class StateChange(_message.Message):
-    __slots__ = ("state", "attempt", "model", "models", "queue_position", "queue_age_ms", "estimated_wait_seconds")
+    __slots__ = ("state", "attempt", "model", "models", "queue_position", "queue_age_ms", "estimated_wait_seconds", "stage", "questions", "question", "decision")
     STATE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -169,6 +203,10 @@ class StateChange(_message.Message):
     QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
     QUEUE_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    QUESTIONS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
     state: str
     attempt: int
     model: str
@@ -176,7 +214,25 @@ class StateChange(_message.Message):
     queue_position: int
     queue_age_ms: int
     estimated_wait_seconds: float
-    def __init__(self, state: _Optional[str] = ..., attempt: _Optional[int] = ..., model: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., queue_position: _Optional[int] = ..., queue_age_ms: _Optional[int] = ..., estimated_wait_seconds: _Optional[float] = ...) -> None: ...
+    stage: str
+    questions: _containers.RepeatedCompositeFieldContainer[Question]
+    question: str
+    decision: str
+    def __init__(self, state: _Optional[str] = ..., attempt: _Optional[int] = ..., model: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., queue_position: _Optional[int] = ..., queue_age_ms: _Optional[int] = ..., estimated_wait_seconds: _Optional[float] = ..., stage: _Optional[str] = ..., questions: _Optional[_Iterable[_Union[Question, _Mapping]]] = ..., question: _Optional[str] = ..., decision: _Optional[str] = ...) -> None: ...
+
+class Question(_message.Message):
+    __slots__ = ("id", "kind", "of", "queue", "reason")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    OF_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    kind: str
+    of: str
+    queue: str
+    reason: str
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., of: _Optional[str] = ..., queue: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Token(_message.Message):
     __slots__ = ("text", "number", "attempt", "delivery")
@@ -201,7 +257,7 @@ class Checkpoint(_message.Message):
     def __init__(self, text: _Optional[str] = ..., chunks: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("id", "state", "created_at", "settled_at", "output", "choices", "usage", "collegium", "attempts", "stop_reason", "partial", "error", "queue_position", "model", "priority", "tags", "not_before")
+    __slots__ = ("id", "state", "created_at", "settled_at", "output", "choices", "usage", "collegium", "attempts", "stop_reason", "partial", "error", "queue_position", "model", "priority", "tags", "not_before", "input_required", "queue_age_ms", "estimated_wait_seconds")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -226,6 +282,9 @@ class Task(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     NOT_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     id: str
     state: str
     created_at: _timestamp_pb2.Timestamp
@@ -243,7 +302,10 @@ class Task(_message.Message):
     priority: str
     tags: _containers.ScalarMap[str, str]
     not_before: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., settled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., output: _Optional[str] = ..., choices: _Optional[_Iterable[_Union[Choice, _Mapping]]] = ..., usage: _Optional[_Union[TaskUsage, _Mapping]] = ..., collegium: _Optional[_Union[_chat_pb2.Result, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., stop_reason: _Optional[str] = ..., partial: _Optional[bool] = ..., error: _Optional[_Union[TaskError, _Mapping]] = ..., queue_position: _Optional[int] = ..., model: _Optional[str] = ..., priority: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., not_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    input_required: _struct_pb2.Struct
+    queue_age_ms: int
+    estimated_wait_seconds: float
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., settled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., output: _Optional[str] = ..., choices: _Optional[_Iterable[_Union[Choice, _Mapping]]] = ..., usage: _Optional[_Union[TaskUsage, _Mapping]] = ..., collegium: _Optional[_Union[_chat_pb2.Result, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., stop_reason: _Optional[str] = ..., partial: _Optional[bool] = ..., error: _Optional[_Union[TaskError, _Mapping]] = ..., queue_position: _Optional[int] = ..., model: _Optional[str] = ..., priority: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., not_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., input_required: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., queue_age_ms: _Optional[int] = ..., estimated_wait_seconds: _Optional[float] = ...) -> None: ...
 
 class Choice(_message.Message):
     __slots__ = ("text", "finish_reason", "tool_calls_json")

@@ -60,6 +60,11 @@ class TasksStub:
                 request_serializer=collegium_dot_v1_dot_tasks__pb2.FeedbackRequest.SerializeToString,
                 response_deserializer=collegium_dot_v1_dot_tasks__pb2.FeedbackResponse.FromString,
                 _registered_method=True)
+        self.ProvideInput = channel.unary_unary(
+                '/collegium.v1.Tasks/ProvideInput',
+                request_serializer=collegium_dot_v1_dot_tasks__pb2.ProvideInputRequest.SerializeToString,
+                response_deserializer=collegium_dot_v1_dot_tasks__pb2.Task.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/collegium.v1.Tasks/Watch',
                 request_serializer=collegium_dot_v1_dot_tasks__pb2.WatchRequest.SerializeToString,
@@ -107,6 +112,13 @@ class TasksServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ProvideInput(self, request, context):
+        """Answers what a task waits for its client for; the first answer to a question stands. Returns the task as it then is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Watch(self, request, context):
         """Sends states, tokens, checkpoints and at last `done`. After a lost call, `after_sequence` goes on where it ended,
         on any replica; tokens are live only, and checkpoints and `done` make good what was missed of them.
@@ -142,6 +154,11 @@ def add_TasksServicer_to_server(servicer, server):
                     servicer.Feedback,
                     request_deserializer=collegium_dot_v1_dot_tasks__pb2.FeedbackRequest.FromString,
                     response_serializer=collegium_dot_v1_dot_tasks__pb2.FeedbackResponse.SerializeToString,
+            ),
+            'ProvideInput': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProvideInput,
+                    request_deserializer=collegium_dot_v1_dot_tasks__pb2.ProvideInputRequest.FromString,
+                    response_serializer=collegium_dot_v1_dot_tasks__pb2.Task.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -285,6 +302,33 @@ class Tasks:
             '/collegium.v1.Tasks/Feedback',
             collegium_dot_v1_dot_tasks__pb2.FeedbackRequest.SerializeToString,
             collegium_dot_v1_dot_tasks__pb2.FeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProvideInput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/collegium.v1.Tasks/ProvideInput',
+            collegium_dot_v1_dot_tasks__pb2.ProvideInputRequest.SerializeToString,
+            collegium_dot_v1_dot_tasks__pb2.Task.FromString,
             options,
             channel_credentials,
             insecure,

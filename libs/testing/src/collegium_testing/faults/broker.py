@@ -12,12 +12,9 @@ from types import TracebackType
 from typing import Self
 
 from collegium_servers import nats
-from collegium_servers.nats import NatsConfig, NatsServer, render_config
+from collegium_servers.nats import FILE_BYTES_MAX, NatsConfig, NatsServer, render_config
 
 from collegium_testing.faults.ports import free_ports
-
-# More than any small disk holds, so that streams can be declared there and the disk itself is what becomes full.
-FILE_BYTES_MAX = 20 * 1024**3
 
 
 class OwnBroker:

@@ -9,8 +9,8 @@
 or, for anyone's own trials, `python -m collegium_testing.simulator --port 8900`.
 
 Here: the public names. The parts, in reading order: wire.py (shapes), answers.py (what it says), script.py
-(how it behaves), completion.py (the bytes of an answer), performance.py (waits and endings), tally.py (counts),
-endpoint.py (routes), server.py (the object). Not here: a real model.
+(how it behaves), prompt_cache.py (what it has read before), completion.py (the bytes of an answer), performance.py
+(waits and endings), tally.py (counts), endpoint.py (routes), server.py (the object). Not here: a real model.
 
 The one rule: the same requests in the same order get the same answers.
 """

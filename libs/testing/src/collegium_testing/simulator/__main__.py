@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from collegium_testing.simulator.script import Behaviour, ScriptError
+from collegium_testing.simulator import pool
+from collegium_testing.simulator.script import Behaviour, Recording, ScriptError
 from collegium_testing.simulator.server import ModelSimulator
 from collegium_testing.simulator.tally import MAX_LOGGED_CALLS
 
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
             script_file=options.script,
             max_logged_calls=options.max_logged_calls,
         )
+        if options.pool is not None:
+            simulator.record(*_recordings(options.pool, options.prices))
         uvloop.run(_serve(simulator))
     except (ScriptError, OSError, ValueError) as problem:
         sys.stderr.write(f"simulator: {problem}\n")
@@ -50,11 +53,19 @@ async def _serve(simulator: ModelSimulator) -> None:
         await ended.wait()
 
 
+def _recordings(path: Path, prices: Path | None) -> list[Recording]:
+    rows = pool.read_pool(path)
+    stated = pool.read_prices(prices) if prices is not None else pool.stated_prices(rows, pool.models_of(rows))
+    return pool.recordings_of(pool.rows_of(rows, stated))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m collegium_testing.simulator", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--script", type=Path, metavar="FILE.jsonl", help="recordings and rules, one a line")
+    parser.add_argument("--pool", type=Path, metavar="FILE.jsonl", help="a recorded pool whose answers are given again")
+    parser.add_argument("--prices", type=Path, metavar="FILE.json", help="what the pool's models cost (pool.py)")
     parser.add_argument("--delay-ms", type=float, default=0, help="before the first byte, unless a rule says more")
     parser.add_argument("--token-delay-ms", type=float, default=0, help="between two stream chunks")
     parser.add_argument("--api-key", metavar="K", help="ask for this key on /v1")

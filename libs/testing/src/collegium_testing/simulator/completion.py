@@ -54,6 +54,11 @@ def last_user_text(messages: list[Message]) -> str:
     return ""
 
 
+def instructions(messages: list[Message]) -> str:
+    """Returns the texts of the system messages, one a line."""
+    return "\n".join(message.text() for message in messages if message.role == "system")
+
+
 def compose(request: ChatRequest, behaviour: Behaviour, replay: Replay | None, prompt: str, counted: int) -> Answer:
     """Decides every choice's text, cut at max_tokens, and the usage; `counted` is the prompt's token count."""
     limit = request.max_completion_tokens or request.max_tokens

@@ -18,6 +18,7 @@ from collegium_testing.http1 import Http1Connection, Request, reply_bytes
 from collegium_testing.simulator import completion
 from collegium_testing.simulator.answers import count_tokens, embed
 from collegium_testing.simulator.performance import Ending, Performance, Step
+from collegium_testing.simulator.prompt_cache import PromptCache
 from collegium_testing.simulator.script import Behaviour, Recording, Rule, Script, ScriptError
 from collegium_testing.simulator.tally import LoggedCall, Tally
 from collegium_testing.simulator.wire import ChatRequest, EmbeddingRequest, error_body
@@ -54,7 +55,15 @@ class RefusedError(Exception):
 class Endpoint:
     """Answers the requests of all connections."""
 
-    def __init__(self, script: Script, tally: Tally, api_key: str | None, models: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        script: Script,
+        tally: Tally,
+        api_key: str | None,
+        models: tuple[str, ...],
+        prompt_cache: PromptCache | None = None,
+    ) -> None:
+        self._prompt_cache = prompt_cache
         self.script = script
         self.tally = tally
         self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
@@ -92,7 +101,7 @@ class Endpoint:
         chat = _read_chat(request.body)
         self._check(chat)
         prompt = completion.last_user_text(chat.messages)
-        behaviour = self._behaviour(chat.model, prompt)
+        behaviour = self._behaviour(chat.model, prompt, completion.instructions(chat.messages))
         counted = completion.prompt_tokens(chat.messages)
         call = self._started("chat", chat.model, request, counted)
         call.messages, call.stream = chat.messages, bool(chat.stream)
@@ -101,6 +110,9 @@ class Endpoint:
             return
         if behaviour.numbered:
             behaviour = msgspec.structs.replace(behaviour, answer=f"{behaviour.answer or 'answer'} {call.number}")
+        if self._prompt_cache is not None and behaviour.cached_tokens is None:
+            cached = self._prompt_cache.read(chat.model, chat.messages)
+            behaviour = msgspec.structs.replace(behaviour, cached_tokens=cached)
         replay = self.script.replay(chat.model, prompt)
         answer = completion.compose(chat, behaviour, replay, prompt, counted)
         call.prompt_tokens = answer.usage.prompt_tokens
@@ -191,9 +203,9 @@ class Endpoint:
             if limit is not None and limit < 1:
                 raise RefusedError(400, f"{name} takes 1 or more", "invalid_value", name)
 
-    def _behaviour(self, model: str, prompt: str) -> Behaviour:
+    def _behaviour(self, model: str, prompt: str, instructions: str = "") -> Behaviour:
         """Returns what happens to a call, with the simulator's own delays where the script names none."""
-        chosen, default = self.script.choose(model, prompt), self.script.default
+        chosen, default = self.script.choose(model, prompt, instructions), self.script.default
         if chosen is default:
             return chosen
         return msgspec.structs.replace(

@@ -6,7 +6,7 @@ The one rule: one behaviour per call. A behaviour written into the prompt wins, 
 matches and has times left, then the simulator's default.
 
 A file holds one JSON object per line: `{"input": …, "answers": {model: text}, "usage": {…}}` is a recording,
-`{"behaviour": …, "model": …, "match": …, "times": …}` a rule. In a prompt, `[[sim:hang]]` or
+`{"behaviour": …, "model": …, "match": …, "times": …, "told": …}` a rule. In a prompt, `[[sim:hang]]` or
 `[[sim:{"status": 429}]]` names a behaviour.
 """
 
@@ -94,15 +94,16 @@ _BY_NAME: dict[str, Behaviour] = {
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A behaviour for the calls of one model (None: all) whose last user message contains `match`.
 
-    `times` is how many calls it applies to before it is spent (None: for ever). The behaviour may be given by
-    name: ok, hang, transcript, no_usage, ignore_max_tokens, garbage, cut, rate_limited, server_error,
-    unauthorized, context_length.
+    With `told` only for calls whose instructions (system messages) contain that. `times` is how many calls it
+    applies to before it is spent (None: for ever). The behaviour may be given by name: ok, hang, transcript,
+    no_usage, ignore_max_tokens, garbage, cut, rate_limited, server_error, unauthorized, context_length.
     """
 
     behaviour: Behaviour | str
     model: str | None = None
     match: str | None = None
     times: int | None = None
+    told: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses a name nobody defined."""
@@ -175,13 +176,15 @@ class Script:
         """Adds recordings; a later one for the same prompt replaces the earlier."""
         self._recordings.update((recording.input.strip(), recording) for recording in recordings)
 
-    def choose(self, model: str, prompt: str) -> Behaviour:
+    def choose(self, model: str, prompt: str, instructions: str = "") -> Behaviour:
         """Returns what happens to a call, and uses up one of the rule's times."""
         if _MAGIC_OPENS in prompt:
             return _magic(prompt)
         for index, (rule, behaviour) in enumerate(self._rules):
             left = self._times_left[index]
             if left == 0 or rule.model not in {None, model} or (rule.match or "") not in prompt:
+                continue
+            if (rule.told or "") not in instructions:
                 continue
             if left is not None:
                 self._times_left[index] = left - 1

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from collegium_testing.http1 import listen, stop_listening
 from collegium_testing.simulator.endpoint import Endpoint
+from collegium_testing.simulator.prompt_cache import PromptCache
 from collegium_testing.simulator.script import Behaviour, Recording, Rule, Script, read_script
 from collegium_testing.simulator.tally import MAX_LOGGED_CALLS, Counts, Tally
 
@@ -20,7 +21,8 @@ class ModelSimulator:
 
     `port` 0 takes a free one. With `api_key`, the `/v1` routes ask for it; `/control` never does. With `models`,
     other names get 404; without, every name is a model. `default` is what happens to calls no rule matches.
-    `script_file` is a JSON Lines file of recordings and rules (see script.py).
+    With `prompt_cache_tokens`, beginnings of prompts of so many tokens are kept, and told as cached when they come
+    again. `script_file` is a JSON Lines file of recordings and rules (see script.py).
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class ModelSimulator:
         default: Behaviour | None = None,
         script_file: Path | None = None,
         max_logged_calls: int = MAX_LOGGED_CALLS,
+        prompt_cache_tokens: int | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._script = Script(default or Behaviour())
         self._tally = Tally(max_logged_calls)
-        self._endpoint = Endpoint(self._script, self._tally, api_key, tuple(models))
+        cache = PromptCache(prompt_cache_tokens) if prompt_cache_tokens is not None else None
+        self._endpoint = Endpoint(self._script, self._tally, api_key, tuple(models), cache)
         self._server: asyncio.Server | None = None
         if script_file is not None:
             recordings, rules = read_script(script_file)

@@ -30,6 +30,7 @@ from collegium_contracts.messages import (
     TaskRef,
 )
 from collegium_contracts.money import Price, cost_usd_picos
+from collegium_contracts.people import PERSON
 
 from collegium_billing.books.pricing import PriceRow, price_row
 
@@ -37,6 +38,8 @@ _STATES: dict[type, str] = {TaskCompleted: "completed", TaskFailed: "failed", Ta
 _NO_TAGS = "{}"
 AUTO: Final = "auto"
 TEACHER: Final = "teacher"
+# Of answers that no cheaper model gave: reused ones, a teacher's, and a person's.
+_NO_CHEAPER: Final = ("", TEACHER, PERSON)
 _encode_tags = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -297,7 +300,7 @@ def _version(settled: TaskCompleted | TaskFailed | TaskCanceled) -> int:
 
 def _reference(settled: TaskCompleted | TaskFailed | TaskCanceled, teachers: Sequence[Teacher]) -> tuple[str, int]:
     """Returns the cheapest teacher for the tokens of the answer and its charge; none but for a routed, cheaper one."""
-    if not teachers or settled.task.reused is not None or settled.task.model != AUTO or settled.rank in ("", TEACHER):
+    if not teachers or settled.task.reused is not None or settled.task.model != AUTO or settled.rank in _NO_CHEAPER:
         return "", 0
     if not isinstance(settled, TaskCompleted) or settled.task.kind != "chat":
         # No teacher embeds.

@@ -76,8 +76,11 @@ class RateBook:
         self._minute.add(now_ms, requests)
         self._day.add(now_ms, requests)
 
-    def refusal(self, tokens: int, now_ms: int) -> TooFast | None:
-        """Returns what a request with so many tokens runs into, or none; nothing is counted."""
+    def refusal(self, tokens: int, now_ms: int, *, has_place: bool = False) -> TooFast | None:
+        """Returns what a request with so many tokens runs into, or none; nothing is counted.
+
+        One that ``has_place`` is part of a request that is open.
+        """
         if (full := self.full(now_ms)) is not None:
             return full
         for bound, window in self._token_bounds(now_ms):
@@ -86,7 +89,7 @@ class RateBook:
             if short > 0 and bound.remaining < bound.limit:
                 return TooFast(bound, window.frees_at(min(short, window.total), now_ms) or now_ms + 1_000)
         limits = self._limits
-        if limits.concurrency is not None and self._open >= limits.concurrency:
+        if limits.concurrency is not None and self._open >= limits.concurrency and not has_place:
             return TooFast(Bound("open requests", limits.concurrency, 0, now_ms + 1_000), now_ms + 1_000)
         return None
 

@@ -18,7 +18,7 @@ from collegium_contracts import subjects as s
 from collegium_contracts.holds import Billed, parse_billed
 from collegium_contracts.ids import shard_of
 
-OnBilled = Callable[[s.EventSubject, Billed, int, int], None]
+OnBilled = Callable[[s.EventSubject, Billed | int, int, int], None]
 
 
 class SettledFeed:
@@ -40,7 +40,8 @@ class SettledFeed:
     async def add(self, shard: int, after: int, on_billed: OnBilled) -> None:
         """Calls ``on_billed(subject, billed, at_ms, sequence)`` for what was charged in a shard after a sequence.
 
-        Returns once everything that stood was told.
+        Of a task that waits for people it is the time (Unix ms) until which its hold is to stand. Returns once
+        everything that stood was told.
         """
         self._shards[shard] = on_billed
         if self._reader is None or after < self._read_to:
@@ -67,7 +68,7 @@ class SettledFeed:
             self._connection,
             s.EVENTS,
             # A plan of one attempt has no end but its settled message.
-            [s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL],
+            [s.TASK_SETTLED_ALL, s.ATTEMPT_ENDED_ALL, s.TASK_PAUSED_ALL],
             self._on_event,
             start_sequence=sequence,
             headers_only=True,
@@ -81,6 +82,8 @@ class SettledFeed:
         on_billed = self._shards.get(shard_of(about.tenant)) if about is not None else None
         if about is None or on_billed is None:
             return
-        billed = parse_billed(delivery.header(s.H_BILLED))
-        if billed is not None:
-            on_billed(about, billed, delivery.timestamp_ns // 1_000_000, delivery.sequence)
+        told: Billed | int | None = parse_billed(delivery.header(s.H_BILLED))
+        if told is None and (until := delivery.header(s.H_HOLD_UNTIL)).isdecimal():
+            told = int(until)
+        if told is not None:
+            on_billed(about, told, delivery.timestamp_ns // 1_000_000, delivery.sequence)

@@ -203,8 +203,13 @@ class HoldShard:
         self._granted = []
         self._take_record()
 
-    def _on_billed(self, about: s.EventSubject, billed: Billed, at_ms: int, sequence: int) -> None:
-        if about.kind == "ended":
+    def _on_billed(self, about: s.EventSubject, billed: Billed | int, at_ms: int, sequence: int) -> None:
+        if isinstance(billed, int):
+            renewed = self._book.paused(about.task, about.tenant, billed, at_ms, sequence)
+            if renewed is None:
+                return
+            self._placed.append(renewed)
+        elif about.kind == "ended":
             captured = self._book.attempt_ended(about.task, about.tenant, about.attempt, billed, at_ms, sequence)
             if captured is None:
                 return

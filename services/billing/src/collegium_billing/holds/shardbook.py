@@ -163,6 +163,14 @@ class ShardBook:
         )
         return captured if book is not None and book.capture(captured) else None
 
+    def paused(self, task: str, tenant: str, until_ms: int, at_ms: int, sequence: int) -> HoldPlaced | None:
+        """Takes a task's pause for people: its hold stands longer; returns what the journal must tell of."""
+        if sequence <= self.events_sequence:
+            return None
+        self.events_sequence = sequence
+        book = self.tenants.get(tenant)
+        return book.renew(task, until_ms, at_ms) if book is not None else None
+
     def release(self, tenant: str, tasks: Iterable[str], now_ms: int) -> list[HoldEnded]:
         """Gives back holds of tasks that were not submitted; returns what the journal must tell of."""
         book = self.tenants.get(tenant)

@@ -5,15 +5,14 @@ One rule: a task is let in by all bounds at once or refused by the first, and th
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
+import msgspec
 from collegium_contracts.holds import HoldCaptured, HoldEnded, HoldPlaced, RateState, WindowState
-from collegium_contracts.money import picos_to_usd
 from collegium_contracts.requests import HoldAnswer, HoldAsk, OpenHold, Rates
 from collegium_contracts.state import RateLimits, TenantRecord
 
 from collegium_billing.holds.budgetbook import Budget
-from collegium_billing.holds.rates import RateBook, TooFast, tightest
+from collegium_billing.holds.rates import RateBook, tightest
+from collegium_billing.holds.refusals import key_ended, no_money, slow_down
 from collegium_billing.holds.windows import Amounts
 
 OF_TENANT = ""
@@ -24,10 +23,11 @@ TOKEN_PREFIX = "jwt-"  # noqa: S105 - no secret
 
 
 class OpenTask:
-    """A task that was let in: its hold (none where no budget covers it), what its ended attempts captured of that, and
-    what it was counted with."""
+    """A task that was let in: its hold (none where no budget covers it), what its ended attempts captured of that, what
+    it was counted with, and whether the rates count it as open: not while it waits for people, running no more, nor
+    where a former owner had counted it."""
 
-    __slots__ = ("captured", "expires_at_ms", "hold", "key_id", "tokens")
+    __slots__ = ("captured", "expires_at_ms", "hold", "is_counted", "key_id", "tokens")
 
     def __init__(self, key_id: str, tokens: int, expires_at_ms: int, hold: HoldPlaced | None) -> None:
         self.key_id = key_id
@@ -35,6 +35,7 @@ class OpenTask:
         self.expires_at_ms = expires_at_ms
         self.hold = hold
         self.captured: dict[int, HoldCaptured] = {}
+        self.is_counted = True
 
     @property
     def left(self) -> int:
@@ -116,26 +117,31 @@ class TenantBook:
         Asking again for a task that is open is granted again and changes nothing.
         """
         if ask.waited and not self._stands(ask.key_id, now_ms):
-            return _key_ended(ask), None
+            return key_ended(ask), None
         books = self._books(ask.key_id)
         standing = self.tasks.get(ask.task)
         if standing is not None:
-            return HoldAnswer(rates=_rates(books, now_ms)), standing.hold
+            # By what was held, whatever the least is by the prices of now.
+            is_least = standing.hold is not None and bool(ask.picos_least) and standing.hold.picos < ask.picos
+            return HoldAnswer(rates=_rates(books, now_ms), is_least=is_least), standing.hold
         for book in books:
-            if (too_fast := book.refusal(ask.tokens, now_ms)) is not None:
-                return _slow_down(ask, too_fast, now_ms, _rates(books, now_ms)), None
+            if (too_fast := book.refusal(ask.tokens, now_ms, has_place=ask.checks)) is not None:
+                return slow_down(ask, too_fast, now_ms, _rates(books, now_ms)), None
         covering = self.covering(ask.project, ask.key_id)
+        picos = ask.picos
+        if ask.picos_least and any(picos > max(0, budget.left(now_ms)) for budget in covering):
+            picos = ask.picos_least
         for budget in covering:
-            if ask.picos > max(0, budget.left(now_ms)):
-                return _no_money(ask, budget, now_ms, _rates(books, now_ms)), None
+            if picos > max(0, budget.left(now_ms)):
+                return no_money(ask, picos, budget, now_ms, _rates(books, now_ms)), None
         hold = None
         if covering:
             for budget in covering:
-                budget.held += ask.picos
+                budget.held += picos
             hold = HoldPlaced(
                 task=ask.task,
                 tenant=ask.tenant,
-                picos=ask.picos,
+                picos=picos,
                 expires_at_ms=ask.expires_at_ms,
                 budgets=[budget.record.id for budget in covering],
                 at_ms=now_ms,
@@ -143,7 +149,7 @@ class TenantBook:
         for book in books:
             book.begin(ask.tokens, now_ms)
         self.tasks[ask.task] = OpenTask(ask.key_id, ask.tokens, ask.expires_at_ms, hold)
-        return HoldAnswer(rates=_rates(books, now_ms)), hold
+        return HoldAnswer(rates=_rates(books, now_ms), is_least=picos < ask.picos), hold
 
     def count(self, ask: HoldAsk, now_ms: int) -> HoldAnswer:
         """Counts answers that stood already as requests: no money is held for them, and none of them is open."""
@@ -151,7 +157,7 @@ class TenantBook:
         if not ask.are_given:
             for book in books:
                 if (too_fast := book.full(now_ms)) is not None:
-                    return _slow_down(ask, too_fast, now_ms, _rates(books, now_ms))
+                    return slow_down(ask, too_fast, now_ms, _rates(books, now_ms))
         for book in books:
             book.count(ask.hits, now_ms)
         return HoldAnswer(rates=_rates(books, now_ms))
@@ -171,12 +177,25 @@ class TenantBook:
 
     def place(self, hold: HoldPlaced) -> None:
         """Takes over a hold that the journal tells of."""
-        if hold.task in self.tasks:
+        if (standing := self.tasks.get(hold.task)) is not None:
+            _extend(standing, hold.expires_at_ms)
             return
-        self.tasks[hold.task] = OpenTask("", 0, hold.expires_at_ms, hold)
+        task = self.tasks[hold.task] = OpenTask("", 0, hold.expires_at_ms, hold)
+        task.is_counted = False
         for budget_id in hold.budgets:
             if (budget := self.budgets.get(budget_id)) is not None:
                 budget.held += hold.picos
+
+    def renew(self, task_id: str, until_ms: int, now_ms: int) -> HoldPlaced | None:
+        """Lets the hold of a task that waits for people stand longer; returns it where the journal must tell of it."""
+        task = self.tasks.get(task_id)
+        if task is None:
+            return None
+        if task.is_counted:
+            task.is_counted = False
+            for book in self._books(task.key_id):
+                book.end(task.tokens, 0, now_ms)
+        return task.hold if _extend(task, until_ms) else None
 
     def capture(self, captured: HoldCaptured) -> bool:
         """Captures an ended attempt's charge out of its task's hold; true where the journal must tell of it.
@@ -216,7 +235,7 @@ class TenantBook:
                 self.over_hold += 1
         key_id = ended.key_id or (task.key_id if task is not None else "")
         for book in self._books(key_id):
-            if task is None:
+            if task is None or not task.is_counted:
                 book.used(tokens, ended.at_ms)
             else:
                 book.end(task.tokens, tokens, ended.at_ms)
@@ -245,7 +264,7 @@ class TenantBook:
                 self._give_back(task.hold, task.left)
             if task.captured:
                 self._late[name] = task.captured
-            for book in self._books(task.key_id):
+            for book in self._books(task.key_id) if task.is_counted else ():
                 book.end(task.tokens, 0, now_ms)
         for name, captured in list(self._late.items()):
             if max(one.at_ms for one in captured.values()) < now_ms - LATE_MS:
@@ -309,6 +328,17 @@ class TenantBook:
                 budget.held = max(0, budget.held - picos)
 
 
+def _extend(task: OpenTask, until_ms: int) -> bool:
+    """Lets a task's hold stand longer; false where it does already, or there is none."""
+    if until_ms <= task.expires_at_ms:
+        return False
+    task.expires_at_ms = until_ms
+    if task.hold is None:
+        return False
+    task.hold = msgspec.structs.replace(task.hold, expires_at_ms=until_ms)
+    return True
+
+
 def _rest(ended: HoldEnded, before: dict[int, HoldCaptured]) -> Amounts:
     """Returns what a settlement adds to the windows: its charge less what its attempts had captured.
 
@@ -335,39 +365,4 @@ def _rates(books: list[RateBook], now_ms: int) -> Rates:
         limit_tokens=tokens.limit if tokens else 0,
         remaining_tokens=tokens.remaining if tokens else 0,
         reset_tokens_ms=max(0, tokens.resets_at_ms - now_ms) if tokens else 0,
-    )
-
-
-def _key_ended(ask: HoldAsk) -> HoldAnswer:
-    message = f"key {ask.key_id} of tenant {ask.tenant}, which it was asked with, was revoked or has expired"
-    return HoldAnswer(code="revoked_api_key", message=message)
-
-
-def _slow_down(ask: HoldAsk, too_fast: TooFast, now_ms: int, rates: Rates) -> HoldAnswer:
-    bound = too_fast.bound
-    wait_ms = max(1, too_fast.again_at_ms - now_ms)
-    code = "quota_exceeded" if bound.name == "requests a day" else "rate_limited"
-    whose = f"tenant {ask.tenant}" + (f" or its key {ask.key_id}" if ask.key_id else "")
-    return HoldAnswer(
-        code=code,
-        message=f"{whose} has reached its limit of {bound.limit} {bound.name}; try again in {wait_ms / 1000:.1f} s",
-        retry_after_ms=wait_ms,
-        rates=rates,
-    )
-
-
-def _no_money(ask: HoldAsk, budget: Budget, now_ms: int, rates: Rates) -> HoldAnswer:
-    renews = budget.renews_at(ask.picos, now_ms)
-    when = f"it renews at {datetime.fromtimestamp(renews / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    if renews == 0:
-        when = "it never holds that much at once: ask for fewer tokens, or have it raised"
-    elif renews <= now_ms:
-        when = "more of it is free when running requests end"
-    left = picos_to_usd(max(0, budget.left(now_ms)))
-    return HoldAnswer(
-        code="insufficient_quota",
-        message=f"{budget.describe()} has {left} USD left, and this request may cost up to"
-        f" {picos_to_usd(ask.picos)} USD; {when}",
-        retry_after_ms=max(0, renews - now_ms) if renews else 0,
-        rates=rates,
     )

@@ -46,6 +46,7 @@ class Changes:
         async with self._changing(tenant_id) as change:
             tenancy.check_state(change.before, state)
             tenancy.check_gates(asked.gates, asked.verified)
+            tenancy.check_grants(tenant_id, asked.grants)
             await change.set_tenant(
                 tier=asked.tier,
                 state=state,
@@ -53,6 +54,8 @@ class Changes:
                 pool=asked.pool,
                 gates=asked.gates,
                 verified=asked.verified,
+                collects=asked.collects,
+                grants=asked.grants,
             )
             tenant = (await change.after()).tenant
             if asked.tier is not None or asked.pool is not None:

@@ -111,6 +111,7 @@ class Directory:
             stale_answers=configured.cache.stale,
             pool=configured.pool or "",
             gates=configured.gates,
+            collects_since_ms=self.now_ms() if configured.learning.collect else 0,
         )
         api_key = (
             keys.parse(configured.api_key.reveal(), f"tenants[{tenant.id}].api_key") if configured.api_key else None

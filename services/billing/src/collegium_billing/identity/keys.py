@@ -23,7 +23,7 @@ from collegium_billing.errors import MalformedKeyError, QuestionError
 
 OPERATOR: Final = OPERATOR_TENANT
 OPERATOR_TIER: Final = "enterprise"
-SCOPES: Final = ("admin", "audit", "chat", "knowledge", "tasks", "usage")
+SCOPES: Final = ("admin", "approvals", "audit", "chat", "knowledge", "tasks", "usage")
 OPERATOR_SCOPES: Final = ("admin", "chat", "knowledge", "tasks", "usage")  # admin reads what audit does
 TENANT_SCOPES: Final = ("chat", "knowledge", "tasks", "usage")
 DEFAULT_PROJECT: Final = "default"
@@ -64,6 +64,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
 
     ``stale_answers``: it may be shown answers that are too old while no model can be asked. ``pool`` is its own.
     ``gates`` are the rules that its requests pass, ``verified`` is what its operator vouches for of all its users.
+    ``collects_since_ms`` above 0: since then it agrees that its work is learned from; ``grants`` are the tenants that
+    what was learned answers for too.
     """
 
     id: str
@@ -77,6 +79,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     pool: str = ""
     gates: tuple[str, ...] = ()
     verified: dict[str, int] = {}
+    collects_since_ms: int = 0
+    grants: tuple[str, ...] = ()
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +166,8 @@ def tenant_row(tenant: Tenant) -> TenantRow:
         pool=tenant.pool,
         gates=list(tenant.gates),
         verified=tenant.verified,
+        collects_since_ms=tenant.collects_since_ms,
+        grants=list(tenant.grants),
     )
 
 

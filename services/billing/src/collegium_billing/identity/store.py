@@ -36,8 +36,8 @@ def _at(parameter: str) -> str:
 
 
 _INSERT_TENANT = f"""
-INSERT INTO billing.tenants (id, tier, created_at, stale_answers, pool, gates)
-VALUES ($1, $2, {_at("$3")}, $4, $5, $6)
+INSERT INTO billing.tenants (id, tier, created_at, stale_answers, pool, gates, collects_since_ms)
+VALUES ($1, $2, {_at("$3")}, $4, $5, $6, $7)
 ON CONFLICT DO NOTHING RETURNING true
 """  # noqa: S608 - constants
 _INSERT_PROJECT = f"""
@@ -61,6 +61,7 @@ SET scope = excluded.scope, of_id = excluded.of_id, limit_picos = excluded.limit
 """  # noqa: S608 - constants
 _TENANT = f"""
 SELECT id, tier, {_ms("created_at")} AS created_at_ms, state, limits, stale_answers, pool, gates, verified,
+       collects_since_ms, grants,
        (SELECT count(*) FROM billing.keys WHERE tenant = tenants.id AND revoked_at IS NULL) AS keys,
        (SELECT count(*) FROM billing.projects WHERE tenant = tenants.id AND archived_at IS NULL) AS projects
 FROM billing.tenants
@@ -100,7 +101,7 @@ class IdentityStore:
             transaction = connection.transaction()
             await transaction.start()
             about = (tenant.id, tenant.tier, tenant.created_at_ms, tenant.stale_answers, tenant.pool)
-            fields = (*about, list(tenant.gates))
+            fields = (*about, list(tenant.gates), tenant.collects_since_ms)
             added = await connection.fetchval(_INSERT_TENANT, *fields)
             if added:
                 await connection.execute(_INSERT_PROJECT, tenant.id, DEFAULT_PROJECT, "", tenant.created_at_ms)
@@ -205,6 +206,8 @@ class Change:
         pool: str | None = None,
         gates: Sequence[str] | None = None,
         verified: Mapping[str, int] | None = None,
+        collects: bool | None = None,
+        grants: Sequence[str] | None = None,
     ) -> None:
         """Sets what is given; deleting revokes every key."""
         await self._connection.execute(
@@ -213,6 +216,10 @@ class Change:
             SET tier = coalesce($2, tier), state = coalesce($3, state),
                 stale_answers = coalesce($5, stale_answers), pool = coalesce($6, pool),
                 gates = coalesce($7, gates), verified = coalesce($8::jsonb, verified),
+                collects_since_ms = CASE $9::boolean
+                    WHEN true THEN coalesce(nullif(collects_since_ms, 0), $4) WHEN false THEN 0
+                    ELSE collects_since_ms END,
+                grants = coalesce($10, grants),
                 state_at = CASE WHEN coalesce($3, state) = state THEN state_at ELSE {_at("$4")} END
             WHERE id = $1
             """,  # noqa: S608 - a constant
@@ -224,6 +231,8 @@ class Change:
             pool,
             None if gates is None else list(gates),
             None if verified is None else json.dumps(verified),
+            collects,
+            None if grants is None else sorted(set(grants)),
         )
         if state == "deleted":
             await self._connection.execute(
@@ -316,6 +325,7 @@ async def _insert_key(connection: Any, key: Key) -> bool:
 def _tenant(row: asyncpg.Record) -> Tenant:
     fields = _with_limits(dict(row))
     fields["gates"], fields["verified"] = tuple(fields["gates"]), json.loads(fields["verified"])
+    fields["grants"] = tuple(fields["grants"])
     return Tenant(**fields)
 
 

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 from collegium_contracts import codec
 from collegium_contracts.identity import ProjectRow, TenantState
+from collegium_contracts.ids import TENANT_ID
 from collegium_contracts.state import BudgetRecord, KeyRecord, RateLimits, TenantRecord
 
 from collegium_billing.errors import QuestionError
@@ -30,6 +31,8 @@ TOKEN_WINDOW_SECONDS: Final = (60, 31 * 86_400)
 LINEAGE_MS: Final = 32 * 86_400_000
 GATES_MAX: Final = 50
 AGE_MAX: Final = 150
+# Beyond a few others it is no grant but a publication.
+GRANTS_MAX: Final = 20
 _GATE_NAME: Final = re.compile(r"[a-z][a-z0-9_\-]{0,63}\Z")
 
 
@@ -88,6 +91,8 @@ def record(standing: Standing, now_ms: int) -> TenantRecord:
         pool=tenant.pool,
         gates=list(tenant.gates),
         verified=tenant.verified,
+        collects_since_ms=tenant.collects_since_ms,
+        grants=list(tenant.grants),
     )
 
 
@@ -183,6 +188,18 @@ def check_pool(tenant: Tenant, has_own_pool: bool) -> None:
             f" {tenant.pool}; change the tier, or take the pool away",
             "pool",
         )
+
+
+def check_grants(tenant: str, grants: Sequence[str] | None) -> None:
+    """Raises QuestionError where grants are not a few tenants' ids."""
+    if grants is None:
+        return
+    if len(grants) > GRANTS_MAX or not all(TENANT_ID.fullmatch(one) for one in grants):
+        raise QuestionError(
+            "invalid_value", f"grants name at most {GRANTS_MAX} tenants by their ids", "learning_grants"
+        )
+    if tenant in grants:
+        raise QuestionError("invalid_value", "a tenant needs no grant of its own", "learning_grants")
 
 
 def check_gates(gates: Sequence[str] | None, verified: Mapping[str, int] | None) -> None:

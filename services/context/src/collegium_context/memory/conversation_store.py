@@ -13,6 +13,8 @@ import asyncpg
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.scope import Scope, one_tenant
 
+from collegium_context.memory.places import Span
+
 READ_SECONDS = 2.0
 # What a summary is made of: turns older than these are forgotten by the model altogether.
 GISTS_MAX = 400
@@ -23,7 +25,9 @@ SELECT conversation, count(*) AS turns, sum(messages)::bigint AS messages, sum(b
        (extract(epoch FROM max(created_at)) * 1000)::bigint AS last_ms
 FROM context.turns
 WHERE tenant = $1 AND conversation COLLATE "C" > $2
-GROUP BY conversation ORDER BY conversation COLLATE "C" LIMIT $3
+  AND CASE WHEN $3 = '' THEN strpos(conversation, '/') = 0
+           ELSE starts_with(conversation, $3) AND conversation COLLATE "C" < $4 END
+GROUP BY conversation ORDER BY conversation COLLATE "C" LIMIT $5
 """
 _PAGE = """
 SELECT task_id, sequence, key_id, nonce, body, messages, (extract(epoch FROM created_at) * 1000)::bigint AS at_ms
@@ -66,9 +70,9 @@ _OLD_MARKS = "DELETE FROM context.forgotten_turns WHERE at_ms < $1"
 
 
 class Conversation(NamedTuple):
-    """A conversation in a list."""
+    """A conversation in a list; ``place`` is its project's and its own id."""
 
-    id: str
+    place: str
     turns: int
     messages: int
     bytes: int
@@ -92,9 +96,10 @@ class ConversationStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def page(self, scope: Scope, *, limit: int, after_id: str) -> list[Conversation]:
-        """Returns the tenant's conversations by name."""
-        rows = await self._pool.fetch(_LIST, one_tenant(scope), after_id, limit, timeout=READ_SECONDS)
+    async def page(self, scope: Scope, span: Span, *, limit: int) -> list[Conversation]:
+        """Returns the conversations of a project by name."""
+        values = (span.after, span.prefix, span.before, limit)
+        rows = await self._pool.fetch(_LIST, one_tenant(scope), *values, timeout=READ_SECONDS)
         return [Conversation(*row.values()) for row in rows]
 
     async def turns(self, scope: Scope, *, limit: int, before_sequence: int) -> list[StoredTurn]:

@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 from collegium_bus.errors import RequestRefusedError
 from collegium_contracts import memory_requests as q
-from collegium_contracts.ids import CONVERSATION_ID, TASK_ID
+from collegium_contracts.ids import TASK_ID
 from collegium_contracts.messages import Message
 from collegium_contracts.scope import Scope
 
 from collegium_context.freshness import Freshness
 from collegium_context.memory.conversation_store import ConversationStore
+from collegium_context.memory.places import own_id, place, span
 from collegium_context.memory.sealing import Sealing, checked
 from collegium_context.memory.showing import when
 
@@ -43,10 +44,10 @@ class Conversing:
         if not 1 <= asked.limit <= PAGE_MAX:
             raise RequestRefusedError("invalid_value", f"from 1 to {PAGE_MAX}", "limit")
         await self._freshness.wait(asked.tenant)
-        found = await self._store.page(Scope(asked.tenant), limit=asked.limit, after_id=asked.after_id)
+        found = await self._store.page(Scope(asked.tenant), span(asked.project, asked.after_id), limit=asked.limit)
         data = [
             {
-                "id": one.id,
+                "id": own_id(one.place),
                 "object": "conversation",
                 "turns": one.turns,
                 "messages": one.messages,
@@ -56,7 +57,7 @@ class Conversing:
             }
             for one in found
         ]
-        cursor = found[-1].id if len(found) == asked.limit else None
+        cursor = own_id(found[-1].place) if len(found) == asked.limit else None
         return self._sealing.shown(asked.tenant, {"object": "list", "data": data, "next_cursor": cursor})
 
     async def get(self, question: Message, _traceparent: str) -> Message:
@@ -65,7 +66,7 @@ class Conversing:
         if not 1 <= asked.limit <= TURNS_MAX:
             raise RequestRefusedError("invalid_value", f"from 1 to {TURNS_MAX}", "limit")
         await self._freshness.wait(asked.tenant)
-        scope = Scope(asked.tenant).at(_conversation_id(asked.id))
+        scope = Scope(asked.tenant).at(place(asked.project, asked.id))
         turns = await self._store.turns(scope, limit=asked.limit, before_sequence=asked.before_sequence)
         if not turns and not asked.before_sequence:
             raise _unknown(asked.id)
@@ -86,7 +87,7 @@ class Conversing:
     async def forget(self, question: Message, _traceparent: str) -> Message:
         """Deletes a conversation, or one turn of it, with what was kept in mind of it."""
         asked = checked(question, q.ConversationForget)
-        scope = Scope(asked.tenant).at(_conversation_id(asked.id))
+        scope = Scope(asked.tenant).at(place(asked.project, asked.id))
         if asked.task and TASK_ID.match(asked.task) is None:
             raise RequestRefusedError("not_found", f"there is no turn of {asked.task[:64]!r}", "task")
         await self._freshness.wait(asked.tenant)
@@ -95,12 +96,6 @@ class Conversing:
             raise _unknown(asked.id)
         task = {"task_id": asked.task} if asked.task else {}
         return self._sealing.shown(asked.tenant, {"id": asked.id, **task, "deleted": True, "turns": gone}, "changed")
-
-
-def _conversation_id(text: str) -> str:
-    if CONVERSATION_ID.match(text) is None:
-        raise RequestRefusedError("invalid_value", "1 to 128 of letters, digits and . _ : -", "id")
-    return text
 
 
 def _unknown(conversation: str) -> RequestRefusedError:

@@ -1,4 +1,4 @@
-"""Shared contexts in PostgreSQL: documents by id, with all their versions. Bodies are sealed and never opened here.
+"""Shared contexts in PostgreSQL: documents by their places, with all their versions. Bodies stay sealed.
 
 One rule: versions of an id count up for good, also over its deletion, so that no version ever means two documents.
 """
@@ -13,6 +13,7 @@ from collegium_contracts.envelope import Envelope
 from collegium_contracts.scope import Scope, one_tenant
 
 from collegium_context.errors import ContextError
+from collegium_context.memory.places import Span
 
 DOCUMENTS_MAX = 10_000
 VERSIONS_KEPT = 100
@@ -34,7 +35,9 @@ _PRUNE = "DELETE FROM context.shared WHERE tenant = $1 AND id = $2 AND version <
 _DESTROY = "DELETE FROM context.shared WHERE tenant = $1 AND id = $2 AND NOT is_newest"
 _PAGE = f"""
 SELECT {_COLUMNS} FROM context.shared
-WHERE tenant = $1 AND is_newest AND body IS NOT NULL AND id > $2 ORDER BY id LIMIT $3
+WHERE tenant = $1 AND is_newest AND body IS NOT NULL AND id > $2
+  AND CASE WHEN $3 = '' THEN strpos(id, '/') = 0 ELSE starts_with(id, $3) AND id < $4 END
+ORDER BY id LIMIT $5
 """  # noqa: S608 - constants
 
 
@@ -45,9 +48,9 @@ class TooManyDocumentsError(ContextError):
 
 
 class Document(NamedTuple):
-    """One version of a shared context; without a body it marks a deletion."""
+    """One version of a shared context; without a body it marks a deletion. ``place`` is its project and id."""
 
-    id: str
+    place: str
     version: int
     body: Envelope | None
     bytes: int
@@ -125,9 +128,9 @@ class SharedStore:
         rows = await self._pool.fetch(_VERSIONS, tenant, document_id)
         return [found for row in rows if (found := _document(row)) is not None and found.body is not None]
 
-    async def page(self, scope: Scope, *, limit: int, after_id: str) -> Sequence[Document]:
-        """Returns the tenant's documents that stand, by id."""
-        rows = await self._pool.fetch(_PAGE, one_tenant(scope), after_id, limit)
+    async def page(self, scope: Scope, span: Span, *, limit: int) -> Sequence[Document]:
+        """Returns the documents of a project that stand, by id."""
+        rows = await self._pool.fetch(_PAGE, one_tenant(scope), span.after, span.prefix, span.before, limit)
         return [found for row in rows if (found := _document(row)) is not None]
 
 

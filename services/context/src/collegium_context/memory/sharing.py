@@ -12,10 +12,10 @@ import msgspec
 from collegium_bus.errors import RequestRefusedError
 from collegium_contracts import memory_requests as q
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.ids import CONVERSATION_ID
 from collegium_contracts.messages import Message
 from collegium_contracts.scope import Scope
 
+from collegium_context.memory.places import own_id, place, span
 from collegium_context.memory.sealing import Sealing, checked
 from collegium_context.memory.shared_store import Document, SharedStore
 from collegium_context.memory.showing import document_view
@@ -40,7 +40,7 @@ class Sharing:
     async def put(self, question: Message, _traceparent: str) -> Message:
         """Stores, merges into or deletes a document."""
         asked = checked(question, q.SharedPut)
-        scope = Scope(asked.tenant).at(_document_id(asked.id))
+        scope = Scope(asked.tenant).at(place(asked.project, asked.id))
         given = await self._given(asked) if asked.fields is not None else None
         stored_fields: Fields = {}
 
@@ -74,7 +74,7 @@ class Sharing:
     async def get(self, question: Message, _traceparent: str) -> Message:
         """Shows a document, as it stands or in a version."""
         asked = checked(question, q.SharedGet)
-        document = await self._store.get(Scope(asked.tenant).at(_document_id(asked.id)), asked.version)
+        document = await self._store.get(Scope(asked.tenant).at(place(asked.project, asked.id)), asked.version)
         if document is None:
             what = f"context {asked.id}" if asked.version is None else f"version {asked.version} of context {asked.id}"
             raise RequestRefusedError("not_found", f"there is no {what}", "id")
@@ -83,7 +83,7 @@ class Sharing:
     async def versions(self, question: Message, _traceparent: str) -> Message:
         """Lists the versions of a document."""
         asked = checked(question, q.SharedVersions)
-        found = await self._store.versions(Scope(asked.tenant).at(_document_id(asked.id)))
+        found = await self._store.versions(Scope(asked.tenant).at(place(asked.project, asked.id)))
         if not found:
             raise RequestRefusedError("not_found", f"there is no context {asked.id}", "id")
         return self._sealing.shown(asked.tenant, _list([document_view(one, None) for one in found], None))
@@ -93,8 +93,8 @@ class Sharing:
         asked = checked(question, q.SharedList)
         if not 1 <= asked.limit <= PAGE_MAX:
             raise RequestRefusedError("invalid_value", f"from 1 to {PAGE_MAX}", "limit")
-        found = await self._store.page(Scope(asked.tenant), limit=asked.limit, after_id=asked.after_id)
-        cursor = found[-1].id if len(found) == asked.limit else None
+        found = await self._store.page(Scope(asked.tenant), span(asked.project, asked.after_id), limit=asked.limit)
+        cursor = own_id(found[-1].place) if len(found) == asked.limit else None
         return self._sealing.shown(asked.tenant, _list([document_view(one, None) for one in found], cursor))
 
     async def _given(self, asked: q.SharedPut) -> Fields:
@@ -119,9 +119,3 @@ def merged(before: Fields, given: Fields) -> Fields:
 
 def _list(data: list[dict[str, Any]], cursor: str | None) -> dict[str, Any]:
     return {"object": "list", "data": data, "next_cursor": cursor}
-
-
-def _document_id(text: str) -> str:
-    if CONVERSATION_ID.match(text) is None:
-        raise RequestRefusedError("invalid_value", "1 to 128 of letters, digits and . _ : -", "id")
-    return text

@@ -13,6 +13,7 @@ from collegium_contracts.memory_paths import path_text
 from collegium_contracts.memory_requests import MemoryContent
 
 from collegium_context.memory.memory_store import Memory
+from collegium_context.memory.places import own_id
 from collegium_context.memory.ranking import Signals
 from collegium_context.memory.shared_store import Document
 from collegium_context.memory.times import FOREVER
@@ -74,7 +75,7 @@ def signals_view(signals: Signals) -> dict[str, Any]:
 def document_view(document: Document, fields: dict[str, Any] | None) -> dict[str, Any]:
     """Shows a shared context; without fields, its version alone."""
     shown = {
-        "id": document.id,
+        "id": own_id(document.place),
         "object": "context",
         "version": document.version,
         "updated_at": when(document.at_ms),

@@ -1,0 +1,1 @@
+"""Documents, memory, shared contexts, conversations, and the vector store."""

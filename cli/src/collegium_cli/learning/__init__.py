@@ -1,0 +1,1 @@
+"""Models and what is learned of them: ranks, policies, confidence, students."""

@@ -1,0 +1,1 @@
+"""What things cost: billing, reports, prices, quotas."""

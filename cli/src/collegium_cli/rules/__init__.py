@@ -1,0 +1,1 @@
+"""Gates, and the people whom they ask."""

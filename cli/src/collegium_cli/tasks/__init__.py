@@ -1,0 +1,1 @@
+"""Work: asked, shown, followed on the broker, scheduled, taken from the dead letters."""

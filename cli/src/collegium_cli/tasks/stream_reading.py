@@ -1,0 +1,58 @@
+"""Reading messages from the broker as the operator: one task's events, or whatever passes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Final
+
+from collegium_bus.claims import ClaimStore
+from collegium_bus.connection import Connection
+from collegium_bus.delivery import Delivery
+from collegium_bus.errors import BrokerUnavailableError
+from collegium_bus.ordered import OrderedReader
+from collegium_contracts import codec
+from collegium_contracts import subjects as s
+from collegium_contracts.errors import ContractError
+from collegium_contracts.messages import JourneyMessage
+
+READ_SECONDS: Final = 30.0
+
+
+async def task_events(connection: Connection, tenant: str, task_id: str) -> list[tuple[int, int, JourneyMessage]]:
+    """Returns a task's stored events: sequence, stored at (Unix ms), message. ``tenant`` may be ``*``."""
+    filters = [
+        s.task_changed(tenant, task_id),
+        s.pauses_of(tenant, task_id),
+        s.inputs_of(tenant, task_id),
+        s.attempts_of(tenant, task_id),
+        s.task_settled(tenant, task_id),
+        s.cancel(tenant, task_id),
+        s.feedback(tenant, task_id),
+        s.probe(tenant, task_id),
+    ]
+    events: list[tuple[int, int, JourneyMessage]] = []
+    for delivery in await read_all(connection, s.EVENTS, filters):
+        with contextlib.suppress(ContractError):
+            claim = delivery.header(s.H_CLAIM)
+            payload = await ClaimStore(connection).get(claim) if claim else delivery.payload
+            events.append((delivery.sequence, delivery.timestamp_ns // 1_000_000, codec.journey.decode(payload)))
+    return events
+
+
+async def read_all(
+    connection: Connection, stream: str, filters: Sequence[str], *, start_time: str | None = None
+) -> list[Delivery]:
+    """Returns everything that stands on the filters, in order; raises BrokerUnavailableError if it takes too long."""
+    found: list[Delivery] = []
+    reader = OrderedReader(connection, stream, filters, found.append, start_time=start_time, label="operator")
+    reader.start()
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            await reader.caught_up.wait()
+    except TimeoutError as error:
+        raise BrokerUnavailableError(f"{stream} could not be read within {READ_SECONDS:g} s") from error
+    finally:
+        await reader.stop()
+    return found

@@ -1,0 +1,1 @@
+"""Tenants, their keys and limits, their privacy, and the audit trail."""

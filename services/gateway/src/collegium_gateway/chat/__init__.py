@@ -1,0 +1,1 @@
+"""The hot doors: chats and embeddings, answered while the client waits."""

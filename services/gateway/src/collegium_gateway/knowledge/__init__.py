@@ -1,0 +1,1 @@
+"""The doors to documents, search and memory."""

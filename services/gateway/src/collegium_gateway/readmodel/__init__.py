@@ -1,0 +1,1 @@
+"""The rows of tasks: folded from events, read by the doors, removed in time."""

@@ -1,0 +1,1 @@
+"""Tasks: submitted, waited for, followed, shown, scheduled."""

@@ -1,0 +1,1 @@
+"""Callbacks: where they may go, what is sent and signed, and sending it until it is taken."""

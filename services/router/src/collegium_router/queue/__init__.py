@@ -1,0 +1,1 @@
+"""Tasks that wait: read from INGRESS, in a fair order."""

@@ -1,0 +1,1 @@
+"""What begins later, or again and again."""

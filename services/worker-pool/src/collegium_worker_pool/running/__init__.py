@@ -1,0 +1,1 @@
+"""Attempts from the work queue: run, tried again, swept up, lost with their worker."""

@@ -1,0 +1,1 @@
+"""Students that live in the workers: heads that answer by themselves, prompts that come first."""
