@@ -115,7 +115,10 @@ def school_of(
     routing: Mapping[str, Any] | None = None,
     evolution: Mapping[str, Any] | None = None,
 ) -> Generator[School]:
-    """Runs a platform that learns when it is told to, for the length of a block."""
+    """Runs a platform that learns when it is told to, for the length of a block.
+
+    Models of the simulator may be added to it under the key ``sim``.
+    """
     keys = {name: make_key(name) for name in tenants}
     learning = {"interval_queries": 1_000_000, **(evolution or {})}
     config = configuration(simulator.base_url, tenants=keys, evolution=learning)
@@ -129,6 +132,8 @@ def school_of(
         }
         for name, rank, usd in models
     ]
+    key = {"api_key": "simulated", "hosts": [simulator.base_url]}
+    config["roster"] = {"allow_private_addresses": True, "keys": {"sim": key}}
     simulator.script()
     simulator.reset()
     with running_platform(folder / "data", config) as platform:

@@ -78,8 +78,6 @@ def _school(
         }
         for name, rank, usd in SCHOOL
     ]
-    key = {"api_key": "simulated", "hosts": [simulator.base_url]}
-    config["roster"] = {"allow_private_addresses": True, "keys": {"sim": key}}
     with running_platform(tmp_path_factory.mktemp("learning") / "data", config) as platform:
         yield School(platform, simulator, keys)
 
@@ -192,64 +190,3 @@ async def test_confidence_is_learned_from_what_became_of_answers(school: School)
     assert about["confidence"] < 0.25 < prior["confidence"]
     assert told["members"]["learned"]["small"] < 0.25
     assert {one["domain"] for one in told["domains"]} == {"(all)", "learned"}
-
-
-async def test_a_fine_tuned_model_is_asked_what_its_export_held_out(school: School):
-    school.says(small="shipping", large="shipping", tuned="Shipping.")
-    async with school.session(school.platform.admin_key) as operator, school.session(school.keys["watched"]) as http:
-
-        async def called(method: str, path: str, body: Any = None) -> Any:
-            async with operator.request(method, path, json=body) as reply:
-                said = await reply.json()
-                assert reply.status < 300, said
-                return said
-
-        await called("PATCH", "/v1/admin/tenants/watched", {"learning_collect": True})
-        # What it may cost to ask it is earned first.
-        await school.ask("watched", "large", "long " * 8_000, domain="earning")
-        asked = 0
-
-        async def held_out() -> bool:
-            nonlocal asked
-            for _ in range(4):
-                asked += 1
-                about = await school.ask(
-                    "watched", "large", f"where is parcel {asked} of {asked * 7919}", domain="desk"
-                )
-                path = f"/v1/tasks/{about['task_id']}/feedback"
-                async with http.post(path, json={"score": 1}) as reply:
-                    assert reply.status == 201
-            rows = (await called("GET", "/v1/admin/samples?tenant=watched"))["data"]
-            return any(row["held_out"] >= 1 and row["verified"] > row["held_out"] for row in rows)
-
-        await eventually(held_out, deadline_seconds=120)
-        made = await called("POST", "/v1/admin/distill", {"tenant": "watched", "domain": "desk", "format": "openai"})
-        assert made["held_out"] >= 1
-        price = {"input_usd_per_mtok": "0.1", "output_usd_per_mtok": "0.1"}
-        model = {"name": "tuned", "base_url": school.simulator.base_url, "key": "sim", "price": price}
-        body = {"export": made["export"], "model": model, "tenant": "watched"}
-        await called("POST", "/v1/admin/students/register", body)
-
-        async def examined() -> dict[str, Any] | None:
-            row = await called("GET", "/v1/admin/students/tuned")
-            return row if row["held_out_asked"] >= made["held_out"] else None
-
-        row = await eventually(examined, deadline_seconds=150)
-        assert (row["held_out_asked"], row["held_out_right"]) == (made["held_out"], made["held_out"])
-        run = await called("POST", "/v1/admin/evolution/run")
-
-        async def reported() -> str | None:
-            shown = await called("GET", f"/v1/admin/evolution/{run['id']}")
-            lines = [line for step in shown["steps"] for line in step["lines"]]
-            return next((line for line in lines if "held out compared" in line), None)
-
-        line = await eventually(reported, deadline_seconds=60)
-        assert line.startswith(f"tuned for watched: {made['held_out']} of {made['held_out']} held out compared")
-
-        async def booked() -> dict[str, Any] | None:
-            async with http.get("/v1/usage", params={"group_by": "tag"}) as response:
-                told = await response.json()
-            return next((one for one in told["data"] if one["tag"] == "collegium-probe=held_out"), None)
-
-        assert (await eventually(booked, deadline_seconds=60))["charged_usd"] == "0"
-        await called("POST", "/v1/admin/students/tuned/retire")
