@@ -9,21 +9,26 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
 import pytest_asyncio
+from collegium_bus.connection import Connection
 from collegium_bus.errors import BrokerUnavailableError
+from collegium_contracts.journey import Service
 from collegium_runtime import host
-from collegium_runtime.host import Hosted, start_service, stop_service
+from collegium_runtime.datakeys import reads_data_keys
+from collegium_runtime.host import Hosted, connect_as, start_service, stop_service
 from collegium_runtime.platform import CLOCK_OFFSET_VARIABLE, Platform, clock_from, unix_ms
 from collegium_runtime.runtime_file import Runtime
 from collegium_settings import Settings
 from collegium_testing import eventually
 
-# One that reads no content, and so needs no data keys.
-SERVICE = "evolution"
+# One that reads no content, and so needs no data keys: those of other tests may be on the broker.
+SERVICE: Service = "router"
+assert not reads_data_keys(SERVICE)
 
 
 class FakeApp:
@@ -122,6 +127,24 @@ async def test_a_service_without_a_broker_does_not_start(fake_service, tmp_path)
     async with asyncio.timeout(30):
         with pytest.raises(BrokerUnavailableError, match="cannot connect"):
             await start_service(SERVICE, Settings(data_dir=tmp_path), Runtime(nats="nats://127.0.0.1:1"))
+
+
+async def test_a_service_that_cannot_start_leaves_nothing_open(fake_service, nats_url, tmp_path, monkeypatch):
+    connections: list[Connection] = []
+
+    async def connected(*about: Any) -> Connection:
+        connections.append(await connect_as(*about))
+        return connections[-1]
+
+    async def fails(_app: FakeApp) -> None:
+        raise LookupError("no store")
+
+    monkeypatch.setattr(host, "connect_as", connected)
+    monkeypatch.setattr(FakeApp, "start", fails)
+    with pytest.raises(LookupError, match="no store"):
+        await start_service(SERVICE, Settings(data_dir=tmp_path), Runtime(nats=nats_url))
+    [connection] = connections
+    assert not connection.is_connected
 
 
 async def test_a_run_reports_its_ports_and_ends_at_a_signal(fake_service, nats_url, tmp_path, monkeypatch):

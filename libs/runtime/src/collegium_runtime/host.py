@@ -14,6 +14,7 @@ import os
 import signal
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -76,26 +77,31 @@ def _started(hosted: Sequence[Hosted]) -> Started:
 
 
 async def start_service(service: Service, settings: Settings, runtime: Runtime, *, admin_port: int = 0) -> Hosted:
-    """Connects, builds and starts one service, and opens its admin port."""
+    """Connects, builds and starts one service, and opens its admin port; what was opened is closed where one fails."""
     module = importlib.import_module(f"collegium_{service.replace('-', '_')}.app")
     build: Build = module.build
     bind_service(service)
-    connection = await connect_as(service, settings, runtime)
-    tracing = setup(
-        service, otlp_endpoint=settings.telemetry.otlp_endpoint, sample_ratio=settings.telemetry.sample_ratio
-    )
-    metrics = Metrics(service)
-    platform = make_platform(service, settings, runtime, connection, tracing, metrics)
-    if platform.data_keys is not None:
-        await platform.data_keys.start()
-    app = build(platform)
-    await app.start()
+    async with AsyncExitStack() as opened:
+        connection = await connect_as(service, settings, runtime)
+        opened.push_async_callback(connection.close)
+        tracing = setup(
+            service, otlp_endpoint=settings.telemetry.otlp_endpoint, sample_ratio=settings.telemetry.sample_ratio
+        )
+        opened.push_async_callback(tracing.aclose)
+        metrics = Metrics(service)
+        platform = make_platform(service, settings, runtime, connection, tracing, metrics)
+        if platform.data_keys is not None:
+            await platform.data_keys.start()
+            opened.push_async_callback(platform.data_keys.stop)
+        app = build(platform)
+        await app.start()
 
-    def readiness() -> dict[str, bool]:
-        return {"broker": connection.is_connected, **app.readiness()}
+        def readiness() -> dict[str, bool]:
+            return {"broker": connection.is_connected, **app.readiness()}
 
-    admin = AdminServer(service, readiness, metrics)
-    await admin.start(settings.http.host, admin_port)
+        admin = AdminServer(service, readiness, metrics)
+        await admin.start(settings.http.host, admin_port)
+        opened.pop_all()
     return Hosted(platform=platform, app=app, admin=admin)
 
 
