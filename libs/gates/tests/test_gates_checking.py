@@ -76,7 +76,7 @@ class TestProcesses:
             )
         )
         child = checking._pool._children[0]
-        await eventually(lambda: child._process is not None and child._process.returncode is None)
+        await eventually(lambda: child._process is not None and child._process.runs)
         os.kill(child._process.pid, signal.SIGKILL)
         verdict = await asked
         assert [(one.result, one.reason) for one in verdict.decisions] == [("failed_closed", "its process ended")]

@@ -122,7 +122,7 @@ async def test_a_pool_outlives_its_processes_and_keeps_its_keys_from_them(monkey
         # It hears nothing any more, so that it is surely busy when it is ended.
         os.kill(process.pid, signal.SIGSTOP)
         slow = asyncio.create_task(run(pool, text))
-        await eventually(lambda: process.returncode is None and one.is_busy)
+        await eventually(lambda: process.runs and one.is_busy)
         os.killpg(process.pid, signal.SIGKILL)
         checked = await slow
         assert (checked.state, checked.note) == ("not_run", "crashed")

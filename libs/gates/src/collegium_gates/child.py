@@ -1,20 +1,19 @@
 """The process that evaluates heavy rules: questions in by its standard input, findings out by its standard output.
 
-A frame is four bytes of length and msgpack. To a question it answers first that it has begun, which may take seconds
+Frames are msgpack. To a question it answers first that it has begun, which may take seconds
 where a library has to be loaded, and then once for each rule. It takes one question at a time, so that whoever waits
 too long knows which rule it is and ends the process. One rule: it ends with its parent, at the end of its input.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import struct
 import sys
 from typing import BinaryIO, Final
 
 import msgspec
+from collegium_children.frames import answers, bodies, put
 from collegium_contracts.gates import GateRule
 
 from collegium_gates.errors import GateError
@@ -22,7 +21,6 @@ from collegium_gates.evaluating import evaluate, prepare
 from collegium_gates.finding import Findings, Reading, readings
 from collegium_gates.units import Unit
 
-LENGTH: Final = struct.Struct("<I")
 BEGUN: Final = -1
 # Later than its parent would have ended it.
 ALARM_TIMES: Final = 5
@@ -55,12 +53,10 @@ _decode = msgspec.msgpack.Decoder(Question).decode
 def main() -> None:
     """Serves until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Libraries may print; what is printed must not be taken for an answer.
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    while len(head := sys.stdin.buffer.read(LENGTH.size)) == LENGTH.size:
+    out = answers()
+    for body in bodies(sys.stdin.buffer):
         try:
-            question = _decode(sys.stdin.buffer.read(LENGTH.unpack(head)[0]))
+            question = _decode(body)
         except msgspec.DecodeError:
             break
         _answer(question, out)
@@ -102,10 +98,7 @@ def _evaluated(question: Question, index: int, rule: GateRule, read: list[Readin
 
 
 def _write(out: BinaryIO, answer: Answer) -> None:
-    body = _encode(answer)
-    with contextlib.suppress(BrokenPipeError):
-        out.write(LENGTH.pack(len(body)) + body)
-        out.flush()
+    put(out, _encode(answer))
 
 
 if __name__ == "__main__":

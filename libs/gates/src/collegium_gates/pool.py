@@ -8,17 +8,15 @@ of another one. One rule: whoever asks gets an answer for every rule, in bounded
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import sys
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 import structlog
+from collegium_children.child import Child, start
 from collegium_contracts.gates import GateRule
 
-from collegium_gates.child import BEGUN, LENGTH, Answer, Question, decode_answer, encode_question
+from collegium_gates.child import BEGUN, Answer, Question, decode_answer, encode_question
 from collegium_gates.finding import Findings
 from collegium_gates.units import Unit
 
@@ -32,7 +30,6 @@ WAIT_SECONDS: Final = 10.0
 END_SECONDS: Final = 2.0
 # A rule may take its time for so many characters, and as much again for as many more.
 CHARACTERS_IN_TIME: Final = 50_000
-_PASSED_ON: Final = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "PYTHONHOME")
 
 Result = Findings | str
 
@@ -45,7 +42,7 @@ class _Child:
     """One process, and one question at a time."""
 
     def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Child | None = None
         self._number = 0
 
     async def ask(self, rules: Sequence[GateRule], units: Sequence[Unit]) -> list[Result]:
@@ -53,11 +50,8 @@ class _Child:
         results: list[Result] = []
         try:
             process = await self._ready()
-            assert process.stdin is not None, "it was started with pipes"
             self._number += 1
-            body = encode_question(Question(self._number, list(rules), list(units)))
-            process.stdin.write(LENGTH.pack(len(body)) + body)
-            await process.stdin.drain()
+            await process.put(encode_question(Question(self._number, list(rules), list(units))))
             await self._next(process, BEGUN, START_SECONDS)
             for index, rule in enumerate(rules):
                 answer = await self._next(process, index, limit_seconds(rule, units))
@@ -76,33 +70,18 @@ class _Child:
     async def end(self) -> None:
         """Ends the process; doing it twice is no error."""
         process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        if process is not None:
+            await process.end()
 
-    async def _ready(self) -> asyncio.subprocess.Process:
-        if self._process is None or self._process.returncode is not None:
-            # Nothing of the environment but what Python needs: keys may stand in it.
-            environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-            environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-            environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "collegium_gates.child",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=environment,
-            )
+    async def _ready(self) -> Child:
+        if self._process is None or not self._process.runs:
+            self._process = await start("collegium_gates.child", threads=1)
         return self._process
 
-    async def _next(self, process: asyncio.subprocess.Process, index: int, seconds: float) -> Answer:
-        assert process.stdout is not None, "it was started with pipes"
+    async def _next(self, process: Child, index: int, seconds: float) -> Answer:
         try:
             async with asyncio.timeout(seconds):
-                head = await process.stdout.readexactly(LENGTH.size)
-                answer = decode_answer(await process.stdout.readexactly(LENGTH.unpack(head)[0]))
+                answer = decode_answer(await process.take())
         except TimeoutError:
             raise _GoneError(f"it took longer than {seconds:g} s") from None
         except (asyncio.IncompleteReadError, msgspec.DecodeError):

@@ -11,12 +11,12 @@ from __future__ import annotations
 import datetime
 import os
 import resource
-import struct
 import sys
 import time
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import msgspec
+from collegium_children.frames import bodies, put
 from collegium_contracts.code_tests import CodeTest, TestNote, TestState
 
 from collegium_consensus.testing.blame import blame
@@ -38,7 +38,6 @@ DEPTH_MAX: Final = 1_000
 SUSPENSIONS_MAX: Final = 50
 # After the interpreter should have stopped by itself its process is ended.
 GRACE_SECONDS: Final = 0.5
-LENGTH: Final = struct.Struct("<I")
 
 
 class Question(msgspec.Struct, frozen=True, array_like=True):
@@ -187,12 +186,8 @@ def _main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES_MAX, OPEN_FILES_MAX))
     os.nice(5)
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    while len(head := source.read(LENGTH.size)) == LENGTH.size:
-        question = _decode_question(source.read(cast("int", LENGTH.unpack(head)[0])))
-        body = _encode_checked(check(question))
-        sink.write(LENGTH.pack(len(body)) + body)
-        sink.flush()
+    for body in bodies(sys.stdin.buffer):
+        put(sys.stdout.buffer, _encode_checked(check(_decode_question(body))))
 
 
 if __name__ == "__main__":

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import sys
+from asyncio.subprocess import DEVNULL
 from collections import defaultdict
 from collections.abc import Callable, Generator
 from typing import Final
 
 import msgspec
 import structlog
+from collegium_children.child import Child, start
 from collegium_contracts.code_tests import CodeTest
 
 from collegium_consensus.testing.child import (
     ANSWER_SECONDS,
     CALL_SECONDS,
-    LENGTH,
     Checked,
     Question,
     decode_checked,
@@ -43,14 +41,13 @@ OUTER_SECONDS: Final = 2 * (ANSWER_SECONDS + CALL_SECONDS) + 2.0
 # Then a process gives its place to another, whatever it has kept.
 ANSWERS_MAX: Final = 500
 CHECKED_BYTES_MAX: Final = 1_000_000
-_PASSED_ON: Final = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "PYTHONHOME")
 
 
 class _Child:
     """One process, and one answer at a time; ``is_busy`` from when it is asked until it has answered."""
 
     def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Child | None = None
         self._number = 0
         self.is_busy = False
 
@@ -73,47 +70,25 @@ class _Child:
     async def end(self) -> None:
         """Ends the process and whatever it started; doing it twice is no error."""
         process, self._process, self.is_busy = self._process, None, False
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        if process is not None:
+            await process.end()
 
-    async def _asked(self, process: asyncio.subprocess.Process, question: Question) -> Checked:
-        assert process.stdin is not None, "it was started with pipes"
-        assert process.stdout is not None, "it was started with pipes"
-        body = encode_question(question)
-        process.stdin.write(LENGTH.pack(len(body)) + body)
+    async def _asked(self, process: Child, question: Question) -> Checked:
         self.is_busy = True
-        await process.stdin.drain()
-        size = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))[0]
-        if size > CHECKED_BYTES_MAX:
-            raise OSError(f"{size} bytes are no answer")
-        checked = decode_checked(await process.stdout.readexactly(size))
+        await process.put(encode_question(question))
+        checked = decode_checked(await process.take(CHECKED_BYTES_MAX))
         if checked.number != question.number:
             raise OSError("it answered something else")
         self.is_busy = False
         return checked
 
-    async def _ready(self) -> tuple[asyncio.subprocess.Process, float]:
+    async def _ready(self) -> tuple[Child, float]:
         if self._process is not None and self._number >= ANSWERS_MAX:
             await self.end()
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None and self._process.runs:
             return self._process, OUTER_SECONDS
-        # Nothing of the environment but what Python needs: keys may stand in it.
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         self._number = 0
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "collegium_consensus.testing.child",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-        )
+        self._process = await start("collegium_consensus.testing.child", leads=True, words=DEVNULL)
         return self._process, START_SECONDS + OUTER_SECONDS
 
 

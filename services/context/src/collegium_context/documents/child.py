@@ -7,12 +7,13 @@ standard output. One rule: whatever a document does to the child, the parent get
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import resource
 import sys
+from asyncio.subprocess import DEVNULL
 
 import msgspec
+from collegium_children.child import start
 
 from collegium_context.documents.blocks import Extracted
 from collegium_context.documents.errors import BY_CODE, DocumentError, DocumentTooCostlyError
@@ -36,27 +37,14 @@ _decode = msgspec.msgpack.Decoder(_Read | _Refusal).decode
 
 async def read(content: bytes, kind: Kind, *, seconds: float = SECONDS_MAX) -> Extracted:
     """Reads a document in a child process; raises :class:`DocumentError`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        __name__,
-        kind,
-        str(int(seconds)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LANG", "TMPDIR")},
-    )
+    child = await start(__name__, kind, str(int(seconds)), words=DEVNULL)
     try:
         async with asyncio.timeout(seconds):
-            said, _ = await process.communicate(content)
+            said, _ = await child.converse(content)
     except TimeoutError:
         raise DocumentTooCostlyError(f"it takes longer than {seconds:.0f} seconds to read") from None
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        await child.end()
     try:
         answer = _decode(said)
     except (msgspec.DecodeError, ValueError):

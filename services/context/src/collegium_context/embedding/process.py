@@ -8,20 +8,17 @@ what was asked of a process that ended is refused, and the next question starts 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-import os
-import sys
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 import structlog
+from collegium_children.child import Child, start
 from collegium_settings.embeddings import BUNDLED_DIMENSIONS
 
 from collegium_context.embedding.interface import Counted, EmbedderUnavailableError
-from collegium_context.embedding.worker import LENGTH
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +28,6 @@ AGAIN_SECONDS: Final = 1.0
 END_SECONDS: Final = 2.0
 # A run takes some milliseconds; a process that is silent for so long has stopped, and is ended.
 RUN_SECONDS: Final = 30.0
-_PASSED_ON: Final = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "PYTHONHOME")
 
 _Answer = tuple[int, bytes, list[int], str]
 _encode = msgspec.msgpack.Encoder().encode
@@ -45,7 +41,7 @@ class EmbedderProcess:
         self._threads = threads
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[_Answer]] = {}
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Child | None = None
         self._reading: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
         self._started_at = -AGAIN_SECONDS
@@ -54,24 +50,22 @@ class EmbedderProcess:
     @property
     def pid(self) -> int | None:
         """The process's id, or none while there is none."""
-        return self._process.pid if self._process is not None and self._process.returncode is None else None
+        return self._process.pid if self._process is not None and self._process.runs else None
 
     async def encode(self, texts: Sequence[str]) -> Counted:
         """Embeds texts in one run; raises :class:`EmbedderUnavailableError`."""
         process = await self._ready()
-        assert process.stdin is not None, "it was started with a pipe"
         number = next(self._numbers)
         answered: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._asked[number] = answered
         try:
             body = _encode((number, texts))
             async with asyncio.timeout(RUN_SECONDS):
-                process.stdin.write(LENGTH.pack(len(body)) + body)
-                await process.stdin.drain()
+                await process.put(body)
                 _, vectors, tokens, error = await answered
         except TimeoutError:
             log.error("the embedder's process is silent and is ended", seconds=RUN_SECONDS)
-            _kill(process)
+            process.kill()
             if self._reading is not None:
                 await asyncio.wait((self._reading,), timeout=END_SECONDS)
             raise _ended() from None
@@ -88,19 +82,12 @@ class EmbedderProcess:
         self._closed = True
         async with self._starting:
             process, self._process = self._process, None
-            if process is not None and process.returncode is None:
-                assert process.stdin is not None, "it was started with a pipe"
-                process.stdin.close()
-                try:
-                    async with asyncio.timeout(END_SECONDS):
-                        await process.wait()
-                except TimeoutError:
-                    process.kill()
-                    await process.wait()
+            if process is not None:
+                await process.close(END_SECONDS)
             if self._reading is not None:
                 await asyncio.gather(self._reading, return_exceptions=True)
 
-    async def _ready(self) -> asyncio.subprocess.Process:
+    async def _ready(self) -> Child:
         async with self._starting:
             if self._closed:
                 raise EmbedderUnavailableError("the embedder is stopping")
@@ -113,45 +100,30 @@ class EmbedderProcess:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._started_at + AGAIN_SECONDS - loop.time()))
         self._started_at = loop.time()
-        # Nothing of the environment but what Python needs: keys may stand in it.
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "collegium_context.embedding.worker",
-            str(self._threads),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=environment,
-        )
-        self._process = process
-        assert process.stdout is not None, "it was started with a pipe"
+        self._process = process = await start("collegium_context.embedding.worker", str(self._threads))
         try:
             async with asyncio.timeout(START_SECONDS):
-                _, _, _, error = await _read(process.stdout)
+                _, _, _, error = _decode(await process.take())
         except (TimeoutError, asyncio.IncompleteReadError, msgspec.DecodeError):
             error = "it did not start"
         except BaseException:
-            _kill(process)
+            process.kill()
             raise
         if error:
-            _kill(process)
-            await process.wait()
+            await process.end()
             self._process = None
             raise EmbedderUnavailableError(f"the bundled embedder: {error}")
         self._reading = asyncio.create_task(self._read(process), name="embedder-answers")
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None, "it was started with a pipe"
+    async def _read(self, process: Child) -> None:
         try:
             while True:
-                answer = await _read(process.stdout)
+                answer = _decode(await process.take())
                 asked = self._asked.get(answer[0])
                 if asked is not None and not asked.done():
                     asked.set_result(answer)
         except (asyncio.IncompleteReadError, msgspec.DecodeError, ConnectionError):
-            _kill(process)
+            process.kill()
             code = await process.wait()
             if not self._closed:
                 log.error("the embedder's process ended; the next text starts another", code=code)
@@ -159,16 +131,6 @@ class EmbedderProcess:
             for asked in self._asked.values():
                 if not asked.done():
                     asked.set_exception(_ended())
-
-
-async def _read(stdout: asyncio.StreamReader) -> _Answer:
-    head = await stdout.readexactly(LENGTH.size)
-    return _decode(await stdout.readexactly(LENGTH.unpack(head)[0]))
-
-
-def _kill(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
 
 
 def _ended() -> EmbedderUnavailableError:

@@ -1,27 +1,25 @@
 """The process that runs the bundled embedder: texts in by its standard input, vectors out by its standard output.
 
-A frame is four bytes of length and msgpack. The first one out says that the model is loaded, or why not; then every
+Frames are msgpack. The first one out says that the model is loaded, or why not; then every
 question ``(number, texts)`` gets an ``(number, vectors, tokens, error)``, in any order. One rule: it ends with its
 parent, whichever way that ends: at the end of its input.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import struct
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Final
 
 import msgspec
+from collegium_children.frames import answers, bodies, put
 
 from collegium_context.embedding.bundled import MiniLm
 from collegium_context.embedding.interface import EmbedderUnavailableError
 
-LENGTH: Final = struct.Struct("<I")
 # Below everything that answers requests: whoever waits for a vector waits for little else.
 NICENESS: Final = 2
 
@@ -45,29 +43,26 @@ class Answering:
         except Exception as error:  # told to the parent, which says so
             said = (number, b"", list[int](), type(error).__name__)
         with self._writing:
-            write(self._out, said)
+            put(self._out, _encode(said))
 
 
 def main() -> None:
     """Serves until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
-    # Libraries may print; what is printed must not be taken for an answer.
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    out = answers()
     threads = int(sys.argv[1])
     try:
         engine = MiniLm()
         # The first run makes room for the intermediate values.
         engine.encode(["first"])
     except EmbedderUnavailableError as error:
-        write(out, (0, b"", [], str(error)))
+        put(out, _encode((0, b"", [], str(error))))
         return
-    write(out, (0, b"", [], ""))
+    put(out, _encode((0, b"", [], "")))
     answering = Answering(engine, out)
     with ThreadPoolExecutor(threads) as pool:
-        while len(head := sys.stdin.buffer.read(LENGTH.size)) == LENGTH.size:
-            body = sys.stdin.buffer.read(LENGTH.unpack(head)[0])
+        for body in bodies(sys.stdin.buffer):
             try:
                 number, texts = _decode(body)
             except msgspec.DecodeError:
@@ -75,14 +70,6 @@ def main() -> None:
             pool.submit(answering.answer, number, texts)
         # What still runs has nobody to answer to.
         os._exit(0)
-
-
-def write(out: BinaryIO, answer: tuple[int, bytes, list[int], str]) -> None:
-    """Writes a frame; a parent that is gone is no error."""
-    body = _encode(answer)
-    with contextlib.suppress(BrokenPipeError):
-        out.write(LENGTH.pack(len(body)) + body)
-        out.flush()
 
 
 if __name__ == "__main__":

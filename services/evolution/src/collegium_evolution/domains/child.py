@@ -7,18 +7,18 @@ standard output. One rule: what a tenant's questions make of the child, the pare
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
+from asyncio.subprocess import DEVNULL
 from typing import Final
 
 import msgspec
 import numpy as np
+from collegium_children.child import start
 from collegium_learning.domains.fitting import Found, find
 from collegium_learning.routing.features import Floats
 
 SECONDS_MAX: Final = 240.0
-_PASSED_ON: Final = ("PATH", "PYTHONPATH", "LANG", "TMPDIR")
 
 
 class FindingFailedError(RuntimeError):
@@ -48,29 +48,18 @@ _decode_told = msgspec.msgpack.Decoder(_Told | None).decode
 
 async def found(directions: Floats, *, seconds: float = SECONDS_MAX) -> Found | None:
     """Returns the clusters among questions; raises FindingFailedError where the process fails or takes too long."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        __name__,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={name: value for name, value in os.environ.items() if name in _PASSED_ON} | {"OMP_NUM_THREADS": "1"},
-    )
+    child = await start(__name__, threads=1, words=DEVNULL)
     asked = _Asked(len(directions), directions.astype("<f4").tobytes())
     try:
         async with asyncio.timeout(seconds):
-            said, _ = await process.communicate(_encode(asked))
+            said, _ = await child.converse(_encode(asked))
         told = _decode_told(said)
     except TimeoutError:
         raise FindingFailedError(f"{len(directions)} questions take longer than {seconds:.0f} seconds") from None
     except (msgspec.DecodeError, ValueError):
         raise FindingFailedError(f"the process that looks at {len(directions)} questions ended") from None
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        await child.end()
     return _clusters(told) if told is not None else None
 
 

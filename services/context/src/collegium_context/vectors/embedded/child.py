@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 import structlog
+from collegium_children.child import Child as Process
+from collegium_children.child import start
 
 from collegium_context.vectors.embedded.owner import EXIT_LOCKED, Orders, is_locked
 
@@ -63,16 +63,9 @@ class Child:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         process, self._process = self._process, None
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
+        if process is not None:
             process.terminate()
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+            await process.close(STOP_SECONDS)
 
     async def _keep(self) -> None:
         pause_seconds = AGAIN_SECONDS
@@ -102,14 +95,10 @@ class Child:
             self._settled.set()
 
     async def _once(self) -> int:
-        arguments = [sys.executable, "-m", "collegium_context.vectors.embedded.owner"]
-        self._process = process = await asyncio.create_subprocess_exec(*arguments, stdin=PIPE, stdout=PIPE)
-        assert process.stdin is not None
-        assert process.stdout is not None
+        self._process = process = await start("collegium_context.vectors.embedded.owner")
         with contextlib.suppress(ConnectionError):
-            process.stdin.write(msgspec.json.encode(self._orders) + b"\n")
-            await process.stdin.drain()
-        while line := await process.stdout.readline():
+            await process.put(msgspec.json.encode(self._orders))
+        while line := await process.line():
             if line == b"ready\n":
                 self._tell(is_ready=True)
         return await process.wait()

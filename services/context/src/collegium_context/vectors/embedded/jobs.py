@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sys
 import time
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import structlog
+from collegium_children.child import start
 
 from collegium_context.vectors.embedded import journal as journals
 from collegium_context.vectors.embedded import snapshots
@@ -286,20 +286,18 @@ class Jobs:
 
     async def run(self, job: Job) -> None:
         """Runs the indexer; raises StoreUnavailableError with its last words."""
-        arguments = [sys.executable, "-m", "collegium_context.vectors.embedded.indexer"]
-        process = await asyncio.create_subprocess_exec(*arguments, stdin=PIPE, stdout=DEVNULL, stderr=PIPE)
+        process = await start("collegium_context.vectors.embedded.indexer", words=PIPE)
         self.running = job.output
         try:
-            _, said = await process.communicate(msgspec.json.encode(job))
+            _, said = await process.converse(msgspec.json.encode(job))
         except BaseException:
-            process.kill()
-            await process.wait()
+            await process.end()
             raise
         finally:
             self.running = ""
-        if process.returncode != 0:
+        if process.code != 0:
             shutil.rmtree(job.output, ignore_errors=True)
-            raise StoreUnavailableError(f"the indexer ended with {process.returncode}: {said.decode()[-500:]}")
+            raise StoreUnavailableError(f"the indexer ended with {process.code}: {said.decode()[-500:]}")
 
 
 def due(shelf: Shelf) -> list[Part]:

@@ -18,6 +18,7 @@ import msgspec
 import structlog
 import uvloop
 from collegium_bus.connection import Connection
+from collegium_children.frames import bodies
 from collegium_contracts import subjects as s
 from collegium_contracts.base import Message
 from collegium_contracts.codec import encode
@@ -205,7 +206,7 @@ async def _run(orders: Orders) -> None:
 
 def main() -> int:
     """Owns a folder until a signal; returns the exit code."""
-    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    orders = msgspec.json.decode(next(bodies(sys.stdin.buffer)), type=Orders)
     die_with_parent(orders.parent)
     configure_logging("context-vectors")
     bind_service("context-vectors")
