@@ -236,9 +236,13 @@ async def test_contexts_of_one_name_are_as_many_as_projects(clients):
         assert (await client.call("PUT", url, {"fields": {"said": word}}, status=201))["id"] == "hand-over"
     for client, word in ((red, "rouge"), (blue, "azure"), (acme, "nobody's")):
         assert (await client.call("GET", url))["fields"] == {"said": word}
-        page = await client.call("GET", "/v1/contexts?limit=1")
-        assert ([one["id"] for one in page["data"]], page["next_cursor"]) == (["hand-over"], "hand-over")
-        assert (await client.call("GET", f"/v1/contexts?cursor={page['next_cursor']}"))["data"] == []
+        # Other journeys of this platform keep contexts of no project too.
+        listed, cursor = [], ""
+        while cursor is not None:
+            page = await client.call("GET", f"/v1/contexts?limit=1&cursor={cursor}")
+            listed += [one["id"] for one in page["data"]]
+            cursor = page["next_cursor"]
+        assert (listed.count("hand-over"), len(set(listed))) == (1, len(listed))
     for path in (url, f"{url}/versions", "/v1/contexts"):
         refusal = await red.call("GET", f"{path}?project=blue", status=403)
         assert (refusal["error"]["code"], refusal["error"]["param"]) == ("insufficient_scope", "project")
@@ -267,8 +271,8 @@ async def test_conversations_of_one_name_are_as_many_as_projects(clients, knowin
     assert await say("acme", "A free word.") == ["A free word."]
     assert await say("red", "Again.") == ["The red word.", "Again."]
     for name, turns in (("red", 2), ("blue", 1), ("acme", 1)):
-        (listed,) = (await clients[name].call("GET", "/v1/conversations"))["data"]
-        assert (listed["id"], listed["turns"]) == ("desk", turns)
+        listed = (await clients[name].call("GET", "/v1/conversations"))["data"]
+        assert [one["turns"] for one in listed if one["id"] == "desk"] == [turns]
     await clients["red"].call("DELETE", "/v1/conversations/desk?project=blue", status=403)
     assert (await clients["chief"].call("DELETE", "/v1/conversations/desk?project=red"))["turns"] == 2
     await clients["red"].call("GET", "/v1/conversations/desk", status=404)

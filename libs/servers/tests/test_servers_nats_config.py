@@ -27,8 +27,11 @@ def test_monitoring_stays_on_loopback_when_the_broker_does_not(tmp_path: Path) -
     assert 'http: "127.0.0.1:8222"' in text
 
 
-def test_limits_are_bytes_and_absent_by_default(tmp_path: Path) -> None:
-    assert "max_file_store" not in render_config(NatsConfig(tmp_path))
+def test_what_streams_may_take_is_stated_and_not_what_is_free_at_the_start(tmp_path: Path) -> None:
+    text = render_config(NatsConfig(tmp_path))
+    assert f"max_file_store: {32 * 1024**3}" in text
+    assert "max_memory_store" not in text
+    assert "max_file_store" not in render_config(NatsConfig(tmp_path, max_file_bytes=None))
     text = render_config(NatsConfig(tmp_path, max_file_bytes=1 << 30, max_memory_bytes=1 << 20))
     assert "max_file_store: 1073741824" in text
     assert "max_memory_store: 1048576" in text

@@ -24,7 +24,7 @@ import structlog
 from collegium_runtime import runtime_file
 from collegium_runtime.runtime_file import EmbeddedModel, Runtime
 from collegium_servers import model, nats, postgres
-from collegium_servers.nats_config import FILE_BYTES_MAX, NatsConfig, render_config
+from collegium_servers.nats_config import NatsConfig, render_config
 from collegium_servers.probe import get
 from collegium_servers.process import Child, Claim, Command, Probe, claim, end_leftover, start_child
 from collegium_settings import Settings
@@ -148,7 +148,6 @@ class Supervisor:
                 port=port,
                 monitor_port=monitor_port,
                 durability=self._settings.durability,
-                max_file_bytes=FILE_BYTES_MAX,
                 users=broker_users(files),
             )
         )

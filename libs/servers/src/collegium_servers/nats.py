@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from collegium_servers.errors import DurabilityError, MissingServerError
-from collegium_servers.nats_config import FILE_BYTES_MAX, FREE_PORT, Durability, NatsConfig, NatsUser, render_config
+from collegium_servers.nats_config import FREE_PORT, Durability, NatsConfig, NatsUser, render_config
 from collegium_servers.probe import get
 from collegium_servers.process import Child, Claim, Command, Probe, claim, end_leftover, start_child
 
@@ -86,7 +86,7 @@ def _prepare(data_dir: Path, port: int | None, config_text: str | None, durabili
     for stale in folder.glob("*.ports"):
         stale.unlink()
     if config_text is None:
-        config = NatsConfig(folder, port=port or FREE_PORT, durability=durability, max_file_bytes=FILE_BYTES_MAX)
+        config = NatsConfig(folder, port=port or FREE_PORT, durability=durability)
         config_text = render_config(config)
     config_file = folder / "nats.conf"
     config_file.write_text(config_text)

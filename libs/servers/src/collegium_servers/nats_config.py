@@ -49,7 +49,7 @@ class NatsConfig:
     monitor_port: int = FREE_PORT
     durability: Durability = "process"
     max_payload_bytes: int = MAX_PAYLOAD_BYTES
-    max_file_bytes: int | None = None
+    max_file_bytes: int | None = FILE_BYTES_MAX
     max_memory_bytes: int | None = None
     account: str = "COLLEGIUM"
     users: tuple[NatsUser, ...] = ()

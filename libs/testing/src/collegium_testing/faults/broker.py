@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from collegium_servers import nats
-from collegium_servers.nats import FILE_BYTES_MAX, NatsConfig, NatsServer, render_config
+from collegium_servers.nats import NatsConfig, NatsServer, render_config
 
 from collegium_testing.faults.ports import free_ports
 
@@ -47,7 +47,7 @@ class OwnBroker:
 
     async def start(self) -> None:
         """Starts the server, anew or again, and waits until JetStream has recovered."""
-        config = NatsConfig(self._store, port=self.port, monitor_port=self._monitor_port, max_file_bytes=FILE_BYTES_MAX)
+        config = NatsConfig(self._store, port=self.port, monitor_port=self._monitor_port)
         self._server = await nats.start(self._folder, port=self.port, config_text=render_config(config))
 
     async def stop(self) -> None:
