@@ -7,6 +7,7 @@ rule: a shard sees every one of them after its own position, once.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -29,6 +30,8 @@ class SettledFeed:
         self._reader: OrderedReader | None = None
         self._shards: dict[int, OnBilled] = {}
         self._read_to = 0
+        # One at a time begins the reader again: two at once would leave one that nobody stops.
+        self._beginning = asyncio.Lock()
 
     async def newest(self) -> int:
         """Returns the sequence of the newest event; raises NoAnswerError in time."""
@@ -44,25 +47,38 @@ class SettledFeed:
         everything that stood was told.
         """
         self._shards[shard] = on_billed
-        if self._reader is None or after < self._read_to:
-            await self._read_from(after + 1)
-        assert self._reader is not None, "it was made just now"
-        await self._reader.caught_up.wait()
+        async with self._beginning:
+            if self._reader is None or after < self._read_to:
+                await self._read_from(after + 1)
+            reader = self._reader
+        while reader is not None:
+            await reader.caught_up.wait()
+            # A shard with an older position may have made it begin again meanwhile.
+            async with self._beginning:
+                if reader is self._reader:
+                    return
+                reader = self._reader
 
     async def remove(self, shard: int) -> None:
         """Tells a shard nothing more."""
         self._shards.pop(shard, None)
-        if not self._shards:
-            await self.stop()
+        async with self._beginning:
+            if not self._shards:
+                await self._end()
 
     async def stop(self) -> None:
-        """Stops reading."""
+        """Stops reading; whoever waits to be told waits no longer."""
+        async with self._beginning:
+            await self._end()
+
+    async def _end(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
             await reader.stop()
+            reader.caught_up.set()
 
     async def _read_from(self, sequence: int) -> None:
-        await self.stop()
+        await self._end()
         self._read_to = sequence - 1
         self._reader = OrderedReader(
             self._connection,
