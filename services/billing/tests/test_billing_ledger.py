@@ -196,6 +196,19 @@ async def test_a_call_has_the_price_of_its_version(pool: asyncpg.Pool, make: Any
     assert await broken(pool, make) == {"usage_times_price_is_cost": 1}
 
 
+async def test_a_call_that_failed_without_usage_cost_nothing_whatever_a_call_costs(
+    pool: asyncpg.Pool, make: Any
+) -> None:
+    store = Store(pool)
+    await store.book(book(priced(make, "a")), [])
+    failed = make.call(usage=Usage(), price_version=3, succeeded=False, error_code="upstream_error")
+    await store.book(book([make.settled(make.task("b"), [failed], charge=0)]), [])
+    assert await broken(pool, make) == {}
+    charged = make.call(usage=Usage(cost_usd_picos=6), price_version=3)
+    await store.book(book([make.settled(make.task("c"), [charged], charge=0)]), [])
+    assert await broken(pool, make) == {"usage_times_price_is_cost": 1}
+
+
 async def test_a_charge_above_what_was_booked_is_found(pool: asyncpg.Pool, make: Any) -> None:
     await Store(pool).book(book(priced(make, "a", charge=10**6)), [])
     assert await broken(pool, make) == {"charged_within_booked": 1}

@@ -125,8 +125,8 @@ LAWS: Final[tuple[Law, ...]] = (
     ),
     Law(
         "usage_times_price_is_cost",
-        "what a call cost is its tokens by class times the prices of the version it was pinned to: of the call while"
-        " it is kept, and of its transaction",
+        "what a call cost is its tokens by class times the prices of the version it was pinned to, and nothing where it"
+        " gave no usage: of the call while it is kept, and of its transaction",
         """
         SELECT what FROM (
             SELECT what, model, price_version, picos, input_tokens, output_tokens,
@@ -146,7 +146,7 @@ LAWS: Final[tuple[Law, ...]] = (
             ) AS both_sides
         ) AS booked
         LEFT JOIN billing.prices ON prices.model = booked.model AND version = price_version
-        WHERE cost IS NULL OR picos <>
+        WHERE cost IS NULL OR NOT (picos = 0 AND input_tokens + output_tokens = 0) AND picos <>
               (input_tokens - cached - written) * (cost->>'input')::numeric + cached * (cost->>'cached_input')::numeric
             + written * (cost->>'cache_write')::numeric + (output_tokens - reasoned) * (cost->>'output')::numeric
             + reasoned * (cost->>'reasoning')::numeric + (cost->>'call')::numeric
