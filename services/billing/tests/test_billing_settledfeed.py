@@ -12,6 +12,7 @@ from collegium_bus.connection import Connection
 from collegium_contracts import ids
 from collegium_contracts import subjects as s
 from collegium_contracts.holds import Billed, billed_header
+from collegium_testing import eventually
 
 EVENTS = 2_000
 TENANTS = [next(f"t{n}" for n in range(1_000) if ids.shard_of(f"t{n}") == shard) for shard in ids.SHARDS]
@@ -80,3 +81,18 @@ async def test_every_shard_is_told_whatever_the_others_positions_are(
 async def test_who_waits_to_be_told_waits_no_longer_than_the_feed(feed: SettledFeed, newest: int):
     async with asyncio.timeout(60):
         await asyncio.gather(feed.add(1, 0, telling([])), feed.stop())
+
+
+async def test_a_shard_whose_taking_over_fails_is_taken_over_again(world: Any, monkeypatch: pytest.MonkeyPatch):
+    add, failed = SettledFeed.add, set[int]()
+
+    async def fails_once(self: SettledFeed, shard: int, after: int, on_billed: Any) -> None:
+        if shard not in failed:
+            failed.add(shard)
+            raise LookupError("a defect")
+        await add(self, shard, after, on_billed)
+
+    monkeypatch.setattr(SettledFeed, "add", fails_once)
+    billing = await world.billing()
+    await eventually(lambda: all(billing.readiness().values()))
+    assert failed == set(ids.SHARDS)

@@ -196,7 +196,11 @@ class BucketWatch:
             await asyncio.sleep(REREAD_SECONDS)
             fresh = self._new_reader()
             fresh.start()
-            await fresh.caught_up.wait()
+            try:
+                await fresh.caught_up.wait()
+            except asyncio.CancelledError:
+                await fresh.stop()
+                raise
             stale, self._reader = self._reader, fresh
             await stale.stop()
 

@@ -154,6 +154,8 @@ class HoldShard:
                 await self._keep()
             except (BusError, ContractError) as error:
                 log.warning("shard of holds is taken over again", shard=self._shard, error=str(error))
+            except Exception:  # a shard that nobody answers for while its lease is kept would stop its tenants
+                log.exception("shard of holds failed and is taken over again", shard=self._shard)
             await self._let_go()
             await asyncio.sleep(random.uniform(0.05, 0.5))  # noqa: S311 - jitter
 
