@@ -96,13 +96,13 @@ METRIC_GAPS: Final = "collegium_knowledge_gaps"
 METRIC_CYCLES: Final = "collegium_evolution_cycles_total"
 METRIC_DRIFTS: Final = "collegium_model_drifts"
 METRIC_POLICY_UNREADABLE: Final = "collegium_policy_unreadable_total"
-# The GenAI conventions' metrics as Prometheus spells them.
 METRIC_REINDEX_LEFT: Final = "collegium_reindex_documents_left"
 METRIC_EMBEDDED: Final = "collegium_embedding_texts_total"
 METRIC_EMBEDDED_TOKENS: Final = "collegium_embedding_tokens_total"
 METRIC_EMBEDDING_DURATION: Final = "collegium_embedding_duration_seconds"
 METRIC_EMBEDDING_WAITING: Final = "collegium_embedding_waiting"
 METRIC_EMBEDDING_MEMORY: Final = "collegium_embedding_memory_bytes"
+# The GenAI conventions' metrics as Prometheus spells them.
 METRIC_TOKEN_USAGE: Final = "gen_ai_client_token_usage"  # noqa: S105 - likewise
 METRIC_OPERATION_DURATION: Final = "gen_ai_client_operation_duration_seconds"
 METRIC_FIRST_TOKEN: Final = "gen_ai_server_time_to_first_token_seconds"  # noqa: S105 - likewise
