@@ -22,7 +22,8 @@ CONVERSATION_ID: Final = "gen_ai.conversation.id"
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - the type of a model's tokens
 
 MESSAGING_SYSTEM: Final = "messaging.system"
-MESSAGING_OPERATION: Final = "messaging.operation.type"
+MESSAGING_OPERATION_TYPE: Final = "messaging.operation.type"
+MESSAGING_OPERATION_NAME: Final = "messaging.operation.name"
 MESSAGING_DESTINATION: Final = "messaging.destination.name"
 MESSAGING_MESSAGE_ID: Final = "messaging.message.id"
 MESSAGING_CONSUMER: Final = "messaging.consumer.group.name"

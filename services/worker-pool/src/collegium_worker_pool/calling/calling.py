@@ -23,6 +23,7 @@ from collegium_contracts.money import Usage
 from collegium_contracts.wording import words_opened
 from collegium_learning.prompts.asking import turns_of
 from collegium_runtime.platform import Platform
+from collegium_runtime.spans import about
 from collegium_telemetry import names
 from collegium_telemetry.hop import Hop
 
@@ -320,12 +321,8 @@ class Caller:
                 names.PROVIDER_NAME: endpoint.provider,
                 names.REQUEST_MODEL: run.attempt.model,
                 names.REQUEST_MAX_TOKENS: run.sampling.max_tokens or 0,
-                names.TENANT: run.task.tenant,
-                names.TASK: run.task.id,
-                names.PLAN: run.attempt.plan,
-                names.RANK: run.attempt.rank,
-                names.PRIORITY: run.task.priority,
-            },
+            }
+            | about(run),
         )
 
     def _close_span(self, span: Hop, end: CallEnd, result: CallResult | None) -> None:

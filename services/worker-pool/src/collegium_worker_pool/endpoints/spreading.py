@@ -60,8 +60,8 @@ class Spreader:
         return not all(self._breakers.failed_lately(replica_name(model, one), LATELY_MS) for one in endpoint.replicas)
 
     def health(self, model: str, endpoint: Endpoint) -> float:
-        """Returns how well a model answers, from 0 to 1: of several endpoints the mean, as far as the model's own breaker
-        says no worse."""
+        """Returns how well a model answers, from 0 to 1: of several endpoints the mean, unless its own breaker says
+        worse."""
         own, replicas = self._breakers.health(model), endpoint.replicas
         if not replicas:
             return own
