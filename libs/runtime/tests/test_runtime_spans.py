@@ -98,9 +98,7 @@ def test_whoever_sends_says_so():
 ATTEMPT = AttemptRef(
     number=1, of=2, model="sim", rank="ta", pool="general", plan="panel", price=Price(), charge=Price()
 )
-RUN = RunAttempt(
-    task=TASK, attempt=ATTEMPT, prompt=Envelope("identity", b"", b""), sampling=Sampling(), prompt_bytes=0
-)
+RUN = RunAttempt(task=TASK, attempt=ATTEMPT, prompt=Envelope("identity", b"", b""), sampling=Sampling(), prompt_bytes=0)
 COMPLETED = TaskCompleted(
     task=TASK,
     plan="cascade",
