@@ -134,3 +134,58 @@ async def test_the_model_call_has_the_genai_attributes(stage: Stage):
     assert call.attributes["collegium.tenant"] == "acme"
     assert call.kind == "client"
     assert [service(span) for span in spans] == ["worker-pool", "worker-pool", "router", "gateway"]
+
+
+PROCESSED = {
+    "messaging.system": "nats",
+    "messaging.operation.type": "process",
+    "messaging.operation.name": "process",
+}
+
+
+async def test_every_hop_says_how_its_message_came_and_whose_it_is(stage: Stage):
+    stage.simulator.script(Rule(Behaviour(answer="yes")))
+    told = await answered(stage, {"conversation": "told", "priority": "high"})
+
+    async def whole() -> list[ReceivedSpan] | None:
+        spans = stage.receiver.trace(told["trace_id"])
+        received = {service(span) for span in spans if span.kind == "consumer"}
+        wanted = {"router", "worker-pool", "billing", "context", "evolution", "gateway"}
+        return spans if wanted <= received and any(not span.parent_span_id for span in spans) else None
+
+    spans = await eventually(whole)
+    (root,) = (span for span in spans if not span.parent_span_id)
+    assert root.attributes["messaging.operation.type"] == "send"
+    assert root.attributes["messaging.operation.name"] == "publish"
+    for span in (span for span in spans if "messaging.destination.name" in span.attributes and span is not root):
+        assert PROCESSED.items() <= span.attributes.items(), span
+    whose = {"collegium.tenant": "acme", "collegium.task": told["task_id"], "collegium.priority": "high"}
+    for span in (span for span in spans if span.kind == "consumer"):
+        assert whose.items() <= span.attributes.items(), span
+        assert span.attributes["collegium.plan"] == "single", span
+        assert span.attributes["collegium.rank"], span
+        # One message: the conventions' count is of spans over several.
+        assert "messaging.batch.message_count" not in span.attributes, span
+    for span in (span for span in spans if span.name.startswith(("billing", "evolution", "context fold"))):
+        assert span.attributes["messaging.consumer.group.name"], span
+        assert span.attributes["messaging.message.id"].startswith(told["task_id"]), span
+
+
+async def test_a_step_of_several_messages_counts_them_and_is_linked_with_each(stage: Stage):
+    stage.simulator.script(Rule(Behaviour(answer="yes")))
+    told = await answered(stage, {"plan": "panel"})
+
+    async def decision() -> tuple[ReceivedSpan, dict[str, ReceivedSpan]] | None:
+        spans = {span.span_id: span for span in stage.receiver.trace(told["trace_id"])}
+        found = next((span for span in spans.values() if span.name == "consensus decide"), None)
+        wanted = {found.parent_span_id, *(link for _, link in found.links)} if found is not None else set()
+        return (found, spans) if found is not None and wanted <= spans.keys() else None
+
+    span, spans = await eventually(decision)
+    ends = [spans[one] for one in (span.parent_span_id, *(link for _, link in span.links))]
+    assert len({one.span_id for one in ends}) == len(ends) >= 2
+    assert {one.name for one in ends} == {"worker-pool run attempt"}
+    assert span.attributes["messaging.batch.message_count"] == len(ends)
+    assert PROCESSED.items() <= span.attributes.items()
+    assert span.attributes["collegium.plan"] == "panel"
+    assert span.attributes["collegium.priority"] == "normal"

@@ -52,6 +52,7 @@ def test_without_an_endpoint_flags_pass_as_they_came(silent: Tracing, incoming: 
         assert (hop.traceparent, hop.trace_id, hop.sampled) == (incoming, TRACE, False)
         with hop:
             hop.set("collegium.task", "tsk_1")
+            hop.describe({"collegium.rank": "ta"})
             hop.fail("timeout", "too slow")
         hop.end()
     assert silent.flush()
@@ -79,6 +80,7 @@ def test_one_trace_is_a_chain_through_services(receiver: OtlpReceiver) -> None:
     with router.hop("router dispatch", "consumer", door.traceparent, {"n": 1}, [SAMPLED, "broken"]) as hop:
         hop.set("collegium.task", "tsk_1")
         hop.set("absent", None)
+        hop.describe({"collegium.rank": "ta", "collegium.plan": None})
         assert hop.trace_id == door.trace_id
     door.fail("deadline_exceeded", "the deadline passed")
     door.end()
@@ -91,7 +93,7 @@ def test_one_trace_is_a_chain_through_services(receiver: OtlpReceiver) -> None:
     assert first.attributes == {"collegium.tenant": "acme", "error.type": "deadline_exceeded"}
     assert (first.status, first.status_message) == ("error", "the deadline passed")
     assert (second.service, second.kind, second.parent_span_id) == ("collegium-router", "consumer", first.span_id)
-    assert second.attributes == {"n": 1, "collegium.task": "tsk_1"}
+    assert second.attributes == {"n": 1, "collegium.task": "tsk_1", "collegium.rank": "ta"}
     assert second.links == ((TRACE, SPAN),)
     assert first.resource["service.instance.id"] != second.resource["service.instance.id"]
     gateway.shutdown()

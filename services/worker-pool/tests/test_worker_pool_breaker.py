@@ -33,6 +33,16 @@ def test_five_failures_within_a_minute_open_it_for_half_a_minute():
     assert rules.admission(spread, NOW_MS + 75_000) == "pass", "the first one was more than a minute ago"
 
 
+def test_health_falls_with_each_failure_and_is_none_until_an_answer_closes_it():
+    assert rules.health(after(), 0) == 1.0
+    assert rules.health(after(0, 1_000), 2_000) == pytest.approx(0.6)
+    assert rules.health(after(0, 59_000), 61_000) == pytest.approx(0.8), "what is older than a minute is forgotten"
+    opened = after(*range(5))
+    for now in (10, rules.OPEN_MS + 10, 10 * rules.WINDOW_MS):
+        assert rules.health(opened, now) == 0.0
+    assert rules.health(rules.succeeded(opened), rules.OPEN_MS + 10) == 1.0
+
+
 def test_one_probe_decides():
     breaker = after(*[NOW_MS] * 5)
     then = NOW_MS + 30_000

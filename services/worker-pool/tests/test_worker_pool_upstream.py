@@ -1,6 +1,7 @@
 """The pooled client against the simulator: each way a call can end has its code."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -94,6 +95,22 @@ async def test_the_bound_ends_an_answer(caller: Caller, stream: bool):
     caller.behave(answer="one two three four")
     result = await caller.call(stream=stream, max_tokens=2)
     assert result.answer.choices[0].finish_reason == "length"
+
+
+async def test_a_streams_first_token_is_timed(caller: Caller):
+    caller.behave(answer="one two three four", delay_ms=30, token_delay_ms=40)
+    began = time.monotonic()
+    await caller.call(stream=True)
+    took = time.monotonic() - began
+    first = caller.streamed.first_token_seconds
+    assert first is not None
+    assert 0.03 <= first <= took - 0.08, "three more tokens came after it"
+
+
+async def test_a_stream_that_is_refused_has_no_first_token(caller: Caller):
+    caller.behave(status=400)
+    await caller.failure(stream=True)
+    assert caller.streamed.first_token_seconds is None
 
 
 @both

@@ -30,6 +30,9 @@ class Hop:
     def set(self, key: str, value: Attribute | None) -> None:
         """Sets an attribute; None sets nothing."""
 
+    def describe(self, attributes: Attributes) -> None:
+        """Sets several attributes; whoever has to gather them asks first whether the hop is ``sampled``."""
+
     def fail(self, error_type: str, message: str | None = None) -> None:
         """Marks the hop as failed with a low-cardinality type (``error.type``); the message holds no content."""
 

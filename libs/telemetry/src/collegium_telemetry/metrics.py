@@ -6,7 +6,8 @@ somebody scrapes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from prometheus_client import (
@@ -18,6 +19,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from collegium_telemetry import names
 
@@ -30,10 +33,14 @@ PICOS_PER_USD: Final = 10**12
 
 DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 120.0)
 OVERHEAD_BUCKETS: Final = (0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
-TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576)
 
 # Creation times double the number of series and nobody reads them.
 disable_created_metrics()
+
+
+def label(attribute: str) -> str:
+    """Returns an attribute of OTel's conventions as Prometheus spells a label."""
+    return attribute.replace(".", "_")
 
 
 class Family(Generic[M]):
@@ -59,12 +66,29 @@ class Family(Generic[M]):
         return child
 
 
+class _Watched(Collector):
+    """A gauge with a label, read at a scrape."""
+
+    def __init__(self, name: str, about: str, labelled: str) -> None:
+        self._name = name
+        self._about = about
+        self._labelled = labelled
+        self.read: Callable[[], Mapping[str, float]] = dict
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Reads the values."""
+        family = GaugeMetricFamily(self._name, self._about, labels=(self._labelled,))
+        for value, number in itertools.islice(self.read().items(), LABELS_MAX):
+            family.add_metric((value,), number)
+        yield family
+
+
 class Metrics:
     """What one service counts and measures.
 
     ``tasks["completed"].inc()``, ``task_duration.observe(seconds)``, ``overhead.observe(seconds)``,
-    ``cache_requests["hit_exact"].inc()``, ``model_health[model].set(1)``, ``add_cost(model, picos)``,
-    ``watch_gauge(name, read)`` for what is read at a scrape.
+    ``cache_requests["hit_exact"].inc()``, ``add_cost(model, picos)``, ``watch_gauge(name, read)`` and
+    ``watch_gauges(name, label, read)`` for what is read at a scrape.
     """
 
     def __init__(self, service: str) -> None:
@@ -80,17 +104,8 @@ class Metrics:
         )
         self.cost_usd = self.counters(names.METRIC_COST, "Booked cost in dollars, for watching only", ("model",))
         self.cache_requests = self.counters(names.METRIC_CACHE_REQUESTS, "Looks into the answer caches", ("result",))
-        self.model_health = self.gauges(names.METRIC_MODEL_HEALTH, "1 where a model answers, 0 where not", ("model",))
-        self.token_usage = self.histograms(
-            names.METRIC_TOKEN_USAGE, "Tokens of a call by type", TOKEN_BUCKETS, ("model", "type")
-        )
-        self.operation_duration = self.histograms(
-            names.METRIC_OPERATION_DURATION, "Duration of a model call", DURATION_BUCKETS, ("model",)
-        )
-        self.first_token = self.histograms(
-            names.METRIC_FIRST_TOKEN, "From a streamed call to its first token", DURATION_BUCKETS, ("model",)
-        )
         self._watched: dict[str, Gauge] = {}
+        self._watched_by_label: dict[str, _Watched] = {}
         # Memory, processor time, open files and start time of the process, read at a scrape.
         ProcessCollector(registry=self.registry)
 
@@ -119,6 +134,14 @@ class Metrics:
         if name not in self._watched:
             self._watched[name] = Gauge(name, about or name, registry=self.registry)
         self._watched[name].set_function(read)
+
+    def watch_gauges(self, name: str, labelled: str, read: Callable[[], Mapping[str, float]], about: str) -> None:
+        """Adds a gauge with a label whose values are read at every scrape, by the label's value: what is gone from them
+        is shown no more. The same name again replaces what is read."""
+        if name not in self._watched_by_label:
+            self._watched_by_label[name] = _Watched(name, about, labelled)
+            self.registry.register(self._watched_by_label[name])
+        self._watched_by_label[name].read = read
 
     def add_cost(self, model: str, picos: int) -> None:
         """Counts a booked cost; a float for dashboards, the ledger has the exact one."""

@@ -22,7 +22,8 @@ CONVERSATION_ID: Final = "gen_ai.conversation.id"
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - the type of a model's tokens
 
 MESSAGING_SYSTEM: Final = "messaging.system"
-MESSAGING_OPERATION: Final = "messaging.operation.type"
+MESSAGING_OPERATION_TYPE: Final = "messaging.operation.type"
+MESSAGING_OPERATION_NAME: Final = "messaging.operation.name"
 MESSAGING_DESTINATION: Final = "messaging.destination.name"
 MESSAGING_MESSAGE_ID: Final = "messaging.message.id"
 MESSAGING_CONSUMER: Final = "messaging.consumer.group.name"
@@ -96,13 +97,13 @@ METRIC_GAPS: Final = "collegium_knowledge_gaps"
 METRIC_CYCLES: Final = "collegium_evolution_cycles_total"
 METRIC_DRIFTS: Final = "collegium_model_drifts"
 METRIC_POLICY_UNREADABLE: Final = "collegium_policy_unreadable_total"
-# The GenAI conventions' metrics as Prometheus spells them.
 METRIC_REINDEX_LEFT: Final = "collegium_reindex_documents_left"
 METRIC_EMBEDDED: Final = "collegium_embedding_texts_total"
 METRIC_EMBEDDED_TOKENS: Final = "collegium_embedding_tokens_total"
 METRIC_EMBEDDING_DURATION: Final = "collegium_embedding_duration_seconds"
 METRIC_EMBEDDING_WAITING: Final = "collegium_embedding_waiting"
 METRIC_EMBEDDING_MEMORY: Final = "collegium_embedding_memory_bytes"
+# The GenAI conventions' metrics as Prometheus spells them.
 METRIC_TOKEN_USAGE: Final = "gen_ai_client_token_usage"  # noqa: S105 - likewise
 METRIC_OPERATION_DURATION: Final = "gen_ai_client_operation_duration_seconds"
 METRIC_FIRST_TOKEN: Final = "gen_ai_server_time_to_first_token_seconds"  # noqa: S105 - likewise

@@ -66,6 +66,11 @@ class RecordedHop(Hop):
         if value is not None and self._span.is_recording():
             self._span.set_attribute(key, value)
 
+    def describe(self, attributes: Attributes) -> None:
+        """Sets several attributes."""
+        if self._span.is_recording():
+            self._span.set_attributes(_given(attributes))
+
     def fail(self, error_type: str, message: str | None = None) -> None:
         """Marks the span as failed."""
         if self._span.is_recording():
@@ -107,9 +112,7 @@ class Recorder:
         context = _EMPTY
         if parent is not None:
             context = set_span_in_context(NonRecordingSpan(_context(parent)), _EMPTY)
-        given = None
-        if attributes is not None:
-            given = {key: value for key, value in attributes.items() if value is not None}
+        given = _given(attributes) if attributes is not None else None
         span = self._tracer.start_span(name, context, _KINDS[kind], given, _links(links))
         return RecordedHop(span)
 
@@ -126,6 +129,10 @@ class Recorder:
         ending = threading.Thread(target=self._provider.shutdown, name="tracing-shutdown", daemon=True)
         ending.start()
         ending.join(timeout_seconds)
+
+
+def _given(attributes: Attributes) -> dict[str, Attribute]:
+    return {key: value for key, value in attributes.items() if value is not None}
 
 
 def _context(parent: tuple[str, str, bool]) -> SpanContext:

@@ -59,7 +59,7 @@ class Tracing:
         """Begins a later hop below the span that ``traceparent`` names, recorded when its flag says so.
 
         Without a valid traceparent the hop is of a new trace that is not recorded. ``links`` are traceparents of other
-        traces that the hop also works for.
+        spans that the hop also works for.
         """
         if not traceparent:
             return Hop(w3c.unsampled())

@@ -32,7 +32,9 @@ from collegium_contracts.messages import (
 from collegium_contracts.plans import JUDGE_ATTEMPTS, SEVERAL
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
+from collegium_runtime.spans import about, received
 from collegium_telemetry import names
+from collegium_telemetry.hop import Hop
 
 from collegium_consensus.asking import Asking, text_of
 from collegium_consensus.course import Ask, Late, Move, Seen, Settle, Terms, Wait, close, follow, resume
@@ -168,7 +170,7 @@ class Verdicts:
         answers: Mapping[int, Answer],
     ) -> Wait | Settle:
         """Asks for more attempts; settles with what there is where nobody can be asked."""
-        last, task = members[-1], members[-1].message.task
+        task = members[-1].message.task
         if {member.number for member in later} >= set(ask.numbers):
             # The event comes again, and what it asked for has ended meanwhile.
             return Wait()
@@ -176,11 +178,8 @@ class Verdicts:
         if beginning is None:
             log.error("what a plan began with is gone", task=task.id)
             return Settle("exhausted", ask.judgement)
-        hop = self._platform.tracing.hop(
-            SPAN_DECIDE, "consumer", last.traceparent, {names.MESSAGING_DESTINATION: DESTINATION}
-        )
         asked = [member.message.attempt.model for member in members]
-        with hop:
+        with self._hop(members) as hop:
             try:
                 judging = await self._asking.judging(beginning[0], ask, terms, ends, answers)
                 await self._asking.ask(task, beginning[0], ask, terms, asked, hop.traceparent, judging)
@@ -198,16 +197,10 @@ class Verdicts:
         """Settles the task; returns its terminal message where this one stands, or where it stands as failed."""
         messages = [member.message for member in members]
         task = messages[0].task
-        hop = self._platform.tracing.hop(
-            SPAN_DECIDE, "consumer", members[-1].traceparent, {names.MESSAGING_DESTINATION: DESTINATION}
-        )
-        with hop:
+        with self._hop(members) as hop:
             settled = decide(messages, answers, move, self._platform.now_ms())
             if hop.sampled:
-                hop.set(names.TENANT, task.tenant)
-                hop.set(names.TASK, task.id)
-                hop.set(names.PLAN, settled.plan)
-                hop.set(names.RANK, settled.rank)
+                hop.describe(about(settled))
             if isinstance(settled, TaskCompleted) and (asked := questions_of(settled, messages)):
                 await self._pausing.pause(settled, asked, hop.traceparent)
                 return None
@@ -217,6 +210,16 @@ class Verdicts:
         if stored:
             return settled
         return await standing_failure(self._platform.direct, task) if isinstance(settled, TaskFailed) else None
+
+    def _hop(self, members: Sequence[Member]) -> Hop:
+        """Begins the hop of a step that is made of several ends: below the last, linked with the others."""
+        last, links = members[-1], [member.traceparent for member in members[:-1]]
+        hop = self._platform.tracing.hop(SPAN_DECIDE, "consumer", last.traceparent, links=links)
+        if hop.sampled:
+            # Ends of several ranks may lead to it.
+            said = received(DESTINATION) | about(last.message) | {names.RANK: None}
+            hop.describe(said | {names.MESSAGING_BATCH_COUNT: len(members) if links else None})
+        return hop
 
     async def _close(self, task: TaskRef, attempt: AttemptRef) -> None:
         """Settles a plan whose time is over with what had been answered, whoever is still out."""

@@ -14,6 +14,7 @@ from collegium_contracts.ids import CONVERSATION_ID, TENANT_ID
 from collegium_contracts.messages import Message
 from collegium_contracts.requests import TurnsReply, TurnsRequest
 from collegium_contracts.scope import Scope
+from collegium_runtime.spans import received
 from collegium_store import is_transient
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Tracing
@@ -27,6 +28,7 @@ from collegium_context.turn import make_history
 
 log = structlog.get_logger(__name__)
 
+_HOP = received(s.SVC_CONTEXT_TURNS)
 MESSAGES_MAX = 1_000
 # An answer travels in one message, and the broker takes at most a megabyte.
 HISTORY_BYTES_MAX = 768 * 1024
@@ -46,8 +48,9 @@ class Questions:
 
     async def turns(self, question: Message, traceparent: str) -> Message:
         """Answers with the newest messages of a conversation, oldest first."""
-        with self._tracing.hop(SPAN_TURNS, "server", traceparent, {names.MESSAGING_DESTINATION: s.SVC_CONTEXT_TURNS}):
+        with self._tracing.hop(SPAN_TURNS, "server", traceparent, _HOP) as hop:
             asked = _checked(question)
+            hop.set(names.TENANT, asked.tenant)
             await self._freshness.wait(asked.tenant)
             return await self._read(asked)
 

@@ -103,6 +103,12 @@ class WorkerPoolApp:
         self._platform.metrics.watch_gauge(
             names.METRIC_QUEUE_DEPTH, lambda: sum(x.running for x in self._loops.values())
         )
+        self._platform.metrics.watch_gauges(
+            names.METRIC_MODEL_HEALTH,
+            "model",
+            self._caller.health,
+            "1 where a model answers, a fifth less for each failure of the last minute, 0 while its breaker is open",
+        )
         self._started = True
 
     async def stop(self) -> None:

@@ -28,7 +28,7 @@ from collegium_contracts.messages import CancelRequested, InputRequired, Journey
 from collegium_contracts.people import Open, Refused, Replaced, Resolution
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
-from collegium_telemetry import names
+from collegium_runtime.spans import about, received
 
 from collegium_consensus.people.outcomes import canceled, feedback_on, outcome
 from collegium_consensus.reading import Reading
@@ -85,10 +85,9 @@ class Inputs:
         resolution = found.resolution
         if isinstance(resolution, Open):
             return
-        hop = self._platform.tracing.hop(
-            SPAN_INPUT, "consumer", found.traceparent, {names.MESSAGING_DESTINATION: INPUT_DESTINATION}
-        )
-        with hop:
+        with self._platform.tracing.hop(SPAN_INPUT, "consumer", found.traceparent) as hop:
+            if hop.sampled:
+                hop.describe(received(INPUT_DESTINATION) | about(found.pause))
             ended = None if found.is_settled else outcome(found.pause, resolution, self._platform.now_ms())
             failpoint("consensus.before-input")
             if isinstance(ended, TaskSubmitted):

@@ -27,7 +27,7 @@ from collegium_contracts.messages import AttemptAnswered, AttemptTested, TaskRef
 from collegium_contracts.testsnote import read_until
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
-from collegium_telemetry import names
+from collegium_runtime.spans import about, received
 
 from collegium_consensus.inputs import begun
 from collegium_consensus.telemetry import DESTINATION, SPAN_TEST
@@ -87,13 +87,9 @@ class Testers:
             delivery.ack()
             return
         if isinstance(message, AttemptAnswered) and message.task.tests and not message.attempt.judges:
-            hop = self._platform.tracing.hop(
-                SPAN_TEST, "consumer", delivery.header(s.TRACEPARENT), {names.MESSAGING_DESTINATION: DESTINATION}
-            )
-            with hop:
+            with self._platform.tracing.hop(SPAN_TEST, "consumer", delivery.header(s.TRACEPARENT)) as hop:
                 if hop.sampled:
-                    hop.set(names.TENANT, message.task.tenant)
-                    hop.set(names.TASK, message.task.id)
+                    hop.describe(received(DESTINATION, delivery) | about(message))
                 await self._test(message, hop.traceparent, turn)
         delivery.ack()
 

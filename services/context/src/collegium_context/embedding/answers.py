@@ -21,12 +21,14 @@ from collegium_contracts.envelope import Keyring, UnknownKeyError, held
 from collegium_contracts.ids import TENANT_ID
 from collegium_contracts.messages import Message
 from collegium_contracts.scope import Scope
+from collegium_runtime.spans import received
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Tracing
 
 from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
 from collegium_context.telemetry import SPAN_EMBED
 
+_HOP = received(s.SVC_EMBED_TEXTS)
 # Until an endpoint has said how long its vectors are: longer than most.
 DIMENSIONS_UNKNOWN = 4_096
 
@@ -41,11 +43,12 @@ class EmbedAnswers:
 
     async def embed(self, question: Message, traceparent: str) -> Message:
         """Answers with one vector a text, of the first texts where all would not fit."""
-        with self._tracing.hop(SPAN_EMBED, "server", traceparent, {names.MESSAGING_DESTINATION: s.SVC_EMBED_TEXTS}):
+        with self._tracing.hop(SPAN_EMBED, "server", traceparent, _HOP) as hop:
             if not isinstance(question, EmbedRequest):
                 raise RequestRefusedError("invalid_value", f"{type(question).__name__} is not asked here")
             if not TENANT_ID.match(question.tenant):
                 raise RequestRefusedError("invalid_value", "not the id of a tenant", "tenant")
+            hop.set(names.TENANT, question.tenant)
             if question.model not in ("", self._embedder.model):
                 text = f"context embeds with {self._embedder.model}, not with {question.model[:128]!r}"
                 raise RequestRefusedError("unknown_model", text, "model")

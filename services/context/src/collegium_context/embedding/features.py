@@ -18,12 +18,15 @@ from collegium_contracts.policy_requests import FeaturesReply, FeaturesRequest
 from collegium_contracts.routing import FEATURES_PURPOSE
 from collegium_contracts.scope import Scope
 from collegium_learning.routing.features import EMBEDDED_CHARS, pack, row_of, traits
+from collegium_runtime.spans import received
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Tracing
 
 from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError, space_of
 from collegium_context.memory.gist import text_of
 from collegium_context.telemetry import SPAN_EMBED
+
+_HOP = received(s.SVC_CONTEXT_FEATURES)
 
 
 class FeatureAnswers:
@@ -36,13 +39,12 @@ class FeatureAnswers:
 
     async def features(self, question: Message, traceparent: str) -> Message:
         """Answers with the row of the last text of a prompt's client."""
-        with self._tracing.hop(
-            SPAN_EMBED, "server", traceparent, {names.MESSAGING_DESTINATION: s.SVC_CONTEXT_FEATURES}
-        ):
+        with self._tracing.hop(SPAN_EMBED, "server", traceparent, _HOP) as hop:
             if not isinstance(question, FeaturesRequest):
                 raise RequestRefusedError("invalid_value", f"{type(question).__name__} is not asked here")
             if not TENANT_ID.match(question.tenant):
                 raise RequestRefusedError("invalid_value", "not the id of a tenant", "tenant")
+            hop.set(names.TENANT, question.tenant)
             text = await self._text(question)
             scope = Scope(question.tenant)
             try:

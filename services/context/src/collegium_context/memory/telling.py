@@ -14,6 +14,7 @@ from collegium_contracts.content import ChatMessage, decode_messages
 from collegium_contracts.messages import Message
 from collegium_contracts.parts import MemoryUse
 from collegium_contracts.scope import Scope
+from collegium_runtime.spans import received
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Tracing
 
@@ -27,6 +28,7 @@ from collegium_context.telemetry import SPAN_RECALL
 MEMORIES_MAX = 12
 # The end of what was asked says what it is about.
 QUESTION_CHARS_MAX = 2_000
+_HOP = received(s.SVC_CONTEXT_RECALL)
 # The other half of what a prompt may be added to is for a summary.
 NOTE_BYTES = q.NOTE_BYTES_MAX // 2
 
@@ -46,8 +48,8 @@ class Telling:
     async def recall(self, question: Message, traceparent: str) -> Message:
         """Answers with what a task's model is told from memory."""
         asked = checked(question, q.RecallRequest)
-        destination = {names.MESSAGING_DESTINATION: s.SVC_CONTEXT_RECALL}
-        with self._tracing.hop(SPAN_RECALL, "server", traceparent, destination):
+        with self._tracing.hop(SPAN_RECALL, "server", traceparent, _HOP) as hop:
+            hop.set(names.TENANT, asked.tenant)
             return await self._recall(asked)
 
     async def _recall(self, asked: q.RecallRequest) -> q.RecallReply:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 from collegium_bus.errors import RequestRefusedError
+from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope, Keyring, UnknownKeyError, held
 from collegium_contracts.ids import TENANT_ID, USER_ID
 from collegium_contracts.knowledge import (
@@ -20,6 +21,7 @@ from collegium_contracts.knowledge import (
 )
 from collegium_contracts.messages import Message
 from collegium_contracts.scope import Scope
+from collegium_runtime.spans import received
 from collegium_store import is_transient
 from collegium_telemetry import names
 from collegium_telemetry.tracing import Tracing
@@ -29,6 +31,7 @@ from collegium_context.search.searching import Searching
 from collegium_context.search.store import SearchStore
 from collegium_context.telemetry import SPAN_SEARCH
 
+_HOP = received(s.SVC_KNOWLEDGE_SEARCH)
 LIMIT_MAX = 100
 QUERY_CHARS_MAX = 4_000
 QUERIES_MAX = 8
@@ -52,8 +55,9 @@ class SearchQuestions:
 
     async def search(self, question: Message, traceparent: str) -> Message:
         """Searches a tenant's documents."""
-        with self._tracing.hop(SPAN_SEARCH, "server", traceparent, {names.MESSAGING_DESTINATION: SPAN_SEARCH}):
+        with self._tracing.hop(SPAN_SEARCH, "server", traceparent, _HOP) as hop:
             request = _expected(question, SearchRequest)
+            hop.set(names.TENANT, request.tenant)
             scope = Scope(request.tenant)
             asked = _decode_or_refuse(_decode_asked, await self._open(request.tenant, request.asked), "query")
             _check(asked)

@@ -34,6 +34,7 @@ from collegium_contracts.messages import Message
 from collegium_contracts.scope import AllTenants, Scope
 from collegium_contracts.state import CachedAnswer
 from collegium_runtime.platform import Platform
+from collegium_runtime.spans import received
 from collegium_settings import Settings
 from collegium_store import is_transient
 from collegium_telemetry import names
@@ -49,6 +50,8 @@ from collegium_context.vectors.interface import UnknownCollectionError, VectorSt
 
 log = structlog.get_logger(__name__)
 
+_LOOK = received(s.SVC_LIKENESS_LOOK)
+_KEEP = received(s.SVC_LIKENESS_KEEP)
 SWEEP_SECONDS = 30.0
 LOOK_BUCKETS = (0.0025, 0.005, 0.01, 0.02, 0.03, 0.06, 0.12, 0.5)
 M = TypeVar("M", bound=Message)
@@ -130,7 +133,8 @@ class SemanticCache:
 
     async def _look(self, question: Message, traceparent: str) -> Message:
         asked = _expected(question, LikenessLook)
-        with self._platform.tracing.hop("context cache look", "server", traceparent, None), self._looks.time():
+        with self._platform.tracing.hop("context cache look", "server", traceparent, _LOOK) as hop, self._looks.time():
+            hop.set(names.TENANT, asked.tenant)
             looked = await _or_refused(self.likeness.look(asked.tenant, asked.project, asked.setting, asked.prompt))
         risk = looked.candidate.adjusted if looked.candidate is not None else 1.0
         if looked.decision != "serve" or looked.entry is None:
@@ -144,7 +148,8 @@ class SemanticCache:
         asked = _expected(question, LikenessKeep)
         if asked.answer.tenant != asked.tenant:
             raise RequestRefusedError("invalid_value", "an answer of another tenant", "answer")
-        with self._platform.tracing.hop("context cache keep", "server", traceparent, None):
+        with self._platform.tracing.hop("context cache keep", "server", traceparent, _KEEP) as hop:
+            hop.set(names.TENANT, asked.tenant)
             kept, same = await _or_refused(
                 self.likeness.keep(
                     asked.tenant,

@@ -14,6 +14,7 @@ import structlog
 from collegium_contracts.journey import template
 from collegium_contracts.messages import SettledMessage, TaskCanceled, TaskCompleted, TaskFailed, TaskSubmitted
 from collegium_runtime.platform import Platform
+from collegium_runtime.spans import about, sent
 from collegium_telemetry import names
 from collegium_telemetry.hop import Hop
 
@@ -40,6 +41,7 @@ from collegium_gateway.tasks.views import (
 log = structlog.get_logger(__name__)
 
 DONE = b"[DONE]"
+SUBMITTED = template("TaskSubmitted")
 
 
 class ChatDoor:
@@ -160,13 +162,7 @@ def adding(headers: Headers) -> OnRates:
 
 def describe(hop: Hop, submitted: TaskSubmitted) -> None:
     """Puts the task's attributes on its root span."""
-    task = submitted.task
-    hop.set(names.TENANT, task.tenant)
-    hop.set(names.TASK, task.id)
-    hop.set(names.PLAN, task.plan)
-    hop.set(names.PRIORITY, task.priority)
-    hop.set(names.REQUEST_MODEL, task.model)
-    hop.set(names.MESSAGING_DESTINATION, template("TaskSubmitted"))
+    hop.describe(sent(SUBMITTED) | about(submitted) | {names.REQUEST_MODEL: submitted.task.model})
 
 
 def _degraded(chat: Chat | KeyedTask) -> Headers:

@@ -16,13 +16,11 @@ from collections.abc import Callable, Mapping
 import structlog
 from collegium_bus.errors import BusError, QueueFullError
 from collegium_contracts.errors import TaskError
-from collegium_contracts.journey import template
 from collegium_contracts.messages import AttemptRequested, StopReason
 from collegium_contracts.routing import Route
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
 from collegium_settings.settings import TierSettings
-from collegium_telemetry import names
 from collegium_telemetry.hop import Hop
 
 from collegium_router.choosing.lookups import NOTHING, Lookups, needs
@@ -36,6 +34,7 @@ from collegium_router.dispatching.jobs import Job, keys_of
 from collegium_router.dispatching.probes import Probes
 from collegium_router.dispatching.sending import Sender
 from collegium_router.dispatching.settlement import canceled, expired, failed
+from collegium_router.dispatching.telemetry import said_of
 from collegium_router.dispatching.waiting import ends_waiting, unavailable
 from collegium_router.limits.permits import Permit, Permits
 from collegium_router.limits.resources import LOW_WAITS_MS, Resources, model_resource, pool_resource
@@ -306,13 +305,9 @@ class Dispatcher:
         """
         queued = job.queued
         task = queued.task
-        hop = self._platform.tracing.hop(
-            "router dispatch",
-            "consumer",
-            queued.traceparent,
-            {names.MESSAGING_DESTINATION: template(type(queued.message).__name__), names.TASK: task.id},
-        )
-        with hop:
+        with self._platform.tracing.hop("router dispatch", "consumer", queued.traceparent) as hop:
+            if hop.sampled:
+                hop.describe(said_of(job))
             while self.still_ours(queued):
                 try:
                     again_ms = await self._carry_out(job, hop)

@@ -23,6 +23,7 @@ from collegium_contracts.errors import ContractError
 from collegium_contracts.event_subjects import EventSubject
 from collegium_contracts.experiments import INSTRUCTION_BYTES_MAX
 from collegium_contracts.holds import parse_billed
+from collegium_contracts.journey import HOPS
 from collegium_contracts.messages import SettledMessage, TaskRef, TaskSubmitted
 from collegium_contracts.parts import Probe, ProbeKind
 from collegium_contracts.ranks import as_ranked
@@ -33,8 +34,8 @@ from collegium_contracts.worstcase import worst_cost_picos
 from collegium_learning.probing import Allowance, asked_of, can_be_probed, held_out_of, is_drawn, probe_of
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
+from collegium_runtime.spans import about, sent
 from collegium_settings import Settings
-from collegium_telemetry import names
 from collegium_telemetry.hop import Hop
 
 from collegium_router.choosing.plan import Planned
@@ -43,6 +44,7 @@ from collegium_router.limits.resources import Resources
 log = structlog.get_logger(__name__)
 
 SPAN_EXAMINE: Final = "router examine student"
+SCHEDULED: Final = next(hop.subject for hop in HOPS if hop.filter == s.SCHEDULE_TASK_ALL)
 KINDS: Final[tuple[ProbeKind, ...]] = ("audit", "shadow")
 # No deadline is longer than an hour; what has not settled then is not asked again.
 UNSETTLED_MS_MAX: Final = 2 * 3_600_000
@@ -168,7 +170,9 @@ class Probes:
         if not self._spend(task, worst_cost_picos(waiting, [model])):
             return "not_covered"
         try:
-            with self._platform.tracing.root(SPAN_EXAMINE, "producer", attributes={names.TASK: task.id}) as hop:
+            with self._platform.tracing.root(SPAN_EXAMINE, "producer") as hop:
+                if hop.sampled:
+                    hop.describe(sent(SCHEDULED) | about(waiting))
                 await self._put(waiting, task.not_before_ms, hop.traceparent)
         except BusError:
             self.allowance(task.tenant).ended(task.id, 0)

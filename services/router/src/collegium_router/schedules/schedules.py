@@ -25,7 +25,7 @@ from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.consumers import consumer
 from collegium_contracts.errors import ContractError, TaskError
-from collegium_contracts.journey import HOPS
+from collegium_contracts.journey import HOPS, template
 from collegium_contracts.messages import (
     AttemptFailed,
     CancelRequested,
@@ -38,7 +38,7 @@ from collegium_contracts.messages import (
 )
 from collegium_contracts.state import CronSchedule, ModelRecord
 from collegium_runtime.platform import Platform
-from collegium_telemetry import names
+from collegium_runtime.spans import about, received, sent
 from collegium_telemetry.hop import Hop
 
 from collegium_router.dispatching.probes import Probes
@@ -50,6 +50,7 @@ log = structlog.get_logger(__name__)
 
 SPAN_RELEASE: Final = "router release task"
 SPAN_FIRE: Final = "router fire schedule"
+SUBMITTED: Final = template("TaskSubmitted")
 DUE: Final = next(hop.subject for hop in HOPS if hop.filter == s.SCHEDULE_DUE_ALL)
 AT_ONCE = 32
 # A queue that is full is tried again within this.
@@ -122,12 +123,9 @@ class Schedules:
 
     async def _release(self, event: EventOf[JourneyMessage], submitted: TaskSubmitted) -> None:
         task = submitted.task
-        with self._platform.tracing.hop(
-            SPAN_RELEASE,
-            "consumer",
-            event.traceparent,
-            {names.MESSAGING_DESTINATION: DUE, names.TASK: task.id},
-        ) as hop:
+        with self._platform.tracing.hop(SPAN_RELEASE, "consumer", event.traceparent) as hop:
+            if hop.sampled:
+                hop.describe(received(DUE, event.delivery) | about(submitted))
             if await self._went_on(task):
                 return
             if await self._platform.direct.last(s.EVENTS, s.cancel(task.tenant, task.id)) is not None:
@@ -233,8 +231,9 @@ class Schedules:
         )
         if await self._platform.direct.last(s.EVENTS, s.task_told(task.tenant, task.id)) is not None:
             return ""
-        attributes = {names.TASK: task.id, names.TENANT: task.tenant}
-        with self._platform.tracing.root(SPAN_FIRE, "producer", attributes=attributes) as hop:
+        with self._platform.tracing.root(SPAN_FIRE, "producer") as hop:
+            if hop.sampled:
+                hop.describe(sent(SUBMITTED) | about(waiting))
             refused = await self._submit(waiting, hop)
             await self._platform.publisher.publish(
                 s.task_changed(task.tenant, task.id),

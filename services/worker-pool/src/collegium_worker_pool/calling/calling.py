@@ -23,12 +23,14 @@ from collegium_contracts.money import Usage
 from collegium_contracts.wording import words_opened
 from collegium_learning.prompts.asking import turns_of
 from collegium_runtime.platform import Platform
+from collegium_runtime.spans import about
 from collegium_telemetry import names
 from collegium_telemetry.hop import Hop
 
 from collegium_worker_pool.calling.cancels import Cancels
 from collegium_worker_pool.calling.embedding import EmbeddingCaller
 from collegium_worker_pool.calling.gating import AnswerGates, GatedAnswer
+from collegium_worker_pool.calling.measuring import OPERATIONS, Measures
 from collegium_worker_pool.calling.outcome import CallEnd, stop_reason_of
 from collegium_worker_pool.calling.tokens import TokenStream
 from collegium_worker_pool.endpoints.affinity import beginning_of
@@ -47,8 +49,6 @@ from collegium_worker_pool.upstream.wire import StreamedAnswer, joined, output_b
 
 log = structlog.get_logger(__name__)
 
-# By OTel's conventions.
-_OPERATIONS = {"chat": "chat", "embedding": "embeddings"}
 # What ended a call from this side.
 _ENDED_HERE = frozenset({"canceled", "deadline_exceeded", "upstream_timeout"})
 
@@ -77,6 +77,7 @@ class Caller:
         self._prompts = prompts
         self._spreader = Spreader(breakers)
         self._permits: dict[str, asyncio.Semaphore] = {}
+        self._measures = Measures(platform.metrics)
         self._over_limit = platform.metrics.counters(
             names.METRIC_OVER_LIMIT, "Answers longer than the max_tokens that was sent", ("model",)
         )
@@ -134,8 +135,20 @@ class Caller:
         end = self._end(run, result, streamed, error, int((loop.time() - began) * 1000))
         if gated is not None:
             end = self._gated_end(run, end, gated, streamed.pieces)
-        self._close_span(span, end, result)
+        said = gated.said if gated is not None and result is None else result
+        self._measures.ended(
+            run,
+            endpoint,
+            end,
+            said.model if said is not None else streamed.model,
+            streamed.first_token_seconds if said is not None else None,
+        )
+        self._close_span(span, end, said)
         return end
+
+    def health(self) -> dict[str, float]:
+        """Returns how well each model answers, from 0 to 1."""
+        return {name: self._spreader.health(name, endpoint) for name, endpoint in self.endpoints.items()}
 
     def upstream_of(self, model: str) -> str:
         """Returns under whose name a model's calls count: a prompt student's are its base's, at the same endpoint."""
@@ -300,20 +313,16 @@ class Caller:
         if not hop.sampled:
             return hop
         return self._platform.tracing.hop(
-            f"{_OPERATIONS[run.task.kind]} {run.attempt.model}",
+            f"{OPERATIONS[run.task.kind]} {run.attempt.model}",
             "client",
             hop.traceparent,
             {
-                names.OPERATION_NAME: _OPERATIONS[run.task.kind],
+                names.OPERATION_NAME: OPERATIONS[run.task.kind],
                 names.PROVIDER_NAME: endpoint.provider,
                 names.REQUEST_MODEL: run.attempt.model,
                 names.REQUEST_MAX_TOKENS: run.sampling.max_tokens or 0,
-                names.TENANT: run.task.tenant,
-                names.TASK: run.task.id,
-                names.PLAN: run.attempt.plan,
-                names.RANK: run.attempt.rank,
-                names.PRIORITY: run.task.priority,
-            },
+            }
+            | about(run),
         )
 
     def _close_span(self, span: Hop, end: CallEnd, result: CallResult | None) -> None:

@@ -76,6 +76,11 @@ class Breakers:
             return False
         return bool(known.open_until_ms) or self._now_ms() - max(known.failures_ms, default=0) < within_ms
 
+    def health(self, model: str) -> float:
+        """Returns how well a model answers, from 0 to 1."""
+        known = self._known.get(model)
+        return rules.health(known, self._now_ms()) if known is not None else 1.0
+
     def ended(self, model: str, error_code: str) -> None:
         """Learns how a call ended; an empty code is a success."""
         if error_code in rules.COUNTED:

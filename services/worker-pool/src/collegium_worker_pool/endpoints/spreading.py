@@ -59,6 +59,14 @@ class Spreader:
         """Tells whether an endpoint of a model has not failed lately."""
         return not all(self._breakers.failed_lately(replica_name(model, one), LATELY_MS) for one in endpoint.replicas)
 
+    def health(self, model: str, endpoint: Endpoint) -> float:
+        """Returns how well a model answers, from 0 to 1: of several endpoints the mean, unless its own breaker says
+        worse."""
+        own, replicas = self._breakers.health(model), endpoint.replicas
+        if not replicas:
+            return own
+        return min(own, sum(self._breakers.health(replica_name(model, one)) for one in replicas) / len(replicas))
+
     async def _at(self, name: str, replica: Endpoint, do: Do) -> CallResult:
         self._loads[name] += 1
         began = asyncio.get_running_loop().time()

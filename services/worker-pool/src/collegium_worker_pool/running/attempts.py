@@ -41,6 +41,7 @@ from collegium_contracts.plans import settles
 from collegium_contracts.testsnote import write_until
 from collegium_runtime.failpoints import failpoint
 from collegium_runtime.platform import Platform
+from collegium_runtime.spans import about, received
 from collegium_telemetry import names
 from collegium_telemetry.hop import Hop
 
@@ -54,6 +55,7 @@ from collegium_worker_pool.upstream import failures
 
 log = structlog.get_logger(__name__)
 
+DESTINATION = template("RunAttempt")
 # A second copy of a message may find the first copy's AttemptStarted under its own delivery number; it takes the next.
 MAX_COPIES = 16
 # Most tasks of a fast model are over before; a state that nobody could have seen costs as much as one that is shown.
@@ -85,12 +87,7 @@ class AttemptRunner:
         failpoint("worker-pool.after-claim")
         if (loop := self.loops.get(run.attempt.pool)) is not None:
             loop.extend_until(delivery, run.task.deadline_ms)
-        hop = self._platform.tracing.hop(
-            "worker-pool run attempt",
-            "consumer",
-            delivery.header(s.TRACEPARENT),
-            {names.MESSAGING_DESTINATION: template("RunAttempt"), names.TASK: run.task.id},
-        )
+        hop = self._hop("worker-pool run attempt", run, delivery)
         try:
             with hop:
                 await self._run_alone(run, delivery, hop)
@@ -117,14 +114,20 @@ class AttemptRunner:
                 code="attempts_exhausted", message=f"{text} ({type(error).__name__}); see its dead letter"
             )
             end = CallEnd(usage=Usage(), duration_ms=0, error=failed, stop_reason="failed", called=False)
-            hop = self._platform.tracing.hop("worker-pool give up", "consumer", delivery.header(s.TRACEPARENT))
-            with hop:
+            with self._hop("worker-pool give up", run, delivery) as hop:
                 lost = await lost_calls(self._platform, run)
                 number = lost[-1].delivery if lost else delivery.delivered
                 if await self._conclude(run, delivery, number, given_up(end, lost), hop):
                     await self._book_lost(run, lost, number, hop)
         except ContractError as failure:
             log.error("attempt could not be ended", subject=delivery.subject, error=str(failure))
+
+    def _hop(self, name: str, run: RunAttempt, delivery: Delivery) -> Hop:
+        hop = self._platform.tracing.hop(name, "consumer", delivery.header(s.TRACEPARENT))
+        if hop.sampled:
+            said = received(DESTINATION, delivery) | about(run)
+            hop.describe(said | {names.ATTEMPT: run.attempt.number})
+        return hop
 
     async def _run_alone(self, run: RunAttempt, delivery: Delivery, hop: Hop) -> None:
         """Runs an attempt once at a time: a broker that was killed may hand it over again while it still runs."""

@@ -8,6 +8,7 @@ decides.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -66,6 +67,7 @@ class _Connector(aiohttp.TCPConnector):
         connection = await super().connect(*args, **named)
         if (into := _calling.get()) is not None:
             into.is_sent = True
+            into.sent_at = time.monotonic()
         return connection
 
 
@@ -225,6 +227,8 @@ async def _read_events(model: str, response: aiohttp.ClientResponse, into: Strea
             if _take(model, lines, into, texts):
                 return
         finally:
+            if into.has_begun and into.first_token_seconds is None:
+                into.first_token_seconds = time.monotonic() - into.sent_at
             # What came before a broken event was said, and is sent on.
             if text := "".join(texts):
                 on_text(text)

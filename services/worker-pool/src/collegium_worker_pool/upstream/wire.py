@@ -274,6 +274,10 @@ def logprob_of(completion: Completion) -> float | None:
     return sum(min(token.logprob, 0.0) for token in tokens) / len(tokens) if tokens else None
 
 
+def _says_something(delta: Delta) -> bool:
+    return bool(delta.content or delta.tool_calls or delta.reasoning_content or delta.reasoning)
+
+
 class StreamedAnswer:
     """Puts a streamed answer together, chunk by chunk."""
 
@@ -288,6 +292,11 @@ class StreamedAnswer:
         self.pieces = 0
         # The request went out, so that the endpoint may have begun.
         self.is_sent = False
+        # When it did, by the monotonic clock.
+        self.sent_at = 0.0
+        # A token has come, of whatever kind; and how long after the request.
+        self.has_begun = False
+        self.first_token_seconds: float | None = None
         # What can be learned from the answer is kept with it.
         self.teaches = False
         self._reasoning: list[str] = []
@@ -298,6 +307,8 @@ class StreamedAnswer:
         self.model = chunk.model or self.model
         added = ""
         for choice in chunk.choices:
+            if not self.has_begun:
+                self.has_begun = _says_something(choice.delta)
             texts = self._texts.setdefault(choice.index, [])
             if choice.delta.content:
                 texts.append(choice.delta.content)
