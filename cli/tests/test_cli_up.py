@@ -185,6 +185,18 @@ def test_a_tap_with_since_shows_what_passed_and_masks_it(standing: PlatformProce
     assert "private" not in line
 
 
+def test_a_tap_with_content_shows_what_was_asked(standing: PlatformProcess) -> None:
+    verb("ask", "my private question", data=standing.folder)
+    command = [sys.executable, "-m", "collegium_cli", "tap", "dead.>", "--since", "5m", "--json", "--content"]
+    tap = subprocess.Popen([*command, "--data", str(standing.folder)], stdout=subprocess.PIPE, text=True)
+    assert tap.stdout is not None
+    with tap.stdout:
+        line = tap.stdout.readline()
+        tap.send_signal(signal.SIGINT)
+        assert tap.wait(10) == 0
+    assert json.loads(line)["message"]["payload"]["prompt"] == [{"role": "user", "content": "my private question"}]
+
+
 def test_a_port_that_is_taken_ends_up_with_its_reason_and_nothing_left(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
