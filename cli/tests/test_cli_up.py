@@ -29,7 +29,9 @@ READY_SECONDS_MAX = 60.0
 SERVERS = ("nats", "postgres")
 
 
-def verb(*words: str, data: Path, config: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+def verb(
+    *words: str, data: Path, config: dict[str, Any] | None = None, variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs a verb of the command line on a data folder to its end."""
     command = [sys.executable, "-m", "collegium_cli", *words, "--data", str(data)]
     if config is not None:
@@ -37,6 +39,7 @@ def verb(*words: str, data: Path, config: dict[str, Any] | None = None) -> subpr
         file.write_text(json.dumps(config))
         command += ["--config", str(file)]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COLLEGIUM_")}
+    environ |= variables or {}
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=90, env=environ)
 
 
@@ -170,6 +173,31 @@ def test_a_task_that_failed_has_its_ladder(standing: PlatformProcess) -> None:
     assert told == ["AttemptStarted", "AttemptRetried"] * 3 + ["AttemptStarted", "TaskFailed"]
     assert {rung["verdict"] for rung in rungs if rung["message"] == "AttemptRetried"} == {"upstream_unreachable"}
     assert "private" not in shown.stdout
+
+
+def test_a_ladder_is_the_same_by_http_alone_and_a_tenants_key_sees_its_task(
+    standing: PlatformProcess, tmp_path: Path
+) -> None:
+    variables = {"COLLEGIUM_URL": standing.http, "COLLEGIUM_API_KEY": CONFIG["tenants"][0]["api_key"]}
+    refused = verb("ask", "my private question", data=tmp_path / "elsewhere", variables=variables)
+    assert refused.returncode == 1
+    listed = verb("task", "ls", "--json", data=tmp_path / "elsewhere", variables=variables)
+    task = json.loads(listed.stdout)["data"][0]
+    short = verb("task", "show", task["id"], "--json", data=tmp_path / "elsewhere", variables=variables)
+    rungs = json.loads(short.stdout)["ladder"]
+    assert [rung["message"] for rung in rungs] == ["TaskSubmitted", "AttemptStarted", "TaskFailed"]
+    assert rungs[1]["verdict"] == "upstream_unreachable"
+    assert "operator's key" in short.stderr
+
+    variables["COLLEGIUM_API_KEY"] = Path(standing.ready["admin_key_file"]).read_text().strip()
+    whole = verb("task", "show", task["id"], "--json", data=tmp_path / "elsewhere", variables=variables)
+    assert whole.stderr == ""
+    assert json.loads(whole.stdout) == json.loads(
+        verb("task", "show", task["id"], "--json", data=standing.folder).stdout
+    )
+    nobodys = verb("task", "show", f"tsk_{'0' * 26}", data=tmp_path / "elsewhere", variables=variables)
+    assert (nobodys.returncode, nobodys.stdout) == (1, "")
+    assert "not_found" in nobodys.stderr
 
 
 def test_a_tap_with_since_shows_what_passed_and_masks_it(standing: PlatformProcess) -> None:

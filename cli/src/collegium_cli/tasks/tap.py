@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from collegium_bus.connection import Connection
 from collegium_bus.delivery import Delivery
 from collegium_bus.errors import BusError
+from collegium_bus.reading import read_all
 from collegium_bus.wire import header_of
 from collegium_contracts import subjects as s
 from collegium_contracts.journey import STREAMS
@@ -23,7 +24,6 @@ from collegium_cli.environment import quiet_libraries, runtime_of
 from collegium_cli.tasks.opening import Opening
 from collegium_cli.tasks.operator import operator
 from collegium_cli.tasks.passing import Passing, Taste, is_filter, line, open_unsealed, overlaps, without
-from collegium_cli.tasks.stream_reading import read_all
 
 _SINCE = re.compile(r"(\d{1,6})([smhd])\Z", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -75,7 +75,7 @@ async def _tap(settings: Settings, subject: str, taste: Taste, since_seconds: in
             done, running = await asyncio.wait((showing, stopped), return_when=asyncio.FIRST_COMPLETED)
             for task in running:
                 task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.wait((showing, stopped))
             if showing in done:
                 showing.result()
     return showing in done
