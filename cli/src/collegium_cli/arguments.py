@@ -297,9 +297,9 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from collegium_cli.check import run
+    from collegium_cli.check import read_and_run
 
-    return run(settings_of(options.config, options.data), as_json=options.json)
+    return read_and_run(options.config, options.data, as_json=options.json)
 
 
 def _ask(options: argparse.Namespace) -> int:
