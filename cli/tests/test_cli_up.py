@@ -156,6 +156,20 @@ def test_a_key_lives_from_its_creation_to_its_revocation(standing: PlatformProce
     assert key["revoked_at"] is not None
 
 
+def test_budgets_are_shown_one_or_all_of_a_tenant(standing: PlatformProcess) -> None:
+    for name, usd in (("one", "5"), ("other", "7")):
+        made = verb("budget", "set", name, "--tenant", "acme", "--usd", usd, "--json", data=standing.folder)
+        assert made.returncode == 0
+    shown = verb("budget", "show", "--tenant", "acme", "--json", data=standing.folder)
+    assert [(one["id"], one["usd"]) for one in json.loads(shown.stdout)] == [("one", "5"), ("other", "7")]
+    (one,) = json.loads(verb("budget", "show", "one", "--tenant", "acme", "--json", data=standing.folder).stdout)
+    assert one["id"] == "one"
+    table = verb("budget", "show", "--tenant", "acme", data=standing.folder).stdout.splitlines()
+    assert [line.split()[0] for line in table] == ["id", "one", "other"]
+    gone = verb("budget", "rm", "one", "other", "--tenant", "acme", data=standing.folder)
+    assert gone.returncode == 0
+
+
 def test_check_reaches_the_platforms_parts_and_names_the_model_that_is_away(standing: PlatformProcess) -> None:
     done = verb("check", "--json", data=standing.folder, config=CONFIG)
     found = {one["what"]: one["ok"] for one in map(json.loads, done.stdout.splitlines())}

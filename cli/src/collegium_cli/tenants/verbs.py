@@ -169,6 +169,8 @@ def _budget(options: argparse.Namespace) -> list[Request]:
     if options.action == "ls":
         return [Request("GET", base + _query(tenant=options.tenant))]
     path = f"{base}/{quote(_named(options.tenant, '--tenant'), safe='')}"
+    if options.action == "show" and not options.id:
+        return [Request("GET", base + _query(tenant=options.tenant))]
     if options.action == "show":
         return [Request("GET", f"{path}/{one}") for one in _paths(options)]
     if options.action == "rm":
