@@ -156,16 +156,21 @@ def test_a_key_lives_from_its_creation_to_its_revocation(standing: PlatformProce
     assert key["revoked_at"] is not None
 
 
-def test_budgets_are_shown_one_or_all_of_a_tenant(standing: PlatformProcess) -> None:
+def test_budgets_and_limits_are_objects_and_lists_of_them_lists(standing: PlatformProcess) -> None:
     for name, usd in (("one", "5"), ("other", "7")):
         made = verb("budget", "set", name, "--tenant", "acme", "--usd", usd, "--json", data=standing.folder)
-        assert made.returncode == 0
+        assert json.loads(made.stdout)["id"] == name
     shown = verb("budget", "show", "--tenant", "acme", "--json", data=standing.folder)
     assert [(one["id"], one["usd"]) for one in json.loads(shown.stdout)] == [("one", "5"), ("other", "7")]
     (one,) = json.loads(verb("budget", "show", "one", "--tenant", "acme", "--json", data=standing.folder).stdout)
     assert one["id"] == "one"
     table = verb("budget", "show", "--tenant", "acme", data=standing.folder).stdout.splitlines()
     assert [line.split()[0] for line in table] == ["id", "one", "other"]
+    limits = ("--tenant", "acme", "--json")
+    set_to = json.loads(verb("limits", "set", "--concurrency", "4", *limits, data=standing.folder).stdout)
+    assert (set_to["tenant"], set_to["limits"]["concurrency"]) == ("acme", 4)
+    assert json.loads(verb("limits", "show", *limits, data=standing.folder).stdout) == set_to
+    assert verb("limits", "rm", *limits, data=standing.folder).returncode == 0
     gone = verb("budget", "rm", "one", "other", "--tenant", "acme", data=standing.folder)
     assert gone.returncode == 0
 

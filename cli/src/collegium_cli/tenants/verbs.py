@@ -28,6 +28,8 @@ COLUMNS = {
         "window", "window_seconds", "alert_percents",
     ),
 }  # fmt: skip
+# Actions on one thing print one object; those that take several ids, or list, print a list, however many there are.
+_OF_ONE = {("budget", "set"), ("limits", "show"), ("limits", "set"), ("limits", "rm")}
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_window", "concurrency")
 
 
@@ -62,7 +64,8 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     rows = answers[0].get("data", answers)
     made = [row["key"] for row in rows if "scopes" in row and "key" in row]
     if options.json:
-        print(msgspec.json.encode(rows[0] if made and len(rows) == 1 else rows).decode())
+        is_one = (options.verb, options.action) in _OF_ONE or (made and len(rows) == 1)
+        print(msgspec.json.encode(rows[0] if is_one else rows).decode())
     elif made:
         print("\n".join(made))
         print("shown once; stored as a hash", file=sys.stderr)
