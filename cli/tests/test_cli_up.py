@@ -302,6 +302,33 @@ def test_only_the_wanted_services_run_and_the_end_leaves_nothing(tmp_path: Path)
     assert json.loads((folder / "runtime.json").read_bytes())["nats"] == ""
 
 
+def test_a_gateway_without_what_it_hears_from_says_so_at_once_and_is_ready_when_that_runs_beside(
+    tmp_path: Path,
+) -> None:
+    folder, said = tmp_path / "data", tmp_path / "said"
+    (tmp_path / "c.json").write_text(json.dumps(CONFIG))
+    where = ["--data", str(folder), "--config", str(tmp_path / "c.json"), "--http-port", "0", "--grpc-port", "0"]
+    collegium = [sys.executable, "-m", "collegium_cli"]
+    with said.open("w") as errors:
+        up = subprocess.Popen(
+            [*collegium, "up", "--json", "--only", "gateway,router", *where], stdout=subprocess.PIPE, stderr=errors
+        )
+    beside = None
+    try:
+        eventually_sync(lambda: f"collegium serve billing --data {folder}" in said.read_text(), deadline_seconds=60)
+        assert up.poll() is None
+        beside = subprocess.Popen([*collegium, "serve", "billing", *where], stdout=subprocess.DEVNULL)
+        assert up.stdout is not None
+        with up.stdout:
+            assert json.loads(up.stdout.readline())["ready"] is True
+    finally:
+        for process in (beside, up):
+            if process is not None:
+                process.terminate()
+                assert process.wait(STOP_SECONDS_MAX) == 0
+    eventually_sync(nothing_runs_on(folder))
+
+
 @pytest.mark.chaos
 @pytest.mark.parametrize("name", ["gateway", "router", "billing", "nats", "postgres"])
 def test_what_is_killed_comes_back_at_its_place(harmed: PlatformProcess, name: str) -> None:
