@@ -214,6 +214,9 @@ def test_a_ladder_is_the_same_by_http_alone_and_a_tenants_key_sees_its_task(
     assert json.loads(whole.stdout) == json.loads(
         verb("task", "show", task["id"], "--json", data=standing.folder).stdout
     )
+    absent = verb("task", "show", f"tsk_{'0' * 26}", "--json", data=tmp_path / "elsewhere", variables=variables)
+    told = json.loads(absent.stderr)["error"]
+    assert (told["code"], told["param"]) == ("not_found", "id")
     nobodys = verb("task", "show", f"tsk_{'0' * 26}", data=tmp_path / "elsewhere", variables=variables)
     assert (nobodys.returncode, nobodys.stdout) == (1, "")
     assert "not_found" in nobodys.stderr

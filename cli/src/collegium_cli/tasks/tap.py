@@ -21,6 +21,7 @@ from collegium_contracts.journey import STREAMS
 from collegium_settings import Settings
 
 from collegium_cli.environment import quiet_libraries, runtime_of
+from collegium_cli.printing import failed
 from collegium_cli.tasks.opening import Opening
 from collegium_cli.tasks.operator import operator
 from collegium_cli.tasks.passing import Passing, Taste, is_filter, line, open_unsealed, overlaps, without
@@ -46,8 +47,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     try:
         unread = asyncio.run(_tap(settings, options.subject, taste, seconds))
     except (BusError, OSError) as error:
-        print(f"collegium tap: {error}", file=sys.stderr)
-        return 1
+        return failed("collegium tap", error)
     if unread:
         raise BrokenPipeError
     return 0

@@ -18,6 +18,7 @@ from collegium_settings import Settings
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import quiet_libraries, runtime_of
+from collegium_cli.printing import failed
 from collegium_cli.tasks.ladder import of_task, table
 
 # How a key without operators' rights is refused.
@@ -42,8 +43,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
             return _show(settings, options)
         return actions[options.action](connect(runtime_of(settings)), options)
     except (ClientError, BusError) as error:
-        print(f"collegium task {options.action}: {error}", file=sys.stderr)
-        return 1
+        return failed(f"collegium task {options.action}", error)
 
 
 def _ls(client: Client, options: argparse.Namespace) -> int:
@@ -66,7 +66,7 @@ def _show(settings: Settings, options: argparse.Namespace) -> int:
     quiet_libraries()
     runtime = runtime_of(settings)
     # A gateway that was named is asked itself: a broker on the data folder may be another platform's.
-    by_broker = settings.nats.url or (runtime.nats and not os.environ.get("COLLEGIUM_URL"))
+    by_broker = settings.nats.url or not os.environ.get("COLLEGIUM_URL")
     for task_id in options.id:
         if by_broker:
             rungs = asyncio.run(_read(settings, runtime, options.tenant or "*", task_id))
@@ -74,8 +74,7 @@ def _show(settings: Settings, options: argparse.Namespace) -> int:
         else:
             rungs, note = _asked(connect(runtime), task_id)
         if not rungs:
-            print(f"collegium task show: EVENTS holds nothing of {task_id}", file=sys.stderr)
-            return 1
+            raise ClientError(f"EVENTS holds nothing of {task_id}", "not_found")
         if options.json:
             print(msgspec.json.encode({"id": task_id, "ladder": rungs}).decode())
         else:

@@ -17,6 +17,7 @@ from collegium_settings import Settings
 
 from collegium_cli.client import ClientError, connect
 from collegium_cli.environment import runtime_of
+from collegium_cli.printing import failed
 
 COLUMNS = {
     "tenant": ("id", "tier", "state", "keys", "projects", "created_at"),
@@ -59,8 +60,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         client = connect(runtime_of(settings))
         answers = [client.call(*request) for request in requests]
     except ClientError as error:
-        print(f"{said}: {error}", file=sys.stderr)
-        return 1
+        return failed(said, error)
     rows = answers[0].get("data", answers)
     made = [row["key"] for row in rows if "scopes" in row and "key" in row]
     if options.json:
