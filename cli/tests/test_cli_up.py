@@ -214,6 +214,10 @@ def test_a_ladder_is_the_same_by_http_alone_and_a_tenants_key_sees_its_task(
     assert json.loads(whole.stdout) == json.loads(
         verb("task", "show", task["id"], "--json", data=standing.folder).stdout
     )
+    at_hand = {**variables, "COLLEGIUM_API_KEY": CONFIG["tenants"][0]["api_key"]}
+    assert json.loads(
+        verb("task", "show", task["id"], "--json", data=standing.folder, variables=at_hand).stdout
+    ) == json.loads(whole.stdout)
     absent = verb("task", "show", f"tsk_{'0' * 26}", "--json", data=tmp_path / "elsewhere", variables=variables)
     told = json.loads(absent.stderr)["error"]
     assert (told["code"], told["param"]) == ("not_found", "id")

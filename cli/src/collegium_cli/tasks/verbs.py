@@ -65,8 +65,9 @@ def _ls(client: Client, options: argparse.Namespace) -> int:
 def _show(settings: Settings, options: argparse.Namespace) -> int:
     quiet_libraries()
     runtime = runtime_of(settings)
-    # A gateway that was named is asked itself: a broker on the data folder may be another platform's.
-    by_broker = settings.nats.url or not os.environ.get("COLLEGIUM_URL")
+    # A gateway that was named is asked itself, unless it is the data folder's: that one's broker is at hand.
+    named = os.environ.get("COLLEGIUM_URL", "").rstrip("/")
+    by_broker = settings.nats.url or named in ("", runtime.http)
     for task_id in options.id:
         if by_broker:
             rungs = asyncio.run(_read(settings, runtime, options.tenant or "*", task_id))

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collegium_gateway.errors import ApiError, from_bus
+from collegium_gateway.errors import ApiError
 from collegium_gateway.http.replies import json_reply
 
 
@@ -32,7 +32,8 @@ class LadderDoor:
             known = TASK_ID.match(task_id) is not None
             rungs = ladder(await task_events(self._platform.connection, "*", task_id)) if known else []
         except BusError as error:
-            raise from_bus(error, f"the journey of task {task_id}") from error
+            text = f"the journey of task {task_id} cannot be read now; try again later"
+            raise ApiError("broker_unavailable", text, retry_after_seconds=5) from error
         if not rungs:
             raise ApiError("not_found", f"EVENTS holds nothing of task {task_id[:80]}", param="id")
         return json_reply({"id": task_id, "ladder": rungs})
