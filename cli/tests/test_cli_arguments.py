@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,35 @@ def test_what_cannot_be_done_is_told_in_one_line(words: tuple[str, ...], code: i
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "known", "said"),
+    [
+        (("tenant", "ls"), None, "no gateway known"),
+        (("spend",), None, "no gateway known"),
+        (("task", "show", "tsk_" + "0" * 26), "broker_unavailable", "no broker known"),
+        (("tap", ">"), "broker_unavailable", "no broker known"),
+    ],
+)
+def test_with_json_a_failure_is_the_contracts_error_object(
+    words: tuple[str, ...], known: str | None, said: str, tmp_path: Path
+) -> None:
+    done = run(*words, "--json", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    told = json.loads(done.stderr)["error"]
+    assert (told["type"], told["param"], told["code"]) == ("command_error", None, known)
+    assert said in told["message"]
+
+
+def test_with_json_an_unusable_configuration_is_an_error_object_and_ends_as_ever(tmp_path: Path) -> None:
+    config = tmp_path / "collegium.yaml"
+    config.write_text("http: {prt: 1}\n")
+    done = run("tenant", "ls", "--json", "--config", str(config), folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    told = json.loads(done.stderr)["error"]
+    assert told["code"] == "invalid_settings"
+    assert "http.prt" in told["message"]
 
 
 def test_an_unknown_key_of_the_configuration_ends_every_verb_with_its_path(tmp_path: Path) -> None:

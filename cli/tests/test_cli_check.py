@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from collegium_cli import check
+from collegium_cli.arguments import parser
 from collegium_settings import Settings, load
 from collegium_testing import ModelSimulator
 from collegium_testing.otlp import OtlpReceiver
@@ -87,3 +88,44 @@ def test_for_people_each_finding_is_a_line(tmp_path: Path, capsys: pytest.Captur
     assert check.run(settings, as_json=False) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["ok", "ok", "ok", _HEAD]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("htp: {port: 1}", "htp: read an unknown key"),
+        ("http: {port: 70000}", "http.port: read 70000; accepted: a whole number from 0 to 65535"),
+        ("tenants: [{id: acme, api_key: ${NOT_THERE}}]", "tenants[0].api_key: read ${NOT_THERE}"),
+        (f"tenants: [{{id: acme, api_key: sk-clg-{'s' * 80}}}]", "tenants[0].api_key"),
+        ("http: [", "line 2, column 1"),
+        (None, "No such file"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_configuration_that_cannot_be_used_is_a_finding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, told: str, as_json: bool
+) -> None:
+    config = tmp_path / "collegium.yaml"
+    if text is not None:
+        config.write_text(text)
+    words = ["check", "--config", str(config), "--data", str(tmp_path), *(["--json"] if as_json else [])]
+    options = parser().parse_args(words)
+    assert options.run(options) == 1
+    output = capsys.readouterr()
+    assert output.err == ""
+    (line,) = output.out.splitlines()
+    assert "ssss" not in line
+    if as_json:
+        found = json.loads(line)
+        assert (found["what"], found["ok"]) == ("configuration", False)
+        assert told in found["found"]
+    else:
+        assert line.startswith(f"{_HEAD}  configuration: ")
+        assert told in line
+
+
+def test_each_problem_of_a_configuration_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "collegium.yaml"
+    config.write_text("http: {port: 70000, hots: x}\ncache: {wrong_max: 2}")
+    assert check.read_and_run(config, tmp_path, as_json=False) == 1
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [_HEAD] * 3

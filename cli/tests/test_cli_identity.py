@@ -31,6 +31,7 @@ def run(*words: str) -> int:
         (["limits", "set", "--tenant", "acme"], "at least one limit"),
         (["budget", "set", "--usd", "1"], "give --tenant"),
         (["budget", "set", "--tenant", "acme"], "give --usd"),
+        (["budget", "show"], "give --tenant"),
         (["budget", "set", "a", "b", "--tenant", "acme", "--usd", "1"], "one budget"),
         (["budget", "set", "--tenant", "a", "--usd", "1", "--project", "p", "--key", "k"], "either"),
     ],

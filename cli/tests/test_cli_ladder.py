@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-from collegium_cli.tasks.ladder import ladder, table
+from collegium_cli.tasks.ladder import of_task, table
 from collegium_contracts.envelope import Envelope
 from collegium_contracts.errors import TaskError
 from collegium_contracts.journey import HOPS
+from collegium_contracts.ladder import ladder
 from collegium_contracts.messages import (
     AttemptAnswered,
     AttemptAsked,
@@ -180,3 +181,33 @@ def test_the_end_says_why_this_model():
     assert "private" not in said
     first = msgspec.structs.replace(ANSWERED, route=Route(model="m", rank="ta", reasons=["no_policy"]))
     assert the_only_rung(first).says.endswith("why m: no policy stands: the highest rank that may answer")
+
+
+def test_what_a_task_shows_becomes_a_short_ladder_without_ages_of_its_calls():
+    call = {
+        "number": 1,
+        "model": "glm-4.5",
+        "rank": "ta",
+        "duration_ms": 420,
+        "succeeded": True,
+        "error": None,
+        "wasted": False,
+        "usage": {"input_tokens": 7, "output_tokens": 5, "cost_usd": "0.00000063"},
+    }
+    task = {
+        "state": "completed",
+        "created_at": "2026-01-01T00:00:00.000Z",
+        "settled_at": "2026-01-01T00:00:01.500Z",
+        "stop_reason": "completed",
+        "attempts": [call, {**call, "number": 2, "wasted": True}, {**call, "succeeded": False, "error": "deadline"}],
+        "collegium": {"plan": "panel", "model": "glm-4.5", "rank": "ta", "cost_usd": "0.00000189", "confidence": 0.7},
+    }
+    rungs = of_task(task)
+    assert [rung.hop for rung in rungs] == [1, 3, 3, 3, 6]
+    assert [rung.age_ms for rung in rungs] == [0, None, None, None, 1500]
+    assert [rung.verdict for rung in rungs[1:]] == ["answered", "discarded", "deadline", "completed"]
+    assert rungs[1].says == "420 ms, 7+5 tokens"
+    assert (rungs[-1].cost_usd, rungs[-1].says) == ("0.00000189", "plan panel, confidence 70%")
+    waiting = {**task, "state": "submitted", "settled_at": None, "attempts": [], "collegium": None}
+    assert [rung.message for rung in of_task(waiting)] == ["TaskSubmitted"]
+    assert "None" not in table(rungs)

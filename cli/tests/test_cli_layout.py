@@ -11,7 +11,7 @@ import pytest
 from collegium_cli.up import supervisor
 from collegium_cli.up.command import ready_line, with_ports
 from collegium_cli.up.credentials import OPERATOR, broker_users, make_credentials
-from collegium_cli.up.layout import free_port, groups
+from collegium_cli.up.layout import free_port, groups, left_out
 from collegium_cli.up.schema import all_migrations, pools
 from collegium_contracts.journey import SERVICES
 from collegium_contracts.permissions import permissions
@@ -34,6 +34,13 @@ def test_every_service_has_an_admin_port_of_its_own() -> None:
 
 def test_only_leaves_out_processes_without_a_wanted_service() -> None:
     assert [group.services for group in groups(["context", "billing"])] == [("billing", "context")]
+
+
+def test_a_gateway_is_told_what_it_hears_from_and_others_nothing() -> None:
+    assert left_out(groups(["gateway"])) == ["billing", "router"]
+    assert left_out(groups(["gateway", "router"])) == ["billing"]
+    assert left_out(groups(["router", "context"])) == []
+    assert left_out(groups(None)) == []
 
 
 def test_only_names_what_is_no_service() -> None:

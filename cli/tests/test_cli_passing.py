@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from collegium_cli.tasks.passing import Passing, Taste, is_filter, line, overlaps, without
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
 from collegium_contracts.envelope import Envelope
-from collegium_contracts.messages import AttemptRef, DeadLetter, RunAttempt, Sampling, TaskRef, TaskSubmitted
+from collegium_contracts.experiments import INSTRUCTION_PURPOSE
+from collegium_contracts.messages import (
+    AttemptRef,
+    DeadLetter,
+    Message,
+    RunAttempt,
+    Sampling,
+    TaskRef,
+    TaskSubmitted,
+    TokenChunk,
+)
 from collegium_contracts.money import Price
 from collegium_contracts.requests import KeyCreate
 
@@ -38,6 +50,74 @@ def test_contents_are_masked_unless_asked_for(raw: bool, as_json: bool) -> None:
 def test_raw_bytes_are_those_that_came_but_for_the_sealed_ones() -> None:
     shown = line(SUBMIT, Taste(raw=True, content=True))
     assert shown == f"{SUBMITTED_SUBJECT} {SUBMITTED!r}"
+
+
+def sealed_by_key(plain: bytes, purpose: str = "") -> Envelope:
+    return Envelope("dk1.salt", purpose.encode(), b"\xff" + plain)
+
+
+def open_with_key(tenant: str, envelope: Envelope, purpose: str) -> bytes | str:
+    """Opens what :func:`sealed_by_key` sealed for acme."""
+    if tenant != "acme":
+        return f"tenant {tenant} was erased"
+    return envelope.body[1:] if envelope.nonce == purpose.encode() else "it belongs elsewhere, or was altered"
+
+
+def shown_by_key(message: Message, subject: str = SUBMITTED_SUBJECT) -> dict[str, Any]:
+    shown = line(Passing(subject, codec.encode(message)), Taste(content=True, as_json=True), open_with_key)
+    assert shown is not None
+    return msgspec.json.decode(shown)["message"]
+
+
+def test_sealed_contents_are_opened_and_stand_as_what_they_are() -> None:
+    words = msgspec.msgpack.encode({"stop": ["Amen"], "tools": b"[1]"})
+    submitted = TaskSubmitted(
+        task=TASK,
+        prompt=sealed_by_key(SECRET),
+        sampling=Sampling(words=sealed_by_key(words), words_bytes=len(words)),
+        prompt_bytes=len(SECRET),
+    )
+    shown = shown_by_key(submitted)
+    assert shown["prompt"] == [{"role": "user", "content": "my private question"}]
+    assert shown["sampling"]["words"] == {"stop": ["Amen"], "tools": "[1]"}
+    run = RunAttempt(
+        task=TASK,
+        attempt=ATTEMPT,
+        prompt=sealed_by_key(SECRET),
+        sampling=Sampling(),
+        prompt_bytes=1,
+        instruction=sealed_by_key(b"Be brief.", INSTRUCTION_PURPOSE),
+        notes=[sealed_by_key(b"a note"), sealed_by_key(b"\xfe\xfe")],
+    )
+    shown = shown_by_key(run, WORK_SUBJECT)
+    assert shown["instruction"] == "Be brief."
+    assert shown["notes"] == ["a note", "‹2 bytes that are no text›"]
+
+
+def test_a_piece_of_a_stream_is_opened_with_the_key_of_the_tenant_in_its_subject() -> None:
+    chunk = TokenChunk(task_id="tsk_1", attempt=1, delivery=1, number=0, text=sealed_by_key(b"[1, 2"))
+    assert shown_by_key(chunk, s.token("acme", "tsk_1"))["text"] == "[1, 2"
+    looks_like_json = msgspec.structs.replace(chunk, text=sealed_by_key(b"[1]"))
+    assert shown_by_key(looks_like_json, s.token("acme", "tsk_1"))["text"] == "[1]"
+    assert shown_by_key(chunk, s.token("globex", "tsk_1"))["text"] == "‹sealed, 6 bytes: tenant globex was erased›"
+
+
+def test_what_cannot_be_opened_says_why() -> None:
+    strange = msgspec.structs.replace(TASK, tenant="globex")
+    submitted = TaskSubmitted(task=strange, prompt=sealed_by_key(b"12"), sampling=Sampling(), prompt_bytes=2)
+    assert shown_by_key(submitted)["prompt"] == "‹sealed, 3 bytes: tenant globex was erased›"
+    shown = line(Passing(SUBMITTED_SUBJECT, codec.encode(submitted)), Taste(content=True))
+    assert shown is not None
+    assert "its key is not at hand" in shown
+
+
+def test_a_dead_letters_original_is_opened_where_it_is_a_message() -> None:
+    run = RunAttempt(task=TASK, attempt=ATTEMPT, prompt=sealed_by_key(SECRET), sampling=Sampling(), prompt_bytes=1)
+    letter = DeadLetter(
+        service="worker-pool", subject=WORK_SUBJECT, cause="x", detail="", payload=codec.encode(run), at_ms=1
+    )
+    shown = shown_by_key(letter, s.dead("worker-pool", "acme"))
+    assert shown["payload"]["prompt"][0]["content"] == "my private question"
 
 
 def test_a_dead_letters_original_bytes_are_masked_like_contents() -> None:

@@ -29,7 +29,9 @@ READY_SECONDS_MAX = 60.0
 SERVERS = ("nats", "postgres")
 
 
-def verb(*words: str, data: Path, config: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+def verb(
+    *words: str, data: Path, config: dict[str, Any] | None = None, variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs a verb of the command line on a data folder to its end."""
     command = [sys.executable, "-m", "collegium_cli", *words, "--data", str(data)]
     if config is not None:
@@ -37,6 +39,7 @@ def verb(*words: str, data: Path, config: dict[str, Any] | None = None) -> subpr
         file.write_text(json.dumps(config))
         command += ["--config", str(file)]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COLLEGIUM_")}
+    environ |= variables or {}
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=90, env=environ)
 
 
@@ -153,6 +156,25 @@ def test_a_key_lives_from_its_creation_to_its_revocation(standing: PlatformProce
     assert key["revoked_at"] is not None
 
 
+def test_budgets_and_limits_are_objects_and_lists_of_them_lists(standing: PlatformProcess) -> None:
+    for name, usd in (("one", "5"), ("other", "7")):
+        made = verb("budget", "set", name, "--tenant", "acme", "--usd", usd, "--json", data=standing.folder)
+        assert json.loads(made.stdout)["id"] == name
+    shown = verb("budget", "show", "--tenant", "acme", "--json", data=standing.folder)
+    assert [(one["id"], one["usd"]) for one in json.loads(shown.stdout)] == [("one", "5"), ("other", "7")]
+    (one,) = json.loads(verb("budget", "show", "one", "--tenant", "acme", "--json", data=standing.folder).stdout)
+    assert one["id"] == "one"
+    table = verb("budget", "show", "--tenant", "acme", data=standing.folder).stdout.splitlines()
+    assert [line.split()[0] for line in table] == ["id", "one", "other"]
+    limits = ("--tenant", "acme", "--json")
+    set_to = json.loads(verb("limits", "set", "--concurrency", "4", *limits, data=standing.folder).stdout)
+    assert (set_to["tenant"], set_to["limits"]["concurrency"]) == ("acme", 4)
+    assert json.loads(verb("limits", "show", *limits, data=standing.folder).stdout) == set_to
+    assert verb("limits", "rm", *limits, data=standing.folder).returncode == 0
+    gone = verb("budget", "rm", "one", "other", "--tenant", "acme", data=standing.folder)
+    assert gone.returncode == 0
+
+
 def test_check_reaches_the_platforms_parts_and_names_the_model_that_is_away(standing: PlatformProcess) -> None:
     done = verb("check", "--json", data=standing.folder, config=CONFIG)
     found = {one["what"]: one["ok"] for one in map(json.loads, done.stdout.splitlines())}
@@ -172,6 +194,38 @@ def test_a_task_that_failed_has_its_ladder(standing: PlatformProcess) -> None:
     assert "private" not in shown.stdout
 
 
+def test_a_ladder_is_the_same_by_http_alone_and_a_tenants_key_sees_its_task(
+    standing: PlatformProcess, tmp_path: Path
+) -> None:
+    variables = {"COLLEGIUM_URL": standing.http, "COLLEGIUM_API_KEY": CONFIG["tenants"][0]["api_key"]}
+    refused = verb("ask", "my private question", data=tmp_path / "elsewhere", variables=variables)
+    assert refused.returncode == 1
+    listed = verb("task", "ls", "--json", data=tmp_path / "elsewhere", variables=variables)
+    task = json.loads(listed.stdout)["data"][0]
+    short = verb("task", "show", task["id"], "--json", data=tmp_path / "elsewhere", variables=variables)
+    rungs = json.loads(short.stdout)["ladder"]
+    assert [rung["message"] for rung in rungs] == ["TaskSubmitted", "AttemptStarted", "TaskFailed"]
+    assert rungs[1]["verdict"] == "upstream_unreachable"
+    assert "operator's key" in short.stderr
+
+    variables["COLLEGIUM_API_KEY"] = Path(standing.ready["admin_key_file"]).read_text().strip()
+    whole = verb("task", "show", task["id"], "--json", data=tmp_path / "elsewhere", variables=variables)
+    assert whole.stderr == ""
+    assert json.loads(whole.stdout) == json.loads(
+        verb("task", "show", task["id"], "--json", data=standing.folder).stdout
+    )
+    at_hand = {**variables, "COLLEGIUM_API_KEY": CONFIG["tenants"][0]["api_key"]}
+    assert json.loads(
+        verb("task", "show", task["id"], "--json", data=standing.folder, variables=at_hand).stdout
+    ) == json.loads(whole.stdout)
+    absent = verb("task", "show", f"tsk_{'0' * 26}", "--json", data=tmp_path / "elsewhere", variables=variables)
+    told = json.loads(absent.stderr)["error"]
+    assert (told["code"], told["param"]) == ("not_found", "id")
+    nobodys = verb("task", "show", f"tsk_{'0' * 26}", data=tmp_path / "elsewhere", variables=variables)
+    assert (nobodys.returncode, nobodys.stdout) == (1, "")
+    assert "not_found" in nobodys.stderr
+
+
 def test_a_tap_with_since_shows_what_passed_and_masks_it(standing: PlatformProcess) -> None:
     verb("ask", "my private question", data=standing.folder)
     command = [sys.executable, "-m", "collegium_cli", "tap", "task.settled.>", "--since", "5m", "--json"]
@@ -183,6 +237,18 @@ def test_a_tap_with_since_shows_what_passed_and_masks_it(standing: PlatformProce
         assert tap.wait(10) == 0
     assert json.loads(line)["message"]["type"] == "TaskFailed"
     assert "private" not in line
+
+
+def test_a_tap_with_content_shows_what_was_asked(standing: PlatformProcess) -> None:
+    verb("ask", "my private question", data=standing.folder)
+    command = [sys.executable, "-m", "collegium_cli", "tap", "dead.>", "--since", "5m", "--json", "--content"]
+    tap = subprocess.Popen([*command, "--data", str(standing.folder)], stdout=subprocess.PIPE, text=True)
+    assert tap.stdout is not None
+    with tap.stdout:
+        line = tap.stdout.readline()
+        tap.send_signal(signal.SIGINT)
+        assert tap.wait(10) == 0
+    assert json.loads(line)["message"]["payload"]["prompt"] == [{"role": "user", "content": "my private question"}]
 
 
 def test_a_port_that_is_taken_ends_up_with_its_reason_and_nothing_left(tmp_path: Path) -> None:
@@ -241,6 +307,33 @@ def test_only_the_wanted_services_run_and_the_end_leaves_nothing(tmp_path: Path)
         assert time.monotonic() - began < STOP_SECONDS_MAX
     assert running_on(folder) == []
     assert json.loads((folder / "runtime.json").read_bytes())["nats"] == ""
+
+
+def test_a_gateway_without_what_it_hears_from_says_so_at_once_and_is_ready_when_that_runs_beside(
+    tmp_path: Path,
+) -> None:
+    folder, said = tmp_path / "data", tmp_path / "said"
+    (tmp_path / "c.json").write_text(json.dumps(CONFIG))
+    where = ["--data", str(folder), "--config", str(tmp_path / "c.json"), "--http-port", "0", "--grpc-port", "0"]
+    collegium = [sys.executable, "-m", "collegium_cli"]
+    with said.open("w") as errors:
+        up = subprocess.Popen(
+            [*collegium, "up", "--json", "--only", "gateway,router", *where], stdout=subprocess.PIPE, stderr=errors
+        )
+    beside = None
+    try:
+        eventually_sync(lambda: f"collegium serve billing --data {folder}" in said.read_text(), deadline_seconds=60)
+        assert up.poll() is None
+        beside = subprocess.Popen([*collegium, "serve", "billing", *where], stdout=subprocess.DEVNULL)
+        assert up.stdout is not None
+        with up.stdout:
+            assert json.loads(up.stdout.readline())["ready"] is True
+    finally:
+        for process in (beside, up):
+            if process is not None:
+                process.terminate()
+                assert process.wait(STOP_SECONDS_MAX) == 0
+    eventually_sync(nothing_runs_on(folder))
 
 
 @pytest.mark.chaos

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import aiohttp
-from collegium_cli.tasks.stream_reading import task_events
+from collegium_bus.reading import task_events
 from collegium_contracts import ids
 from collegium_contracts.messages import TaskCompleted
 from collegium_contracts.probes import ProbeCompared

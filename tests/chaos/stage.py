@@ -19,8 +19,9 @@ from typing import Any, Self
 import aiohttp
 import asyncpg
 from collegium_bus.errors import BusError
-from collegium_cli.tasks.ladder import ladder, table
-from collegium_cli.tasks.stream_reading import task_events
+from collegium_bus.reading import task_events
+from collegium_cli.tasks.ladder import table
+from collegium_contracts.ladder import ladder
 from collegium_runtime import failpoints
 from collegium_testing import Behaviour, ModelSimulator, Rule, eventually
 from collegium_testing.eventually import NeverTrueError

@@ -112,6 +112,7 @@ GET_CASES: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "/v1/admin/audit": (("", "?tenant=acme"), {403}),
     "/v1/admin/audit/verify": (("", "?tenant=acme"), {403}),
     "/v1/admin/audit/export": (("?tenant=acme",), {403}),
+    "/v1/admin/tasks/{id}/ladder": (("{task}",), {403}),
     "/v1/admin/dead-letters": (("", "?tenant=acme"), {403}),
     "/v1/admin/dead-letters/{id}": (("1",), {403}),
     "/health/live": (("",), {200}),

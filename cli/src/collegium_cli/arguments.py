@@ -20,6 +20,7 @@ from collegium_cli.learning.roster_arguments import ACTIONS as ROSTER_ACTIONS
 from collegium_cli.learning.roster_arguments import add_roster
 from collegium_cli.learning.student_arguments import add_students
 from collegium_cli.money.arguments import add_billing, add_prices
+from collegium_cli.printing import failing_alike
 from collegium_cli.rules.approval_arguments import add_approvals, add_input
 from collegium_cli.rules.gate_arguments import add_gates
 from collegium_cli.tenants.arguments import add_identity
@@ -47,7 +48,7 @@ def _add(verbs: argparse._SubParsersAction, name: str, about: str, run: Verb) ->
     verb.add_argument("--config", type=Path, help="configuration file (YAML)")
     verb.add_argument("--data", type=Path, help="data folder (default: data_dir of the configuration)")
     verb.add_argument("--json", action="store_true", help="print JSON")
-    verb.set_defaults(run=run)
+    verb.set_defaults(run=failing_alike(run))
     return verb
 
 
@@ -297,9 +298,9 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from collegium_cli.check import run
+    from collegium_cli.check import read_and_run
 
-    return run(settings_of(options.config, options.data), as_json=options.json)
+    return read_and_run(options.config, options.data, as_json=options.json)
 
 
 def _ask(options: argparse.Namespace) -> int:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 import msgspec
 from collegium_bus.errors import BusError
 from collegium_runtime.runtime_file import Runtime
-from collegium_settings import Settings
+from collegium_settings import Settings, SettingsError
 from collegium_telemetry.logs import mask_text
 
-from collegium_cli.environment import quiet_libraries, runtime_of
+from collegium_cli.environment import quiet_libraries, read_settings, runtime_of
 from collegium_cli.tasks.operator import operator
 
 TIMEOUT_SECONDS = 5.0
@@ -27,10 +28,22 @@ class Finding(NamedTuple):
     found: str
 
 
+def read_and_run(config: Path | None, data: Path | None, *, as_json: bool) -> int:
+    """Reads the configuration and checks everything; what is wrong with the configuration is found, too."""
+    try:
+        settings = read_settings(config, data)
+    except SettingsError as error:
+        return _tell([Finding("configuration", False, mask_text(str(one))) for one in error.problems], as_json=as_json)
+    return run(settings, as_json=as_json)
+
+
 def run(settings: Settings, *, as_json: bool) -> int:
     """Checks everything; returns 1 where anything failed."""
     quiet_libraries()
-    findings = asyncio.run(_check(settings, runtime_of(settings)))
+    return _tell(asyncio.run(_check(settings, runtime_of(settings))), as_json=as_json)
+
+
+def _tell(findings: Sequence[Finding], *, as_json: bool) -> int:
     for finding in findings:
         if as_json:
             print(msgspec.json.encode({"what": finding.what, "ok": finding.well, "found": finding.found}).decode())

@@ -26,11 +26,15 @@ _BROKEN = (OSError, http.client.HTTPException)
 
 
 class ClientError(Exception):
-    """The gateway refused, or could not be reached; the text says why, ``code`` is the refusal's (empty: none)."""
+    """The gateway refused, or could not be reached; the text says why, ``code`` is the refusal's (empty: none).
 
-    def __init__(self, message: str, code: str = "") -> None:
+    ``told`` is the error object of the answer, none where there was none.
+    """
+
+    def __init__(self, message: str, code: str = "", told: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.told = told
 
 
 class Event(NamedTuple):
@@ -187,6 +191,6 @@ def _refusal(status: int, content: bytes) -> ClientError:
     try:
         error = msgspec.json.decode(content)["error"]
         param = f" ({error['param']})" if error.get("param") else ""
-        return ClientError(f"{status} {error['code']}{param}: {error['message']}", str(error["code"]))
+        return ClientError(f"{status} {error['code']}{param}: {error['message']}", str(error["code"]), error)
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
         return ClientError(f"{status}: an answer without an error body")

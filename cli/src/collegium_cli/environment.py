@@ -6,12 +6,13 @@ One rule: a configuration error is told with its path and ends the verb with cod
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from collegium_runtime import runtime_file
 from collegium_runtime.runtime_file import Runtime
 from collegium_settings import Settings, SettingsError, load
+
+from collegium_cli.printing import failed
 
 DATA_VARIABLE = "COLLEGIUM_DATA_DIR"
 
@@ -21,8 +22,7 @@ def settings_of(config: Path | None, data: Path | None, overrides: dict[str, str
     try:
         return read_settings(config, data, overrides)
     except SettingsError as error:
-        print(f"collegium: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(failed("collegium", error, 2)) from None
 
 
 def read_settings(config: Path | None, data: Path | None, overrides: dict[str, str] | None = None) -> Settings:

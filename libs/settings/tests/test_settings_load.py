@@ -6,9 +6,12 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from collegium_settings import MarkupSettings, Problem, Secret, Settings, SettingsError, effective, load
+from collegium_settings.environment import expand
+from collegium_settings.yaml_file import parse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -182,6 +185,62 @@ def test_references_stand_anywhere_in_a_text(write: Write) -> None:
     settings = load(path, {"PW": "s3cret", "PORT": "8000"})
     assert settings.database.url == "postgresql://u:s3cret@h/${x}"
     assert settings.http.port == 8000
+
+
+# The reference's own example, with an address and the model that it falls back to.
+EXAMPLE = """
+models:
+  - name: glm-4.5                                # what clients and the roster call it
+    base_url: https://models.test/v1
+    api_key: ${GLM_API_KEY}
+    domains: []                                  # empty: all
+    price: {input_usd_per_mtok: "0.02", cached_input_usd_per_mtok: "0.002", cache_write_usd_per_mtok: null,
+            output_usd_per_mtok: "0.06", reasoning_usd_per_mtok: null, call_usd: "0"}    # at most 6 decimals
+    charge: null                                 # what tenants pay: null = price, or {markup: "1.25"}, or ${A} block
+    limits: {concurrency: 4, requests_per_minute: null, tokens: {max: 800000000, window: 5h}}
+    fallbacks: [other-model]
+    labels: {region: eu}
+  - {name: other-model, base_url: https://models.test/v1, api_key: ${GLM_API_KEY}, price: {}}
+tenants:
+  - {id: acme, tier: pro, api_key: ${ACME_KEY}, budget: {usd: "25.00", window: 30d}, cache: {semantic: true}, gates: []}
+"""
+
+
+def test_the_references_example_is_read_as_it_stands(write: Write) -> None:
+    model_key = "{a}: [\"b', #\n- c & *d"
+    settings = load(write(EXAMPLE), {"ACME_KEY": KEY, "GLM_API_KEY": model_key})
+    (acme,) = settings.tenants
+    assert acme.api_key is not None
+    assert acme.api_key.reveal() == KEY
+    assert acme.cache.semantic
+    assert [model.api_key.reveal() for model in settings.models if model.api_key] == [model_key, model_key]
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("database: {url: ${A}}", "x://1"),
+        ("database: {url: ${A}/${B}?c=${A}}", "x://1/2?c=x://1"),
+        ("database: {url: '${A}'}", "x://1"),
+        ('database: {url: "${A}"} # ${B}', "x://1"),
+        ("database: {url: '${A}''s'}", "x://1's"),
+        ("database:\n  url: ${A} # '${B}", "x://1"),
+        ("database:\n  url: |-\n    ${A}", "x://1"),
+        ("database: {url: $${A}}", "${A}"),
+        ("database: {url: '\ue000${A}\ue001'}", "\ue000x://1\ue001"),
+        ("\ufeffdatabase: {url: ${A}}", "x://1"),
+    ],
+)
+def test_a_reference_may_stand_wherever_a_text_may(text: str, url: str) -> None:
+    found = cast("dict[str, Any]", expand(parse(text.encode()), {"A": "x://1", "B": "2"}, []))
+    assert found["database"]["url"] == url
+
+
+def test_places_in_a_file_with_references_are_right(write: Write) -> None:
+    (path,) = problems(write("nats: {url: ${A}, creds: ${B}}\nhttp: {host: ${A}, ]}"))
+    assert "line 2, column 20" in path
+    (path,) = problems(write("'${A}': 1\n${A}: 2"))
+    assert "line 2" in path
 
 
 def test_a_missing_variable_is_named_once(write: Write) -> None:

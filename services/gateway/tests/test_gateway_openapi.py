@@ -23,6 +23,7 @@ from collegium_gateway.operating.students_door import StudentsDoor
 from collegium_gateway.people.door import ApprovalDoor
 from collegium_gateway.reuse.door import CacheDoor
 from collegium_gateway.tasks.door import TaskDoor
+from collegium_gateway.tasks.ladder_door import LadderDoor
 from collegium_gateway.tasks.schedules_door import ScheduleDoor
 from collegium_gateway.tasks.submitting import SubmitDoor
 from collegium_gateway.webhooks.door import WebhookDoor
@@ -48,6 +49,7 @@ def served() -> set[tuple[str, str]]:
         dict,
         nobody,
         [
+            *LadderDoor(platform).routes(),
             *DeadLetterDoor(platform, nobody, nobody, nobody).routes(),
             *SearchDoor(platform, nobody, nobody).routes(),
             *IndexDoor(platform, nobody).routes(),

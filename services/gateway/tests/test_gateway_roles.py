@@ -85,6 +85,7 @@ EXPECTED = {
     ("GET", "/v1/admin/dead-letters/{id}"): {"operator", "auditor"},
     ("POST", "/v1/admin/dead-letters/requeue"): {"operator"},
     ("POST", "/v1/admin/dead-letters/discard"): {"operator"},
+    ("GET", "/v1/admin/tasks/{id}/ladder"): {"operator", "auditor"},
     ("GET", "/v1/admin/approvals"): {"operator", "auditor", "member"},
     ("GET", "/v1/admin/approvals/{id}"): {"operator", "auditor", "member"},
     ("POST", "/v1/admin/approvals/claim"): {"operator", "member"},

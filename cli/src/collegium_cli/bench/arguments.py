@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+
+from collegium_cli.printing import failed
 
 Add = Callable[[argparse._SubParsersAction, str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument]
 
@@ -43,8 +44,7 @@ def _runs(kind: str) -> Callable[[argparse.Namespace], int]:
         try:
             code: int = import_module(f"collegium_cli.bench.{kind}").main(options)
         except StageError as error:
-            print(f"collegium bench: {error}", file=sys.stderr)
-            return 1
+            return failed("collegium bench", error)
         return code
 
     return run

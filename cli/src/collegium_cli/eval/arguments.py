@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+
+from collegium_cli.printing import failed
 
 Add = Callable[[argparse._SubParsersAction, str, str, Callable[[argparse.Namespace], int]], argparse.ArgumentParser]  # pyright: ignore[reportPrivateUsage, reportMissingTypeArgument]
 
@@ -52,8 +53,7 @@ def _runs(module: str) -> Callable[[argparse.Namespace], int]:
         try:
             code: int = import_module(f"collegium_cli.eval.{module}").main(options)
         except EvaluationError as error:
-            print(f"collegium eval: {error}", file=sys.stderr)
-            return 1
+            return failed("collegium eval", error)
         return code
 
     return run

@@ -15,6 +15,7 @@ from collegium_settings import Settings
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
 from collegium_cli.knowledge.forms import Form
+from collegium_cli.printing import failed
 
 KINDS = {".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".pdf": "pdf"}
 _SHOWN_CHARS = 200
@@ -29,8 +30,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     try:
         return actions[options.action](connect(runtime_of(settings)), options)
     except ClientError as error:
-        print(f"collegium doc {options.action}: {error}", file=sys.stderr)
-        return 1
+        return failed(f"collegium doc {options.action}", error)
 
 
 def _problem(options: argparse.Namespace) -> str:
@@ -78,11 +78,10 @@ def _add(client: Client, options: argparse.Namespace) -> int:
         try:
             made = _send(client, options, path, kind)
         except (ClientError, OSError) as error:
-            print(f"collegium doc add: {name}: {error}", file=sys.stderr)
-            code = 1
+            code = failed(f"collegium doc add: {name}", error)
             continue
-        failed = f" ({made['error']['message']})" if made["error"] else ""
-        _print(made, options, f"{made['id']} {made['state']}, {made['chunks']} chunks: {name}{failed}")
+        why = f" ({made['error']['message']})" if made["error"] else ""
+        _print(made, options, f"{made['id']} {made['state']}, {made['chunks']} chunks: {name}{why}")
         code = 1 if made["state"] == "failed" else code
     return code
 

@@ -12,7 +12,7 @@ from collegium_settings import Settings
 
 from collegium_cli.client import ClientError, connect
 from collegium_cli.environment import quiet_libraries, runtime_of
-from collegium_cli.printing import print_json, print_table
+from collegium_cli.printing import failed, print_json, print_table
 from collegium_cli.tasks.operator import operator
 
 _NAMED = ("snapshot", "forget-snapshot", "restore", "switch", "rollback", "discard")
@@ -32,8 +32,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     try:
         return _print(asyncio.run(_do(settings, options)), options)
     except (BusError, VectorStoreError) as error:
-        print(f"collegium vectors {options.action}: {error}", file=sys.stderr)
-        return 1
+        return failed(f"collegium vectors {options.action}", error)
 
 
 def _index(settings: Settings, options: argparse.Namespace) -> int:
@@ -41,8 +40,7 @@ def _index(settings: Settings, options: argparse.Namespace) -> int:
     try:
         told = connect(runtime_of(settings)).call("GET", "/v1/admin/search-index")
     except ClientError as error:
-        print(f"collegium vectors index: {error}", file=sys.stderr)
-        return 1
+        return failed("collegium vectors index", error)
     if options.json:
         return print_json(told)
     columns = ("collection", "model", "dimensions", "state", "documents", "began")

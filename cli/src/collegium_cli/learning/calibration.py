@@ -18,7 +18,7 @@ from collegium_learning.confidence.policy import EVERYWHERE, ConfidencePolicy, P
 from collegium_settings import Settings
 
 from collegium_cli.environment import quiet_libraries, runtime_of, settings_of
-from collegium_cli.printing import print_json, print_table
+from collegium_cli.printing import failed, print_json, print_table
 from collegium_cli.tasks.operator import operator
 
 COLUMNS = (
@@ -42,8 +42,7 @@ def run(options: argparse.Namespace) -> int:
         entry = asyncio.run(_read(settings, options.tenant))
         shown = _shown(*entry) if entry is not None else None
     except (BusError, OSError, ContractError, PolicyError) as error:
-        print(f"collegium calibration: {error}", file=sys.stderr)
-        return 1
+        return failed("collegium calibration", error)
     if shown is None:
         print("nothing was learned yet: confidence is a stated prior", file=sys.stderr)
     if options.json:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 from urllib.parse import quote
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of, settings_of
-from collegium_cli.printing import print_json, print_table
+from collegium_cli.printing import failed, print_json, print_table
 
 COLUMNS = ("id", "tenant", "name", "state", "questions", "share", "first", "into")
 _DOMAINS = "/v1/admin/domains"
@@ -20,8 +19,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         return _act(connect(runtime_of(settings_of(options.config, options.data))), options)
     except ClientError as error:
-        print(f"collegium domain: {error}", file=sys.stderr)
-        return 1
+        return failed("collegium domain", error)
 
 
 def _act(client: Client, options: argparse.Namespace) -> int:

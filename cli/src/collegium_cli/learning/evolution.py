@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of, settings_of
-from collegium_cli.printing import print_json, print_table
+from collegium_cli.printing import failed, print_json, print_table
 
 BOARD_COLUMNS = (
     "model", "domain", "rank", "calls", "judged", "quality", "success", "refusals", "mean ms", "mean USD", "drift",
@@ -218,5 +217,4 @@ def _run(verb: str, options: argparse.Namespace, act: Callable[[Client], int]) -
     try:
         return act(connect(runtime_of(settings_of(options.config, options.data))))
     except ClientError as error:
-        print(f"collegium {verb}: {error}", file=sys.stderr)
-        return 1
+        return failed(f"collegium {verb}", error)

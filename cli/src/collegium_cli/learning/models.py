@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -20,7 +19,7 @@ from collegium_cli.learning.roster import change_roster
 from collegium_cli.learning.roster_arguments import ACTIONS as ROSTER_ACTIONS
 from collegium_cli.money.billing import prices
 from collegium_cli.money.quotas import quota_text
-from collegium_cli.printing import print_json, print_table, row_of
+from collegium_cli.printing import failed, print_json, print_table, row_of
 
 MODEL_COLUMNS = (
     "name", "rank", "pool", "breaker", "endpoint", "quota", "in $/M", "out $/M", "calls", "success", "p50 ms", "judged",
@@ -109,5 +108,4 @@ def run_with(settings: Settings, verb: str, act: Callable[[Client], int]) -> int
     try:
         return act(connect(runtime_of(settings)))
     except ClientError as error:
-        print(f"collegium {verb}: {error}", file=sys.stderr)
-        return 1
+        return failed(f"collegium {verb}", error)

@@ -6,7 +6,6 @@ One rule: what is changed is told with its number, so that it can be changed aga
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +13,7 @@ import msgspec
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of, settings_of
+from collegium_cli.printing import failed
 
 
 def run(options: argparse.Namespace) -> int:
@@ -25,8 +25,7 @@ def run(options: argparse.Namespace) -> int:
         actions = {"show": _show, "history": _history, "rollback": _change, "release": _change}
         return actions[options.action](client, options)
     except (ClientError, OSError) as error:
-        print(f"collegium policy: {error}", file=sys.stderr)
-        return 1
+        return failed("collegium policy", error)
 
 
 def _print(value: Any) -> int:

@@ -13,6 +13,7 @@ from collegium_settings import Settings
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
+from collegium_cli.printing import failed
 
 _STUDENTS = "/v1/admin/students"
 
@@ -130,5 +131,4 @@ def _run(settings: Settings, verb: str, act: Callable[[Client], int]) -> int:
     try:
         return act(connect(runtime_of(settings)))
     except (ClientError, OSError) as error:
-        print(f"collegium {verb}: {error}", file=sys.stderr)
-        return 1
+        return failed(f"collegium {verb}", error)

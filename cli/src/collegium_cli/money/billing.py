@@ -15,7 +15,7 @@ from collegium_settings import Settings
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
 from collegium_cli.money.compare import Columns, UsageFileError, booked_sums, compare, read_file
-from collegium_cli.printing import print_json, print_table, row_of
+from collegium_cli.printing import failed, print_json, print_table, row_of
 
 COMPARED = (
     "model", "day", "input_tokens", "output_tokens", "cost_usd",
@@ -34,8 +34,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     try:
         return actions[options.action](connect(runtime_of(settings)), options)
     except (ClientError, UsageFileError, OSError) as error:
-        print(f"collegium billing: {error}", file=sys.stderr)
-        return 1
+        return failed("collegium billing", error)
 
 
 def prices(client: Client, options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import msgspec
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of, settings_of
+from collegium_cli.printing import failed
 
 PATH = "/v1/admin/approvals"
 
@@ -33,8 +34,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         return actions[options.action](connect(runtime_of(settings_of(options.config, options.data))), options)
     except (ClientError, OSError) as error:
-        print(f"collegium approval: {error}", file=sys.stderr)
-        return 1
+        return failed("collegium approval", error)
 
 
 def _list(client: Client, options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import msgspec
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of, settings_of
+from collegium_cli.printing import failed
 
 
 def run(options: argparse.Namespace) -> int:
@@ -23,8 +24,7 @@ def run(options: argparse.Namespace) -> int:
         actions = {"ls": _list, "test": _test, "show": _show, "set": _set, "clear": _set, "report": _report}
         return actions[options.action](client, options)
     except (ClientError, OSError) as error:
-        print(f"collegium gate: {error}", file=sys.stderr)
-        return 1
+        return failed("collegium gate", error)
 
 
 def _print(value: Any) -> int:

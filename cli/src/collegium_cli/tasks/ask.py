@@ -11,6 +11,7 @@ from collegium_settings import Settings
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
+from collegium_cli.printing import failed
 
 CHAT_PATH = "/v1/chat/completions"
 
@@ -40,8 +41,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
             print(answer["choices"][0]["message"]["content"])
             about = answer["collegium"]
     except ClientError as error:
-        print(f"collegium ask: {error}", file=sys.stderr)
-        return 1
+        return failed("collegium ask", error)
     print(describe(about), file=sys.stderr)
     return 0
 
@@ -64,7 +64,8 @@ def stream(client: Client, body: dict[str, Any], *, as_json: bool = False) -> di
             print(event.data, flush=True)
         chunk = msgspec.json.decode(event.data)
         if "error" in chunk:
-            raise ClientError(f"{chunk['error']['code']}: {chunk['error']['message']}")
+            error = chunk["error"]
+            raise ClientError(f"{error['code']}: {error['message']}", str(error["code"]), error)
         about = chunk.get("collegium", about)
         for choice in chunk["choices"]:
             if not as_json:

@@ -14,6 +14,7 @@ from collegium_settings import Settings
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
+from collegium_cli.printing import failed
 
 _FILTERS = ("service", "tenant", "cause", "task", "since")
 _PAGE = 200
@@ -33,8 +34,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
             return _show(client, options)
         return _act(client, options)
     except ClientError as error:
-        print(f"collegium dlq {options.action}: {error}", file=sys.stderr)
-        return 1
+        return failed(f"collegium dlq {options.action}", error)
 
 
 def _problem(options: argparse.Namespace) -> str:

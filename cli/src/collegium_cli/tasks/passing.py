@@ -1,4 +1,4 @@
-"""Passing messages as lines: decoded, and sealed contents masked. Pure.
+"""Passing messages as lines: decoded, and sealed contents masked, or opened by whoever holds their keys. Pure.
 
 One rule: nothing that a person or a model wrote is shown unless it was asked for; that holds for raw bytes too.
 """
@@ -6,20 +6,31 @@ One rule: nothing that a person or a model wrote is shown unless it was asked fo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
+from collegium_contracts.envelope import Envelope, IdentityKeyring, UnknownKeyError
 from collegium_contracts.errors import ContractError
-from collegium_contracts.messages import Message
+from collegium_contracts.experiments import INSTRUCTION_PURPOSE
+from collegium_contracts.messages import DeadLetter, Message, TokenChunk
+from collegium_contracts.routing import FEATURES_PURPOSE
 
 SHOWN_BYTES = 80
 # Deliveries to consumers repeat what was published, under its own subject.
 _DELIVERY_PREFIX = b"$JS.ACK."
 _SERVICE_PREFIX = "svc."
 _ENVELOPE = {"key_id", "nonce", "body"}
+# What is sealed for its place alone, by the name of its field.
+_PURPOSES = {"instruction": INSTRUCTION_PURPOSE, "features": FEATURES_PURPOSE}
+# Fields that seal plain text, which may look like JSON; options' words are msgpack, the others JSON or text.
+_TEXTS = {"text", "comment", "callback"}
+_WORDS = "words"
+
+# Opens one envelope of a tenant, sealed for a purpose; returns a text, the reason, where it cannot.
+Open = Callable[[str, Envelope, str], bytes | str]
 
 
 class Taste(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +52,19 @@ class Passing(msgspec.Struct, frozen=True):
     reply: bytes = b""
 
 
-def line(passing: Passing, taste: Taste) -> str | None:
-    """Returns a message's line; none where another tenant's or task's was asked for, or it is only a delivery."""
+def open_unsealed(tenant: str, envelope: Envelope, purpose: str) -> bytes | str:
+    """Opens what no key sealed."""
+    try:
+        return IdentityKeyring().open(tenant, envelope, purpose)
+    except UnknownKeyError:
+        return "its key is not at hand"
+
+
+def line(passing: Passing, taste: Taste, open_: Open = open_unsealed) -> str | None:
+    """Returns a message's line; none where another tenant's or task's was asked for, or it is only a delivery.
+
+    Contents that were asked for are opened by ``open_``; raw bytes are shown as they came.
+    """
     if passing.reply.startswith(_DELIVERY_PREFIX):
         return None
     message = _decoded(passing)
@@ -57,7 +79,7 @@ def line(passing: Passing, taste: Taste) -> str | None:
         size = len(passing.payload)
         return _line(passing.subject, {"size_bytes": size}, taste, text=f"{size} bytes")
     if isinstance(message, Message):
-        shown = _shown(msgspec.to_builtins(message, builtin_types=(bytes,)), content=taste.content)
+        shown = _message(message, passing, open_ if taste.content else None)
         return _line(passing.subject, {"message": shown}, taste, text=msgspec.json.encode(shown).decode())
     reason = str(message) if message is not None else "undecodable"
     start = passing.payload[:SHOWN_BYTES]
@@ -74,6 +96,12 @@ def without(passed: list[Passing], already: list[Passing]) -> Iterator[Passing]:
             known[one.subject, one.payload] -= 1
         else:
             yield one
+
+
+def tenant_of(passing: Passing) -> str:
+    """Returns whose contents a message holds; empty where that cannot be told."""
+    message = _decoded(passing)
+    return _tenant(message, passing.subject) if isinstance(message, Message) else ""
 
 
 def overlaps(one: str, other: str) -> bool:
@@ -145,20 +173,74 @@ def _sealed(value: Any) -> Iterator[bytes]:
             pass
 
 
-def _mask(body: bytes) -> str:
-    return f"‹sealed, {len(body)} bytes›"
+def _mask(body: bytes, reason: str = "") -> str:
+    return f"‹sealed, {len(body)} bytes{f': {reason}' if reason else ''}›"
 
 
-def _shown(value: Any, *, content: bool) -> Any:
-    """Masks sealed contents, and makes bytes readable."""
-    match value:
-        case dict() if value.keys() == _ENVELOPE:
-            return _shown(value["body"], content=content)
-        case dict():
-            return {name: _shown(part, content=content) for name, part in value.items()}
-        case list():
-            return [_shown(part, content=content) for part in value]
-        case bytes():
-            return value.decode(errors="replace") if content else _mask(value)
-        case _:
-            return value
+def _tenant(message: Message, subject: str) -> str:
+    """Returns the tenant of a message; a piece of a stream is named by its subject alone."""
+    ref = getattr(message, "task", None) or getattr(message, "run", None)
+    named = getattr(getattr(ref, "task", ref), "tenant", None) or getattr(message, "tenant", None)
+    if named is None and isinstance(message, TokenChunk):
+        return "".join(subject.split(".")[1:2])
+    return named if isinstance(named, str) else ""
+
+
+def _message(message: Message, passing: Passing, open_: Open | None) -> dict[str, Any]:
+    shown: dict[str, Any] = _Showing(_tenant(message, passing.subject), open_).of(
+        msgspec.to_builtins(message, builtin_types=(bytes,)), ""
+    )
+    if open_ is not None and isinstance(message, DeadLetter):
+        original = _decoded(Passing(message.subject, message.payload))
+        if isinstance(original, Message):
+            shown["payload"] = _message(original, Passing(message.subject, message.payload), open_)
+    return shown
+
+
+class _Showing:
+    """Makes a message's parts readable: contents masked, or opened where there is something to open them with."""
+
+    def __init__(self, tenant: str, open_: Open | None) -> None:
+        self._tenant = tenant
+        self._open = open_
+
+    def of(self, value: Any, name: str) -> Any:
+        """Returns a part as it is shown; ``name`` is its field's."""
+        match value:
+            case dict() if value.keys() == _ENVELOPE:
+                return self._envelope(Envelope(**value), name)
+            case dict():
+                return {key: self.of(part, key) for key, part in value.items()}
+            case list():
+                return [self.of(part, name) for part in value]
+            case bytes():
+                return value.decode(errors="replace") if self._open is not None else _mask(value)
+            case _:
+                return value
+
+    def _envelope(self, envelope: Envelope, name: str) -> Any:
+        if self._open is None:
+            return _mask(envelope.body)
+        opened = self._open(self._tenant, envelope, _PURPOSES.get(name, ""))
+        if isinstance(opened, str):
+            return _mask(envelope.body, opened)
+        if name == _WORDS:
+            return self.of(_read(msgspec.msgpack.decode, opened), "")
+        # Written as it is read: a text within JSON would be quoted twice.
+        if name not in _TEXTS and opened[:1] in (b"[", b"{"):
+            return _read(msgspec.json.decode, opened)
+        return _text(opened)
+
+
+def _read(decode: Callable[[bytes], Any], plain: bytes) -> Any:
+    try:
+        return decode(plain)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return _text(plain)
+
+
+def _text(plain: bytes) -> str:
+    try:
+        return plain.decode()
+    except UnicodeDecodeError:
+        return f"‹{len(plain)} bytes that are no text›"

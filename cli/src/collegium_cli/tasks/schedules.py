@@ -12,6 +12,7 @@ from collegium_settings import Settings
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
+from collegium_cli.printing import failed
 
 
 def run(settings: Settings, options: argparse.Namespace) -> int:
@@ -23,8 +24,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     try:
         return actions[options.action](connect(runtime_of(settings)), options)
     except ClientError as error:
-        print(f"collegium schedule {options.action}: {error}", file=sys.stderr)
-        return 1
+        return failed(f"collegium schedule {options.action}", error)
 
 
 def _problem(options: argparse.Namespace) -> str:

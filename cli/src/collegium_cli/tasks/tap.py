@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import re
 import signal
 import sys
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
 from collegium_bus.connection import Connection
 from collegium_bus.delivery import Delivery
 from collegium_bus.errors import BusError
+from collegium_bus.reading import read_all
 from collegium_bus.wire import header_of
 from collegium_contracts import subjects as s
 from collegium_contracts.journey import STREAMS
 from collegium_settings import Settings
 
 from collegium_cli.environment import quiet_libraries, runtime_of
+from collegium_cli.printing import failed
+from collegium_cli.tasks.opening import Opening
 from collegium_cli.tasks.operator import operator
-from collegium_cli.tasks.passing import Passing, Taste, is_filter, line, overlaps, without
-from collegium_cli.tasks.stream_reading import read_all
+from collegium_cli.tasks.passing import Passing, Taste, is_filter, line, open_unsealed, overlaps, without
 
 _SINCE = re.compile(r"(\d{1,6})([smhd])\Z", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -43,8 +47,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     try:
         unread = asyncio.run(_tap(settings, options.subject, taste, seconds))
     except (BusError, OSError) as error:
-        print(f"collegium tap: {error}", file=sys.stderr)
-        return 1
+        return failed("collegium tap", error)
     if unread:
         raise BrokenPipeError
     return 0
@@ -52,42 +55,66 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
 
 async def _tap(settings: Settings, subject: str, taste: Taste, since_seconds: int) -> bool:
     """Prints until a signal; true where whoever read the lines went away first."""
-    unread = False
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    # While the past is read, the present waits.
-    waiting: list[Passing] | None = []
-
-    def show(passing: Passing) -> None:
-        nonlocal unread
-        shown = line(passing, taste)
-        if shown is None or unread:
-            return
-        try:
-            print(shown, flush=True)
-        except BrokenPipeError:
-            unread = True
-            stopping.set()
+    # While the past is read, or a large message is fetched, the present waits.
+    waiting: asyncio.Queue[Passing] = asyncio.Queue()
 
     def passes(subject: bytes, reply: bytes, payload: bytes, block: bytes | None) -> None:
-        passing = Passing(subject.decode(errors="replace"), payload, header_of(block, s.H_CLAIM.encode()), reply)
-        if waiting is not None:
-            waiting.append(passing)
-        else:
-            show(passing)
+        claim = header_of(block, s.H_CLAIM.encode())
+        waiting.put_nowait(Passing(subject.decode(errors="replace"), payload, claim, reply))
 
     async with operator(settings, runtime_of(settings)) as connection:
         connection.client.subscribe_raw(subject, passes)
         await connection.flush()
-        past = await _past(connection, subject, since_seconds) if since_seconds else []
-        for passing in past:
-            show(passing)
-        present, waiting = waiting, None
-        for passing in without(present, past):
-            show(passing)
-        await stopping.wait()
-    return unread
+        async with _opening(connection, settings, taste) as opening:
+            past = await _past(connection, subject, since_seconds) if since_seconds else []
+            showing = asyncio.create_task(_show(past, waiting, taste, opening), name="show")
+            stopped = asyncio.create_task(stopping.wait(), name="stopped")
+            done, running = await asyncio.wait((showing, stopped), return_when=asyncio.FIRST_COMPLETED)
+            for task in running:
+                task.cancel()
+            await asyncio.wait((showing, stopped))
+            if showing in done:
+                showing.result()
+    return showing in done
+
+
+@contextlib.asynccontextmanager
+async def _opening(connection: Connection, settings: Settings, taste: Taste) -> AsyncGenerator[Opening | None]:
+    """The keys where contents were asked for; raw bytes stay as they came."""
+    if not taste.content or taste.raw:
+        yield None
+        return
+    opening = Opening(connection, settings)
+    try:
+        await opening.start()
+        yield opening
+    finally:
+        await opening.stop()
+
+
+async def _show(past: list[Passing], waiting: asyncio.Queue[Passing], taste: Taste, opening: Opening | None) -> None:
+    """Prints what was, then what passes; returns where whoever read the lines went away."""
+    present = [waiting.get_nowait() for _ in range(waiting.qsize())]
+    for passing in (*past, *without(present, past)):
+        if not await _print(passing, taste, opening):
+            return
+    while await _print(await waiting.get(), taste, opening):
+        pass
+
+
+async def _print(passing: Passing, taste: Taste, opening: Opening | None) -> bool:
+    if opening is not None:
+        passing = await opening.ready(passing)
+    shown = line(passing, taste, opening.open if opening is not None else open_unsealed)
+    try:
+        if shown is not None:
+            print(shown, flush=True)
+    except BrokenPipeError:
+        return False
+    return True
 
 
 async def _past(connection: Connection, subject: str, since_seconds: int) -> list[Passing]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from typing import Any
 from urllib.parse import urlencode
@@ -11,11 +12,17 @@ from urllib.parse import urlencode
 import msgspec
 from collegium_bus.errors import BusError
 from collegium_contracts.ids import TASK_ID, TENANT_ID
+from collegium_contracts.ladder import Rung, ladder
+from collegium_runtime.runtime_file import Runtime
 from collegium_settings import Settings
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import quiet_libraries, runtime_of
-from collegium_cli.tasks import ladder
+from collegium_cli.printing import failed
+from collegium_cli.tasks.ladder import of_task, table
+
+# How a key without operators' rights is refused.
+_NO_OPERATOR = ("insufficient_scope", "insufficient_role")
 
 
 def run(settings: Settings, options: argparse.Namespace) -> int:
@@ -36,8 +43,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
             return _show(settings, options)
         return actions[options.action](connect(runtime_of(settings)), options)
     except (ClientError, BusError) as error:
-        print(f"collegium task {options.action}: {error}", file=sys.stderr)
-        return 1
+        return failed(f"collegium task {options.action}", error)
 
 
 def _ls(client: Client, options: argparse.Namespace) -> int:
@@ -57,26 +63,46 @@ def _ls(client: Client, options: argparse.Namespace) -> int:
 
 
 def _show(settings: Settings, options: argparse.Namespace) -> int:
-    from collegium_cli.tasks.operator import operator
-    from collegium_cli.tasks.stream_reading import task_events
-
     quiet_libraries()
     runtime = runtime_of(settings)
-
-    async def read(task_id: str) -> list[ladder.Rung]:
-        async with operator(settings, runtime) as connection:
-            return ladder.ladder(await task_events(connection, options.tenant or "*", task_id))
-
+    # A gateway that was named is asked itself, unless it is the data folder's: that one's broker is at hand.
+    named = os.environ.get("COLLEGIUM_URL", "").rstrip("/")
+    by_broker = settings.nats.url or named in ("", runtime.http)
     for task_id in options.id:
-        rungs = asyncio.run(read(task_id))
+        if by_broker:
+            rungs = asyncio.run(_read(settings, runtime, options.tenant or "*", task_id))
+            note = ""
+        else:
+            rungs, note = _asked(connect(runtime), task_id)
         if not rungs:
-            print(f"collegium task show: EVENTS holds nothing of {task_id}", file=sys.stderr)
-            return 1
+            raise ClientError(f"EVENTS holds nothing of {task_id}", "not_found")
         if options.json:
             print(msgspec.json.encode({"id": task_id, "ladder": rungs}).decode())
         else:
-            print(f"{task_id}\n{ladder.table(rungs)}")
+            print(f"{task_id}\n{table(rungs)}")
+        if note:
+            print(f"collegium task show: {note}", file=sys.stderr)
     return 0
+
+
+async def _read(settings: Settings, runtime: Runtime, tenant: str, task_id: str) -> list[Rung]:
+    from collegium_bus.reading import task_events
+
+    from collegium_cli.tasks.operator import operator
+
+    async with operator(settings, runtime) as connection:
+        return ladder(await task_events(connection, tenant, task_id))
+
+
+def _asked(client: Client, task_id: str) -> tuple[list[Rung], str]:
+    """The ladder as the gateway tells it; a key that may not see it sees what its own task shows, which is said."""
+    try:
+        told = client.call("GET", f"/v1/admin/tasks/{task_id}/ladder")
+    except ClientError as error:
+        if error.code not in _NO_OPERATOR:
+            raise
+        return of_task(client.call("GET", f"/v1/tasks/{task_id}")), "the whole ladder takes an operator's key"
+    return msgspec.convert(told["ladder"], list[Rung]), ""
 
 
 def _tail(client: Client, options: argparse.Namespace) -> int:

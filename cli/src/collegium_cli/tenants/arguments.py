@@ -56,7 +56,7 @@ def add_identity(verbs: Any, add: Add) -> None:
     limits.add_argument("--token-window", default="5h")
     budget = add(verbs, "budget", "Sets, shows, lists and removes budgets.", _run)
     budget.add_argument("action", choices=["set", "show", "ls", "rm"])
-    budget.add_argument("id", nargs="*", help="budgets' ids")
+    budget.add_argument("id", nargs="*", help="budgets' ids; show: all of the tenant's without one")
     budget.add_argument("--tenant")
     budget.add_argument("--usd", help="what may be charged in a window, at most 12 decimals")
     budget.add_argument("--window", default="30d", help=WINDOW)

@@ -16,6 +16,7 @@ from collegium_contracts.audit_export import MalformedExportError
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of, settings_of
+from collegium_cli.printing import failed
 from collegium_cli.tenants.audit_file import FileVerdict, verify_lines
 
 _PAGE = 200
@@ -30,8 +31,7 @@ def run(options: argparse.Namespace) -> int:
         actions = {"ls": _list, "verify": _verify, "export": _export, "key": _key}
         return actions[options.action](client, options)
     except (ClientError, MalformedExportError, OSError, UnicodeDecodeError) as error:
-        print(f"collegium audit: {error}", file=sys.stderr)
-        return 1
+        return failed("collegium audit", error)
 
 
 def _query(options: argparse.Namespace, **more: Any) -> str:

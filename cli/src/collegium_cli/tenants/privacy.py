@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +12,7 @@ from collegium_settings import Settings
 
 from collegium_cli.client import Client, ClientError, connect
 from collegium_cli.environment import runtime_of
+from collegium_cli.printing import failed
 
 TENANT_ACTIONS = ("erase", "erasure", "data-keys", "rotate-data-key")
 
@@ -91,5 +91,4 @@ def _run(settings: Settings, verb: str, act: Callable[[Client], int]) -> int:
     try:
         return act(connect(runtime_of(settings)))
     except ClientError as error:
-        print(f"collegium {verb}: {error}", file=sys.stderr)
-        return 1
+        return failed(f"collegium {verb}", error)

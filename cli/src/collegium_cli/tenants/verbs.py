@@ -17,6 +17,7 @@ from collegium_settings import Settings
 
 from collegium_cli.client import ClientError, connect
 from collegium_cli.environment import runtime_of
+from collegium_cli.printing import failed
 
 COLUMNS = {
     "tenant": ("id", "tier", "state", "keys", "projects", "created_at"),
@@ -28,6 +29,8 @@ COLUMNS = {
         "window", "window_seconds", "alert_percents",
     ),
 }  # fmt: skip
+# Actions on one thing print one object; those that take several ids, or list, print a list, however many there are.
+_OF_ONE = {("budget", "set"), ("limits", "show"), ("limits", "set"), ("limits", "rm")}
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_window", "concurrency")
 
 
@@ -57,12 +60,12 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         client = connect(runtime_of(settings))
         answers = [client.call(*request) for request in requests]
     except ClientError as error:
-        print(f"{said}: {error}", file=sys.stderr)
-        return 1
+        return failed(said, error)
     rows = answers[0].get("data", answers)
     made = [row["key"] for row in rows if "scopes" in row and "key" in row]
     if options.json:
-        print(msgspec.json.encode(rows[0] if made and len(rows) == 1 else rows).decode())
+        is_one = (options.verb, options.action) in _OF_ONE or (made and len(rows) == 1)
+        print(msgspec.json.encode(rows[0] if is_one else rows).decode())
     elif made:
         print("\n".join(made))
         print("shown once; stored as a hash", file=sys.stderr)
@@ -169,6 +172,8 @@ def _budget(options: argparse.Namespace) -> list[Request]:
     if options.action == "ls":
         return [Request("GET", base + _query(tenant=options.tenant))]
     path = f"{base}/{quote(_named(options.tenant, '--tenant'), safe='')}"
+    if options.action == "show" and not options.id:
+        return [Request("GET", base + _query(tenant=options.tenant))]
     if options.action == "show":
         return [Request("GET", f"{path}/{one}") for one in _paths(options)]
     if options.action == "rm":

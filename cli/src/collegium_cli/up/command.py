@@ -14,6 +14,7 @@ from collegium_servers.errors import ServerError
 from collegium_settings import Settings
 from collegium_telemetry.logs import configure_logging
 
+from collegium_cli.printing import failed
 from collegium_cli.up.layout import Group, free_port, groups
 from collegium_cli.up.supervisor import GaveUpError, Supervisor
 
@@ -68,8 +69,7 @@ async def _run(settings: Settings, options: UpOptions, chosen: list[Group]) -> i
         if supervisor.failed.done():
             supervisor.failed.result()
     except (ServerError, GaveUpError, OSError) as error:
-        print(f"collegium up: {error}", file=sys.stderr)
-        return 1
+        return failed("collegium up", error)
     finally:
         waiting.cancel()
         await supervisor.stop()

@@ -22,7 +22,8 @@ _GROUPS: Final[tuple[tuple[str, tuple[Service, ...]], ...]] = (
     ("work", ("router", "worker-pool")),
     ("gateway", ("gateway",)),
 )
-
+# On a folder where these have never run, a gateway knows no tenants and keys, or no model, and lets nobody in.
+_GATEWAY_HEARS: Final[tuple[Service, ...]] = ("billing", "router")
 
 _PORTS: Final = range(12_000, 30_000)
 _PORT_TRIES: Final = 200
@@ -49,6 +50,12 @@ def groups(only: Iterable[str] | None) -> list[Group]:
         if chosen:
             found.append(Group(name, chosen, {service: free_port() for service in chosen}))
     return found
+
+
+def left_out(chosen: Iterable[Group]) -> list[Service]:
+    """Returns the services without which a gateway among the chosen may never become ready; none without a gateway."""
+    wanted = {service for group in chosen for service in group.services}
+    return [service for service in _GATEWAY_HEARS if service not in wanted] if "gateway" in wanted else []
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -30,7 +30,7 @@ from collegium_servers.process import Child, Claim, Command, Probe, claim, end_l
 from collegium_settings import Settings
 
 from collegium_cli.up.credentials import broker_users, make_credentials
-from collegium_cli.up.layout import Group, free_port
+from collegium_cli.up.layout import Group, free_port, left_out
 from collegium_cli.up.leftovers import end_unrecorded
 from collegium_cli.up.preparation import Preparation, PreparationError
 
@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 # The operator is told before the broker has to refuse work.
 DISK_BYTES_LOW: Final = 2 * 1024**3
 SERVICE_READY_SECONDS: Final = 45.0
+# Later than any gateway is ready on a folder that has all it needs.
+SAY_WAITING_SECONDS: Final = 2.0
 # Everything has ended within 20 s: the gateway may take 7 of the services' 13, the servers 4 more.
 GATEWAY_STOP_SECONDS: Final = 7.0
 SERVICES_STOP_SECONDS: Final = 13.0
@@ -107,7 +109,8 @@ class Supervisor:
         finally:
             await preparation.stop()
         await _together(*(self._start_group(group) for group in self._groups))
-        await _together(*(self._wait_ready(port) for group in self._groups for port in group.admin_ports.values()))
+        ports = [item for group in self._groups for item in group.admin_ports.items()]
+        await _together(*(self._wait_ready(service, port) for service, port in ports))
         self._write_runtime()
         return self.runtime
 
@@ -223,18 +226,33 @@ class Supervisor:
         command = Command(group.name, arguments, str(report), environment=environment)
         return await start_child(command, claim(self._data, group.name), ready, SERVICE_READY_SECONDS)
 
-    async def _wait_ready(self, port: int) -> None:
+    async def _wait_ready(self, service: str, port: int) -> None:
         host = self._settings.http.host
         host = "127.0.0.1" if host in _ANY_ADDRESS else host
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health/ready"
-        deadline = time.monotonic() + SERVICE_READY_SECONDS
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        hint = self._beside() if service == "gateway" else ""
+        told = False
+        while time.monotonic() < began + SERVICE_READY_SECONDS:
             with contextlib.suppress(OSError, TimeoutError):
                 status, _ = await get(url)
                 if status == _OK:
                     return
+            if hint and not told and time.monotonic() > began + SAY_WAITING_SECONDS:
+                log.warning("the gateway is not ready yet", why=hint)
+                told = True
             await asyncio.sleep(_READY_POLL_SECONDS)
-        raise GaveUpError(f"a service is up and not ready; see {url} and {self._data}/logs")
+        raise GaveUpError(
+            f"{service} is up and not ready; {f'{hint}; ' if hint else ''}see {url} and {self._data}/logs"
+        )
+
+    def _beside(self) -> str:
+        """Says what has to run beside a gateway that would wait for it, empty where all of it was asked for."""
+        names = left_out(self._groups)
+        if not names:
+            return ""
+        start = f"`collegium serve {','.join(names)} --data {self._data}`"
+        return f"it hears of tenants, keys and models from {' and '.join(names)}: add to --only, or run {start} beside"
 
     async def _run(self, name: str, start: Callable[[], Awaitable[Running]]) -> None:
         """Starts something and keeps it running."""

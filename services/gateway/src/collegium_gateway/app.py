@@ -62,6 +62,7 @@ from collegium_gateway.tasks.application import Tasks
 from collegium_gateway.tasks.door import TaskDoor
 from collegium_gateway.tasks.following import Following
 from collegium_gateway.tasks.keyed import KeyedTasks
+from collegium_gateway.tasks.ladder_door import LadderDoor
 from collegium_gateway.tasks.schedules_door import ScheduleDoor
 from collegium_gateway.tasks.submitting import SubmitDoor
 from collegium_gateway.tasks.waiting import Waiting
@@ -179,6 +180,7 @@ class GatewayApp:
             self.readiness,
             replies,
             [
+                *LadderDoor(platform).routes(),
                 *DeadLetterDoor(platform, self._directory, self.tasks, webhooks).routes(),
                 *SearchDoor(platform, self._directory, Rewriter(platform, self._chats)).routes(),
                 *IndexDoor(platform, self._directory).routes(),

@@ -152,6 +152,7 @@ _OPERATIONS: tuple[tuple[str, str, str, str, type | None], ...] = (
     ("get", "/v1/admin/evolution/{id}", "admin", "Shows a round of learning with its report.", None),
     ("post", "/v1/admin/evolution/run", "admin", "Begins a round of learning now.", None),
     ("delete", "/v1/admin/models/{name}/prices/{version}", "admin", "Takes a scheduled version of prices back.", None),
+    ("get", "/v1/admin/tasks/{id}/ladder", "admin", "Shows a task's journey, a rung a message, for operators.", None),
     ("get", "/v1/admin/dead-letters", "admin", "Lists dead letters, oldest first.", None),
     ("get", "/v1/admin/dead-letters/{id}", "admin", "Shows one dead letter with its original bytes.", None),
     ("post", "/v1/admin/dead-letters/requeue", "admin", "Requeues letters, by id or filter.", LettersRequest),

@@ -21,7 +21,7 @@ Permission = Literal[
     "students.read", "students.write", "distill.export",
     "scoreboard.read", "ranks.read", "ranks.write", "models.write", "gaps.read", "evolution.read", "evolution.write",
     "approvals.read", "approvals.write", "policies.read", "policies.write", "domains.read", "domains.write",
-    "experiments.read", "experiments.write",
+    "experiments.read", "experiments.write", "tasks.read",
 ]  # fmt: skip
 
 _READS: Final[frozenset[Permission]] = frozenset({
@@ -29,7 +29,7 @@ _READS: Final[frozenset[Permission]] = frozenset({
     "dead-letters.read", "audit.read", "encryption.read",
     "ledger.read", "prices.read", "cache.read", "search-index.read", "gates.read",
     "scoreboard.read", "ranks.read", "gaps.read", "evolution.read", "approvals.read", "policies.read", "students.read",
-    "domains.read", "experiments.read",
+    "domains.read", "experiments.read", "tasks.read",
 })  # fmt: skip
 _WRITES: Final[frozenset[Permission]] = frozenset({
     "tenants.write", "projects.write", "keys.write", "limits.write", "key-limits.write", "budgets.write",
@@ -96,6 +96,7 @@ ADMIN_ROUTES: Final[Mapping[tuple[str, str], Permission]] = {
     ("GET", "/v1/admin/dead-letters/{id}"): "dead-letters.read",
     ("POST", "/v1/admin/dead-letters/requeue"): "dead-letters.write",
     ("POST", "/v1/admin/dead-letters/discard"): "dead-letters.write",
+    ("GET", "/v1/admin/tasks/{id}/ladder"): "tasks.read",
     ("GET", "/v1/admin/tenants/{id}/erasure"): "encryption.read",
     ("POST", "/v1/admin/tenants/{id}/erasure"): "tenants.delete",
     ("GET", "/v1/admin/tenants/{id}/data-keys"): "encryption.read",

@@ -1,4 +1,4 @@
-"""Reading messages from the broker as the operator: one task's events, or whatever passes."""
+"""Reading what streams hold of a subject to its end: for operators, who look at one task or at what passed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import contextlib
 from collections.abc import Sequence
 from typing import Final
 
+from collegium_contracts import codec
+from collegium_contracts import subjects as s
+from collegium_contracts.errors import ContractError
+from collegium_contracts.messages import JourneyMessage
+
 from collegium_bus.claims import ClaimStore
 from collegium_bus.connection import Connection
 from collegium_bus.delivery import Delivery
 from collegium_bus.errors import BrokerUnavailableError
 from collegium_bus.ordered import OrderedReader
-from collegium_contracts import codec
-from collegium_contracts import subjects as s
-from collegium_contracts.errors import ContractError
-from collegium_contracts.messages import JourneyMessage
 
 READ_SECONDS: Final = 30.0
 
