@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast, get_args
 import msgspec
 from collegium_contracts.knowledge import DocumentKind, DocumentMeta, FieldValue
 
+from collegium_gateway.admission import plain
 from collegium_gateway.errors import ApiError
 from collegium_gateway.http import asgi
 from collegium_gateway.http.asgi import Receive, Scope
@@ -158,6 +159,7 @@ class _Form:
             raise ApiError("invalid_value", "the form has no part named file", param="file")
         tags = [tag for text in self._texts.get("tags", []) for tag in self._text("tags", text).split(",") if tag]
         meta = DocumentMeta(title=self._one("title"), tags=tags, fields=self._fields())
+        plain.check(meta)
         return Upload(self._one("id"), self._kind(*self._file), meta)
 
     def _kind(self, filename: str, media: str) -> DocumentKind:
