@@ -135,7 +135,7 @@ NAMES: list[tuple[str, str, str, Any, str | None]] = [
     ("operator", "POST", "/v1/admin/students/register", {"export": NUL}, None),
     ("operator", "POST", "/v1/admin/keys", {"tenant": "timed", "name": NUL}, "name"),
     ("operator", "PUT", "/v1/admin/tenants/timed/gates", {"gates": [NUL]}, "gates[0]"),
-    ("operator", "PUT", "/v1/admin/flags/timed", {"flag": NUL}, None),
+    ("operator", "PUT", "/v1/admin/flags/n-1", {"kind": "plan", "change": {}, "domain": NUL}, "domain"),
 ]  # fmt: skip
 
 
@@ -181,3 +181,48 @@ async def test_nul_over_grpc_is_refused_too(town: PlatformProcess):
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await method(request, metadata=metadata)
             assert error.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND), request
+
+
+NUMBERS: list[tuple[str, str, str, Any, int]] = [
+    ("tenant", "PUT", "/v1/contexts/n1", {"fields": {}, "expected_version": BIG}, 400),
+    ("tenant", "PATCH", "/v1/contexts/n1", {"fields": {}, "expected_version": BIG}, 400),
+    ("tenant", "PUT", "/v1/contexts/n1", {"fields": {}, "expected_version": 2**63}, 409),
+    ("tenant", "PUT", "/v1/contexts/n1", {"fields": {"a": [{"b": HUGE}]}}, 400),
+    ("tenant", "DELETE", f"/v1/contexts/n1?expected_version={BIG}", None, 400),
+    ("tenant", "GET", f"/v1/contexts/n1?version={BIG}", None, 400),
+    ("tenant", "GET", "/v1/contexts/n1?version=999999999999", None, 404),
+    ("tenant", "GET", "/v1/conversations/n1?cursor=999999999999", None, 200),
+    ("tenant", "POST", "/v1/memories/recall", {"question": "x", "limit": BIG}, 400),
+    ("tenant", "POST", "/v1/memories/recall", {"question": "x", "max_tokens": HUGE}, 400),
+    ("tenant", "POST", "/v1/documents", {"content": "x y q1", "fields": {"k": HUGE}}, 400),
+    ("tenant", "POST", "/v1/documents", {"content": "x y q1", "fields": {"k": -HUGE}}, 400),
+    ("tenant", "PUT", "/v1/documents/n1", {"content": "x y q1", "fields": {"k": BIG}}, 400),
+    ("tenant", "POST", "/v1/search", {"query": "x", "filters": {"fields": {"k": HUGE}}}, 400),
+    ("tenant", "POST", "/v1/search", {"query": "x", "limit": HUGE}, 400),
+    ("tenant", "POST", "/v1/tasks", {"input": "x", "model": "sim", "max_tokens": HUGE}, 400),
+    ("tenant", "POST", "/v1/tasks", {"input": "x", "model": "sim", "seed": BIG}, 400),
+    ("tenant", "POST", "/v1/tasks", {"input": "x", "model": "sim", "panel_size": HUGE}, 400),
+    ("operator", "PUT", "/v1/admin/flags/n-1", {"kind": "plan", "change": {"members": BIG}, "tenant": "timed"}, 400),
+    ("operator", "PUT", "/v1/admin/tenants/timed/gates", {"gates": [], "verified": {"age": BIG}}, 400),
+    ("operator", "POST", "/v1/admin/dead-letters/requeue", {"ids": [HUGE], "dry_run": True}, 400),
+    ("operator", "GET", "/v1/admin/dead-letters?since=9999-12-31T23:59:59-23:59", None, 200),
+    ("operator", "GET", "/v1/admin/dead-letters?since=0001-01-01T00:00:00%2B23:59", None, 200),
+    ("operator", "GET", "/v1/admin/audit?from=9999-12-31T23:59:59-23:59", None, 200),
+    ("operator", "GET", "/v1/admin/audit?to=0001-01-01T00:00:00%2B23:59", None, 200),
+    ("operator", "GET", "/v1/admin/audit?tenant=timed&from=9999-12-31T23:59:59-23:59&to=9999-01-01", None, 200),
+    ("operator", "GET", "/v1/admin/gates/report?to=9999-12-31T23:59:59-23:59", None, 200),
+    ("operator", "GET", "/v1/admin/ledger/calls?from=9999-12-31T23:59:59-23:59", None, 400),
+    ("tenant", "GET", "/v1/requests?from=9999-12-31T23:59:59-23:59", None, 400),
+    ("tenant", "GET", "/v1/usage?to=9999-12-31T23:59:59-23:59", None, 400),
+    ("tenant", "GET", "/v1/tasks?since=9999-12-31T23:59:59-23:59", None, 200),
+]
+
+
+@pytest.mark.parametrize(("who", "method", "path", "body", "expected"), NUMBERS)
+async def test_numbers_and_times_beyond_any_store_are_refused_or_match_nothing(
+    callers: dict[str, Caller], who: str, method: str, path: str, body: Any, expected: int
+):
+    status, error = await callers[who](method, path, body)
+    assert status == expected, error
+    if expected == 400:
+        assert error["code"] == "invalid_value"
