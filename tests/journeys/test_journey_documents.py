@@ -90,6 +90,14 @@ async def test_bad_documents_and_questions_are_refused(stage: Stage):
         ):
             async with http.post("/v1/documents", json=body) as response:
                 assert await code(response) == expected, body
+        for charset in ("utf-99", "undefined", "idna", "hex", "unicode_escape"):
+            headers = {"Content-Type": f"text/plain; charset={charset}"}
+            async with http.post("/v1/documents", data=b"x", headers=headers) as response:
+                assert await code(response) == (422, "document_undecodable"), charset
+            form = aiohttp.FormData()
+            form.add_field("file", b"x", filename="a.md", content_type=headers["Content-Type"])
+            async with http.post("/v1/documents", data=form) as response:
+                assert await code(response) == (422, "document_undecodable"), charset
         async with http.post("/v1/documents", data=b"x", headers={"Content-Type": "image/png"}) as response:
             assert await code(response) == (400, "invalid_value")
         for body in ({"query": " "}, {"query": "x", "limit": 0}, {"query": "x", "filters": {"fields": {"a": []}}}):

@@ -22,6 +22,7 @@ _TENANTS = (
     *("small", "large"),  # storage
     *("pooled", "general"),  # pools
     *("recalls", "apart", "leaving"),  # memory
+    "timed",  # times of the audit trail
 )
 KEYS = {tenant: make_key(tenant) for tenant in _TENANTS}
 # Logs in for acme alone, and for whoever its token names.

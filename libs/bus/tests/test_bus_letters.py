@@ -102,6 +102,7 @@ async def test_a_page_goes_on_where_the_last_one_ended(bus):
     newest = (await all_letters(bus))[-1].content.at_ms
     assert [one.content.payload for one in await all_letters(bus, since_ms=newest)][-1] == b"4"
     assert await all_letters(bus, since_ms=newest + 1) == []
+    assert await all_letters(bus, since_ms=253_402_387_139_000) == [], "a time after the year 9999"
 
 
 async def test_a_letter_that_cannot_be_read_hides_no_other(bus):

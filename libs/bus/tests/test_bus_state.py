@@ -9,6 +9,7 @@ from collegium_bus.kv import VALUE_BYTES_MAX, Bucket
 from collegium_bus.leases import CLOCK_MARGIN_SECONDS, LEASE_SECONDS, LeaseHolder
 from collegium_bus.shell import Answering
 from collegium_contracts import subjects as s
+from collegium_contracts.reports import RequestsRequest
 from collegium_contracts.requests import KeysReply, TenantList, TenantRow, TenantsReply
 from collegium_testing import VirtualClock, eventually
 
@@ -190,9 +191,13 @@ async def test_a_question_has_a_typed_answer_or_a_typed_refusal(bus):
             raise RequestRefusedError("not_found", "there is none", "id")
         if traceparent == "break":
             raise ValueError("a defect")
+        if traceparent == "unstorable":
+            raise LookupError("no column takes this")
         return TenantsReply(tenants=[TenantRow(id="acme", tier="pro", created_at_ms=1, keys=2)])
 
-    answering = Answering(bus.connection, {s.SVC_BILLING_TENANT_LIST: tenants})
+    answering = Answering(
+        bus.connection, {s.SVC_BILLING_TENANT_LIST: tenants}, lambda error: isinstance(error, LookupError)
+    )
     await answering.start()
 
     async def asked(traceparent: str, expected=TenantsReply):
@@ -205,6 +210,13 @@ async def test_a_question_has_a_typed_answer_or_a_typed_refusal(bus):
     with pytest.raises(RequestRefusedError) as broken:
         await asked("break")
     assert (broken.value.code, "a defect" in str(broken.value)) == ("internal_error", False)
+    with pytest.raises(RequestRefusedError, match="NUL") as unstorable:
+        await asked("unstorable")
+    assert unstorable.value.code == "invalid_value"
+    question = RequestsRequest(tenant="acme", from_ms=10**30, to_ms=1)
+    with pytest.raises(RequestRefusedError, match="out of bounds") as huge:
+        await ask(bus.connection, s.SVC_BILLING_TENANT_LIST, question, TenantsReply)
+    assert huge.value.code == "invalid_value"
     with pytest.raises(NoAnswerError, match="not KeysReply"):
         await asked("x", KeysReply)
     await answering.stop()

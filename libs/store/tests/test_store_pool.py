@@ -5,7 +5,14 @@ import socket
 
 import asyncpg
 import pytest
-from collegium_store import DatabaseUnreachableError, is_transient, open_connection, open_pool, retry_transient
+from collegium_store import (
+    DatabaseUnreachableError,
+    is_transient,
+    is_unstorable,
+    open_connection,
+    open_pool,
+    retry_transient,
+)
 from collegium_store.pool import connect_options
 
 
@@ -14,6 +21,21 @@ async def test_a_pool_names_itself_and_compiles_nothing(database_url: str) -> No
     assert await pool.fetchval("SHOW application_name") == "collegium-billing"
     assert await pool.fetchval("SHOW jit") == "off"
     await pool.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "value"),
+    [("SELECT $1::text", "a\0b"), ("SELECT $1::text[]", ["a\0b"]), ("SELECT $1::jsonb->>'a'", '{"a": "\\u0000"}')],
+)
+async def test_a_text_that_no_column_takes_is_told_from_a_defect(database_url: str, statement: str, value: object):
+    connection = await open_connection(database_url, application_name="t")
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await connection.fetchval(statement, value)
+    assert is_unstorable(refused.value)
+    with pytest.raises(asyncpg.PostgresError) as defect:
+        await connection.fetchval("SELECT no_such_column")
+    assert not is_unstorable(defect.value)
+    await connection.close()
 
 
 async def test_a_transaction_left_open_does_not_leak_into_the_next_use(database_url: str) -> None:

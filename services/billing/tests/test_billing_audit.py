@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from collegium_billing.audit.store import AuditStore
 from collegium_billing.errors import FencedError
+from collegium_bus.errors import RequestRefusedError
 from collegium_bus.publisher import Publisher
 from collegium_contracts import audit as a
 from collegium_contracts import codec
@@ -380,6 +381,13 @@ async def test_records_are_filtered_and_paged(trail: Trail) -> None:
     assert len((await page(tenant="acme", action="keys")).records) == 2
     assert (await page(tenant="acme", action="key")).records == []
     assert (await page(tenant="acme", outcome="refused")).records == []
+    times = [one.at_ms for one in await trail.records("acme")]
+    assert len((await page(tenant="acme", from_ms=times[0], to_ms=times[-1] + 1)).records) == 3
+    assert (await page(tenant="acme", from_ms=times[-1] + 1)).records == []
+    assert (await page(to_ms=times[0])).records == []
+    with pytest.raises(RequestRefusedError, match="NUL") as refused:
+        await page(actor="a\0")
+    assert refused.value.code == "invalid_value"
 
 
 async def test_what_waits_in_the_recorder_is_stored_at_its_end(trail: Trail) -> None:

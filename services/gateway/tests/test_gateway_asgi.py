@@ -5,7 +5,7 @@ from collegium_contracts.errors import ERRORS
 from collegium_contracts.ids import task_id
 from collegium_gateway.errors import ApiError
 from collegium_gateway.http.asgi import error_headers, read_body, request_id, with_request_id
-from collegium_gateway.tasks.door import _cursor, _cursor_of, _last_event_of, _limit_of, _since_of, _state_of
+from collegium_gateway.tasks.door import _last_event_of, _limit_of, _since_of, _state_of, cursor, cursor_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,9 +98,9 @@ def test_whoever_is_asked_to_wait_is_told_how_long():
 @given(st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
 def test_a_cursor_comes_back_as_it_was(created_at_ms, entropy):
     position = (created_at_ms, task_id(created_at_ms, entropy))
-    cursor = _cursor(position)
-    assert cursor.isalnum() or set(cursor) <= set("-_") | {c for c in cursor if c.isalnum()}
-    assert _cursor_of(cursor) == position
+    text = cursor(position)
+    assert text.isalnum() or set(text) <= set("-_") | {c for c in text if c.isalnum()}
+    assert cursor_of(text) == position
 
 
 def refused(read_query, text: str) -> str | None:
@@ -112,7 +112,7 @@ def refused(read_query, text: str) -> str | None:
 
 @given(st.text(min_size=1, max_size=40))
 def test_no_query_is_a_defect(text):
-    for read_query in (_cursor_of, _limit_of, _since_of, _last_event_of, _state_of):
+    for read_query in (cursor_of, _limit_of, _since_of, _last_event_of, _state_of):
         try:
             read_query(text)
         except ApiError as error:
@@ -120,19 +120,19 @@ def test_no_query_is_a_defect(text):
 
 
 @pytest.mark.parametrize(
-    "cursor",
+    "text",
     [
         "x",
         "é",
         "aGVsbG8",
-        _cursor((1, "x")),
-        _cursor((1, "\0")),
-        _cursor((10**30, "tsk_" + "0" * 26)),
-        _cursor((-1, "")),
+        cursor((1, "x")),
+        cursor((1, "\0")),
+        cursor((10**30, "tsk_" + "0" * 26)),
+        cursor((-1, "")),
     ],
 )
-def test_a_cursor_that_no_list_returned_is_refused(cursor):
-    assert refused(_cursor_of, cursor) == "cursor"
+def test_a_cursor_that_no_list_returned_is_refused(text):
+    assert refused(cursor_of, text) == "cursor"
 
 
 @pytest.mark.parametrize("text", ["0", "201", "-1", "ten", "²", "1.5", "9" * 5_000])

@@ -145,6 +145,15 @@ WRONG = {
     "no issuer": token(iss=None),
     "no end": token(exp=None),
     "not yet": token(nbf=CLOCK.ms // 1000 + 600),
+    "an end as text": token(exp=str(CLOCK.ms // 1000 + 600)),
+    "an end that is none": token(exp=True),
+    "an end beyond any time": token(exp=10**30),
+    "no end at all": token(exp=float("inf")),
+    "an end that is no number": token(exp=float("nan")),
+    "a begin as text": token(nbf="0"),
+    "issued later": token(iat=CLOCK.ms // 1000 + tokens.LEEWAY_SECONDS + 5),
+    "issued as text": token(iat="0"),
+    "issued before any time": token(iat=-(10**30)),
     "unknown tenant": token(tenant="absent"),
     "no tenant": token(tenant=None),
     "the operator's tenant": token(tenant="operator", scope="admin"),
@@ -170,6 +179,12 @@ def test_an_expired_token_is_told_so_only_where_it_was_right():
     assert refusal(book(), token(exp=late)).code == "expired_token"
     assert refusal(book(), token(OTHER_RSA, exp=late)).code == "invalid_token"
     book().authenticate(f"Bearer {token(exp=CLOCK.ms // 1000 - 5)}")
+
+
+def test_times_of_a_token_may_have_fractions_and_clocks_may_differ():
+    now = CLOCK.ms // 1000
+    for times in ({"exp": now + 600.5}, {"iat": now + tokens.LEEWAY_SECONDS - 5}, {"nbf": now + 0.5, "iat": now}):
+        book().authenticate(f"Bearer {token(**times)}")
 
 
 def test_a_known_token_ends_too():

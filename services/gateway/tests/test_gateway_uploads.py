@@ -10,7 +10,7 @@ import pytest
 from collegium_gateway.errors import ApiError
 from collegium_gateway.knowledge import uploads
 from collegium_gateway.knowledge.spool import MEMORY_BYTES, Spool
-from collegium_gateway.knowledge.uploads import Upload, read_form
+from collegium_gateway.knowledge.uploads import Upload, check_charset, read_form
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,6 +123,21 @@ async def test_what_is_too_large_is_not_read_to_its_end():
     with Spool() as spool, pytest.raises(ApiError) as refused:
         await read_form({"headers": declared}, receive, 120_000, spool)
     assert (refused.value.code, len(taken)) == ("body_too_large", 3)
+
+
+@pytest.mark.parametrize(
+    "charset", ["utf-8", '"UTF-8"', "latin-1", "iso-8859-15", "windows-1252", "Shift_JIS", "ascii", ""]
+)
+def test_a_document_may_name_any_encoding_that_there_is(charset: str):
+    check_charset(f"text/plain; charset={charset}")
+    check_charset("text/plain")
+
+
+@pytest.mark.parametrize("charset", ["utf-99", "undefined", "idna", "punycode", "hex", "rot13", "x" * 300, "\0"])
+def test_an_encoding_that_there_is_not_is_refused(charset: str):
+    with pytest.raises(ApiError) as refused:
+        check_charset(f"text/plain; charset={charset}")
+    assert (refused.value.code, refused.value.kind.http_status) == ("document_undecodable", 422)
 
 
 async def test_without_a_boundary_and_broken_off_forms_are_refused():

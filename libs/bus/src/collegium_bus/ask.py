@@ -28,11 +28,16 @@ async def ask(
     timeout_seconds: float = 5.0,
     traceparent: str = "",
 ) -> R:
-    """Asks a service and returns its reply; raises RequestRefusedError with its refusal, or NoAnswerError in time."""
+    """Asks a service and returns its reply; raises RequestRefusedError with its refusal, or NoAnswerError in time.
+
+    A question with a number that no message can carry is refused here.
+    """
+    try:
+        content = codec.encode(question)
+    except OverflowError:
+        raise RequestRefusedError("invalid_value", "a number is out of bounds") from None
     headers = encode_headers({s.TRACEPARENT: traceparent}) if traceparent else None
-    payload, _ = await connection.request_raw(
-        subject, codec.encode(question), headers=headers, timeout_seconds=timeout_seconds
-    )
+    payload, _ = await connection.request_raw(subject, content, headers=headers, timeout_seconds=timeout_seconds)
     reply = codec.reply.decode(payload)
     if isinstance(reply, Refused):
         raise RequestRefusedError(reply.code, reply.message, reply.param)

@@ -23,6 +23,8 @@ from collegium_bus.wire import decode_headers
 
 # Letters that one page looks at; a filter that matches few of them gets a short page and where to go on.
 SCAN_LETTERS = 2_000
+# The broker counts nanoseconds in 64 bits, which end in 2262.
+_LAST_SECONDS = 9_000_000_000.0
 _GONE = 10043
 _NEVER_STOOD = 10057
 
@@ -137,4 +139,4 @@ class LetterBox:
 
 def _early(since_ms: int) -> float:
     """The broker's clock need not be the writer's: it is asked from a quarter of an hour before (Unix seconds)."""
-    return max(0.0, since_ms / 1000 - 900)
+    return min(max(0.0, since_ms / 1000 - 900), _LAST_SECONDS)

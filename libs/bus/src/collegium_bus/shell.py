@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
-from collegium_contracts.errors import ContractError
+from collegium_contracts.errors import UNSTORABLE, ContractError
 from collegium_contracts.messages import Message
 from collegium_contracts.requests import Refused
 from faststream.nats import NatsBroker, NatsMessage
@@ -56,11 +56,21 @@ class _SharedBroker(NatsBroker):
         self.config.disconnect()
 
 
-class Answering:
-    """Answers the questions on ``svc.<service>.*``, shared by all replicas of the service through a queue group."""
+def _never(_error: Exception) -> bool:
+    return False
 
-    def __init__(self, connection: Connection, handlers: dict[str, Handler]) -> None:
+
+class Answering:
+    """Answers the questions on ``svc.<service>.*``, shared by all replicas of the service through a queue group.
+
+    ``is_unstorable`` tells whether a handler's error is a text's that cannot be stored, and so the asker's fault.
+    """
+
+    def __init__(
+        self, connection: Connection, handlers: dict[str, Handler], is_unstorable: Callable[[Exception], bool] = _never
+    ) -> None:
         self._service = connection.service
+        self._is_unstorable = is_unstorable
         self.broker = _SharedBroker(connection)
         for subject, handler in handlers.items():
             subscriber = self.broker.subscriber(
@@ -91,5 +101,7 @@ class Answering:
         except ContractError as error:
             return Refused(code="invalid_value", message=str(error))
         except Exception as error:  # the asker must get an answer whatever failed here
+            if self._is_unstorable(error):
+                return Refused(code="invalid_value", message=UNSTORABLE)
             log.error("question failed", service=self._service, subject=subject, exc_info=error)
             return Refused(code="internal_error", message=f"{self._service} failed on {subject}; see its log")

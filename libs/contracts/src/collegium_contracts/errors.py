@@ -15,6 +15,9 @@ from typing import Literal
 
 import msgspec
 
+# What an asker is told whose text a database refused.
+UNSTORABLE = "a name or a text holds NUL, which cannot be stored; leave it out"
+
 
 class ContractError(Exception):
     """Base of the errors of this package; ``code`` is stable."""

@@ -11,6 +11,7 @@ from collegium_store.errors import (
     StoreError,
     is_poison,
     is_transient,
+    is_unstorable,
 )
 from collegium_store.group_commit import GroupCommit
 from collegium_store.migrations import Applied, Migrations, is_current, migrate
@@ -29,6 +30,7 @@ __all__ = [
     "is_current",
     "is_poison",
     "is_transient",
+    "is_unstorable",
     "migrate",
     "open_connection",
     "open_pool",

@@ -65,6 +65,11 @@ def is_transient(error: BaseException) -> bool:
     return (lost and not isinstance(error, asyncpg.DataError)) or isinstance(error, _TRANSIENT)
 
 
+def is_unstorable(error: BaseException) -> bool:
+    """Tells whether a text is to blame that no column takes: one that holds NUL, as itself or in JSON."""
+    return isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError)
+
+
 def is_poison(error: BaseException) -> bool:
     """Tells whether one row's value is to blame, so that the others may be stored without it."""
     return isinstance(error, _POISON)

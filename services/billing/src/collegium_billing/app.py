@@ -15,7 +15,7 @@ from collegium_contracts.messages import JourneyMessage
 from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
 from collegium_settings import Settings
-from collegium_store import open_pool
+from collegium_store import is_unstorable, open_pool
 from collegium_telemetry import names
 
 from collegium_billing.audit.trail import AuditTrail
@@ -111,7 +111,7 @@ class BillingApp:
             **audit.handlers(),
             **money.handlers(),
         }
-        answering = Answering(platform.connection, handlers)
+        answering = Answering(platform.connection, handlers, is_unstorable)
         self._open.push_async_callback(answering.stop)
         await answering.start()
         self._open.push_async_callback(audit.stop)

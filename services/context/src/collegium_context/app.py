@@ -14,7 +14,7 @@ from collegium_contracts.messages import SettledMessage
 from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
 from collegium_runtime.storage_count import StorageCount
-from collegium_store import open_pool
+from collegium_store import is_unstorable, open_pool
 from collegium_telemetry import names
 
 from collegium_context.documents.spaces import Spaces
@@ -99,6 +99,7 @@ class ContextApp:
                 **self._knowledge.handlers,
                 **self._semantic.handlers,
             },
+            is_unstorable,
         )
         await self._answering.start()
         self._erasing = Erasing(platform, {"context": partial(self._erase, self._pool, self._vectors, shelf)})

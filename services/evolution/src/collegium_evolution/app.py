@@ -15,7 +15,7 @@ from collegium_learning.ranks.decisions import Rules
 from collegium_runtime.audit import Audit
 from collegium_runtime.erasing import Erasing
 from collegium_runtime.platform import Platform
-from collegium_store import open_pool
+from collegium_store import is_unstorable, open_pool
 from collegium_telemetry import names
 
 from collegium_evolution import telling
@@ -92,7 +92,7 @@ class EvolutionApp:
         answers = Answers(
             platform, pool, changing, self._cycles, policies, learning.answers, DomainAnswers(domains), experiments
         )
-        self._answering = Answering(platform.connection, answers.handlers())
+        self._answering = Answering(platform.connection, answers.handlers(), is_unstorable)
         await self._erasing.start()
         self._learning.start()
         self._board.start()

@@ -9,7 +9,7 @@ as ``internal_error`` and logged. One rule: a message names the id concerned and
 from __future__ import annotations
 
 from collegium_bus.errors import BusError, QueueFullError, RequestRefusedError
-from collegium_contracts.errors import ErrorKind, TaskError, kind_of
+from collegium_contracts.errors import UNSTORABLE, ErrorKind, TaskError, kind_of
 
 
 class ApiError(Exception):
@@ -54,6 +54,11 @@ def from_task(error: TaskError, task_id: str) -> ApiError:
         task_id=task_id,
         gate=error.gate,
     )
+
+
+def unstorable() -> ApiError:
+    """Returns what a client is told whose text the database refused; doors refuse what they know to be a name."""
+    return ApiError("invalid_value", UNSTORABLE)
 
 
 def from_bus(error: BusError, what: str) -> ApiError:

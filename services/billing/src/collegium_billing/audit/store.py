@@ -197,8 +197,8 @@ class AuditStore:
         rows = await self._pool.fetch(
             f"""
             SELECT {_COLUMNS}, position FROM billing.audit
-            WHERE ($1::text IS NULL OR tenant = $1) AND ($2 = 0 OR {order} {compare} $2)
-              AND ($3 = 0 OR seq <= $3) AND ($4 = 0 OR at_ms >= $4) AND ($5 = 0 OR at_ms < $5)
+            WHERE ($1::text IS NULL OR tenant = $1) AND ($2::int8 = 0 OR {order} {compare} $2)
+              AND ($3::int8 = 0 OR seq <= $3) AND ($4::int8 = 0 OR at_ms >= $4) AND ($5::int8 = 0 OR at_ms < $5)
               AND ($6 = '' OR action = $6 OR starts_with(action, $6 || '.'))
               AND ($7 = '' OR actor = $7) AND ($8 = '' OR outcome = $8)
             ORDER BY {order} {direction} LIMIT $9
@@ -281,7 +281,7 @@ class AuditStore:
         row = await self._pool.fetchrow(
             """
             SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM billing.audit
-            WHERE tenant = $1 AND ($2 = 0 OR at_ms >= $2) AND ($3 = 0 OR at_ms < $3)
+            WHERE tenant = $1 AND ($2::int8 = 0 OR at_ms >= $2) AND ($3::int8 = 0 OR at_ms < $3)
             """,
             tenant,
             from_ms,

@@ -99,5 +99,5 @@ def _decoded(content: bytes, kind: Kind) -> str:
 def _as(content: bytes, encoding: str) -> str:
     try:
         return content.decode(encoding)
-    except (UnicodeDecodeError, LookupError) as error:
+    except (UnicodeError, LookupError) as error:
         raise UndecodableDocumentError("it is not in the encoding that it names; send UTF-8") from error

@@ -32,7 +32,7 @@ GROUP BY conversation ORDER BY conversation COLLATE "C" LIMIT $5
 _PAGE = """
 SELECT task_id, sequence, key_id, nonce, body, messages, (extract(epoch FROM created_at) * 1000)::bigint AS at_ms
 FROM context.turns
-WHERE tenant = $1 AND conversation = $2 AND ($3 = 0 OR sequence < $3)
+WHERE tenant = $1 AND conversation = $2 AND ($3::int8 = 0 OR sequence < $3)
 ORDER BY sequence DESC LIMIT $4
 """
 _MARK = """
@@ -54,7 +54,7 @@ UPDATE context.turns SET gist_key_id = $3, gist_nonce = $4, gist = $5 WHERE tena
 """
 _GISTS = """
 SELECT gist_key_id, gist_nonce, gist FROM context.turns
-WHERE tenant = $1 AND conversation = $2 AND ($3 = 0 OR sequence < $3) AND gist IS NOT NULL
+WHERE tenant = $1 AND conversation = $2 AND ($3::int8 = 0 OR sequence < $3) AND gist IS NOT NULL
 ORDER BY sequence DESC LIMIT $4
 """
 _AGED = """

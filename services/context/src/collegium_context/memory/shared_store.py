@@ -21,7 +21,7 @@ VERSIONS_KEPT = 100
 _COLUMNS = "id, version, key_id, nonce, body, bytes, by_key, at_ms"
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('shared' || $1 || chr(10) || $2, 0))"
 _NEWEST = f"SELECT {_COLUMNS} FROM context.shared WHERE tenant = $1 AND id = $2 AND is_newest"  # noqa: S608 - constants
-_VERSION = f"SELECT {_COLUMNS} FROM context.shared WHERE tenant = $1 AND id = $2 AND version = $3"  # noqa: S608 - constants
+_VERSION = f"SELECT {_COLUMNS} FROM context.shared WHERE tenant = $1 AND id = $2 AND version = $3::int8"  # noqa: S608 - constants
 _VERSIONS = f"""
 SELECT {_COLUMNS} FROM context.shared WHERE tenant = $1 AND id = $2 ORDER BY version DESC
 """  # noqa: S608 - constants

@@ -47,9 +47,9 @@ _SEEN_SCOPE = """
 INSERT INTO context.kept_scopes AS old (tenant, scope, compared, wrong, expected, served, explored, explored_wrong)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (tenant, scope) DO UPDATE
-SET compared = CASE WHEN $3 > 0 THEN old.compared * $9 + $3 ELSE old.compared END,
-    wrong = CASE WHEN $3 > 0 THEN old.wrong * $9 + $4 ELSE old.wrong END,
-    expected = CASE WHEN $3 > 0 THEN old.expected * $9 + $5 ELSE old.expected END,
+SET compared = CASE WHEN $3::float8 > 0 THEN old.compared * $9 + $3 ELSE old.compared END,
+    wrong = CASE WHEN $3::float8 > 0 THEN old.wrong * $9 + $4 ELSE old.wrong END,
+    expected = CASE WHEN $3::float8 > 0 THEN old.expected * $9 + $5 ELSE old.expected END,
     served = old.served + $6, explored = old.explored + $7, explored_wrong = old.explored_wrong + $8
 """
 _SAID_WRONG = """

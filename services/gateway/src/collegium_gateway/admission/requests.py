@@ -6,7 +6,7 @@ unknown fields of ours are refused, because there they are typing errors.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from collegium_contracts.code_tests import CodeTest
@@ -14,6 +14,7 @@ from collegium_contracts.messages import CacheMode, Plan
 from collegium_contracts.parts import AnswerKind, JudgeMode, Priority
 from collegium_contracts.state import Missed
 
+from collegium_gateway.admission import plain
 from collegium_gateway.errors import ApiError
 
 
@@ -130,6 +131,9 @@ class TenantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 T = TypeVar("T")
 
+# Asked for so often that they are looked through only where they must be; admission bounds their numbers.
+_HOT: Final = frozenset({ChatRequest, TaskRequest})
+
 decode_chat = msgspec.json.Decoder(ChatRequest)
 decode_task = msgspec.json.Decoder(TaskRequest)
 decode_schedule = msgspec.json.Decoder(ScheduleRequest)
@@ -137,11 +141,17 @@ decode_tenant = msgspec.json.Decoder(TenantRequest)
 
 
 def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Decodes a body; raises ApiError ``malformed_json`` or ``invalid_value`` with the path."""
+    """Decodes a body; raises ApiError ``malformed_json`` or ``invalid_value`` with the path.
+
+    No name in it holds NUL, and no number is larger than a message can carry.
+    """
     try:
         # Parts that stay raw JSON are not looked into by the decoder, and must be text too.
         str(body, "utf-8")
-        return decoder.decode(body)
+        found = decoder.decode(body)
+        if decoder.type not in _HOT or plain.may_hold_nul(body):
+            plain.check(found)
+        return found
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `")
         raise ApiError("invalid_value", reason, param=path.rstrip("`").removeprefix("$.") or None) from None

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from collegium_contracts.requests import Rates
 from collegium_runtime.platform import Platform
+from collegium_store import is_unstorable
 from collegium_telemetry.hop import Hop
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message as ProtoMessage
@@ -24,7 +25,7 @@ from google.rpc.status_pb2 import Status
 
 from collegium_gateway.admission.holding import rate_headers
 from collegium_gateway.admission.idempotency import HEADER, REPLAYED
-from collegium_gateway.errors import ApiError
+from collegium_gateway.errors import ApiError, unstorable
 from collegium_gateway.http.asgi import request_id
 from collegium_gateway.identity.directory import Directory
 from collegium_gateway.identity.keywatch import ASKING, peer_scope
@@ -116,9 +117,12 @@ class Calls:
             hop.fail("client_disconnected")
             raise
         except Exception as error:  # the last line of defence of this door
-            log.error("call failed", method=method.name, exc_info=error)
-            hop.fail("internal_error")
-            refused = ApiError("internal_error", "the gateway failed on this call; its log says why")
+            if is_unstorable(error):
+                refused = unstorable()
+            else:
+                log.error("call failed", method=method.name, exc_info=error)
+                refused = ApiError("internal_error", "the gateway failed on this call; its log says why")
+            hop.fail(refused.code)
         finally:
             hop.end()
         return await refuse(context, refused, call.trailing if call is not None else ())

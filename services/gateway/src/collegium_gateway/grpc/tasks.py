@@ -5,8 +5,6 @@ One rule: after ``after_sequence`` nothing stored is left out, on whichever repl
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import math
 from collections.abc import Awaitable, Callable
@@ -36,7 +34,7 @@ from collegium_gateway.http.keyed_replies import KeyedReplies, Reply, error_of, 
 from collegium_gateway.readmodel.rows import STATES, State
 from collegium_gateway.tasks import feedback
 from collegium_gateway.tasks.application import Tasks
-from collegium_gateway.tasks.door import MAX_PAGE
+from collegium_gateway.tasks.door import MAX_PAGE, cursor, cursor_of
 from collegium_gateway.tasks.keyed import Asking, KeyedTask, KeyedTasks
 from collegium_gateway.tasks.submitting import MAX_WAIT_SECONDS
 
@@ -108,10 +106,10 @@ class TaskService(TasksServicer):
                 call.principal,
                 state=_state_of(request),
                 since_ms=_since_of(request),
-                before=_cursor_of(request.cursor) if request.cursor else None,
+                before=cursor_of(request.cursor),
                 limit=_limit_of(request),
             )
-            return replies.task_list(views, _cursor(more) if more is not None else None)
+            return replies.task_list(views, cursor(more) if more is not None else None)
 
         return await self._calls.run(context, LIST, work)
 
@@ -228,15 +226,3 @@ def _limit_of(request: ListRequest) -> int:
     if not 1 <= request.limit <= MAX_PAGE:
         raise ApiError("invalid_value", f"limit must be between 1 and {MAX_PAGE}", param="limit")
     return request.limit
-
-
-def _cursor(position: tuple[int, str]) -> str:
-    return base64.urlsafe_b64encode(f"{position[0]}.{position[1]}".encode()).decode().rstrip("=")
-
-
-def _cursor_of(text: str) -> tuple[int, str]:
-    try:
-        created, _, task_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition(".")
-        return int(created), task_id
-    except (binascii.Error, ValueError):
-        raise ApiError("invalid_value", "cursor is not one that a list returned", param="cursor") from None

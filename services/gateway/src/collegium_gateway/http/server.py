@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from collegium_runtime.platform import Platform
+from collegium_store import is_unstorable
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,12 +21,13 @@ from starlette.routing import Route
 from collegium_gateway.admission.admission import is_open_to
 from collegium_gateway.admission.idempotency import HEADER
 from collegium_gateway.chat.door import ChatDoor
-from collegium_gateway.errors import ApiError
+from collegium_gateway.errors import ApiError, unstorable
 from collegium_gateway.http import asgi, openapi
 from collegium_gateway.http.asgi import Receive, Scope, Send
 from collegium_gateway.http.keyed import KeyedPosts
 from collegium_gateway.http.keyed_replies import KeyedReplies
 from collegium_gateway.http.replies import json_reply
+from collegium_gateway.http.sheltered import Sheltered, sheltered
 from collegium_gateway.identity.admin_guard import guarded
 from collegium_gateway.identity.directory import Directory
 from collegium_gateway.identity.keywatch import ASKING
@@ -74,25 +76,27 @@ class HttpDoor:
         self._readiness = readiness
         self._routes = Starlette(
             routes=guarded(
-                [
-                    *(Route(path, hot, methods=["POST"]) for path, hot in self._hot.items()),
-                    Route("/v1/models", self._models),
-                    *tasks.routes(),
-                    *DocumentDoor(platform, directory).routes(),
-                    *admin.routes(),
-                    *LedgerDoor(platform, directory).routes(),
-                    *EvolutionDoor(platform, directory).routes(),
-                    *PolicyDoor(platform, directory).routes(),
-                    *RosterDoor(platform, directory).routes(),
-                    *MemoryDoor(directory, Memories(platform, directory)).routes(),
-                    *webhooks.routes(),
-                    *more_routes,
-                    Route("/health/live", self._live),
-                    Route("/health/ready", self._ready),
-                    Route("/metrics", self._metrics),
-                    Route("/openapi.json", self._openapi),
-                    Route("/docs", self._docs),
-                ],
+                sheltered(
+                    [
+                        *(Route(path, hot, methods=["POST"]) for path, hot in self._hot.items()),
+                        Route("/v1/models", self._models),
+                        *tasks.routes(),
+                        *DocumentDoor(platform, directory).routes(),
+                        *admin.routes(),
+                        *LedgerDoor(platform, directory).routes(),
+                        *EvolutionDoor(platform, directory).routes(),
+                        *PolicyDoor(platform, directory).routes(),
+                        *RosterDoor(platform, directory).routes(),
+                        *MemoryDoor(directory, Memories(platform, directory)).routes(),
+                        *webhooks.routes(),
+                        *more_routes,
+                        Route("/health/live", self._live),
+                        Route("/health/ready", self._ready),
+                        Route("/metrics", self._metrics),
+                        Route("/openapi.json", self._openapi),
+                        Route("/docs", self._docs),
+                    ]
+                ),
                 directory,
             ),
             exception_handlers={
@@ -101,7 +105,8 @@ class HttpDoor:
                 Exception: _defect,
             },
         )
-        self._inner: Asgi = around(self._routes) if around is not None else self._routes
+        shelter = Sheltered(self._routes)
+        self._inner: Asgi = around(shelter) if around is not None else shelter
         self._keyed = KeyedPosts(platform, directory, replies, self._inner)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -201,6 +206,8 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _defect(request: Request, error: Exception) -> Response:
+    if is_unstorable(error):
+        return _error_response(unstorable())
     log.error("request failed", path=request.url.path, exc_info=error)
     return _error_response(_internal())
 

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 SCOPES: Final = frozenset({"admin", "chat", "knowledge", "tasks", "usage"})
 LEEWAY_SECONDS: Final = 30
 TOKEN_BYTES_MAX: Final = 16_384
+# The end of the year 9999.
+LAST_SECONDS: Final = 253_402_300_799
 # A verified token costs about a kilobyte; beyond this the oldest is verified again.
 KNOWN_MAX: Final = 20_000
 # A change of an issuer's keys is seen within this time even by tokens that are known.
@@ -98,7 +100,7 @@ class Issuer:
         if not isinstance(project, str) or PROJECT_ID.match(project) is None:
             raise ValueError("no project")
         role = claims.get(settings.role_claim, "") if settings.role_claim else ""
-        exp = int(claims["exp"])
+        exp = _date(claims["exp"])
         return Verified(
             tenant=tenant,
             project=project,
@@ -116,14 +118,18 @@ class Issuer:
 def _check_times(claims: dict[str, Any], now_ms: int) -> None:
     """Compares a token's times with the service's own clock; raises jwt.InvalidTokenError."""
     now = now_ms // 1000
-    try:
-        ends, begins = int(claims["exp"]), int(claims.get("nbf", 0))
-    except (TypeError, ValueError, OverflowError):
-        raise jwt.DecodeError("exp and nbf must be numbers") from None
+    ends, begins, issued = _date(claims["exp"]), _date(claims.get("nbf", 0)), _date(claims.get("iat", 0))
     if ends <= now - LEEWAY_SECONDS:
         raise jwt.ExpiredSignatureError("expired")
-    if begins > now + LEEWAY_SECONDS:
+    if max(begins, issued) > now + LEEWAY_SECONDS:
         raise jwt.ImmatureSignatureError("not yet")
+
+
+def _date(claim: object) -> int:
+    """Reads a NumericDate (RFC 7519, section 2); raises jwt.DecodeError for what is no number or no time there is."""
+    if isinstance(claim, bool) or not isinstance(claim, int | float) or not abs(claim) <= LAST_SECONDS:
+        raise jwt.DecodeError("exp, nbf and iat must be numbers of seconds")
+    return int(claim)
 
 
 class Tokens:

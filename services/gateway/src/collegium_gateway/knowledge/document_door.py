@@ -113,6 +113,7 @@ class DocumentDoor:
         if media == FORM:
             upload = await uploads.read_form(scope, request.receive, max_bytes, spool)
         else:
+            uploads.check_charset(request.headers["content-type"])
             await uploads.read_body(scope, request.receive, max_bytes, spool)
             upload = said_in_query(media, dict(request.query_params))
         if not spool.is_on_disk:

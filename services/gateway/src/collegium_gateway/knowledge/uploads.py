@@ -7,6 +7,7 @@ A form has one part ``file`` and, each at most once but for ``tags``, ``id``, ``
 from __future__ import annotations
 
 import asyncio
+import codecs
 from collections.abc import AsyncIterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, NamedTuple, cast, get_args
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast, get_args
 import msgspec
 from collegium_contracts.knowledge import DocumentKind, DocumentMeta, FieldValue
 
+from collegium_gateway.admission import plain
 from collegium_gateway.errors import ApiError
 from collegium_gateway.http import asgi
 from collegium_gateway.http.asgi import Receive, Scope
@@ -42,6 +44,10 @@ _BY_ENDING: Final[dict[str, DocumentKind]] = {
 _decode_fields = msgspec.json.Decoder(dict[str, FieldValue]).decode
 
 
+# Python's own, which no document is in.
+_NO_CHARSETS: Final = frozenset({"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"})
+
+
 class Upload(NamedTuple):
     """A document that was sent as a file: what is said of it beside its content."""
 
@@ -54,6 +60,25 @@ def said_in_query(media: str, query: dict[str, str]) -> Upload:
     """Returns what the query says of a document that is the body itself."""
     tags = [tag for tag in query.get("tags", "").split(",") if tag]
     return Upload(query.get("id", ""), KINDS[media], DocumentMeta(title=query.get("title", ""), tags=tags))
+
+
+def check_charset(content_type: str) -> None:
+    """Refuses a document in an encoding that there is not; raises ApiError ``document_undecodable``."""
+    from python_multipart.multipart import parse_options_header  # noqa: PLC0415 - only who uploads files needs it
+
+    _, options = parse_options_header(content_type)
+    named = options.get(b"charset", b"").decode("latin-1").strip()
+    if not named:
+        return
+    try:
+        known = codecs.lookup(named).name
+        "a".encode(known)  # what turns bytes into bytes is no encoding of texts
+    except (LookupError, ValueError):
+        known = ""
+    if known.replace("_", "-") in ("", *_NO_CHARSETS):
+        raise ApiError(
+            "document_undecodable", f"the encoding {named[:64]!r} is not known; send UTF-8", param="content-type"
+        )
 
 
 async def pieces(scope: Scope, receive: Receive, max_bytes: int) -> AsyncIterator[bytes]:
@@ -158,6 +183,7 @@ class _Form:
             raise ApiError("invalid_value", "the form has no part named file", param="file")
         tags = [tag for text in self._texts.get("tags", []) for tag in self._text("tags", text).split(",") if tag]
         meta = DocumentMeta(title=self._one("title"), tags=tags, fields=self._fields())
+        plain.check(meta)
         return Upload(self._one("id"), self._kind(*self._file), meta)
 
     def _kind(self, filename: str, media: str) -> DocumentKind:
@@ -220,7 +246,9 @@ class _Form:
         if self._part == "file":
             if self._file is not None:
                 raise ApiError("invalid_value", "one file at a time: the part file comes twice", param="file")
-            media, _ = parse_options_header(self._headers.get(b"content-type", b""))
+            content_type = self._headers.get(b"content-type", b"")
+            check_charset(content_type.decode("latin-1"))
+            media, _ = parse_options_header(content_type)
             self._file = (options.get(b"filename", b"").decode("utf-8", "replace"), media.decode("latin-1").lower())
         elif self._part in _TEXTS:
             self._texts.setdefault(self._part, []).append(b"")

@@ -47,12 +47,12 @@ class CorrectionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 class PriceBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Dollars per million tokens by class, and per call; none means the class above it, as in the configuration."""
 
-    input_usd_per_mtok: str = "0"
-    output_usd_per_mtok: str = "0"
+    input_usd_per_mtok: str | None = None
+    output_usd_per_mtok: str | None = None
     cached_input_usd_per_mtok: str | None = None
     cache_write_usd_per_mtok: str | None = None
     reasoning_usd_per_mtok: str | None = None
-    call_usd: str = "0"
+    call_usd: str | None = None
 
 
 class ChargeBlock(PriceBlock, frozen=True, forbid_unknown_fields=True):
@@ -147,8 +147,11 @@ class LedgerDoor(AskingDoor):
 
 
 def _price_of(block: PriceBlock, param: str) -> Price:
-    def picos(text: str, name: str) -> int:
-        return picos_per_token(_usd(text, f"{param}.{name}_usd_per_mtok"))
+    if all(one is None for one in msgspec.structs.astuple(block)):
+        raise ApiError("invalid_price", f'{param} says no price; what is free says so, as "0"', param=param)
+
+    def picos(text: str | None, name: str) -> int:
+        return picos_per_token(_usd("0" if text is None else text, f"{param}.{name}_usd_per_mtok"))
 
     def given(text: str | None, name: str) -> int | None:
         return None if text is None else picos(text, name)
@@ -159,7 +162,7 @@ def _price_of(block: PriceBlock, param: str) -> Price:
         cached_input_picos=given(block.cached_input_usd_per_mtok, "cached_input"),
         cache_write_picos=given(block.cache_write_usd_per_mtok, "cache_write"),
         reasoning_picos=given(block.reasoning_usd_per_mtok, "reasoning"),
-        call_picos=usd_to_picos(f"{_usd(block.call_usd, f'{param}.call_usd'):f}"),
+        call_picos=usd_to_picos(f"{_usd('0' if block.call_usd is None else block.call_usd, f'{param}.call_usd'):f}"),
     )
 
 

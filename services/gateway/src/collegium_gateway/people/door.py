@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 from collegium_contracts.audit import printable
+from collegium_contracts.ids import TASK_ID
 from collegium_contracts.people import InputSource, Question
 from collegium_runtime.audit import Audit
 from collegium_runtime.platform import Platform
@@ -241,9 +242,12 @@ def _position(text: str | None) -> tuple[int, str, str]:
         return (-1, "", "")
     try:
         created, task_id, question = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(".")
-        return (int(created), task_id, question)
+        position = (int(created), task_id, question)
     except (binascii.Error, ValueError):
-        raise ApiError("invalid_value", "cursor is not one that a list returned", param="cursor") from None
+        position = (-1, "", "")
+    if not 0 <= position[0] < 2**63 or TASK_ID.match(position[1]) is None or "\0" in position[2]:
+        raise ApiError("invalid_value", "cursor is not one that a list returned", param="cursor")
+    return position
 
 
 def _not_yours(row: QuestionRow) -> ApiError:

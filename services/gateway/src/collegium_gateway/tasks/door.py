@@ -67,10 +67,10 @@ class TaskDoor:
             principal,
             state=_state_of(query.get("state")),
             since_ms=_since_of(query.get("since")),
-            before=_cursor_of(query.get("cursor")),
+            before=cursor_of(query.get("cursor")),
             limit=_limit_of(query.get("limit")),
         )
-        return json_reply({"data": views, "next_cursor": _cursor(more) if more is not None else None})
+        return json_reply({"data": views, "next_cursor": cursor(more) if more is not None else None})
 
     async def _cancel(self, request: Request) -> Response:
         return json_reply(await self._tasks.cancel(self._principal(request), request.path_params["id"]))
@@ -152,11 +152,13 @@ def _limit_of(text: str | None) -> int:
     return int(text)
 
 
-def _cursor(position: tuple[int, str]) -> str:
+def cursor(position: tuple[int, str]) -> str:
+    """Writes where a page of tasks ended."""
     return base64.urlsafe_b64encode(f"{position[0]}.{position[1]}".encode()).decode().rstrip("=")
 
 
-def _cursor_of(text: str | None) -> tuple[int, str] | None:
+def cursor_of(text: str | None) -> tuple[int, str] | None:
+    """Reads where a page of tasks ended; raises ApiError for what no list returned."""
     if not text:
         return None
     try:
