@@ -162,6 +162,22 @@ def test_a_letter_of_no_tenant_that_is_one_stands_under_nobodys_name(tenant):
     assert s.dead("billing", tenant) == "dead.billing.-"
 
 
+def test_all_of_one_task_is_found_under_its_tenant_and_under_nobodys_name():
+    task, stage = "tsk_1", STAGES[0]
+    one_each = [
+        s.task_changed("acme", task), s.task_paused("acme", task, stage), s.task_input("acme", task, f"{stage}-1"),
+        s.attempt_ended("acme", task, 1), s.attempt_started("acme", task, 1, 1), s.task_settled("acme", task),
+        s.cancel("acme", task), s.feedback("acme", task), s.probe("acme", task),
+    ]  # fmt: skip
+    for filters in (s.events_of_task(task), s.events_of_task(task, "acme")):
+        assert all(sum(matches(one, subject) for one in filters) == 1 for subject in one_each)
+        assert not any(matches(one, s.task_settled("acme", "tsk_2")) for one in filters)
+    assert not any(matches(one, s.task_settled("globex", task)) for one in s.events_of_task(task, "acme"))
+    for tenant in NO_IDS:
+        with pytest.raises(InvalidIdError) if tenant else contextlib.nullcontext():
+            s.events_of_task(task, tenant)
+
+
 def test_the_platforms_own_chain_and_policy_are_no_tenants():
     assert s.audit(audit.PLATFORM) == "audit._platform"
     assert policies.routing_key(policies.OPERATOR) == "routing._operator"

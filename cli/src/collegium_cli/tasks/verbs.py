@@ -65,7 +65,7 @@ def _show(settings: Settings, options: argparse.Namespace) -> int:
 
     async def read(task_id: str) -> list[ladder.Rung]:
         async with operator(settings, runtime) as connection:
-            return ladder.ladder(await task_events(connection, options.tenant or "*", task_id))
+            return ladder.ladder(await task_events(connection, task_id, options.tenant or ""))
 
     for task_id in options.id:
         rungs = asyncio.run(read(task_id))

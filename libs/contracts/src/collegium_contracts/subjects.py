@@ -11,6 +11,7 @@ from typing import Final
 
 from collegium_contracts.audit import PLATFORM
 from collegium_contracts.event_subjects import EventSubject as EventSubject  # noqa: PLC0414 - handed on
+from collegium_contracts.event_subjects import events_of_task as events_of_task  # noqa: PLC0414 - handed on
 from collegium_contracts.event_subjects import parse_event as parse_event  # noqa: PLC0414 - handed on
 from collegium_contracts.ids import TENANT_ID, tenant_token
 from collegium_contracts.key_names import *  # noqa: F403 - handed on
