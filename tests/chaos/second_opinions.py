@@ -68,7 +68,7 @@ async def _compared(stage: Stage, asked: list[str], least: int) -> int | None:
     async with facts.operator(stage.sources()) as connection:
         for task_id in asked:
             probe = ids.probe_id("chaos", task_id, "audit")
-            messages = [message for _, _, message in await task_events(connection, "chaos", probe)]
+            messages = [message for _, _, message in await task_events(connection, probe, "chaos")]
             ends = sum(isinstance(message, TaskCompleted) for message in messages)
             found = [message for message in messages if isinstance(message, ProbeCompared)]
             if max(ends, len(found)) > 1:

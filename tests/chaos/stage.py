@@ -298,7 +298,7 @@ class Stage:
         try:
             async with facts.operator(self.sources()) as connection:
                 for task_id in concerned:
-                    events = await task_events(connection, "*", task_id)
+                    events = await task_events(connection, task_id)
                     lines += [f"journey of {task_id}:", table(ladder(events))]
         except _NOT_YET as error:
             lines.append(f"journeys cannot be read: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from collegium_bus.connection import Connection, connect
 from collegium_bus.dead import DeadLetters, Original
 from collegium_bus.delivery import Delivery
 from collegium_bus.direct import DirectReader
+from collegium_bus.errors import NotPermittedError
 from collegium_bus.ingress import IngressShard
 from collegium_bus.kv import Bucket
 from collegium_bus.letters import LetterBox, LetterFilter
@@ -23,6 +25,7 @@ from collegium_bus.ordered import OrderedReader
 from collegium_bus.publisher import Publisher
 from collegium_bus.pull import PullRequests
 from collegium_bus.shell import Answering
+from collegium_bus.wire import publish_command
 from collegium_contracts import ids
 from collegium_contracts import subjects as s
 from collegium_contracts.consumers import CONSUMERS, work_consumer
@@ -69,9 +72,12 @@ class Session:
         self.refusals.append(str(error).lower())
 
     async def refused(self, subjects: list[str]) -> set[str]:
-        """Publishes to every subject without waiting for an answer and returns those that were refused."""
+        """Publishes to every subject without waiting for an answer and returns those that were refused.
+
+        Past the client's own checks, as whoever took a service over would.
+        """
         for subject in subjects:
-            self.connection.publish(subject, b"{}", reply=f"{self.connection.inbox}.r.0")
+            self.connection.client.send(publish_command(subject, f"{self.connection.inbox}.r.0", None, b"{}"))
         await self.settled()
         return {one for one in subjects if any(f'publish to "{one.lower()}"' in text for text in self.refusals)}
 
@@ -162,6 +168,17 @@ async def test_a_service_publishes_its_hops_and_is_refused_all_others(login: Log
     for bucket in BUCKETS:
         subjects[f"$KV.{bucket.name}.some.key"] = service in bucket.writers
     assert await session.refused(list(subjects)) == {subject for subject, may in subjects.items() if not may}
+
+
+async def test_whoever_may_not_publish_is_told_at_once_and_for_good(broker: Broker):
+    connection = await connect(broker.url, "evolution", nkey_seed=broker.seeds["evolution"])
+    refused = f"task.settled.acme.{TASK}"
+    async with asyncio.timeout(10):
+        with pytest.raises(NotPermittedError, match="may not publish"):
+            await Publisher(connection).publish(refused, b"x", message_id="a", budget_seconds=60)
+        stored = await Publisher(connection).publish(s.audit("acme"), b"x", message_id="b", budget_seconds=60)
+    assert stored.stream == s.AUDIT
+    await connection.close()
 
 
 @pytest.mark.parametrize("service", SERVICES)

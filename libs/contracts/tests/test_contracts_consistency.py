@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import string
 
@@ -11,6 +12,7 @@ import pytest
 from collegium_contracts import (
     audit,
     audit_requests,
+    belongings,
     codec,
     content,
     domain_requests,
@@ -44,7 +46,7 @@ from collegium_contracts import (
 )
 from collegium_contracts import subjects as s
 from collegium_contracts.consumers import CONSUMERS, consumer, work_consumer
-from collegium_contracts.errors import ERRORS, UndecodableMessageError, UnknownVersionError, kind_of
+from collegium_contracts.errors import ERRORS, InvalidIdError, UndecodableMessageError, UnknownVersionError, kind_of
 from collegium_contracts.journey import ASKS, BUCKETS, HOPS, SERVICES, STREAMS, hops_between
 from collegium_contracts.people import STAGES
 from hypothesis import given
@@ -127,6 +129,60 @@ def test_what_a_builder_makes_belongs_to_its_hop_and_its_stream_alone(data):
         assert kept == ([hop.stream] if hop.stream else [])
         assert not any(subject.startswith(prefix) for prefix in s.INTERNAL_PREFIXES)
         assert len(subject.split(".")) == len(hop.subject.split("."))
+
+
+NO_IDS = (
+    "", "*", ">", "a.b", "x y", "A", "_acme", "x" * 41, "../../etc/passwd", "a\n", "zz 12 12\r\nPUB audit.globex 5",
+)  # fmt: skip
+OF_TENANTS = (
+    *(builder for subject, (builder, *_) in BUILDERS.items() if "<tenant>" in subject and builder is not s.dead),
+    *(s.attempt_starts, s.attempts_of, s.settled_of_tenant, s.task_told, s.inputs_of, s.pauses_of, s.schedule_key),
+    *(s.cache_key, s.embedding_key, s.cache_cleared, s.confidence_key, belongings.bucket_of, belongings.ingress_of),
+    *(belongings.events_of, belongings.crons_of, belongings.scheduled_of, policies.routing_key, experiments.set_key),
+    *(experiments.arm_key, s.dead_of),
+)
+# For them it means: of no tenant.
+WITHOUT = (s.confidence_key, experiments.set_key, s.dead_of)
+
+
+@pytest.mark.parametrize("builder", OF_TENANTS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("tenant", NO_IDS)
+def test_nothing_is_named_with_a_tenant_that_is_no_id(builder, tenant):
+    if not tenant and builder in WITHOUT:
+        return
+    names = list(inspect.signature(builder).parameters)
+    arguments = {name: tenant if name == "tenant" else b"1" if name == "digest" else "1" for name in names}
+    with pytest.raises(InvalidIdError, match="is no tenant's id"):
+        builder(**arguments)
+    builder(**arguments | {"tenant": "acme"})
+
+
+@pytest.mark.parametrize("tenant", NO_IDS)
+def test_a_letter_of_no_tenant_that_is_one_stands_under_nobodys_name(tenant):
+    assert s.dead("billing", tenant) == "dead.billing.-"
+
+
+def test_all_of_one_task_is_found_under_its_tenant_and_under_nobodys_name():
+    task, stage = "tsk_1", STAGES[0]
+    one_each = [
+        s.task_changed("acme", task), s.task_paused("acme", task, stage), s.task_input("acme", task, f"{stage}-1"),
+        s.attempt_ended("acme", task, 1), s.attempt_started("acme", task, 1, 1), s.task_settled("acme", task),
+        s.cancel("acme", task), s.feedback("acme", task), s.probe("acme", task),
+    ]  # fmt: skip
+    for filters in (s.events_of_task(task), s.events_of_task(task, "acme")):
+        assert all(sum(matches(one, subject) for one in filters) == 1 for subject in one_each)
+        assert not any(matches(one, s.task_settled("acme", "tsk_2")) for one in filters)
+    assert not any(matches(one, s.task_settled("globex", task)) for one in s.events_of_task(task, "acme"))
+    for tenant in NO_IDS:
+        with pytest.raises(InvalidIdError) if tenant else contextlib.nullcontext():
+            s.events_of_task(task, tenant)
+
+
+def test_the_platforms_own_chain_and_policy_are_no_tenants():
+    assert s.audit(audit.PLATFORM) == "audit._platform"
+    assert policies.routing_key(policies.OPERATOR) == "routing._operator"
+    with pytest.raises(InvalidIdError):
+        s.audit(policies.OPERATOR)
 
 
 @given(TOKEN, TASK, SMALL, SMALL)

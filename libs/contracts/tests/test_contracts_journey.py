@@ -102,7 +102,7 @@ def test_templates_name_the_stored_and_the_core_hop():
 def test_a_service_may_publish_its_hops_and_no_others(service):
     rights = permissions.permissions(service)
     for hop in HOPS:
-        may = hop.filter in rights.publish or (hop.filter == s.DEAD_ALL and s.dead(service, "*") in rights.publish)
+        may = hop.filter in rights.publish or (hop.filter == s.DEAD_ALL and s.dead_of(service) in rights.publish)
         assert may == (service in hop.senders), hop.subject
     assert not any(
         subject.startswith(("$JS.API.STREAM.CREATE", "$JS.API.STREAM.UPDATE", "$JS.API.STREAM.DELETE"))

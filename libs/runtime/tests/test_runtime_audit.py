@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from collegium_bus.errors import BrokerUnavailableError, QueueFullError
+from collegium_bus.errors import BrokerUnavailableError, NotPermittedError, QueueFullError
 from collegium_contracts import audit as a
 from collegium_contracts import codec
 from collegium_contracts.audit import AuditEntry
@@ -16,6 +16,7 @@ from collegium_runtime.audit_counting import Counting
 from collegium_testing import eventually
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 
 class Broker:
@@ -24,13 +25,17 @@ class Broker:
     def __init__(self) -> None:
         self.stored: dict[str, AuditEntry] = {}
         self.shut: set[str] = set()
+        self.forbidden: set[str] = set()
         self.lost_answers = 0
 
-    async def publish(self, _subject: str, payload: bytes, *, message_id: str, **_more: Any) -> None:
+    async def publish(self, subject: str, payload: bytes, *, message_id: str, **_more: Any) -> None:
         entry = codec.journey.decode(payload)
         assert isinstance(entry, AuditEntry)
+        assert subject == f"audit.{entry.tenant}"
         if entry.tenant in self.shut:
             raise QueueFullError("full")
+        if entry.tenant in self.forbidden:
+            raise NotPermittedError(f"{subject}: may not publish there")
         self.stored[message_id] = entry
         if self.lost_answers:
             self.lost_answers -= 1
@@ -86,6 +91,45 @@ async def test_what_finds_no_room_is_counted_and_told(
     told = next(entry for entry in broker.stored.values() if entry.action == a.LOST)
     assert (told.tenant, told.count, told.outcome) == ("acme", 30, "failed")
     assert broker.actions()["act"] == 20
+    await audit.stop()
+
+
+@pytest.mark.parametrize(
+    "tenant", ["forbidden", "*", ">", "a.b", "../../etc/passwd", "x y", "zz 1\r\nPUB audit.globex 5"]
+)
+async def test_an_entry_that_can_never_be_stored_is_told_and_holds_up_nobody(
+    broker: Broker, audit: Audit, tenant: str
+) -> None:
+    broker.forbidden.add("forbidden")
+    with capture_logs() as logs:
+        audit.record(audit.entry("acme", "k", "before"))
+        audit.record(audit.entry(tenant, "key1", "models.rank", object="s1"))
+        audit.record(audit.entry("acme", "k", "after"))
+        await eventually(lambda: broker.actions()[a.LOST] == 1)
+        await eventually(lambda: audit.waiting == 0)
+    assert (audit.lost, broker.actions()) == (1, Counter({"before": 1, "after": 1, a.LOST: 1}))
+    told = next(entry for entry in broker.stored.values() if entry.action == a.LOST)
+    assert (told.tenant, told.actor, told.outcome, told.reason) == (
+        a.PLATFORM, "service:gateway", "failed", "never_stored",
+    )  # fmt: skip
+    assert told.details == {
+        "action": "models.rank", "tenant": a.printable(tenant), "object": "s1", "actor": "key1", "outcome": "done",
+    }  # fmt: skip
+    [line] = [one for one in logs if one["log_level"] == "error"]
+    assert (line["action"], line["object"], line["actor"]) == ("models.rank", "s1", "key1")
+    with pytest.raises(AuditUnavailableError):
+        await audit.record_now(audit.entry(tenant, "key1", "models.rank"))
+    await audit.stop()
+
+
+async def test_a_loss_that_cannot_be_told_is_logged_once(broker: Broker, audit: Audit) -> None:
+    broker.forbidden.add(a.PLATFORM)
+    with capture_logs() as logs:
+        audit.record(audit.entry("", "key1", "models.rank"))
+        audit.record(audit.entry("acme", "k", "after"))
+        await eventually(lambda: audit.waiting == 0 and broker.actions()["after"] == 1)
+    assert [one["action"] for one in logs if one["log_level"] == "error"] == ["models.rank", a.LOST]
+    assert audit.lost == 1
     await audit.stop()
 
 

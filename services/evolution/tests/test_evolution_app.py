@@ -6,12 +6,26 @@ import asyncio
 import random
 from typing import Any
 
+import asyncpg
 import pytest
+from collegium_bus.ask import ask
+from collegium_bus.errors import RequestRefusedError
 from collegium_bus.kv import Bucket
 from collegium_contracts import codec
 from collegium_contracts import subjects as s
-from collegium_contracts.messages import DeadLetter
+from collegium_contracts.evolution import CyclesAsk, CyclesReply, RankChangeAsk, RankHistoryReply, RankRollbackAsk
+from collegium_contracts.experiment_requests import (
+    ExperimentCreate,
+    ExperimentsReply,
+    FlagsReply,
+    FlagSwitch,
+    HoldoutSet,
+)
+from collegium_contracts.experiments import Change, Running
+from collegium_contracts.messages import DeadLetter, Message
+from collegium_contracts.policy_requests import PoliciesReply, PolicyRollback
 from collegium_contracts.state import Scoreboard
+from collegium_contracts.students import StudentSpawn, StudentsReply
 from collegium_evolution.app import build
 from collegium_runtime.platform import Platform
 from collegium_telemetry.tracing import setup
@@ -122,6 +136,38 @@ async def test_what_cannot_be_scored_is_dead_lettered_and_the_rest_is_folded(
         return isinstance(letter, DeadLetter) and letter.service == "evolution"
 
     await eventually(buried)
+    await app.stop()
+
+
+@pytest.mark.parametrize("tenant", ["*", ">", "a.b", "x y", "../../etc/passwd", "zz 1\r\nPUB audit.globex 5", "a\x00"])
+async def test_whoever_asks_about_a_tenant_that_can_be_none_is_refused(
+    platforms: Any, database_url: str, tenant: str
+) -> None:
+    platform = await platforms()
+    app = build(platform)
+    await app.start()
+    change = Change(model="m")
+    running = Running(id="", kind="model", control=change, candidate=change, tenant=tenant)
+    questions: list[tuple[str, Message, type[Message]]] = [
+        (s.SVC_EVOLUTION_RANKS, RankChangeAsk(model="m", rank="ta", domain="d", tenant=tenant), RankHistoryReply),
+        (s.SVC_EVOLUTION_RANKS, RankRollbackAsk(model="m", domain="d", tenant=tenant), RankHistoryReply),
+        (s.SVC_EVOLUTION_EXPERIMENTS, HoldoutSet(tenant=tenant, share=0.1, by="k"), FlagsReply),
+        (s.SVC_EVOLUTION_EXPERIMENTS, FlagSwitch(tenant=tenant, name="", to="killed", by="k"), FlagsReply),
+        (s.SVC_EVOLUTION_EXPERIMENTS, ExperimentCreate(running=running, name="e", by="k"), ExperimentsReply),
+        (s.SVC_EVOLUTION_POLICIES, PolicyRollback(tenant=tenant, by="k"), PoliciesReply),
+        (s.SVC_EVOLUTION_STUDENTS, StudentSpawn(tenant=tenant, domain="d", by="k", grants=[]), StudentsReply),
+    ]
+    for subject, question, expected in questions:
+        with pytest.raises(RequestRefusedError) as refused:
+            await ask(platform.connection, subject, question, expected)
+        assert (refused.value.code, refused.value.param) == ("invalid_value", "tenant"), question
+    looking = await asyncpg.connect(database_url)
+    for table in ("rank_changes", "experiment_sets", "experiments", "students"):
+        assert await looking.fetchval(f"SELECT count(*) FROM evolution.{table} WHERE tenant <> ''") == 0, table
+    await looking.close()
+    with pytest.raises(RequestRefusedError) as refused:
+        await ask(platform.connection, s.SVC_EVOLUTION_CYCLES, CyclesAsk(id="a\x00"), CyclesReply)
+    assert refused.value.code == "invalid_value"
     await app.stop()
 
 

@@ -143,3 +143,17 @@ def test_the_keys_that_were_let_in_are_remembered_and_refused_ones_are_not():
     book.authenticate(f"Bearer {KEY}")
     refusal(book, f"Bearer sk-clg-acmekey2-{WRONG}")
     assert book.used == {"acmekey1"}
+
+
+def test_a_tenant_that_is_none_unknown_or_deleted_is_not_known():
+    book = book_of(key())
+    book.learn(TenantRecord(id="idle", tier="pro", state="suspended"))
+    book.learn(TenantRecord(id="gone", tier="pro", state="deleted"))
+    assert (book.known("acme"), book.known("idle")) == ("acme", "idle")
+    for named, code in (
+        *((one, "not_found") for one in ("gone", "absent", "-5", "1e999", "sk-clg-x")),
+        *((one, "invalid_value") for one in ("", "*", ">", "a.b", "x y", "_platform", "acme\n")),
+    ):
+        with pytest.raises(ApiError) as refused:
+            book.known(named)
+        assert (refused.value.code, refused.value.param) == (code, "tenant"), named

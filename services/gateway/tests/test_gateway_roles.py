@@ -208,3 +208,15 @@ def test_roles_of_the_platform_reach_all():
         assert who(role).within("acme") == "acme"
         assert who(role).reach == Reach(owners=role == "owner")
     assert not who("owner", "chat").reaches_all
+
+
+@pytest.mark.parametrize(
+    "named", ["*", ">", "a.b", "x y", "A", "../x", "acme\n", "zz 1\r\nPUB audit.globex 5", "x" * 41]
+)
+def test_what_is_no_tenants_id_is_reached_by_nobody(named: str):
+    with pytest.raises(ApiError) as refused:
+        who("owner").within(named)
+    assert (refused.value.code, refused.value.param) == ("invalid_value", "tenant")
+    with pytest.raises(ApiError) as refused:
+        who("member", tenant="acme").within(named)
+    assert refused.value.code == "insufficient_role", "a member hears nothing of what might be"

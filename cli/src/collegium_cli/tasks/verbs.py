@@ -70,7 +70,7 @@ def _show(settings: Settings, options: argparse.Namespace) -> int:
     by_broker = settings.nats.url or named in ("", runtime.http)
     for task_id in options.id:
         if by_broker:
-            rungs = asyncio.run(_read(settings, runtime, options.tenant or "*", task_id))
+            rungs = asyncio.run(_read(settings, runtime, options.tenant or "", task_id))
             note = ""
         else:
             rungs, note = _asked(connect(runtime), task_id)
@@ -91,7 +91,7 @@ async def _read(settings: Settings, runtime: Runtime, tenant: str, task_id: str)
     from collegium_cli.tasks.operator import operator
 
     async with operator(settings, runtime) as connection:
-        return ladder(await task_events(connection, tenant, task_id))
+        return ladder(await task_events(connection, task_id, tenant))
 
 
 def _asked(client: Client, task_id: str) -> tuple[list[Rung], str]:

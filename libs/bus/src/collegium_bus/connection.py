@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import re
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable
@@ -21,8 +22,8 @@ import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from collegium_bus.errors import BrokerUnavailableError, NoAnswerError, TooLargeError
-from collegium_bus.wire import WireClient, publish_command
+from collegium_bus.errors import BrokerUnavailableError, NoAnswerError, NotPermittedError, TooLargeError
+from collegium_bus.wire import WireClient, check_subject, publish_command
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,7 @@ SWEEP_SECONDS = 0.25
 MAX_PENDING_BYTES = 32 * 1024 * 1024
 
 Reply = tuple[bytes, "bytes | None"]
+_FORBIDDEN = re.compile(r'permissions violation for publish to "(.+)"')
 
 
 class Connection:
@@ -46,7 +48,7 @@ class Connection:
         self.opened = False
         self.closing = False
         self._numbers = itertools.count(1)
-        self._waiting: dict[bytes, tuple[asyncio.Future[Reply], float]] = {}
+        self._waiting: dict[bytes, tuple[asyncio.Future[Reply], float, str]] = {}
         self._for_connection: list[asyncio.Future[None]] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._reply_prefix_bytes = len(self.inbox) + len(".r.")
@@ -65,8 +67,12 @@ class Connection:
     def publish(self, subject: str, payload: bytes, *, headers: bytes | None = None, reply: str = "") -> None:
         """Sends a core NATS message (no acknowledgement).
 
-        Raises TooLargeError beyond what the broker takes, and BrokerUnavailableError when too much is unsent.
+        Raises InvalidSubjectError, TooLargeError beyond what the broker takes, and BrokerUnavailableError when too
+        much is unsent.
         """
+        check_subject(subject)
+        if reply:
+            check_subject(reply)
         size_bytes = len(payload) + len(headers) if headers is not None else len(payload)
         if size_bytes > self.client.max_payload:
             # The broker would close the connection of whoever sent it.
@@ -82,14 +88,15 @@ class Connection:
 
         While the broker is away nothing is sent: what stood in a send buffer would be carried out after the reconnect,
         when its sender has long been told that it failed. Raises NoAnswerError after ``timeout_seconds``, or at once
-        where nobody listens on the subject, and TooLargeError beyond what the broker takes.
+        where nobody listens on the subject, InvalidSubjectError, NotPermittedError where this service may not publish
+        there, and TooLargeError beyond what the broker takes.
         """
         if not self.client.is_connected:
             timeout_seconds -= await self._wait_connected(subject, timeout_seconds)
         number = b"%d" % next(self._numbers)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
-        self._waiting[number] = (future, loop.time() + timeout_seconds)
+        self._waiting[number] = (future, loop.time() + timeout_seconds, subject)
         try:
             self.publish(subject, payload, headers=headers, reply=f"{self.inbox}.r.{number.decode()}")
             reply = await future
@@ -123,6 +130,16 @@ class Connection:
             if not future.done():
                 future.set_result(None)
 
+    def not_permitted(self, complaint: str) -> None:
+        """Tells whoever waits on a subject that the broker complains of: there will be no reply."""
+        found = _FORBIDDEN.search(complaint)
+        if found is None:
+            return
+        for future, _, subject in list(self._waiting.values()):
+            # nats-py hands complaints on in lower case.
+            if subject.lower() == found[1] and not future.done():
+                future.set_exception(NotPermittedError(f"{subject}: this service may not publish there"))
+
     def _on_reply(self, subject: bytes, _reply: bytes, payload: bytes, headers: bytes | None) -> None:
         entry = self._waiting.get(subject[self._reply_prefix_bytes :])
         if entry is not None and not entry[0].done():
@@ -133,7 +150,7 @@ class Connection:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = loop.time()
-            for future, deadline in list(self._waiting.values()):
+            for future, deadline, _ in list(self._waiting.values()):
                 if deadline < now and not future.done():
                     future.set_exception(NoAnswerError("no reply in time"))
 
@@ -157,7 +174,7 @@ class Connection:
         # uvloop raises a RuntimeError where nats-py writes to a transport that the broker has just closed.
         with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError, RuntimeError):
             await self.client.close()
-        for future, _ in list(self._waiting.values()):
+        for future, _, _ in list(self._waiting.values()):
             if not future.done():
                 future.set_exception(NoAnswerError("the connection was closed"))
         for waiting in self._for_connection:
@@ -228,6 +245,7 @@ async def connect(
 
     async def failed(error: Exception) -> None:
         log.warning("broker connection error", service=service, error=str(error) or type(error).__name__)
+        connection.not_permitted(str(error))
 
     async def closed() -> None:
         if on_closed is not None and connection.opened and not connection.closing:

@@ -2,10 +2,12 @@
 
 BusError
 ├── BrokerUnavailableError    retryable: nothing was stored, or it cannot be told within the publish budget
-├── RefusedError              terminal: the broker answered, and refused
+├── RefusedError              terminal: the broker answered and refused, or the client did before it
 │   ├── AlreadyStandsError    a create-once subject already holds a message
 │   ├── QueueFullError        the stream or the subject's share of it is full
-│   └── TooLargeError         the message is over the size limit
+│   ├── TooLargeError         the message is over the size limit
+│   ├── InvalidSubjectError   what was to be sent to is no subject, so nothing was sent
+│   └── NotPermittedError     this service may not publish to the subject
 ├── NoAnswerError             retryable: nobody answered a request in time
 ├── RequestRefusedError       the asked service answered with a refusal (its code is in the error catalogue)
 └── TopologyError             streams or consumers are missing or differ from their declaration
@@ -50,6 +52,18 @@ class TooLargeError(RefusedError):
     """The message is larger than may be stored."""
 
     code = "body_too_large"
+
+
+class InvalidSubjectError(RefusedError, ValueError):
+    """A subject, reply subject or filter that may not be written to the wire: nothing was sent."""
+
+    code = "internal_error"
+
+
+class NotPermittedError(RefusedError):
+    """The broker's rights do not let this service publish to a subject."""
+
+    code = "internal_error"
 
 
 class NoAnswerError(BusError):

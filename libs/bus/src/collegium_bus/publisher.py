@@ -170,7 +170,7 @@ class Publisher:
         """Sends a small message to a stream without waiting for it to be stored; for what may be lost."""
         try:
             self._connection.publish(subject, payload, headers=encode_headers(headers))
-        except (BrokerUnavailableError, TooLargeError) as error:
+        except (BrokerUnavailableError, RefusedError) as error:
             log.info("message not sent", subject=subject, error=str(error))
 
     async def notify(self, subject: str, payload: bytes, *, headers: dict[str, str] | None = None) -> None:

@@ -21,20 +21,13 @@ from collegium_bus.ordered import OrderedReader
 READ_SECONDS: Final = 30.0
 
 
-async def task_events(connection: Connection, tenant: str, task_id: str) -> list[tuple[int, int, JourneyMessage]]:
-    """Returns a task's stored events: sequence, stored at (Unix ms), message. ``tenant`` may be ``*``."""
-    filters = [
-        s.task_changed(tenant, task_id),
-        s.pauses_of(tenant, task_id),
-        s.inputs_of(tenant, task_id),
-        s.attempts_of(tenant, task_id),
-        s.task_settled(tenant, task_id),
-        s.cancel(tenant, task_id),
-        s.feedback(tenant, task_id),
-        s.probe(tenant, task_id),
-    ]
+async def task_events(connection: Connection, task_id: str, tenant: str = "") -> list[tuple[int, int, JourneyMessage]]:
+    """Returns a task's stored events: sequence, stored at (Unix ms), message; without ``tenant`` whosever it is.
+
+    Raises InvalidIdError for a tenant that can be none.
+    """
     events: list[tuple[int, int, JourneyMessage]] = []
-    for delivery in await read_all(connection, s.EVENTS, filters):
+    for delivery in await read_all(connection, s.EVENTS, s.events_of_task(task_id, tenant)):
         with contextlib.suppress(ContractError):
             claim = delivery.header(s.H_CLAIM)
             payload = await ClaimStore(connection).get(claim) if claim else delivery.payload

@@ -10,13 +10,23 @@ written once per turn of the event loop. One rule: a handler of a raw subscripti
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
+from collegium_bus.errors import InvalidSubjectError
 from collegium_bus.wire_parser import WireParser
+
+# The broker ends the connection over a longer line (4096 bytes), in which the reply and the sizes stand too.
+SUBJECT_CHARS_MAX: Final = 900
+# A character of a token: no white space, no control character, none that parts tokens or matches others.
+_CHAR: Final = r"[^\s\x00-\x20\x7f-\x9f.*>\ud800-\udfff]"
+_SHOWN_CHARS: Final = 80
+_is_subject = re.compile(rf"(?:{_CHAR}+\.)*{_CHAR}+").fullmatch
+_is_filter = re.compile(rf"(?:(?:{_CHAR}+|\*)\.)*(?:{_CHAR}+|[*>])").fullmatch
 
 # subject, reply, payload, raw header block (none where the message has no headers)
 RawHandler = Callable[[bytes, bytes, bytes, "bytes | None"], None]
@@ -84,7 +94,13 @@ class WireClient(Client):
         await super().flush(timeout)
 
     def subscribe_raw(self, subject: str, handler: RawHandler, queue: str = "") -> int:
-        """Subscribes with a synchronous handler and returns the subscription's id; it survives reconnects."""
+        """Subscribes with a synchronous handler and returns the subscription's id; it survives reconnects.
+
+        Raises InvalidSubjectError.
+        """
+        check_filter(subject)
+        if queue:
+            check_subject(queue)
         self._sid += 1
         sid = self._sid
         self._subs[sid] = Subscription(self, sid, subject, queue=queue)
@@ -97,6 +113,25 @@ class WireClient(Client):
         if self._raw_handlers.pop(sid, None) is not None:
             self._subs.pop(sid, None)
             self.send(f"UNSUB {sid}\r\n".encode())
+
+
+def check_subject(subject: str) -> None:
+    """Raises InvalidSubjectError for what is no concrete subject; 0.3 µs.
+
+    A space or a line break in one would be read by the broker as the rest of the command, or as another command.
+    """
+    if _is_subject(subject) is None or len(subject) > SUBJECT_CHARS_MAX:
+        raise InvalidSubjectError(f"{_shown(subject)} is no subject, so nothing was sent to it")
+
+
+def check_filter(subject: str) -> None:
+    """Raises InvalidSubjectError for what is neither a subject nor a filter of subjects."""
+    if _is_filter(subject) is None or len(subject) > SUBJECT_CHARS_MAX:
+        raise InvalidSubjectError(f"{_shown(subject)} is no filter of subjects")
+
+
+def _shown(subject: str) -> str:
+    return repr(subject[:_SHOWN_CHARS]) + ("…" if len(subject) > _SHOWN_CHARS else "")
 
 
 def encode_headers(headers: dict[str, str]) -> bytes:

@@ -3,6 +3,7 @@
     ContractError
     ├── UndecodableMessageError    bytes that are no message of ours
     ├── UnknownVersionError        a message of a newer major version
+    ├── InvalidIdError             an id that cannot stand in a subject or key
     └── UnknownKeyError            (envelope.py) content sealed with a key that is not held
 
 ``ERRORS`` is the only place where an outward code, its HTTP status, its gRPC status and whether trying again can help
@@ -35,6 +36,12 @@ class UnknownVersionError(ContractError):
     """The message was written by a newer major version than this process can read."""
 
     code = "unknown_version"
+
+
+class InvalidIdError(ContractError, ValueError):
+    """An id is none, so that no subject, filter or key may be made with it: it might name what is another's."""
+
+    code = "invalid_value"
 
 
 ErrorType = Literal[

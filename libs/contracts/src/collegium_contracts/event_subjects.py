@@ -1,4 +1,4 @@
-"""What a subject of EVENTS says, read back. Pure; the subjects themselves are made in subjects.py.
+"""What a subject of EVENTS says, read back, and where all of one task's are. Pure; subjects are made in subjects.py.
 
 One rule: what is none of ours reads as none, whatever it is.
 """
@@ -6,6 +6,8 @@ One rule: what is none of ours reads as none, whatever it is.
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from collegium_contracts.ids import tenant_token
 
 
 class EventSubject(NamedTuple):
@@ -36,3 +38,18 @@ def parse_event(subject: str) -> EventSubject | None:
             return EventSubject(kind, tenant, task, int(number), last)
         case _:
             return None
+
+
+def events_of_task(task: str, tenant: str = "") -> tuple[str, ...]:
+    """Filters of everything in EVENTS about one task; without ``tenant`` whosever it is."""
+    whose = tenant_token(tenant) if tenant else "*"
+    return (
+        f"task.changed.{whose}.{task}",
+        f"task.changed.{whose}.{task}.*",
+        f"task.input.{whose}.{task}.*",
+        f"attempt.{whose}.{task}.>",
+        f"task.settled.{whose}.{task}",
+        f"ctl.cancel.{whose}.{task}",
+        f"feedback.{whose}.{task}",
+        f"probe.{whose}.{task}",
+    )

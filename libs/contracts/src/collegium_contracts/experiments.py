@@ -16,6 +16,7 @@ import msgspec
 
 from collegium_contracts.base import Message
 from collegium_contracts.envelope import Envelope
+from collegium_contracts.ids import tenant_token
 
 Kind = Literal["model", "prompt", "policy", "plan"]
 TriedPlan = Literal["", "single", "panel", "cascade"]
@@ -138,9 +139,9 @@ class ExperimentSet(Message, frozen=True, kw_only=True):
 
 def set_key(tenant: str) -> str:
     """Returns the key of what runs of a tenant (empty: of the operator) in the bucket ``policy``."""
-    return f"{KEY}.{tenant}" if tenant else KEY
+    return f"{KEY}.{tenant_token(tenant)}" if tenant else KEY
 
 
 def arm_key(tenant: str, version: int) -> str:
     """Returns the key under which a version of a tenant's policy stands while an experiment tries it."""
-    return f"{ARM_KEY_PREFIX}{tenant}.{version}"
+    return f"{ARM_KEY_PREFIX}{tenant_token(tenant)}.{version}"

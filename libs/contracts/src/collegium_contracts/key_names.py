@@ -5,17 +5,19 @@ One rule: a key begins with its tenant, so that what belongs to one is found by 
 
 from __future__ import annotations
 
+from collegium_contracts.ids import tenant_token
+
 
 def cache_key(tenant: str, digest: bytes) -> str:
     """Key of an answer in the bucket of answers; its last token is ``digest`` in hex."""
-    return f"{tenant}.{digest.hex()}"
+    return f"{tenant_token(tenant)}.{digest.hex()}"
 
 
 def embedding_key(tenant: str, digest: bytes) -> str:
     """Key of a text's vector in the bucket of vectors; its last token is ``digest`` in hex."""
-    return f"{tenant}.{digest.hex()}"
+    return f"{tenant_token(tenant)}.{digest.hex()}"
 
 
 def cache_cleared(tenant: str) -> str:
     """Key that is written in the bucket of answers when a tenant's were removed."""
-    return f"{tenant}.cleared"
+    return f"{tenant_token(tenant)}.cleared"

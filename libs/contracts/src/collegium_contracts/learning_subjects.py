@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from collegium_contracts.ids import tenant_token
+
 SVC_CONTEXT_FEATURES: Final = "svc.context.features"
 CONFIDENCE_KEY: Final = "confidence"
 SVC_ROUTER_MODEL: Final = "svc.router.model"
@@ -32,9 +34,9 @@ def probes_of_shard(shard: int) -> str:
 
 def probe(tenant: str, task: str) -> str:
     """Subject of ProbeCompared; ``task`` is the probe."""
-    return f"probe.{tenant}.{task}"
+    return f"probe.{tenant_token(tenant)}.{task}"
 
 
 def confidence_key(tenant: str) -> str:
     """Key of what was learned about confidence: of a tenant, or (empty) of all together."""
-    return f"{CONFIDENCE_KEY}.{tenant}" if tenant else CONFIDENCE_KEY
+    return f"{CONFIDENCE_KEY}.{tenant_token(tenant)}" if tenant else CONFIDENCE_KEY

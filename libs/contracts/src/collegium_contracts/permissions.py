@@ -76,7 +76,7 @@ def permissions(service: Service) -> Permissions:
     subscribe: set[str] = {f"{inbox_prefix(service)}.>"}
     for hop in HOPS:
         if service in hop.senders:
-            publish.add(s.dead(service, "*") if hop.filter == s.DEAD_ALL else hop.filter)
+            publish.add(s.dead_of(service) if hop.filter == s.DEAD_ALL else hop.filter)
         if service in hop.receivers and hop.stream is None:
             subscribe.add(hop.filter)
     for ask in ASKS:

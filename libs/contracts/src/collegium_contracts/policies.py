@@ -13,6 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from collegium_contracts.base import Message
+from collegium_contracts.ids import tenant_token
 
 LAYOUT: Final = 1
 # Whose policy it is where it is no tenant's: the operator's, made of sums over all tenants.
@@ -101,5 +102,5 @@ class RoutingPolicy(Message, frozen=True, kw_only=True):
 
 
 def routing_key(tenant: str) -> str:
-    """Returns the key of a tenant's policy in the bucket ``policy``."""
-    return KEY_PREFIX + tenant
+    """Returns the key of a tenant's policy, or of the operator's, in the bucket ``policy``."""
+    return KEY_PREFIX + (tenant if tenant == OPERATOR else tenant_token(tenant))

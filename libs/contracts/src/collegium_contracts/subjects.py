@@ -1,6 +1,7 @@
 """Every subject, stream, durable, bucket and header name. No other module writes one as a literal.
 
-Builders make concrete subjects; ``..._ALL`` are readers' filters. Tokens are ids checked by ids.py, never model names.
+Builders make concrete subjects; ``..._ALL`` are readers' filters. Tokens are ids checked by ids.py, never model names:
+a tenant's once more by every builder, whoever let it in.
 """
 
 from __future__ import annotations
@@ -8,8 +9,11 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from collegium_contracts.audit import PLATFORM
 from collegium_contracts.event_subjects import EventSubject as EventSubject  # noqa: PLC0414 - handed on
+from collegium_contracts.event_subjects import events_of_task as events_of_task  # noqa: PLC0414 - handed on
 from collegium_contracts.event_subjects import parse_event as parse_event  # noqa: PLC0414 - handed on
+from collegium_contracts.ids import TENANT_ID, tenant_token
 from collegium_contracts.key_names import *  # noqa: F403 - handed on
 from collegium_contracts.learning_subjects import *  # noqa: F403 - handed on
 from collegium_contracts.people_subjects import *  # noqa: F403 - handed on
@@ -183,12 +187,12 @@ def svc_vectors(verb: str) -> str:
 
 def task_submitted(priority: str, shard: int, tenant: str) -> str:
     """Subject of TaskSubmitted."""
-    return f"task.submitted.{priority}.{shard}.{tenant}"
+    return f"task.submitted.{priority}.{shard}.{tenant_token(tenant)}"
 
 
 def task_more(priority: str, shard: int, tenant: str) -> str:
     """Subject of AttemptRequested."""
-    return f"task.more.{priority}.{shard}.{tenant}"
+    return f"task.more.{priority}.{shard}.{tenant_token(tenant)}"
 
 
 def ingress_shard(shard: int) -> str:
@@ -208,77 +212,77 @@ def work_pool(pool: str) -> str:
 
 def attempt_started(tenant: str, task: str, number: int, delivery: int) -> str:
     """Subject of AttemptStarted: one per delivery."""
-    return f"attempt.{tenant}.{task}.{number}.started.{delivery}"
+    return f"attempt.{tenant_token(tenant)}.{task}.{number}.started.{delivery}"
 
 
 def attempt_ended(tenant: str, task: str, number: int) -> str:
     """Subject of AttemptAnswered and AttemptFailed: one per attempt, whoever comes first."""
-    return f"attempt.{tenant}.{task}.{number}.ended"
+    return f"attempt.{tenant_token(tenant)}.{task}.{number}.ended"
 
 
 def attempt_retried(tenant: str, task: str, number: int, try_number: int) -> str:
     """Subject of AttemptRetried: one per try, whoever comes first."""
-    return f"attempt.{tenant}.{task}.{number}.retried.{try_number}"
+    return f"attempt.{tenant_token(tenant)}.{task}.{number}.retried.{try_number}"
 
 
 def attempt_starts(tenant: str, task: str, number: int) -> str:
     """Filter of one attempt's AttemptStarted messages."""
-    return f"attempt.{tenant}.{task}.{number}.started.*"
+    return f"attempt.{tenant_token(tenant)}.{task}.{number}.started.*"
 
 
 def attempt_discarded(tenant: str, task: str, number: int, delivery: int) -> str:
     """Subject of AttemptDiscarded."""
-    return f"attempt.{tenant}.{task}.{number}.discarded.{delivery}"
+    return f"attempt.{tenant_token(tenant)}.{task}.{number}.discarded.{delivery}"
 
 
 def attempt_asked(tenant: str, task: str, number: int) -> str:
     """Subject of AttemptAsked: one per attempt, whoever comes first."""
-    return f"attempt.{tenant}.{task}.{number}.asked"
+    return f"attempt.{tenant_token(tenant)}.{task}.{number}.asked"
 
 
 def attempt_tested(tenant: str, task: str, number: int) -> str:
     """Subject of AttemptTested: one per attempt, whoever comes first."""
-    return f"attempt.{tenant}.{task}.{number}.tested"
+    return f"attempt.{tenant_token(tenant)}.{task}.{number}.tested"
 
 
 def attempt_checkpoint(tenant: str, task: str, number: int) -> str:
     """Subject of TextCheckpointed."""
-    return f"attempt.{tenant}.{task}.{number}.checkpoint"
+    return f"attempt.{tenant_token(tenant)}.{task}.{number}.checkpoint"
 
 
 def attempts_of(tenant: str, task: str) -> str:
     """Filter of everything about one task's attempts."""
-    return f"attempt.{tenant}.{task}.>"
+    return f"attempt.{tenant_token(tenant)}.{task}.>"
 
 
 def task_settled(tenant: str, task: str) -> str:
     """Subject of the terminal message: one per task."""
-    return f"task.settled.{tenant}.{task}"
+    return f"task.settled.{tenant_token(tenant)}.{task}"
 
 
 def settled_of_tenant(tenant: str) -> str:
     """Filter of one tenant's terminal messages."""
-    return f"task.settled.{tenant}.>"
+    return f"task.settled.{tenant_token(tenant)}.>"
 
 
 def task_changed(tenant: str, task: str) -> str:
     """Subject of TaskAccepted and TaskDispatched."""
-    return f"task.changed.{tenant}.{task}"
+    return f"task.changed.{tenant_token(tenant)}.{task}"
 
 
 def task_told(tenant: str, task: str) -> str:
     """Filter of what was told of one task's state: accepted, dispatched, settled."""
-    return f"task.*.{tenant}.{task}"
+    return f"task.*.{tenant_token(tenant)}.{task}"
 
 
 def schedule_task(tenant: str, task: str) -> str:
     """Subject on which a TaskSubmitted waits for its time: one per task."""
-    return f"schedule.task.{tenant}.{task}"
+    return f"schedule.task.{tenant_token(tenant)}.{task}"
 
 
 def schedule_cron(tenant: str, schedule: str) -> str:
     """Subject on which the next FireSchedule of a cron schedule waits: one per schedule."""
-    return f"schedule.cron.{tenant}.{schedule}"
+    return f"schedule.cron.{tenant_token(tenant)}.{schedule}"
 
 
 def schedule_due(shard: int) -> str:
@@ -288,7 +292,7 @@ def schedule_due(shard: int) -> str:
 
 def schedule_key(tenant: str, schedule: str) -> str:
     """Key of a cron schedule's definition in its bucket."""
-    return f"{tenant}.{schedule}"
+    return f"{tenant_token(tenant)}.{schedule}"
 
 
 def reused(replica: str) -> str:
@@ -298,12 +302,12 @@ def reused(replica: str) -> str:
 
 def feedback(tenant: str, task: str) -> str:
     """Subject of Feedback: all that was said about one task."""
-    return f"feedback.{tenant}.{task}"
+    return f"feedback.{tenant_token(tenant)}.{task}"
 
 
 def cancel(tenant: str, task: str) -> str:
     """Subject of CancelRequested."""
-    return f"ctl.cancel.{tenant}.{task}"
+    return f"ctl.cancel.{tenant_token(tenant)}.{task}"
 
 
 def done(replica: str, task: str) -> str:
@@ -318,7 +322,7 @@ def done_replica(replica: str) -> str:
 
 def token(tenant: str, task: str) -> str:
     """Core subject of TokenChunk."""
-    return f"token.{tenant}.{task}"
+    return f"token.{tenant_token(tenant)}.{task}"
 
 
 def capacity(pool: str, worker: str) -> str:
@@ -347,13 +351,13 @@ def ledger_snapshot(shard: int) -> str:
 
 
 def dead(service: str, tenant: str) -> str:
-    """Subject of DeadLetter; ``tenant`` is ``-`` where it could not be told."""
-    return f"dead.{service}.{tenant or '-'}"
+    """Subject of DeadLetter; ``tenant`` is ``-`` where it could not be told, or what was told is no id."""
+    return f"dead.{service}.{tenant if TENANT_ID.match(tenant) else '-'}"
 
 
 def dead_of(service: str = "", tenant: str | None = None) -> str:
     """Filter of dead letters: of one service, of one tenant (empty: those whose tenant could not be told), or all."""
-    return f"dead.{service or '*'}.{'*' if tenant is None else tenant or '-'}"
+    return f"dead.{service or '*'}.{'*' if tenant is None else tenant_token(tenant or '-')}"
 
 
 def again(durable: str, letter: int, subject: str) -> str:
@@ -374,8 +378,8 @@ def original(subject: str) -> str:
 
 
 def audit(tenant: str) -> str:
-    """Subject of AuditEntry."""
-    return f"audit.{tenant}"
+    """Subject of AuditEntry, of a tenant's chain or the platform's; raises InvalidIdError for what is neither's."""
+    return f"audit.{tenant if tenant == PLATFORM else tenant_token(tenant)}"
 
 
 # What the broker itself says: a message was delivered as often as its consumer may, and nobody answered for it.

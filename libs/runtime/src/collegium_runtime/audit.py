@@ -2,8 +2,10 @@
 
 ``record`` puts an entry into a bounded buffer, which is published in batches about FLUSH_SECONDS later and tried again
 for as long as it takes. ``record_now`` publishes at once and returns when the entry stands: for acts that may not
-happen unrecorded. A full buffer drops the newest and counts; the count is recorded as soon as there is room, so nothing
-is lost in silence. One rule: an entry's id is made once, so however often it is published it is sealed once.
+happen unrecorded. A full buffer drops the newest and counts; the count is recorded as soon as there is room. What can
+never be stored (its tenant is no id, or the broker's rights forbid it) is logged as an error, counted, and told in the
+platform's own chain, and the others go on: nothing is lost in silence. One rule: an entry's id is made once, so however
+often it is published it is sealed once.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
-from collegium_bus.errors import BusError
+from collegium_bus.errors import BusError, QueueFullError, RefusedError
 from collegium_bus.publisher import Publisher
 from collegium_contracts import audit as a
 from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.audit import AuditEntry, Outcome
+from collegium_contracts.errors import ContractError
 from collegium_telemetry import names
 
 from collegium_runtime.platform import Platform, unix_ms
@@ -44,7 +47,10 @@ class AuditUnavailableError(Exception):
 
 
 class Audit:
-    """One service's way to the audit trail; ``lost`` counts what a full buffer dropped since the start."""
+    """One service's way to the audit trail; ``lost`` counts what was not kept since the start.
+
+    That is what a full buffer dropped, and what can never be stored.
+    """
 
     def __init__(self, publisher: Publisher, service: str, now_ms: Callable[[], int] = unix_ms) -> None:
         self._publisher = publisher
@@ -61,7 +67,9 @@ class Audit:
         """Returns the recorder of a service, with its metrics; call its ``stop`` before the connection closes."""
         audit = cls(platform.publisher, platform.service, platform.now_ms)
         platform.metrics.watch_gauge(names.METRIC_AUDIT_WAITING, lambda: audit.waiting, "Audit entries not yet stored")
-        platform.metrics.watch_gauge(names.METRIC_AUDIT_LOST, lambda: audit.lost, "Audit entries that found no room")
+        platform.metrics.watch_gauge(
+            names.METRIC_AUDIT_LOST, lambda: audit.lost, "Audit entries that found no room or can never be stored"
+        )
         return audit
 
     @property
@@ -118,7 +126,7 @@ class Audit:
         """Stores an entry and returns when it stands; raises AuditUnavailableError."""
         try:
             await self._publish(entry, budget_seconds)
-        except BusError as error:
+        except (BusError, ContractError) as error:
             raise AuditUnavailableError(f"the audit trail cannot be written: {error}") from error
 
     async def stop(self) -> None:
@@ -144,23 +152,45 @@ class Audit:
             results = await asyncio.gather(
                 *(self._publish(entry, NOW_SECONDS) for entry in batch), return_exceptions=True
             )
-            refused: list[AuditEntry] = []
+            refused: list[tuple[AuditEntry, BaseException]] = []
             for entry, result in zip(batch, results, strict=True):
                 self._buffer.popleft()
-                if isinstance(result, BaseException):
-                    refused.append(entry)
+                if result is None:
+                    continue
+                if _is_final(result):
+                    self._give_up(entry, result)
+                else:
+                    refused.append((entry, result))
             # To the end, so that a tenant whose share is full does not hold up the others.
-            self._buffer.extend(refused)
-            pause = self._pause(pause, refused, results)
+            self._buffer.extend(entry for entry, _ in refused)
+            pause = self._pause(pause, refused)
             self._tell_dropped()
             if not self._buffer:
                 self._wake.clear()
 
-    def _pause(self, pause: float, refused: list[AuditEntry], results: list[BaseException | None]) -> float:
+    def _give_up(self, entry: AuditEntry, error: BaseException) -> None:
+        """Tells of an entry that will never be stored: in the log, by count, and in the platform's own chain."""
+        told = {
+            "action": entry.action,
+            "tenant": a.printable(entry.tenant),
+            "object": entry.object,
+            "actor": entry.actor,
+            "outcome": entry.outcome,
+        }
+        log.error(
+            "an audit entry can never be stored", **told, count=entry.count, reason=entry.reason, error=str(error)
+        )
+        if entry.action == a.LOST:
+            # What it tells of was counted; another one of it would be refused as well.
+            return
+        self.lost += 1
+        service = f"service:{self._service}"
+        self.record(self.entry(a.PLATFORM, service, a.LOST, "failed", reason="never_stored", details=told))
+
+    def _pause(self, pause: float, refused: list[tuple[AuditEntry, BaseException]]) -> float:
         if not refused:
             return 0.0
-        cause = next(one for one in results if isinstance(one, BaseException))
-        log.warning("audit entries not stored, trying again", entries=len(refused), error=str(cause))
+        log.warning("audit entries not stored, trying again", entries=len(refused), error=str(refused[0][1]))
         longest = min(LONGEST_PAUSE_SECONDS, max(0.2, pause * 2))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
@@ -180,3 +210,10 @@ class Audit:
             headers={s.H_TENANT: entry.tenant},
             budget_seconds=budget_seconds,
         )
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether an entry will be refused however often it is published."""
+    if isinstance(error, RefusedError):
+        return not isinstance(error, QueueFullError)
+    return isinstance(error, ContractError | ValueError)

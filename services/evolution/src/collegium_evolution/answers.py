@@ -10,8 +10,9 @@ from typing import Final
 
 import asyncpg
 from collegium_bus.errors import BusError, RequestRefusedError
+from collegium_bus.kv import Bucket
 from collegium_bus.shell import Handler
-from collegium_contracts import ids
+from collegium_contracts import codec, ids
 from collegium_contracts import subjects as s
 from collegium_contracts.evolution import (
     CycleRun,
@@ -26,6 +27,8 @@ from collegium_contracts.evolution import (
     ScoreboardAsk,
 )
 from collegium_contracts.messages import Message
+from collegium_contracts.policies import OPERATOR
+from collegium_contracts.state import Roster
 from collegium_runtime.platform import Platform
 from collegium_store import is_transient
 
@@ -61,6 +64,7 @@ class Answers:
         experiments: Experiments,
     ) -> None:
         self._platform = platform
+        self._models = Bucket(platform.connection, s.KV_MODELS)
         self._pool = pool
         self._changing = changing
         self._cycles = cycles
@@ -84,6 +88,7 @@ class Answers:
 
     def _guarded(self, handler: Handler) -> Handler:
         async def answer(question: Message, traceparent: str) -> Message:
+            _check_tenant(question)
             try:
                 return await handler(question, traceparent)
             except RequestRefusedError:
@@ -92,6 +97,8 @@ class Answers:
                 raise RequestRefusedError(
                     "broker_unavailable", "the router or the broker does not answer; ask again"
                 ) from error
+            except asyncpg.CharacterNotInRepertoireError as error:
+                raise RequestRefusedError("invalid_value", "the question holds a NUL, which no table takes") from error
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -117,12 +124,20 @@ class Answers:
                 return RankHistoryReply(rows=rows)
             case RankChangeAsk():
                 _check(asked)
+                await self._check_model(asked.model)
                 return RankHistoryReply(rows=[await self._changing.set(asked, change_id, now_ms)])
             case RankRollbackAsk():
                 _check(asked)
                 return RankHistoryReply(rows=[await self._changing.roll_back(asked, change_id, now_ms)])
             case _:
                 raise _unexpected(asked)
+
+    async def _check_model(self, name: str) -> None:
+        """Raises RequestRefusedError for a model that is not in the roster: no decision is kept about one."""
+        entry = await self._models.get(s.ROSTER_KEY)
+        roster = codec.state.decode(entry.value) if entry is not None else None
+        if isinstance(roster, Roster) and all(model.name != name for model in roster.models):
+            raise RequestRefusedError("not_found", "there is no model of this name", "model")
 
     async def _rounds(self, asked: Message, _traceparent: str) -> Message:
         if isinstance(asked, CycleRun):
@@ -141,6 +156,15 @@ class Answers:
             raise _unexpected(asked)
         rows = await gap_store.gaps(self._pool, asked.tenant, asked.limit)
         return GapsReply(rows=rows, at_ms=self._platform.now_ms())
+
+
+def _check_tenant(question: Message) -> None:
+    """Raises RequestRefusedError where a tenant is named that can be none; what it names becomes subjects and keys."""
+    for part in (question, getattr(question, "running", None), getattr(question, "flag", None)):
+        named = getattr(part, "tenant", None)
+        if named and named != OPERATOR and ids.TENANT_ID.match(named) is None:
+            text = "a tenant's id has 1 to 40 characters of a-z, 0-9 and -"
+            raise RequestRefusedError("invalid_value", text, "tenant")
 
 
 def _check(asked: RankChangeAsk | RankRollbackAsk) -> None:

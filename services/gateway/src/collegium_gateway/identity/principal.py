@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 from collegium_contracts.identity import Reach, Role, role_of
-from collegium_contracts.ids import API_KEY
+from collegium_contracts.ids import API_KEY, TENANT_ID
 from collegium_contracts.memory_paths import PathReach, reach_of
 from collegium_contracts.state import KeyRecord, RateLimits, TenantRecord
 
@@ -95,9 +95,12 @@ class Principal(msgspec.Struct, frozen=True):
     def within(self, tenant: str | None) -> str | None:
         """Returns the tenant that is meant: none of those who reach all is all, a member's is its own.
 
-        Raises ApiError ``insufficient_role`` where a member names another, whether that exists or not.
+        Raises ApiError ``insufficient_role`` where a member names another, whether that exists or not, and
+        ``invalid_value`` where what is named (not empty) is no tenant's id.
         """
         if self.reaches_all:
+            if tenant and TENANT_ID.match(tenant) is None:
+                raise no_tenant_id("tenant")
             return tenant
         if tenant not in (None, self.tenant):
             raise ApiError("insufficient_role", f"key {self.key_id} administrates {self.tenant} alone", param="tenant")
@@ -157,6 +160,15 @@ class KeyBook:
         """Returns a tenant as billing published it, or none."""
         return self._records.get(tenant)
 
+    def known(self, tenant: str) -> str:
+        """Returns the id of a tenant that there is; raises ApiError for what is no id, unknown or deleted."""
+        if TENANT_ID.match(tenant) is None:
+            raise no_tenant_id("tenant")
+        record = self._records.get(tenant)
+        if record is None or record.state == "deleted":
+            raise ApiError("not_found", f"there is no tenant {tenant}", param="tenant")
+        return tenant
+
     def authenticate(self, authorization: str | None) -> Principal:
         """Returns who holds the bearer key or token.
 
@@ -196,6 +208,11 @@ def _suffices(scopes: frozenset[str], permission: roles.Permission) -> bool:
     return (permission == "audit.read" and "audit" in scopes) or (
         permission in ("approvals.read", "approvals.write") and "approvals" in scopes
     )
+
+
+def no_tenant_id(param: str) -> ApiError:
+    """Returns the refusal of a name that can be no tenant's."""
+    return ApiError("invalid_value", "a tenant's id has 1 to 40 characters of a-z, 0-9 and -", param=param)
 
 
 def suspended(tenant: str) -> ApiError:

@@ -37,7 +37,7 @@ from starlette.routing import Route
 from collegium_gateway.errors import ApiError
 from collegium_gateway.http.replies import json_reply
 from collegium_gateway.identity.directory import Directory
-from collegium_gateway.identity.principal import Principal
+from collegium_gateway.identity.principal import Principal, no_tenant_id
 from collegium_gateway.tasks.views import rfc3339
 
 R = TypeVar("R", bound=Message)
@@ -56,7 +56,7 @@ def reach(principal: Principal, asked: str | None) -> str | None:
     if not SCOPES & principal.scopes:
         raise ApiError("insufficient_scope", f"key {principal.key_id} lacks the scope 'audit'; use a key that has it")
     if asked is not None and asked != PLATFORM and TENANT_ID.match(asked) is None:
-        raise ApiError("invalid_value", "a tenant's id has 1 to 40 characters of a-z, 0-9 and -", param="tenant")
+        raise no_tenant_id("tenant")
     if principal.tenant == OPERATOR_TENANT:
         return asked
     if asked not in (None, principal.tenant):
@@ -133,7 +133,9 @@ class AuditDoor:
         proof = await self._ask(s.SVC_BILLING_AUDIT_PROOF, question, AuditProof)
         first = await self._page(tenant, max(proof.first - 1, 0), proof.last) if proof.first else []
         details = {"format": form, "first": str(proof.first), "last": str(proof.last)}
-        for chain in {tenant, principal.tenant}:
+        # Who looks for a chain that there is not does not begin it.
+        begun = proof.first or tenant == PLATFORM or self._directory.keys.record(tenant) is not None
+        for chain in {tenant, principal.tenant} if begun else {principal.tenant}:
             entry = self._audit.entry(chain, principal.key_id, "audit.export", object=tenant, details=details)
             self._audit.record(entry)
         return StreamingResponse(

@@ -29,6 +29,7 @@ from collegium_gateway.http.replies import json_reply
 from collegium_gateway.identity.directory import Directory
 from collegium_gateway.identity.principal import Principal
 from collegium_gateway.operating.identity_door import MAX_BODY_BYTES
+from collegium_gateway.operating.naming import domain_of, model_of
 from collegium_gateway.tasks.views import rfc3339
 
 LIMIT_MAX = 1_000
@@ -79,6 +80,11 @@ class EvolutionDoor:
 
     def _principal(self, request: Request) -> Principal:
         return self._directory.keys.authenticate(request.headers.get("authorization"))
+
+    def _place(self, principal: Principal, body: RankRequest | RollbackRequest) -> tuple[str | None, str]:
+        """Returns the domain and the tenant (empty: all) whose rank is meant; raises ApiError for one that is none."""
+        tenant = principal.within(body.tenant or None) or ""
+        return domain_of(body.domain), self._directory.keys.known(tenant) if tenant else ""
 
     def _tenant(self, request: Request) -> str | None:
         return self._principal(request).within(request.query_params.get("tenant") or None)
@@ -134,11 +140,12 @@ class EvolutionDoor:
     async def _rank(self, request: Request) -> Response:
         principal = self._principal(request)
         body = parse(_decode_rank, await asgi.read_body(request.scope, request.receive, MAX_BODY_BYTES))
+        domain, tenant = self._place(principal, body)
         asked = e.RankChangeAsk(
-            model=request.path_params["name"],
+            model=model_of(request.path_params["name"]),
             rank=body.rank,
-            domain=body.domain,
-            tenant=body.tenant,
+            domain=domain,
+            tenant=tenant,
             by=principal.key_id,
             reason=body.reason,
         )
@@ -148,10 +155,11 @@ class EvolutionDoor:
     async def _roll_back(self, request: Request) -> Response:
         principal = self._principal(request)
         body = parse(_decode_rollback, await asgi.read_body(request.scope, request.receive, MAX_BODY_BYTES))
+        domain, tenant = self._place(principal, body)
         asked = e.RankRollbackAsk(
-            model=request.path_params["name"],
-            domain=body.domain,
-            tenant=body.tenant,
+            model=model_of(request.path_params["name"]),
+            domain=domain,
+            tenant=tenant,
             by=principal.key_id,
             reason=body.reason,
         )
@@ -166,7 +174,7 @@ class EvolutionDoor:
 
     async def _switch(self, request: Request, *, drained: bool) -> Response:
         self._principal(request)
-        asked = e.ModelSwitch(model=request.path_params["name"], drained=drained)
+        asked = e.ModelSwitch(model=model_of(request.path_params["name"]), drained=drained)
         try:
             reply = await ask(self._platform.connection, s.SVC_ROUTER_MODEL, asked, e.ModelSetReply)
         except RequestRefusedError as error:

@@ -68,7 +68,7 @@ class PolicyDoor:
         return await self._ask(PoliciesAsk(tenant=tenant))
 
     async def _history(self, request: Request) -> Response:
-        tenant = self._principal(request).within(request.path_params["tenant"])
+        tenant = _named(self._principal(request), request)
         text = request.query_params.get("limit", "50")
         if not text.isdecimal() or not 1 <= int(text) <= HISTORY_MAX:
             raise ApiError("invalid_value", f"limit is a number from 1 to {HISTORY_MAX}", param="limit")
@@ -79,13 +79,12 @@ class PolicyDoor:
         body = parse(_decode_rollback, await asgi.read_body(request.scope, request.receive, MAX_BODY_BYTES))
         if body.version is not None and not 0 <= body.version < 2**63:
             raise ApiError("invalid_value", "version is a number from 0 on", param="version")
-        tenant = request.path_params["tenant"]
+        tenant = _named(principal, request) or ""
         return await self._change(PolicyRollback(tenant=tenant, by=principal.key_id, version=body.version))
 
     async def _release(self, request: Request) -> Response:
-        return await self._change(
-            PolicyRelease(tenant=request.path_params["tenant"], by=self._principal(request).key_id)
-        )
+        principal = self._principal(request)
+        return await self._change(PolicyRelease(tenant=_named(principal, request) or "", by=principal.key_id))
 
     async def _ask(self, asked: PoliciesAsk) -> Response:
         reply = await ask_evolution(self._platform, s.SVC_EVOLUTION_POLICIES, asked, PoliciesReply)
@@ -94,6 +93,12 @@ class PolicyDoor:
     async def _change(self, asked: PolicyRollback | PolicyRelease) -> Response:
         reply = await ask_evolution(self._platform, s.SVC_EVOLUTION_POLICIES, asked, PoliciesReply)
         return json_reply(_view(reply.rows[0]))
+
+
+def _named(principal: Principal, request: Request) -> str | None:
+    """Returns whose policy is meant: a tenant's, or the operator's, which is no tenant."""
+    named: str = request.path_params["tenant"]
+    return named if named == OPERATOR and principal.reaches_all else principal.within(named)
 
 
 def _view(row: PolicyRow) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from collegium_gateway.errors import ApiError
 from collegium_gateway.http import asgi
 from collegium_gateway.http.replies import json_reply
 from collegium_gateway.identity.directory import Directory
-from collegium_gateway.identity.principal import Principal
+from collegium_gateway.identity.principal import Principal, no_tenant_id
 from collegium_gateway.operating import csvtext
 from collegium_gateway.tasks.views import rfc3339
 
@@ -141,7 +141,7 @@ class ReportDoor:
         principal = self._authenticate(request, "admin")
         tenant = request.path_params["id"]
         if TENANT_ID.fullmatch(tenant) is None:
-            raise ApiError("invalid_value", "a tenant's id has 1 to 40 characters of a-z, 0-9 and -", param="id")
+            raise no_tenant_id("id")
         principal.within(tenant)
         book, record = self._directory.storage, self._directory.keys.record(tenant)
         assert book is not None, "a running gateway follows what is stored"
@@ -156,7 +156,7 @@ class ReportDoor:
 def tenant_of(principal: Principal, asked: str | None) -> str | None:
     """Returns whose figures may be shown: an operator's choice (none: all tenants'), or the key's own tenant."""
     if principal.reaches_all:
-        return asked or None
+        return principal.within(asked or None)
     if asked and asked != principal.tenant:
         raise ApiError("insufficient_scope", f"key {principal.key_id} may not see other tenants", param="tenant")
     return principal.tenant

@@ -41,7 +41,8 @@ from collegium_gateway.errors import ApiError
 from collegium_gateway.http import asgi
 from collegium_gateway.http.replies import json_reply
 from collegium_gateway.identity.directory import Directory
-from collegium_gateway.identity.principal import Principal
+from collegium_gateway.identity.principal import Principal, no_tenant_id
+from collegium_gateway.operating.naming import domain_of
 from collegium_gateway.tasks.views import rfc3339
 from collegium_gateway.webhooks.callbacks import check_url
 from collegium_gateway.webhooks.store import WebhookStore
@@ -51,7 +52,6 @@ R = TypeVar("R", bound=Message)
 MAX_BODY_BYTES: Final = 16 * 1024
 # With its evaluation items.
 EXPORT_BODY_BYTES_MAX: Final = 768 * 1024
-DOMAIN_CHARS_MAX: Final = 64
 ASK_SECONDS: Final = 20.0
 EXPORT_SECONDS: Final = 150.0
 # Its endpoint is probed first.
@@ -169,13 +169,11 @@ class StudentsDoor:
     async def _spawn(self, request: Request) -> Response:
         principal = self._principal(request)
         body = parse(_decode_spawn, await self._body(request))
-        if len(body.domain) > DOMAIN_CHARS_MAX:
-            raise ApiError("invalid_value", f"a domain has at most {DOMAIN_CHARS_MAX} characters", param="domain")
-        tenant = _one(principal, body.tenant)
+        domain, tenant = domain_of(body.domain), self._known(principal, body.tenant)
         record = self._directory.keys.record(tenant)
         question = StudentSpawn(
             tenant=tenant,
-            domain=body.domain,
+            domain=domain,
             by=principal.key_id,
             grants=record.grants if record is not None else [],
             kind=body.kind,
@@ -187,7 +185,7 @@ class StudentsDoor:
     async def _register(self, request: Request) -> Response:
         principal = self._principal(request)
         body = parse(_decode_register, await self._body(request))
-        tenant = _one(principal, body.tenant)
+        tenant = self._known(principal, body.tenant)
         record = self._directory.keys.record(tenant)
         question = StudentRegister(
             tenant=tenant,
@@ -217,11 +215,11 @@ class StudentsDoor:
         body = parse(_decode_export, await asgi.read_body(request.scope, request.receive, EXPORT_BODY_BYTES_MAX))
         if not 0 < body.max_rows <= ROWS_MAX:
             raise ApiError("invalid_value", f"max_rows is 1 to {ROWS_MAX}", param="max_rows")
-        tenant = _one(principal, body.tenant)
+        domain, tenant = domain_of(body.domain), self._known(principal, body.tenant)
         url = self._callback(body.callback_url)
         question = DistillExport(
             tenant=tenant,
-            domain=body.domain,
+            domain=domain,
             shape=body.shape,
             max_rows=body.max_rows,
             by=principal.key_id,
@@ -241,6 +239,9 @@ class StudentsDoor:
         if url is not None:
             await self._webhooks.open_at_once(tenant, reply.id, url)
         return json_reply(shown, 201)
+
+    def _known(self, principal: Principal, named: str | None) -> str:
+        return self._directory.keys.known(_one(principal, named))
 
     def _callback(self, text: str | None) -> URL | None:
         if text is None:
@@ -265,7 +266,7 @@ def _one(principal: Principal, named: str | None) -> str:
     """Returns the one tenant that is meant; raises ApiError where somebody who reaches all names none."""
     tenant = principal.within(named) or principal.tenant
     if TENANT_ID.fullmatch(tenant) is None:
-        raise ApiError("invalid_value", "that is no tenant's id", param="tenant")
+        raise no_tenant_id("tenant")
     return tenant
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 from collegium_contracts.audit import printable
-from collegium_contracts.ids import TASK_ID
+from collegium_contracts.ids import TASK_ID, TENANT_ID
 from collegium_contracts.people import InputSource, Question
 from collegium_runtime.audit import Audit
 from collegium_runtime.platform import Platform
@@ -26,7 +26,7 @@ from collegium_gateway.errors import ApiError
 from collegium_gateway.http import asgi
 from collegium_gateway.http.replies import json_reply
 from collegium_gateway.identity.directory import Directory
-from collegium_gateway.identity.principal import Principal
+from collegium_gateway.identity.principal import Principal, no_tenant_id
 from collegium_gateway.people.answering import MAX_BODY_BYTES, Answering, InputRequest, decode_input
 from collegium_gateway.people.book import QuestionBook, QuestionRow, Reachable
 from collegium_gateway.people.views import content_view, row_view
@@ -91,6 +91,8 @@ class ApprovalDoor:
         reach = _reach(principal, queues=_names(query.get("queue")), labels=_names(query.get("label")))
         if tenant is not None and not principal.reviews_all:
             tenant = principal.within(tenant)
+        elif tenant is not None and TENANT_ID.match(tenant) is None:
+            raise no_tenant_id("tenant")
         if tenant is not None:
             reach = msgspec.structs.replace(reach, tenant=tenant)
         state = query.get("state") or None

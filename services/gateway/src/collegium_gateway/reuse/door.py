@@ -22,9 +22,10 @@ from starlette.routing import Route
 
 from collegium_gateway.asking import ask_context
 from collegium_gateway.chat.chats import Chats
-from collegium_gateway.errors import ApiError, from_bus
+from collegium_gateway.errors import from_bus
 from collegium_gateway.http.replies import json_reply
 from collegium_gateway.identity.directory import Directory
+from collegium_gateway.identity.principal import no_tenant_id
 from collegium_gateway.identity.roles import Permission
 
 PATH: Final = "/v1/cache"
@@ -49,7 +50,7 @@ class CacheDoor:
         principal.need_permission(permission)
         asked = request.query_params.get("tenant")
         if asked is not None and TENANT_ID.match(asked) is None:
-            raise ApiError("invalid_value", "not the id of a tenant", param="tenant")
+            raise no_tenant_id("tenant")
         return principal.within(asked) or principal.tenant
 
     async def _show(self, request: Request) -> Response:
@@ -69,7 +70,7 @@ class CacheDoor:
         return json_reply({"tenant": tenant, "semantic": semantic})
 
     async def _clear(self, request: Request) -> Response:
-        tenant = self._tenant(request, "cache.write")
+        tenant = self._directory.keys.known(self._tenant(request, "cache.write"))
         forgotten = await ask_context(
             self._platform,
             s.SVC_LIKENESS_FORGET,

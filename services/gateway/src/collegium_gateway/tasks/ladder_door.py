@@ -30,7 +30,7 @@ class LadderDoor:
         try:
             # An id becomes a part of subjects.
             known = TASK_ID.match(task_id) is not None
-            rungs = ladder(await task_events(self._platform.connection, "*", task_id)) if known else []
+            rungs = ladder(await task_events(self._platform.connection, task_id)) if known else []
         except BusError as error:
             text = f"the journey of task {task_id} cannot be read now; try again later"
             raise ApiError("broker_unavailable", text, retry_after_seconds=5) from error
