@@ -109,7 +109,7 @@ def test_deep_html_is_refused_at_once() -> None:
 async def test_a_pdf_is_read_in_a_process_of_its_own() -> None:
     pages = [b"BT /F1 12 Tf 72 700 Td (Page %d speaks of whales.) Tj ET" % n for n in range(3)]
     found = await child.read(pdf(*pages), "pdf")
-    assert [block.text for block in found.blocks] == [f"Page {n} speaks of whales." for n in range(3)]
+    assert [chunk.text for chunk in found.chunks] == ["\n\n".join(f"Page {n} speaks of whales." for n in range(3))]
 
 
 async def test_a_compression_bomb_ends_in_a_refusal() -> None:
