@@ -54,7 +54,7 @@ UPDATE context.documents AS d SET due_at = now() + $5 * interval '1 second',
        done = CASE WHEN new.total > 0 THEN new.done ELSE d.done END,
        total = CASE WHEN new.total > 0 THEN new.total ELSE d.total END
 FROM unnest($1::text[], $2::text[], $3::int8[], $4::int4[], $6::int4[]) AS new (tenant, id, version, done, total)
-WHERE d.tenant = new.tenant AND d.id = new.id AND d.version = new.version AND d.state = 'accepted'
+WHERE d.tenant = new.tenant AND d.id = new.id AND d.version = new.version AND d.state = 'accepted' RETURNING d.version
 """
 _PUT_OFF = """
 UPDATE context.documents AS d SET due_at = now() + $4 * interval '1 second', tries = d.tries - $5
@@ -196,11 +196,12 @@ class IndexingStore:
             for row in rows
         ]  # fmt: skip
 
-    async def renew(self, progress: Sequence[tuple[Taken, int, int]]) -> None:
-        """Prolongs leases and tells how many chunks of how many are done."""
+    async def renew(self, progress: Sequence[tuple[Taken, int, int]]) -> set[int]:
+        """Prolongs leases and tells how many chunks of how many are done; returns the versions still waited for."""
         tenants, ids, versions = _keys([taken for taken, _, _ in progress])
         done, total = [one[1] for one in progress], [one[2] for one in progress]
-        await self._pool.execute(_RENEW, tenants, ids, versions, done, LEASE_SECONDS, total)
+        rows = await self._pool.fetch(_RENEW, tenants, ids, versions, done, LEASE_SECONDS, total)
+        return {row["version"] for row in rows}
 
     async def put_off(self, taken: Sequence[Taken], seconds: float, *, counts: bool) -> None:
         """Gives documents back; ``counts``: that it did not work was their own doing."""

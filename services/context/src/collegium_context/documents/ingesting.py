@@ -32,7 +32,7 @@ from collegium_context.documents.indexing_store import (
     Taken,
     is_heavy,
 )
-from collegium_context.documents.leases import Leases
+from collegium_context.documents.leases import Leases, NobodyWaitsError
 from collegium_context.documents.naming import NamedChunk, facets_of, measures_of, named_chunks
 from collegium_context.documents.putting import ChunkBody, Draft, Putting, payload
 from collegium_context.documents.spaces import Spaces
@@ -152,6 +152,8 @@ class Ingesting:
         except (EmbedderUnavailableError, VectorStoreError) as error:
             log.warning("documents wait", code=error.code, documents=len(taken))
             await leases.put_off(taken, AWAY_SECONDS, counts=False)
+        except NobodyWaitsError:
+            log.info("documents were replaced or removed while they were taken in", documents=len(taken))
         except PointsLostError as error:
             log.warning("documents are taken in again", reason=str(error))
             await leases.put_off(taken, 0, counts=False)

@@ -22,6 +22,10 @@ log = structlog.get_logger(__name__)
 RENEWALS = 3
 
 
+class NobodyWaitsError(Exception):
+    """All that a place has taken was replaced or removed meanwhile, or has ended: more work on it is in vain."""
+
+
 class Leases:
     """What one place has taken; as a context manager it prolongs until the end."""
 
@@ -42,11 +46,13 @@ class Leases:
             await self._keeping
 
     async def tell(self, counted: Sequence[tuple[Taken, int, int]]) -> None:
-        """Tells how many chunks of how many are done, and prolongs."""
+        """Tells how many chunks of how many are done, and prolongs; raises :class:`NobodyWaitsError`."""
         for one in counted:
             if one[0].version in self._held:
                 self._held[one[0].version] = one
         await self._renew()
+        if not self._held:
+            raise NobodyWaitsError
 
     async def put_off(self, taken: Sequence[Taken], seconds: float, *, counts: bool) -> None:
         """Gives documents back; ``counts``: that it did not work was their own doing."""
@@ -69,4 +75,5 @@ class Leases:
     async def _renew(self) -> None:
         async with self._writing:
             if self._held:
-                await self._store.renew(list(self._held.values()))
+                waited = await self._store.renew(list(self._held.values()))
+                self._held = {version: one for version, one in self._held.items() if version in waited}
