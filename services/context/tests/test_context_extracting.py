@@ -11,7 +11,7 @@ import pytest
 from collegium_context.documents import child
 from collegium_context.documents.blocks import Block, tokens_of
 from collegium_context.documents.chunking import chunked
-from collegium_context.documents.errors import DocumentError, DocumentTooDeepError
+from collegium_context.documents.errors import DocumentError, DocumentTooDeepError, DocumentTooLargeError
 from collegium_context.documents.extracting import Kind, extracted
 from collegium_context.documents.naming import facet, fingerprint, named_chunks
 from collegium_contracts.knowledge import DocumentMeta
@@ -112,7 +112,7 @@ def test_deep_html_is_refused_at_once() -> None:
 async def test_a_pdf_is_read_in_a_process_of_its_own() -> None:
     pages = [b"BT /F1 12 Tf 72 700 Td (Page %d speaks of whales.) Tj ET" % n for n in range(3)]
     found = await child.read(pdf(*pages), "pdf")
-    assert [block.text for block in found.blocks] == [f"Page {n} speaks of whales." for n in range(3)]
+    assert [chunk.text for chunk in found.chunks] == ["\n\n".join(f"Page {n} speaks of whales." for n in range(3))]
 
 
 async def test_a_compression_bomb_ends_in_a_refusal() -> None:
@@ -127,6 +127,11 @@ async def test_reading_that_takes_too_long_is_ended() -> None:
     with pytest.raises(DocumentError) as refused:
         await child.read(b"[" * 60_000, "markdown", seconds=2)
     assert refused.value.code == "document_too_costly"
+
+
+async def test_a_document_is_cut_where_it_is_read_so_that_cutting_is_bounded_too() -> None:
+    with pytest.raises(DocumentTooLargeError, match="chunks"):
+        await child.read(b"<" * 4_100_000, "text")
 
 
 def test_chunks_follow_headings_and_overlap_within_a_section() -> None:

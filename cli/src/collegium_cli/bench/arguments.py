@@ -131,6 +131,7 @@ def _documents(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--documents", type=_count, default=10_000)
     verb.add_argument("--words", type=_count, default=16, help="of each")
     verb.add_argument("--clients", type=_count, default=16, help="that add them at a time")
+    verb.add_argument("--flood", type=_count, default=0, help="large documents of another tenant, embedded meanwhile")
 
 
 def _swaps(verb: argparse.ArgumentParser) -> None:

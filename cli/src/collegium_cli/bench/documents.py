@@ -1,7 +1,8 @@
 """``collegium bench documents``: how long many short documents take until they are found, and who stood still.
 
 Each is a sentence of its own, made by a seed of common words, added by one request through the gateway and embedded by
-the bundled model. One rule: the clock stops when the last of them is served to searches, not when it was accepted.
+the bundled model; another tenant's large documents may be embedded beside them, and a manual is timed first. One rule:
+the clock stops when the last of them is served to searches, not when it was accepted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -24,6 +25,11 @@ from collegium_cli.bench import figures
 from collegium_cli.bench.stage import Stage, StageError, StageOptions, stage
 
 TENANT: Final = "bench"
+GREEDY: Final = "greedy"
+# Some 3.6 MB and 3,300 chunks each.
+FLOOD_WORDS: Final = 600_000
+MANUAL_PARTS: Final = 24
+MANUAL_WORDS: Final = 90
 INDEXED_SECONDS_MAX: Final = 1800.0
 STOOD_STILL_SECONDS: Final = 0.05
 _COMMON: Final = """
@@ -38,17 +44,23 @@ _BUCKET: Final = re.compile(r'^(\w+)_bucket\{(?:.*,)?le="([^"]+)"\} (\S+)$')
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What to measure: how many documents, of how many words, by how many clients at a time."""
+    """What to measure: how many documents, of how many words, by how many clients at a time.
+
+    ``flood``: so many large documents of another tenant are being embedded meanwhile.
+    """
 
     documents: int = 10_000
     words: int = 16
     clients: int = 16
     seed: int = 7
+    flood: int = 0
 
 
 def main(options: argparse.Namespace) -> int:
     """Measures, prints the report, and returns the exit code."""
-    measured = run(Options(documents=options.documents, words=options.words, clients=options.clients))
+    measured = run(
+        Options(documents=options.documents, words=options.words, clients=options.clients, flood=options.flood)
+    )
     print(json.dumps(measured) if options.json else table(measured))
     return 0
 
@@ -61,6 +73,7 @@ def table(report: Mapping[str, Any]) -> str:
         f" (load average {report['load_average']})",
         f"questions meanwhile: {report['questions']['count']}, p50 {report['questions']['p50_ms']} ms,"
         f" p99 {report['questions']['p99_ms']} ms",
+        *_flood_lines(report.get("flood")),
         "",
         "event loop of       timers   late > 50 ms   computing > 50 ms",
     ]
@@ -69,9 +82,20 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _flood_lines(flood: Mapping[str, Any] | None) -> list[str]:
+    if flood is None:
+        return []
+    return [
+        f"beside {flood['documents']} documents of another tenant, {flood['bytes']} bytes in all, a manual of"
+        f" {flood['manual_bytes']} bytes: found after {flood['manual_after_seconds']} s,"
+        f" when {flood['waiting']} of them were not"
+    ]
+
+
 def run(options: Options) -> dict[str, Any]:
     """Starts a platform with the bundled embedder, measures, and returns the figures."""
-    with stage(StageOptions(tenants={TENANT: "enterprise"})) as running:
+    tenants = {TENANT: "enterprise"} | ({GREEDY: "enterprise"} if options.flood else {})
+    with stage(StageOptions(tenants=tenants)) as running:
         return asyncio.run(_measured(running, options))
 
 
@@ -80,6 +104,7 @@ async def _measured(running: Stage, options: Options) -> dict[str, Any]:
     async with aiohttp.ClientSession(running.http, headers=headers) as session:
         await _add(session, "The embedder is awake.")
         await _indexed(session)
+        flood = await _flooded(running, session, options) if options.flood else None
         before = await _loops(running)
         began = time.perf_counter()
         over = asyncio.Event()
@@ -92,6 +117,7 @@ async def _measured(running: Stage, options: Options) -> dict[str, Any]:
         taken = await asking
         after = await _loops(running)
     return {
+        **({"flood": flood} if flood is not None else {}),
         "documents": options.documents,
         "words": options.words,
         "accepted_after_seconds": round(accepted, 1),
@@ -100,6 +126,53 @@ async def _measured(running: Stage, options: Options) -> dict[str, Any]:
         "event_loops": {service: _between(before[service], after[service]) for service in after},
         "load_average": round(os.getloadavg()[0], 1),
     }
+
+
+async def _flooded(running: Stage, session: aiohttp.ClientSession, options: Options) -> dict[str, Any]:
+    """Has another tenant's large documents embedded, and measures how long a manual takes beside them."""
+    chance = random.Random(options.seed)  # noqa: S311 - words, not secrets
+    large = [" ".join(chance.choices(WORDS, k=FLOOD_WORDS)).encode() for _ in range(options.flood)]
+    parts = (" ".join(chance.choices(WORDS, k=MANUAL_WORDS)) for _ in range(MANUAL_PARTS))
+    manual = "\n\n".join(f"# Part {number}\n\n{part}." for number, part in enumerate(parts)).encode()
+    headers = {"Authorization": f"Bearer {running.keys[GREEDY]}"}
+    async with aiohttp.ClientSession(running.http, headers=headers) as greedy:
+        for number, content in enumerate(large):
+            await _put(greedy, f"flood{number}", content, "text/html")
+        await _until(greedy, "flood0", lambda shown: bool(shown["progress"]["done"]))
+        began = time.perf_counter()
+        await _put(session, "manual", manual, "text/markdown")
+        await _until(session, "manual", lambda shown: shown["state"] != "accepted")
+        after = time.perf_counter() - began
+        states = [(await _shown(greedy, f"flood{number}"))["state"] for number in range(options.flood)]
+    return {
+        "documents": options.flood,
+        "bytes": sum(map(len, large)),
+        "manual_bytes": len(manual),
+        "manual_after_seconds": round(after, 1),
+        "waiting": states.count("accepted"),
+    }
+
+
+async def _put(session: aiohttp.ClientSession, name: str, content: bytes, kind: str) -> None:
+    url = f"/v1/documents?id={name}"
+    async with session.post(url, data=content, headers={"Content-Type": kind}) as response:
+        if response.status != 202:
+            raise StageError(f"a document was answered with {response.status}: {await response.text()}")
+
+
+async def _until(session: aiohttp.ClientSession, name: str, is_so: Callable[[dict[str, Any]], bool]) -> None:
+    deadline = time.monotonic() + INDEXED_SECONDS_MAX
+    while not is_so(await _shown(session, name)):
+        if time.monotonic() > deadline:
+            raise StageError(f"document {name} is where it was after {INDEXED_SECONDS_MAX:g} s")
+        await asyncio.sleep(0.05)
+
+
+async def _shown(session: aiohttp.ClientSession, name: str) -> dict[str, Any]:
+    async with session.get(f"/v1/documents/{name}") as response:
+        if response.status != 200:
+            raise StageError(f"a document is not shown: {response.status}: {await response.text()}")
+        return await response.json()
 
 
 async def _added(session: aiohttp.ClientSession, options: Options) -> None:

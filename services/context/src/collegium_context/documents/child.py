@@ -1,4 +1,4 @@
-"""Reading a document in a process of its own, which may not use more time or memory than a document gets.
+"""Reading and cutting a document in a process of its own, which may not use more time or memory than a document gets.
 
 ``read`` is the parent's side; the module run as a program is the child's: a document on standard input, its chunks on
 standard output. One rule: whatever a document does to the child, the parent gets a typed error in time.
@@ -15,7 +15,7 @@ from asyncio.subprocess import DEVNULL
 import msgspec
 from collegium_children.child import start
 
-from collegium_context.documents.blocks import Extracted
+from collegium_context.documents.chunking import Cut, chunked
 from collegium_context.documents.errors import BY_CODE, DocumentError, DocumentTooCostlyError
 from collegium_context.documents.extracting import Kind, extracted
 
@@ -29,14 +29,20 @@ class _Refusal(msgspec.Struct, frozen=True, tag="refusal"):
 
 
 class _Read(msgspec.Struct, frozen=True, tag="read"):
-    document: Extracted
+    document: Cut
 
 
 _decode = msgspec.msgpack.Decoder(_Read | _Refusal).decode
 
 
-async def read(content: bytes, kind: Kind, *, seconds: float = SECONDS_MAX) -> Extracted:
-    """Reads a document in a child process; raises :class:`DocumentError`."""
+def cut(content: bytes, kind: Kind) -> Cut:
+    """Reads a document and cuts it, in this process; raises :class:`DocumentError`."""
+    found = extracted(content, kind)
+    return Cut(chunked(found.blocks), found.title)
+
+
+async def read(content: bytes, kind: Kind, *, seconds: float = SECONDS_MAX) -> Cut:
+    """Reads a document and cuts it in a child process; raises :class:`DocumentError`."""
     child = await start(__name__, kind, str(int(seconds)), words=DEVNULL)
     try:
         async with asyncio.timeout(seconds):
@@ -60,7 +66,7 @@ def _main(kind: Kind, seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(5)
     try:
-        answer: _Read | _Refusal = _Read(extracted(sys.stdin.buffer.read(), kind))
+        answer: _Read | _Refusal = _Read(cut(sys.stdin.buffer.read(), kind))
     except DocumentError as error:
         answer = _Refusal(error.code, str(error))
     except MemoryError:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from collegium_context.documents.blocks import Block, tokens_of
 from collegium_context.documents.errors import DocumentTooLargeError
 
@@ -28,6 +30,13 @@ class Chunk(NamedTuple):
     text: str
     headings: tuple[str, ...]
     tokens: int
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """A document's chunks; ``title`` is the one that its format names, empty where it names none."""
+
+    chunks: list[Chunk]
+    title: str = ""
 
 
 class _Piece(NamedTuple):

@@ -14,6 +14,8 @@ from collegium_contracts.envelope import Envelope
 from collegium_contracts.knowledge import DocumentKind
 from collegium_runtime.failpoints import failpoint
 
+from collegium_context.documents.turns import Lane
+
 LEASE_SECONDS = 30
 # Longer than any document takes; an ingestion that goes on renews it.
 LOOSE_SECONDS = 3_600
@@ -21,17 +23,22 @@ LOOSE_SECONDS = 3_600
 # More bytes than these are read in a process of their own; Markdown can be made to take time out of all proportion.
 HEAVY_BYTES = 64 * 1024
 HEAVY_MARKDOWN_BYTES = 8 * 1024
+# More than these may take minutes to embed.
+LARGE_BYTES = 1024 * 1024
 
 # Tenants take turns, so that one who brings ten thousand documents does not keep the others waiting.
 _TAKE = """
 WITH due AS (
-    SELECT tenant, id, due_at, source_bytes, row_number() OVER (PARTITION BY tenant ORDER BY due_at) AS turn
+    SELECT tenant, id, due_at, source_bytes, coalesce(array_position($9::text[], tenant), 0) AS served,
+           row_number() OVER (PARTITION BY tenant ORDER BY due_at) AS turn
     FROM context.documents
-    WHERE state = 'accepted' AND due_at <= now()
-        AND (kind = 'pdf' OR source_bytes > CASE kind WHEN 'markdown' THEN $6::int8 ELSE $1::int8 END) = $2
+    WHERE state = 'accepted' AND due_at <= now() AND NOT tenant = ANY($8::text[])
+        AND $2 = CASE
+            WHEN kind <> 'pdf' AND source_bytes <= CASE kind WHEN 'markdown' THEN $6::int8 ELSE $1 END THEN 'light'
+            WHEN source_bytes <= $7 THEN 'heavy' ELSE 'large' END
 ), first AS (
     SELECT tenant, id, sum(source_bytes) OVER turns - source_bytes AS before FROM due
-    WINDOW turns AS (ORDER BY turn, due_at, tenant, id) ORDER BY turn, due_at, tenant, id LIMIT $3
+    WINDOW turns AS (ORDER BY turn, served, due_at, tenant, id) ORDER BY turn, served, due_at, tenant, id LIMIT $3
 ), locked AS (
     SELECT d.tenant, d.id FROM context.documents AS d JOIN first USING (tenant, id)
     WHERE first.before < $4 AND d.state = 'accepted' AND d.due_at <= now() FOR UPDATE OF d SKIP LOCKED
@@ -41,10 +48,13 @@ FROM locked WHERE d.tenant = locked.tenant AND d.id = locked.id
 RETURNING d.tenant, d.id, d.project, d.kind, d.version, d.tries, d.meta_key_id, d.meta_nonce, d.meta,
           d.source_key_id, d.source_nonce, d.source, d.created_at
 """
+# Until its chunks are counted, what was told of an earlier try stands.
 _RENEW = """
-UPDATE context.documents AS d SET due_at = now() + $5 * interval '1 second', done = new.done, total = new.total
+UPDATE context.documents AS d SET due_at = now() + $5 * interval '1 second',
+       done = CASE WHEN new.total > 0 THEN new.done ELSE d.done END,
+       total = CASE WHEN new.total > 0 THEN new.total ELSE d.total END
 FROM unnest($1::text[], $2::text[], $3::int8[], $4::int4[], $6::int4[]) AS new (tenant, id, version, done, total)
-WHERE d.tenant = new.tenant AND d.id = new.id AND d.version = new.version AND d.state = 'accepted'
+WHERE d.tenant = new.tenant AND d.id = new.id AND d.version = new.version AND d.state = 'accepted' RETURNING d.version
 """
 _PUT_OFF = """
 UPDATE context.documents AS d SET due_at = now() + $4 * interval '1 second', tries = d.tries - $5
@@ -167,9 +177,15 @@ class IndexingStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def take(self, *, heavy: bool, limit: int, bytes_max: int) -> list[Taken]:
-        """Takes due documents, for LEASE_SECONDS; heavy ones or the others (:func:`is_heavy`)."""
-        rows = await self._pool.fetch(_TAKE, HEAVY_BYTES, heavy, limit, bytes_max, LEASE_SECONDS, HEAVY_MARKDOWN_BYTES)
+    async def take(self, lane: Lane, *, shut_out: Sequence[str] = (), served: Sequence[str] = ()) -> list[Taken]:
+        """Takes due documents of a lane's size, for LEASE_SECONDS, of none of the tenants who are shut out.
+
+        Of each tenant's first those go first whose turn was longest ago, as ``served`` tells.
+        """
+        rows = await self._pool.fetch(
+            _TAKE, HEAVY_BYTES, lane.size, lane.documents_max, lane.bytes_max, LEASE_SECONDS, HEAVY_MARKDOWN_BYTES,
+            LARGE_BYTES, list(shut_out), list(served),
+        )  # fmt: skip
         return [
             Taken(
                 row["tenant"], row["id"], row["project"], row["kind"], row["version"], row["tries"],
@@ -180,11 +196,12 @@ class IndexingStore:
             for row in rows
         ]  # fmt: skip
 
-    async def renew(self, progress: Sequence[tuple[Taken, int, int]]) -> None:
-        """Prolongs leases and tells how many chunks of how many are done."""
+    async def renew(self, progress: Sequence[tuple[Taken, int, int]]) -> set[int]:
+        """Prolongs leases and tells how many chunks of how many are done; returns the versions still waited for."""
         tenants, ids, versions = _keys([taken for taken, _, _ in progress])
         done, total = [one[1] for one in progress], [one[2] for one in progress]
-        await self._pool.execute(_RENEW, tenants, ids, versions, done, LEASE_SECONDS, total)
+        rows = await self._pool.fetch(_RENEW, tenants, ids, versions, done, LEASE_SECONDS, total)
+        return {row["version"] for row in rows}
 
     async def put_off(self, taken: Sequence[Taken], seconds: float, *, counts: bool) -> None:
         """Gives documents back; ``counts``: that it did not work was their own doing."""

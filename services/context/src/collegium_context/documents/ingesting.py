@@ -1,7 +1,9 @@
 """Accepted documents become indexed: read, cut, embedded, put into the vector store, and switched to as a whole.
 
-Small documents go many at a time, heavy ones (PDFs, large ones) one by one beside them. One rule: a document that was
-accepted ends as indexed or failed, whatever is away or killed in between.
+Small documents go many at a time, heavy ones (PDFs, large ones) one by one beside them, each in a place of its own. A
+long one is embedded in steps, and between two steps the embedder goes round all places: however much one tenant brings,
+another's document waits for its own chunks and little else. One rule: a document that was accepted ends as indexed or
+failed, whatever is away or killed in between.
 """
 
 from __future__ import annotations
@@ -18,10 +20,8 @@ from collegium_runtime.failpoints import failpoint
 from collegium_store import is_transient
 
 from collegium_context.documents import child
-from collegium_context.documents.blocks import Extracted
-from collegium_context.documents.chunking import chunked
+from collegium_context.documents.chunking import Cut
 from collegium_context.documents.errors import DocumentError, DocumentTooCostlyError
-from collegium_context.documents.extracting import extracted
 from collegium_context.documents.generations import Generation, GenerationStore
 from collegium_context.documents.indexing_store import (
     ChunkRow,
@@ -32,19 +32,24 @@ from collegium_context.documents.indexing_store import (
     Taken,
     is_heavy,
 )
+from collegium_context.documents.leases import Leases, NobodyWaitsError
 from collegium_context.documents.naming import NamedChunk, facets_of, measures_of, named_chunks
 from collegium_context.documents.putting import ChunkBody, Draft, Putting, payload
 from collegium_context.documents.spaces import Spaces
+from collegium_context.documents.turns import Lane, Turns
 from collegium_context.embedding.interface import Embedder, EmbedderUnavailableError
 from collegium_context.vectors.interface import VectorStoreError
 
 log = structlog.get_logger(__name__)
 
-LIGHT_AT_ONCE = 128
-LIGHT_BYTES_MAX = 2 * 1024 * 1024
-HEAVY_AT_ONCE = 2
-HEAVY_BYTES_MAX = 16 * 1024 * 1024
-# Chunks between two renewals of the leases.
+# Small documents that one place takes together become findable together: they hold little more than a step.
+# A document that is read in a process of its own has a place to itself.
+LANES = (
+    Lane("light", places=2, documents_max=128, bytes_max=128 * 1024),
+    Lane("heavy", places=4, documents_max=1, bytes_max=1),
+    Lane("large", places=2, documents_max=1, bytes_max=1),
+)
+# Chunks that are embedded before others have their turn, and progress is told.
 STEP_CHUNKS = 256
 STEP_BYTES = 1024 * 1024
 POLL_SECONDS = 1.0
@@ -77,15 +82,14 @@ class Ingesting:
         self._putting = putting
         self._spaces = spaces
         self._keyring = keyring
-        self._wakes = {False: asyncio.Event(), True: asyncio.Event()}
+        self._wakes = {lane.size: asyncio.Event() for lane in LANES}
         self._sweep_wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begins with what a process that died has left."""
         self._tasks = [
-            asyncio.create_task(self._loop(heavy=False), name="documents"),
-            asyncio.create_task(self._loop(heavy=True), name="heavy-documents"),
+            *(asyncio.create_task(self._run(lane), name=f"{lane.size}-documents") for lane in LANES),
             asyncio.create_task(self._sweeping(), name="loose-points"),
         ]
 
@@ -105,42 +109,62 @@ class Ingesting:
         """Tells that points may be due for removal."""
         self._sweep_wake.set()
 
-    async def _loop(self, *, heavy: bool) -> None:
-        wake = self._wakes[heavy]
-        limit, bytes_max = (HEAVY_AT_ONCE, HEAVY_BYTES_MAX) if heavy else (LIGHT_AT_ONCE, LIGHT_BYTES_MAX)
-        while True:
-            wake.clear()
-            try:
-                taken = await self._store.take(heavy=heavy, limit=limit, bytes_max=bytes_max)
-                for some in _together(taken):
-                    await self._take_in(some)
-            except Exception as error:
-                if not is_transient(error):
-                    log.error("documents cannot be taken in", exc_info=error)
-                taken = []
-            if not taken:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), POLL_SECONDS)
+    async def _run(self, lane: Lane) -> None:
+        wake = self._wakes[lane.size]
+        turns = Turns(lane.places)
+        async with asyncio.TaskGroup() as places:
+            while True:
+                wake.clear()
+                if taken := await self._taken(lane, turns):
+                    turns.begin(one.tenant for one in taken)
+                    places.create_task(self._place(taken, turns, wake))
+                else:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(wake.wait(), POLL_SECONDS)
 
-    async def _take_in(self, taken: Sequence[Taken]) -> None:
+    async def _taken(self, lane: Lane, turns: Turns) -> list[Taken]:
+        if not turns.has_place:
+            return []
         try:
-            read = [one for one in await asyncio.gather(*map(self._read, taken)) if one is not None]
+            return await self._store.take(lane, shut_out=turns.shut_out, served=turns.served)
+        except Exception as error:
+            if not is_transient(error):
+                log.error("documents cannot be taken", exc_info=error)
+            return []
+
+    async def _place(self, taken: Sequence[Taken], turns: Turns, wake: asyncio.Event) -> None:
+        try:
+            async with Leases(self._store, taken) as leases:
+                for some in _together(taken):
+                    await self._take_in(some, leases)
+        except Exception as error:
+            if not is_transient(error):
+                log.error("documents cannot be taken in", exc_info=error)
+        finally:
+            turns.end(one.tenant for one in taken)
+            wake.set()
+
+    async def _take_in(self, taken: Sequence[Taken], leases: Leases) -> None:
+        try:
+            read = [one for one in await asyncio.gather(*(self._read(one, leases) for one in taken)) if one is not None]
             if read:
-                await self._index(read)
+                await self._index(read, leases)
         except (EmbedderUnavailableError, VectorStoreError) as error:
             log.warning("documents wait", code=error.code, documents=len(taken))
-            await self._store.put_off(taken, AWAY_SECONDS, counts=False)
+            await leases.put_off(taken, AWAY_SECONDS, counts=False)
+        except NobodyWaitsError:
+            log.info("documents were replaced or removed while they were taken in", documents=len(taken))
         except PointsLostError as error:
             log.warning("documents are taken in again", reason=str(error))
-            await self._store.put_off(taken, 0, counts=False)
+            await leases.put_off(taken, 0, counts=False)
         except Exception as error:
             if not is_transient(error):
                 log.error("documents were not taken in", documents=len(taken), exc_info=error)
-                await self._store.put_off(taken, AWAY_SECONDS, counts=True)
+                await leases.put_off(taken, AWAY_SECONDS, counts=True)
             else:
                 raise
 
-    async def _read(self, one: Taken) -> _Read | None:
+    async def _read(self, one: Taken, leases: Leases) -> _Read | None:
         """Opens, reads and cuts a document; none where that failed for good."""
         try:
             if one.tries > TRIES_MAX:
@@ -151,40 +175,38 @@ class Ingesting:
             is_large = len(one.source.body) > STEP_BYTES
             opening = (self._keyring.open, one.tenant, one.source)
             content = await asyncio.to_thread(*opening) if is_large else self._keyring.open(one.tenant, one.source)
-            found = await self._extracted(one, content)
+            found = await self._cut(one, content)
             title = meta.title or found.title
             facets = facets_of(one.tenant, one.document, one.project, meta)
-            chunks = await asyncio.to_thread(
-                lambda: named_chunks(one.tenant, one.document, chunked(found.blocks), title, facets)
-            )
+            chunks = await asyncio.to_thread(named_chunks, one.tenant, one.document, found.chunks, title, facets)
         except DocumentError as error:
             await self._store.fail(one, error.code, f"document {one.document}: {error}")
             return None
         except UnknownKeyError:
             log.warning("a document waits for its key", tenant=one.tenant, document=one.document)
-            await self._store.put_off([one], AWAY_SECONDS, counts=True)
+            await leases.put_off([one], AWAY_SECONDS, counts=True)
             return None
         return _Read(one, meta, facets, measures_of(one.tenant, meta), chunks, title)
 
-    async def _extracted(self, one: Taken, content: bytes) -> Extracted:
+    async def _cut(self, one: Taken, content: bytes) -> Cut:
         if is_heavy(one.kind, len(content)):
             return await child.read(content, one.kind)
-        return await asyncio.to_thread(extracted, content, one.kind)
+        return await asyncio.to_thread(child.cut, content, one.kind)
 
-    async def _index(self, read: Sequence[_Read]) -> None:
+    async def _index(self, read: Sequence[_Read], leases: Leases) -> None:
         targets = await self._generations.standing()
         if not targets:
             raise EmbedderUnavailableError("the embedder has not said yet how long its vectors are")
         put: list[Put] = []
         for target in targets:
             if target.state == "serving" or self._spaces.embedder_of(target) is not None:
-                put.append(await self._put_into(target, read, is_last=target is targets[-1]))
+                put.append(await self._put_into(target, read, leases, is_last=target is targets[-1]))
         failpoint("context.before-indexed")
         indexed = [await self._sealed(one) for one in read]
         await self._store.switch(indexed, model=self._spaces.current.model, put=put)
         self.wake_sweep()
 
-    async def _put_into(self, target: Generation, read: Sequence[_Read], *, is_last: bool) -> Put:
+    async def _put_into(self, target: Generation, read: Sequence[_Read], leases: Leases, *, is_last: bool) -> Put:
         """Puts the points of new chunks into a collection; nobody finds them before the switch."""
         found = await self._store.standing([one.taken for one in read], target.collection)
         new = [(one, chunk) for one in read for chunk in one.chunks if (one.taken.tenant, chunk.id) not in found]
@@ -197,7 +219,7 @@ class Ingesting:
                 done[one.taken.version] += 1
             if not is_last or start + STEP_CHUNKS < len(new):
                 counted = [(one.taken, done[one.taken.version] if is_last else 0, len(one.chunks)) for one in read]
-                await self._store.renew(counted)
+                await leases.tell(counted)
         points = [(one.taken.tenant, chunk.id) for one, chunk in new]
         return Put(target.collection, points, is_whole=embedder is not None)
 

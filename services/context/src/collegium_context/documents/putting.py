@@ -17,7 +17,7 @@ from collegium_context.documents.generations import Generation
 from collegium_context.documents.indexing_store import IndexingStore
 from collegium_context.embedding.interface import Embedder
 from collegium_context.search.filtering import ADDED, FACETS
-from collegium_context.vectors.interface import PayloadValue, Point, UnknownCollectionError, VectorStore
+from collegium_context.vectors.interface import PayloadValue, Point, UnknownCollectionError, Vector, VectorStore
 
 
 class ChunkBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -58,9 +58,7 @@ class Putting:
             await self._vectors.ensure(target.spec)
             self._made.add(target.collection)
         await self._store.loosen([(one.tenant, one.id) for one in drafts], target.collection)
-        vectors = (
-            await embedder.embed([one.indexed for one in drafts]) if embedder is not None else [None] * len(drafts)
-        )
+        vectors = await _vectors(embedder, drafts) if embedder is not None else [None] * len(drafts)
         points: dict[str, list[Point]] = {}
         for one, vector in zip(drafts, vectors, strict=True):
             points.setdefault(one.tenant, []).append(Point(one.id, vector, one.indexed, one.payload))
@@ -82,3 +80,12 @@ class Putting:
         """Takes a whole collection away."""
         self._made.discard(collection)
         await self._vectors.drop(collection)
+
+
+async def _vectors(embedder: Embedder, drafts: Sequence[Draft]) -> list[Vector]:
+    """Returns one vector a point; a tenant's like texts are embedded once, as a document may say one thing all over."""
+    places: dict[tuple[str, str], int] = {}
+    for one in drafts:
+        places.setdefault((one.tenant, one.indexed), len(places))
+    made = await embedder.embed([text for _, text in places])
+    return [made[places[one.tenant, one.indexed]] for one in drafts]
