@@ -90,6 +90,7 @@ async def test_the_same_again_is_answered_without_a_call_and_told_of(platform: R
     task = await eventually(shown)
     assert (task["state"], task["output"]) == ("completed", first["choices"][0]["message"]["content"])
     assert task["collegium"]["cache"] == "hit_exact"
+    assert task["collegium"]["trace_id"] == again["collegium"]["trace_id"] != first["collegium"]["trace_id"]
     async with platform.session() as http, http.get("/v1/tasks") as response:
         listed = (await response.json())["data"]
     assert {view["output"] for view in listed} == {task["output"]}

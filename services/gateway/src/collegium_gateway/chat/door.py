@@ -147,7 +147,7 @@ class ChatDoor:
                 delta["tool_calls"] = [
                     {"index": number, **_object(call)} for number, call in enumerate(choice.tool_calls)
                 ]
-            await events.delta(index, delta, choice.finish_reason, settled)
+            await events.delta(index, delta, choice.finish_reason, settled, trace_id)
         if asked.include_usage:
             await events.usage(settled, trace_id)
         await events.end()
@@ -208,9 +208,11 @@ class ChatEvents:
         """Sends a piece of the first choice."""
         await self._chunk(model, 0, {"content": text}, None)
 
-    async def delta(self, index: int, delta: dict[str, Any], finish_reason: str, settled: SettledMessage) -> None:
+    async def delta(
+        self, index: int, delta: dict[str, Any], finish_reason: str, settled: SettledMessage, trace_id: str
+    ) -> None:
         """Sends the last piece of a choice."""
-        extra = {"collegium": collegium_of(settled, "")} if index == 0 else {}
+        extra = {"collegium": collegium_of(settled, trace_id)} if index == 0 else {}
         await self._chunk(settled.model, index, delta, finish_reason, extra)
 
     async def usage(self, settled: SettledMessage, trace_id: str) -> None:

@@ -27,6 +27,7 @@ from collegium_contracts.messages import (
     TokenChunk,
 )
 from collegium_runtime.platform import Platform
+from collegium_telemetry.hop import trace_of
 
 from collegium_gateway.http import asgi
 from collegium_gateway.http.asgi import Headers, Receive, Send
@@ -144,10 +145,11 @@ class TaskEvents:
             message = codec.journey.decode(delivery.payload)
         except ContractError:
             return
-        if (event := self._event(message, delivery.sequence)) is not None:
+        if (event := self._event(message, delivery)) is not None:
             self._queue.put_nowait(event)
 
-    def _event(self, message: Message, sequence: int) -> TaskEvent | None:
+    def _event(self, message: Message, delivery: Delivery) -> TaskEvent | None:
+        sequence = delivery.sequence
         match message:
             case TaskAccepted():
                 # A quick worker's AttemptStarted may be stored first; a state is never told backwards.
@@ -176,7 +178,8 @@ class TaskEvents:
                 data = {"text": text, "chunks": message.chunks, "attempt": message.attempt.number}
                 return TaskEvent("checkpoint", data, sequence)
             case Settled():
-                view = settled_view(message, self._platform.keyring)  # pyright: ignore[reportArgumentType]
+                trace_id = trace_of(delivery.header(s.TRACEPARENT))
+                view = settled_view(message, self._platform.keyring, trace_id)  # pyright: ignore[reportArgumentType]
                 return TaskEvent("done", view, sequence)
             case _:
                 return None
