@@ -67,3 +67,74 @@ async def test_a_stream_names_its_trace_where_it_finishes(platform: RunningPlatf
     chunks, _ = await chunks_of(platform, ASK | {"stream_options": {"include_usage": True}}, **TRACED)
     told = [chunk["collegium"]["trace_id"] for chunk in chunks if "collegium" in chunk]
     assert told == [TRACE, TRACE]
+
+
+RESULT = {f"x-collegium-{name}" for name in ("task-id", "model", "rank", "plan", "cache", "cost-usd")}
+
+
+def of_collegium(headers: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items() if name.lower().startswith("x-collegium-")}
+
+
+async def test_a_stream_says_who_answers_before_it_is_known_what_that_costs(platform: RunningPlatform):
+    platform.sim.script(Rule(Behaviour(answer="one two three four", token_delay_ms=30)))
+    chunks, headers = await chunks_of(platform, ASK)
+    about = next(chunk["collegium"] for chunk in chunks if "collegium" in chunk)
+    told = of_collegium(headers)
+    assert told == {
+        "x-collegium-task-id": about["task_id"],
+        "x-collegium-model": "sim",
+        "x-collegium-rank": about["rank"],
+        "x-collegium-plan": "single",
+        "x-collegium-cache": "off",
+    }
+
+
+async def test_a_task_that_settled_says_who_answered_and_what_it_cost(platform: RunningPlatform):
+    async with platform.session() as http:
+        sent = {"input": "hi"}
+        async with http.post("/v1/tasks", json=sent, headers={"Prefer": "wait=10"}) as response:
+            task = await response.json()
+            told = of_collegium(response.headers)
+        assert set(told) == RESULT
+        assert told["x-collegium-cost-usd"] == task["collegium"]["cost_usd"]
+        async with http.get(f"/v1/tasks/{task['id']}") as response:
+            assert of_collegium(response.headers) == told
+        platform.sim.script(Rule(Behaviour(hang=True)))
+        async with http.post("/v1/tasks", json=sent) as response:
+            open_id = (await response.json())["id"]
+            assert response.headers["x-collegium-task-id"] == open_id
+            assert not RESULT - {"x-collegium-task-id"} & set(of_collegium(response.headers))
+        async with http.post(f"/v1/tasks/{open_id}/cancel") as response:
+            assert set(of_collegium(response.headers)) == RESULT
+
+
+async def test_every_response_names_a_trace(platform: RunningPlatform):
+    async with platform.session() as http:
+        for method, path in (
+            ("GET", "/v1/models"),
+            ("GET", "/v1/tasks"),
+            ("GET", "/v1/tasks/tsk_none"),
+            ("POST", "/v1/nothing"),
+            ("PUT", "/v1/models"),
+        ):
+            async with http.request(method, path, headers=TRACED) as response:
+                assert response.headers["traceparent"] == TRACED["traceparent"], path
+            async with http.request(method, path) as response:
+                assert TRACE not in response.headers["traceparent"]
+
+
+async def test_a_refusal_says_what_is_allowed_and_how_to_let_oneself_in(platform: RunningPlatform):
+    async with platform.session() as http:
+        for path, allowed in (
+            ("/v1/tasks", "GET, HEAD, POST"),
+            ("/v1/models", "GET, HEAD"),
+            ("/v1/chat/completions", "POST"),
+        ):
+            async with http.delete(path) as response:
+                assert (response.status, response.headers["allow"]) == (405, allowed)
+        for path in ("/v1/models", "/v1/tasks"):
+            async with http.get(path, headers={"authorization": "Bearer nobody"}) as response:
+                assert (response.status, response.headers["www-authenticate"]) == (401, "Bearer")
+        async with http.post("/v1/chat/completions", json=ASK, headers={"authorization": ""}) as response:
+            assert (response.status, response.headers["www-authenticate"]) == (401, "Bearer")

@@ -19,6 +19,7 @@ from collegium_runtime.platform import Platform
 
 from collegium_gateway.errors import ApiError
 from collegium_gateway.identity.directory import Directory
+from collegium_gateway.identity.principal import Principal
 from collegium_gateway.reuse.hits import Hits
 
 OnRates = Callable[[Rates], None]
@@ -84,6 +85,15 @@ class Admission:
                 on_rates(rates)
         elif (answer := await self.hits.ask(task)) is not None:
             _tell(answer, on_rates, "")
+
+    def standing_headers(
+        self, principal: Principal | None, told: list[tuple[bytes, bytes]]
+    ) -> list[tuple[bytes, bytes]]:
+        """Returns the rates that were heard of last, for a refusal that was not counted and so ``told`` of none."""
+        if principal is None or any(name.startswith(b"x-ratelimit-") for name, _ in told):
+            return []
+        rates = self.hits.heard(principal.tenant, principal.key_id)
+        return [] if rates is None else rate_headers(rates)
 
     def give_back(self, submitted: TaskSubmitted, error: BaseException) -> None:
         """Gives a hold back where the task was surely not submitted; else it stands until it expires."""

@@ -148,6 +148,8 @@ class Chat:
         self._arm = arm
         self._leads = False
         self._answer: CachedAnswer | None = None
+        # What is given again instead of an answer of its own.
+        self.given: TaskCompleted | None = None
         self.submitted = submitted
 
     async def complete(self, hop: Hop, on_rates: OnRates | None = None) -> SettledMessage:
@@ -246,6 +248,7 @@ class Chat:
         result: CacheResult = "hit_exact" if is_exact else "hit_semantic"
         given = reuse.given_again(self.submitted.task, kept, now, is_stale=is_stale, result=result)
         self.submitted = msgspec.structs.replace(self.submitted, task=given.task)
+        self.given = given
         chats.book.note(given, trace_id)
         chats.count("stale" if is_stale else result)
         return given

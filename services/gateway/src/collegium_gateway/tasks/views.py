@@ -204,11 +204,22 @@ def queued_view(view: TaskView, position: int, age_ms: int, wait_seconds: float 
     return msgspec.structs.replace(view, queue_position=position, queue_age_ms=age_ms, estimated_wait_seconds=wait)
 
 
-def queue_headers(view: TaskView) -> dict[str, str]:
-    """Returns the headers that say where a task stands; none where it is not queued."""
+def view_headers(view: TaskView) -> dict[str, str]:
+    """Returns the headers of a task as it is shown: where it stands in the queue, or who answered and what it cost."""
+    headers = {"x-collegium-task-id": view.id}
+    if (about := view.collegium) is not None:
+        headers |= {
+            "x-collegium-model": about["model"].encode("latin-1", "replace").decode("latin-1"),
+            "x-collegium-rank": about["rank"],
+            "x-collegium-plan": about["plan"],
+            "x-collegium-cache": about["cache"],
+            "x-collegium-cost-usd": about["cost_usd"],
+        }
+        if "stale" in about:
+            headers["x-collegium-cache-stale"] = str(about["age_seconds"])
     if view.queue_position is None:
-        return {}
-    headers = {
+        return headers
+    headers |= {
         "x-collegium-queue-position": str(view.queue_position),
         "x-collegium-queue-age-ms": str(view.queue_age_ms),
     }
