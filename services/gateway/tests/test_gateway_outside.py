@@ -90,6 +90,13 @@ async def test_a_stream_says_who_answers_before_it_is_known_what_that_costs(plat
     }
 
 
+async def test_a_stream_of_several_choices_says_who_answered_in_its_last_chunk(platform: RunningPlatform):
+    chunks, _ = await chunks_of(platform, ASK | {"n": 3})
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks if "collegium" in chunk] == ["stop"]
+    assert chunks[-1]["choices"][0]["index"] == 2
+    assert "collegium" in chunks[-1]
+
+
 async def test_a_task_that_settled_says_who_answered_and_what_it_cost(platform: RunningPlatform):
     async with platform.session() as http:
         sent = {"input": "hi"}

@@ -152,7 +152,8 @@ class ChatDoor:
                 delta["tool_calls"] = [
                     {"index": number, **_object(call)} for number, call in enumerate(choice.tool_calls)
                 ]
-            await events.delta(index, delta, choice.finish_reason, settled, trace_id)
+            about = collegium_of(settled, trace_id) if index == len(answer.choices) - 1 else None
+            await events.delta(index, delta, choice.finish_reason, settled, about)
         if asked.include_usage:
             await events.usage(settled, trace_id)
         await events.end()
@@ -216,11 +217,16 @@ class ChatEvents:
         await self._chunk(piece.model, 0, {"content": piece.text}, None)
 
     async def delta(
-        self, index: int, delta: dict[str, Any], finish_reason: str, settled: SettledMessage, trace_id: str
+        self,
+        index: int,
+        delta: dict[str, Any],
+        finish_reason: str,
+        settled: SettledMessage,
+        about: dict[str, Any] | None,
     ) -> None:
-        """Sends the last piece of a choice."""
+        """Sends the last piece of a choice, with what is said about the answer in that of the last."""
         await self._begin(settled.model, settled)
-        extra = {"collegium": collegium_of(settled, trace_id)} if index == 0 else {}
+        extra = {"collegium": about} if about is not None else None
         await self._chunk(settled.model, index, delta, finish_reason, extra)
 
     async def usage(self, settled: SettledMessage, trace_id: str) -> None:
