@@ -191,6 +191,9 @@ async def test_kept_answers_count_and_say_so_over_http_and_grpc(platform: Runnin
             assert trailing["x-ratelimit-remaining-requests"] == "2"
             assert [await chat() for _ in range(2)] == [(200, "hit_exact", left) for left in (1, 0)]
             assert await chat() == (429, None, 0)
+            slow = {"model": "sim", "messages": [{"role": "user", "content": "something else"}]}
+            async with session.post("/v1/chat/completions", json=slow, headers={"authorization": bearer}) as response:
+                assert (response.status, "x-collegium-task-id" in response.headers) == (429, False)
             call = stub.Complete(
                 chat_pb2.ChatRequest(model="sim", messages=[message]), metadata=(("authorization", bearer),)
             )
