@@ -236,7 +236,7 @@ async def test_cancelling_a_stream_cancels_its_task_and_the_upstream_call(world:
             AS_ACME,
             grpc.StatusCode.INVALID_ARGUMENT,
             "invalid_value",
-            "collegium.priority",
+            "priority",
         ),
         (
             {"collegium": Options(deadline_seconds=-1)},
