@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from collegium_contracts import subjects as s
@@ -145,3 +147,34 @@ async def test_a_refusal_says_what_is_allowed_and_how_to_let_oneself_in(platform
                 assert (response.status, response.headers["www-authenticate"]) == (401, "Bearer")
         async with http.post("/v1/chat/completions", json=ASK, headers={"authorization": ""}) as response:
             assert (response.status, response.headers["www-authenticate"]) == (401, "Bearer")
+
+
+async def test_a_follower_that_comes_late_gets_tokens_that_join_to_the_output(platform: RunningPlatform):
+    said = " ".join(f"word{number}" for number in range(60))
+    platform.sim.script(Rule(Behaviour(answer=said, token_delay_ms=50)))
+
+    async def followed(task_id: str) -> list[tuple[str, Any]]:
+        async with platform.session() as http, http.get(f"/v1/tasks/{task_id}/events") as response:
+            blocks = [block.splitlines() for block in (await response.text()).strip().split("\n\n")]
+        events = [[line for line in block if not line.startswith((":", "id: "))] for block in blocks]
+        return [(one[0].removeprefix("event: "), json.loads(one[1].removeprefix("data: "))) for one in events if one]
+
+    async with platform.session() as http, http.post("/v1/tasks", json={"input": "hi"}) as response:
+        task_id = (await response.json())["id"]
+
+    early = asyncio.create_task(followed(task_id))
+    await eventually(lambda: platform.sim.counts().totals.started == 1)
+
+    async def spoken() -> int:
+        return len(await platform.read(s.EVENTS, s.attempts_of("acme", task_id)))
+
+    # The first is AttemptStarted, the second the first checkpoint.
+    await eventually(lambda: at_least(spoken, 2))
+    late = asyncio.create_task(followed(task_id))
+    for events in (await early, await late, await followed(task_id)):
+        assert "".join(data["text"] for name, data in events if name == "token") == said
+        assert events[-1][1]["output"] == said
+
+
+async def at_least(count: Callable[[], Awaitable[int]], least: int) -> bool:
+    return await count() >= least
