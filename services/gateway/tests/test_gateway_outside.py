@@ -178,3 +178,16 @@ async def test_a_follower_that_comes_late_gets_tokens_that_join_to_the_output(pl
 
 async def at_least(count: Callable[[], Awaitable[int]], least: int) -> bool:
     return await count() >= least
+
+
+async def test_more_tokens_than_a_model_may_write_are_its_most(platform: RunningPlatform):
+    platform.sim.script(Rule(Behaviour(answer="word " * 5_000)))
+    body = ASK | {"max_tokens": 1_000_000}
+    async with platform.session() as http:
+        async with http.get("/v1/models") as response:
+            most = (await response.json())["data"][0]["collegium"]["max_output_tokens"]
+        async with http.post("/v1/chat/completions", json=body) as response:
+            assert response.status == 200
+            answer = await response.json()
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] == most < 5_000
