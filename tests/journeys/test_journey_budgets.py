@@ -99,7 +99,8 @@ async def test_many_at_once_over_two_gateways_never_spend_more_than_the_budget(s
     assert spent <= BUDGET
     message = next(body["error"]["message"] for status, body, _ in answers if status == 402)
     assert "budget purse" in message
-    for _, _, headers in answers:
+    for status, _, headers in answers:
+        assert ("x-collegium-task-id" in headers) == (status == 200), "a refused task is not kept"
         assert int(headers["x-ratelimit-limit-requests"]) == 1_000_000
         assert int(headers["x-ratelimit-remaining-requests"]) < 1_000_000
 

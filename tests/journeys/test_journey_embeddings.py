@@ -76,7 +76,7 @@ async def test_the_embedder_is_a_model_and_its_tokens_are_usage(stage: Stage):
         ({"input": ["a", ""]}, "invalid_value", "input[1]"),
         ({"input": {"a": 1}}, "invalid_value", "input"),
         ({"input": ["a"] * 2049}, "invalid_value", "input"),
-        ({}, "invalid_value", None),
+        ({}, "invalid_value", "input"),
         ({"input": "a", "dimensions": 256}, "unsupported_option", "dimensions"),
         ({"input": "a", "dimensions": 0}, "invalid_value", "dimensions"),
         ({"input": "a", "encoding_format": "int8"}, "invalid_value", "encoding_format"),

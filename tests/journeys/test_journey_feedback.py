@@ -53,7 +53,7 @@ async def test_what_cannot_be_judged_is_refused_and_counts_nothing(stage: Stage)
     async with stage.session() as session, stage.session(stage.other_key) as stranger:
         task = await answered(session)
         faults: list[tuple[dict[str, Any], str | None]] = [
-            ({}, None),
+            ({}, "score"),
             ({"score": 1.5}, "score"),
             ({"score": "1"}, "score"),
             ({"score": 1, "x": 1}, None),

@@ -118,6 +118,7 @@ OTHERS: dict[tuple[str, str], Any] = {
     ("PATCH", "/v1/admin/domains/{id}"): {"name": "n"},
     ("POST", "/v1/admin/domains/{id}/merge"): {"into": "x"},
     ("GET", "/v1/admin/distill/{id}"): None,
+    ("GET", "/v1/admin/tasks/{id}/ladder"): None,
 }
 # Nothing of a tenant's is named there, or what is named is made there, or means none where it is nobody's.
 ELSEWHERE = {

@@ -4,8 +4,9 @@ import pytest
 from collegium_contracts.errors import ERRORS
 from collegium_contracts.ids import task_id
 from collegium_gateway.errors import ApiError
-from collegium_gateway.http.asgi import error_headers, read_body, request_id, with_request_id
+from collegium_gateway.http.asgi import error_headers, read_body, request_id, traceparent, with_ids
 from collegium_gateway.tasks.door import _last_event_of, _limit_of, _since_of, _state_of, cursor, cursor_of
+from collegium_telemetry.traceparent import parse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,13 +78,22 @@ async def test_every_response_gets_a_request_id_once():
     async def send(message) -> None:
         sent.append(dict(message))
 
-    sending = with_request_id(scope(x_request_id="given"), send)
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    sending = with_ids(scope(x_request_id="given", traceparent=trace), send)
     await sending({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
     await sending({"type": "http.response.body", "body": b"x"})
-    await sending({"type": "http.response.start", "status": 200, "headers": [(b"x-request-id", b"own")]})
-    assert sent[0]["headers"] == [(b"a", b"b"), (b"x-request-id", b"given")]
+    own = [(b"x-request-id", b"own"), (b"traceparent", b"own")]
+    await sending({"type": "http.response.start", "status": 200, "headers": own})
+    assert sent[0]["headers"] == [(b"a", b"b"), (b"x-request-id", b"given"), (b"traceparent", trace.encode())]
     assert sent[1] == {"type": "http.response.body", "body": b"x"}
-    assert sent[2]["headers"] == [(b"x-request-id", b"own")]
+    assert sent[2]["headers"] == own
+
+
+@pytest.mark.parametrize("given", [{}, {"traceparent": "00-no"}, {"traceparent": f"00-{'0' * 32}-{'b' * 16}-01"}])
+def test_a_request_without_a_trace_gets_one_of_its_own(given: dict[str, str]):
+    made = parse(traceparent(scope(**given)))
+    assert made is not None
+    assert (made[2], made == parse(traceparent(scope(**given)))) == (False, False)
 
 
 def test_whoever_is_asked_to_wait_is_told_how_long():

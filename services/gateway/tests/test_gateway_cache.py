@@ -66,6 +66,16 @@ def calls(platform: RunningPlatform) -> int:
     return platform.sim.counts().totals.started
 
 
+async def test_a_stream_that_is_given_again_says_all_in_its_headers(platform: RunningPlatform):
+    await ask(platform)
+    body = ASK | {"stream": True}
+    async with platform.session() as http, http.post("/v1/chat/completions", json=body) as response:
+        await response.read()
+        headers = response.headers
+    told = {name: headers[f"x-collegium-{name}"] for name in ("model", "rank", "plan", "cache", "cost-usd")}
+    assert told == {"model": "sim", "rank": "teacher", "plan": "single", "cache": "hit_exact", "cost-usd": "0"}
+
+
 async def told(platform: RunningPlatform) -> list[Any]:
     messages = [codec.journey.decode(payload) for _, payload in await platform.read(s.EVENTS, s.REUSED_ALL)]
     return [answer for message in messages if isinstance(message, AnswersReused) for answer in message.answers]
@@ -90,6 +100,7 @@ async def test_the_same_again_is_answered_without_a_call_and_told_of(platform: R
     task = await eventually(shown)
     assert (task["state"], task["output"]) == ("completed", first["choices"][0]["message"]["content"])
     assert task["collegium"]["cache"] == "hit_exact"
+    assert task["collegium"]["trace_id"] == again["collegium"]["trace_id"] != first["collegium"]["trace_id"]
     async with platform.session() as http, http.get("/v1/tasks") as response:
         listed = (await response.json())["data"]
     assert {view["output"] for view in listed} == {task["output"]}

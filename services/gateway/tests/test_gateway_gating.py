@@ -91,6 +91,7 @@ async def test_a_rule_of_the_tenant_that_is_gone_blocks(gating: Gating) -> None:
     with pytest.raises(ApiError) as raised:
         gating.take(asking("hello"), who(gates=("gone",)), None, None)
     assert (raised.value.code, raised.value.shown_code, raised.value.kind.http_status) == ("gate_blocked", "gone", 403)
+    assert raised.value.task_id == "", "no task was kept that could be looked up"
     assert gating._audit.told == [("gate.failed_closed", "refused", "gone")]  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -106,7 +107,7 @@ async def test_texts_beside_the_messages_are_read(gating: Gating) -> None:
     taken = gating.take(asking("hello", tools=tools), who(), ["secret"], None)
     with pytest.raises(ApiError) as raised:
         await gating.check(taken)
-    assert raised.value.shown_code == "secret"
+    assert (raised.value.shown_code, raised.value.task_id) == ("secret", "")
     assert (await gating.check(gating.take(asking("hello"), who(), ["secret"], None))).task.gated is None
 
 

@@ -236,7 +236,7 @@ async def test_cancelling_a_stream_cancels_its_task_and_the_upstream_call(world:
             AS_ACME,
             grpc.StatusCode.INVALID_ARGUMENT,
             "invalid_value",
-            "collegium.priority",
+            "priority",
         ),
         (
             {"collegium": Options(deadline_seconds=-1)},
@@ -294,6 +294,9 @@ async def test_a_task_is_submitted_found_and_listed_by_its_tenant_alone(world: W
     assert (waited.state, waited.stop_reason) == ("completed", "length")
     assert waited.output == waited.choices[0].text
     assert (waited.usage.output_tokens, waited.attempts[0].model) == (3, "m")
+    assert len(waited.collegium.trace_id) == 32
+    found = await world.tasks.Get(GetRequest(id=waited.id), metadata=AS_ACME)
+    assert found.collegium.trace_id == waited.collegium.trace_id
     assert waited.settled_at.ToMilliseconds() >= waited.created_at.ToMilliseconds()
 
     status, info = await refusal(world.tasks.Get(GetRequest(id=waited.id), metadata=(AUTHORIZATION["other"],)))

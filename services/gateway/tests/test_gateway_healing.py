@@ -1,6 +1,6 @@
 """A streamed text under loss, doubling, reordering and second tries: nothing twice, nothing lost."""
 
-from collegium_gateway.tasks.healing import TextStream
+from collegium_gateway.tasks.healing import JoinedText, TextStream
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,3 +77,30 @@ def test_a_second_delivery_is_not_mixed_in():
 def test_nothing_sent_is_completed_by_everything():
     assert TextStream().complete("all of it") == "all of it"
     assert TextStream().complete("") == ""
+
+
+@given(texts, st.data())
+def test_tokens_join_to_the_output_whatever_was_missed(words, data):
+    """Chunks in any order, lost or doubled, and checkpoints late or twice."""
+    full = "".join(words)
+    steps = [("chunk", number) for number in range(len(words))] + [("checkpoint", end) for end in range(len(words) + 1)]
+    joined, told = JoinedText(), ""
+    for kind, number in data.draw(st.lists(st.sampled_from(steps), max_size=40)):
+        if kind == "chunk":
+            tokens = joined.chunk((1, 1), number, words[number])
+        else:
+            tokens = joined.checkpoint((1, 1), number, "".join(words[:number]))
+            so_far = told + "".join(text for _, _, text in tokens)
+            assert so_far.startswith("".join(words[:number])), "a checkpoint leaves nothing of it missing"
+        told += "".join(text for _, _, text in tokens)
+        assert full.startswith(told)
+    assert told + "".join(text for _, _, text in joined.complete(full)) == full
+
+
+def test_a_second_try_is_told_from_its_beginning():
+    joined = JoinedText()
+    assert joined.chunk((1, 1), 0, "a") == [((1, 1), 0, "a")]
+    assert joined.chunk((1, 2), 1, "c") == []
+    assert joined.checkpoint((1, 2), 1, "b") == [((1, 2), 0, "b"), ((1, 2), 1, "c")]
+    assert joined.complete("bcd") == [((1, 2), 2, "d")]
+    assert joined.complete("another") == [], "nothing is taken back"

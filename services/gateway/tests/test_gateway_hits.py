@@ -162,8 +162,21 @@ async def test_kept_answers_count_and_say_so_over_http_and_grpc(platform: Runnin
             async with session.get("/v1/models", headers={"authorization": bearer}) as response:
                 return response.status == 200
 
+        async def refused_uncounted() -> list[tuple[int, str | None]]:
+            told: list[tuple[int, str | None]] = []
+            for path, body in (
+                ("/v1/chat/completions", {"model": "nobody", "messages": [{"role": "user", "content": "hi"}]}),
+                ("/v1/embeddings", {"model": "nobody", "input": "hi"}),
+                ("/v1/tasks", {"input": []}),
+            ):
+                async with session.post(path, json=body, headers={"authorization": bearer}) as response:
+                    told.append((response.status, response.headers.get("x-ratelimit-remaining-requests")))
+            return told
+
         await eventually(known)
+        assert await refused_uncounted() == [(400, None), (400, None), (403, None)], "nothing was heard yet"
         assert await chat() == (200, "miss", 7)
+        assert await refused_uncounted() == [(400, "7"), (400, "7"), (403, "7")]
         assert [await chat() for _ in range(3)] == [(200, "hit_exact", left) for left in (6, 5, 4)]
         assert await chat(stream=True) == (200, "hit_exact", 3)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{hosted.app.grpc.port}") as channel:
@@ -178,6 +191,9 @@ async def test_kept_answers_count_and_say_so_over_http_and_grpc(platform: Runnin
             assert trailing["x-ratelimit-remaining-requests"] == "2"
             assert [await chat() for _ in range(2)] == [(200, "hit_exact", left) for left in (1, 0)]
             assert await chat() == (429, None, 0)
+            slow = {"model": "sim", "messages": [{"role": "user", "content": "something else"}]}
+            async with session.post("/v1/chat/completions", json=slow, headers={"authorization": bearer}) as response:
+                assert (response.status, "x-collegium-task-id" in response.headers) == (429, False)
             call = stub.Complete(
                 chat_pb2.ChatRequest(model="sim", messages=[message]), metadata=(("authorization", bearer),)
             )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 
 def event(message):
-    return message, codec.encode(message)
+    return message, codec.encode(message), "ab" * 16
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +63,7 @@ def test_a_settled_row_keeps_the_message_whole(task, settled):
     (row,) = folded([event(message)])
     assert row.settled is not None
     assert codec.settled.decode(row.settled) == message
+    assert row.trace_id == "ab" * 16
     assert (row.tenant, row.created_at_ms, row.settled_at_ms) == (
         "acme",
         task().created_at_ms,

@@ -98,9 +98,9 @@ def test_a_stream_of_it_is_the_same_text_in_several_pieces(kept, task, sealed, t
 def test_a_row_without_an_output_is_shown_with_its_originals(kept, task, settled):
     told = msgspec.structs.replace(given_again(task(id="tsk_" + "7" * 26), kept(), NOW_MS), output=NO_OUTPUT)
     assert original_of(told) == settled().task.id
-    assert settled_view(told, KEYRING).output is None
+    assert settled_view(told, KEYRING, "").output is None
     filled = with_output(told, settled().output)
-    assert (settled_view(filled, KEYRING).output, original_of(filled)) == ("the answer", "")
+    assert (settled_view(filled, KEYRING, "").output, original_of(filled)) == ("the answer", "")
     assert with_output(told, None) == told
     assert original_of(settled()) == original_of(settled("failed")) == ""
 
@@ -109,7 +109,7 @@ def test_every_reused_answer_has_a_row_of_its_own(kept, task):
     answers = [given_again(task(id=f"tsk_{number:026d}"), kept(), NOW_MS) for number in range(3)]
     message = AnswersReused(answers=answers)
     folded: dict[str, TaskRow] = {}
-    fold(folded, [(message, codec.encode(message))] * 2)
+    fold(folded, [(message, codec.encode(message), "")] * 2)
     rows = list(folded.values())
     assert [(row.task_id, row.state) for row in rows] == [(answer.task.id, "completed") for answer in answers]
     assert [codec.settled.decode(row.settled or b"") for row in rows] == answers

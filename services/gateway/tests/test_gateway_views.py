@@ -52,7 +52,7 @@ def test_money_is_a_decimal_string_of_dollars():
 
 
 def test_a_completed_task_is_shown_whole(settled):
-    view = settled_view(settled("completed"), KEYRING)
+    view = settled_view(settled("completed"), KEYRING, "")
     assert (view.state, view.output, view.partial, view.error) == ("completed", "the answer", False, None)
     assert (view.created_at, view.settled_at) == ("2026-01-01T00:00:00.123Z", "2026-01-01T00:00:01.123Z")
     assert view.usage is not None
@@ -66,15 +66,15 @@ def test_a_completed_task_is_shown_whole(settled):
 
 
 def test_a_failed_task_shows_its_error_and_what_had_been_produced(settled, sealed):
-    view = settled_view(settled("failed", partial=sealed("half an")), KEYRING)
+    view = settled_view(settled("failed", partial=sealed("half an")), KEYRING, "")
     assert (view.state, view.output, view.partial, view.stop_reason) == ("failed", "half an", True, "failed")
     assert view.error == {"message": "cut", "type": "upstream_error", "param": None, "code": "upstream_cut"}
-    bare = settled_view(settled("failed"), KEYRING)
+    bare = settled_view(settled("failed"), KEYRING, "")
     assert (bare.output, bare.choices, bare.partial) == (None, None, False)
 
 
 def test_a_canceled_task_shows_what_had_been_produced_and_no_error(settled, sealed):
-    view = settled_view(settled("canceled", partial=sealed("half an")), KEYRING)
+    view = settled_view(settled("canceled", partial=sealed("half an")), KEYRING, "")
     assert (view.state, view.output, view.partial, view.error) == ("canceled", "half an", True, None)
 
 
@@ -82,7 +82,7 @@ def test_a_row_is_shown_like_its_message(settled, task):
     message = settled("completed")
     row = row_of(message, codec.encode(message))
     assert row is not None
-    assert task_view(row, KEYRING) == settled_view(message, KEYRING)
+    assert task_view(row, KEYRING) == settled_view(message, KEYRING, "")
     changed = TaskDispatched(task=task(priority="high", tags={"a": "b"}), plan="single", models=["m"], at_ms=1)
     row = row_of(changed, codec.encode(changed))
     assert row is not None

@@ -47,7 +47,7 @@ def task_id(number: int) -> str:
 async def project(tasks: TaskStore, *messages: Message) -> None:
     """Does with a batch of events what the projection does."""
     rows: dict[str, TaskRow] = {}
-    fold(rows, ((one, codec.encode(one)) for one in messages))
+    fold(rows, ((one, codec.encode(one), "") for one in messages))
     await tasks.upsert(list(rows.values()), changes_of(messages))
 
 

@@ -207,9 +207,13 @@ class TaskCompleted(Settled, frozen=True, kw_only=True):
 
 
 class AnswersReused(Message, frozen=True, kw_only=True):
-    """Chats that a gateway answered from its cache (hop 16): their outputs are empty, the originals have them."""
+    """Chats that a gateway answered from its cache (hop 16): their outputs are empty, the originals have them.
+
+    ``traces`` are those of the chats, in the same order.
+    """
 
     answers: list[TaskCompleted]
+    traces: list[str] = []
 
 
 class TaskFailed(Settled, frozen=True, kw_only=True):

@@ -11,6 +11,11 @@ Attribute = str | bool | int | float | Sequence[str]
 Attributes = Mapping[str, Attribute | None]
 
 
+def trace_of(traceparent: str) -> str:
+    """Returns the id of the trace that a context is of, 32 hexadecimal digits; empty for an empty one."""
+    return traceparent[3:35]
+
+
 class Hop:
     """One hop of a journey; this base records nothing. Ends with ``end()`` or as a context manager."""
 
@@ -25,7 +30,7 @@ class Hop:
     @property
     def trace_id(self) -> str:
         """The trace's id, 32 hexadecimal digits."""
-        return self.traceparent[3:35]
+        return trace_of(self.traceparent)
 
     def set(self, key: str, value: Attribute | None) -> None:
         """Sets an attribute; None sets nothing."""

@@ -231,7 +231,7 @@ class Gating:
     def _refused(self, decisions: Sequence[Decision], task: TaskRef) -> ApiError:
         self._record(decisions, task)
         block = next(one for one in decisions if one.blocks)
-        return ApiError(GATE_BLOCKED, refusal_text(block), gate=block.rule, task_id=task.id)
+        return ApiError(GATE_BLOCKED, refusal_text(block), gate=block.rule)
 
     def _record(self, decisions: Sequence[Decision], task: TaskRef) -> None:
         for decision in decisions:

@@ -19,6 +19,7 @@ from collegium_runtime.platform import Platform
 
 from collegium_gateway.errors import ApiError
 from collegium_gateway.identity.directory import Directory
+from collegium_gateway.identity.principal import Principal
 from collegium_gateway.reuse.hits import Hits
 
 OnRates = Callable[[Rates], None]
@@ -65,7 +66,7 @@ class Admission:
                 "billing_unavailable", f"task {task.id} was not submitted: billing gave no answer; try again"
             ) from error
         self.hits.learn(task.tenant, task.key_id, answer.rates)
-        _tell(answer, on_rates, task.id)
+        _tell(answer, on_rates)
         if answer.is_least:
             # No budget covers what its plan may become, so it becomes what is covered.
             task = as_planned(submitted, "single").task
@@ -83,7 +84,16 @@ class Admission:
             if on_rates is not None:
                 on_rates(rates)
         elif (answer := await self.hits.ask(task)) is not None:
-            _tell(answer, on_rates, "")
+            _tell(answer, on_rates)
+
+    def standing_headers(
+        self, principal: Principal | None, told: list[tuple[bytes, bytes]]
+    ) -> list[tuple[bytes, bytes]]:
+        """Returns the rates that were heard of last, for a refusal that was not counted and so ``told`` of none."""
+        if principal is None or any(name.startswith(b"x-ratelimit-") for name, _ in told):
+            return []
+        rates = self.hits.heard(principal.tenant, principal.key_id)
+        return [] if rates is None else rate_headers(rates)
 
     def give_back(self, submitted: TaskSubmitted, error: BaseException) -> None:
         """Gives a hold back where the task was surely not submitted; else it stands until it expires."""
@@ -91,13 +101,13 @@ class Admission:
             self._holds.release(submitted.task.tenant, submitted.task.id)
 
 
-def _tell(answer: HoldAnswer, on_rates: OnRates | None, task_id: str) -> None:
+def _tell(answer: HoldAnswer, on_rates: OnRates | None) -> None:
     """Tells the rates; raises ApiError for a refusal."""
     if on_rates is not None:
         on_rates(answer.rates)
     if answer.code:
         retry = answer.retry_after_ms / 1000 if answer.code in _RATE_LIMITS else None
-        raise ApiError(answer.code, answer.message, retry_after_seconds=retry, task_id=task_id)
+        raise ApiError(answer.code, answer.message, retry_after_seconds=retry)
 
 
 def rate_headers(rates: Rates) -> list[tuple[bytes, bytes]]:

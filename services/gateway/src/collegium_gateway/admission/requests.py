@@ -140,6 +140,20 @@ decode_schedule = msgspec.json.Decoder(ScheduleRequest)
 decode_tenant = msgspec.json.Decoder(TenantRequest)
 
 
+_MISSING = "Object missing required field `"
+# What the extension holds has one name, whether it stands in a chat's ``collegium`` or at a task's top level.
+_EXTENSION = "collegium."
+
+
+def param_of(reason: str, path: str) -> str | None:
+    """Returns the name of what msgspec refused: its path in the body, down to a field that is missing."""
+    path = path.rstrip("`").removeprefix("$").removeprefix(".")
+    if reason.startswith(_MISSING):
+        name = reason.removeprefix(_MISSING).rstrip("`")
+        path = f"{path}.{name}" if path else name
+    return path.removeprefix(_EXTENSION) or None
+
+
 def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """Decodes a body; raises ApiError ``malformed_json`` or ``invalid_value`` with the path.
 
@@ -154,7 +168,7 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return found
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `")
-        raise ApiError("invalid_value", reason, param=path.rstrip("`").removeprefix("$.") or None) from None
+        raise ApiError("invalid_value", reason, param=param_of(reason, path)) from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ApiError("malformed_json", f"the body is not valid JSON: {error}") from None
 

@@ -148,12 +148,14 @@ class Chat:
         self._arm = arm
         self._leads = False
         self._answer: CachedAnswer | None = None
+        # What is given again instead of an answer of its own.
+        self.given: TaskCompleted | None = None
         self.submitted = submitted
 
     async def complete(self, hop: Hop, on_rates: OnRates | None = None) -> SettledMessage:
         """Returns the terminal message: of a reused answer, or of the task that was submitted for it."""
         try:
-            if (reused := await self._reused(on_rates)) is not None:
+            if (reused := await self._reused(hop, on_rates)) is not None:
                 return reused
             settled = await self._chats.tasks.complete(self.submitted, hop, on_rates=on_rates)
             self._settled(settled)
@@ -164,7 +166,7 @@ class Chat:
     async def stream(self, hop: Hop, on_rates: OnRates | None = None) -> AsyncGenerator[Piece, None]:
         """Yields the answer's text, then its terminal message; see :meth:`Tasks.stream` for who goes away."""
         try:
-            if (reused := await self._reused(on_rates)) is not None:
+            if (reused := await self._reused(hop, on_rates)) is not None:
                 for piece in reuse.pieces(reused, self._chats.platform.keyring):
                     yield piece
                 return
@@ -182,7 +184,7 @@ class Chat:
         """Why no answer to a question alike could be looked for (a code); empty where nothing kept from it."""
         return self._alike.degraded if self._alike is not None else ""
 
-    async def _reused(self, on_rates: OnRates | None) -> TaskCompleted | None:
+    async def _reused(self, hop: Hop, on_rates: OnRates | None) -> TaskCompleted | None:
         """Returns the answer to give again, or none where this chat is to be asked."""
         digest = self._digest
         if digest is None:
@@ -195,7 +197,7 @@ class Chat:
             # The answer passed its rules when it was made; this request has still to pass its own.
             await self._chats.tasks.gating.check(self.submitted)
             await self._chats.tasks.admission.count(self.submitted.task, on_rates)
-            return self._give(kept)
+            return self._give(kept, hop.trace_id)
         self._chats.count("miss")
         task = msgspec.structs.replace(self.submitted.task, cache="miss")
         self.submitted = msgspec.structs.replace(self.submitted, task=task)
@@ -239,14 +241,15 @@ class Chat:
             submitted.task, submitted.prompt_bytes, directory.models, directory.breakers, now
         )
 
-    def _give(self, kept: CachedAnswer) -> TaskCompleted:
+    def _give(self, kept: CachedAnswer, trace_id: str) -> TaskCompleted:
         chats, now = self._chats, self._chats.platform.now_ms()
         is_exact = kept.digest == self._digest
         is_stale = is_exact and now - kept.stored_at_ms >= chats.settings.exact_ttl_seconds * 1000
         result: CacheResult = "hit_exact" if is_exact else "hit_semantic"
         given = reuse.given_again(self.submitted.task, kept, now, is_stale=is_stale, result=result)
         self.submitted = msgspec.structs.replace(self.submitted, task=given.task)
-        chats.book.note(given)
+        self.given = given
+        chats.book.note(given, trace_id)
         chats.count("stale" if is_stale else result)
         return given
 

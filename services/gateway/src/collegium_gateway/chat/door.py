@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from collegium_contracts.journey import template
 from collegium_contracts.messages import SettledMessage, TaskCanceled, TaskCompleted, TaskFailed, TaskSubmitted
+from collegium_contracts.ranks import applying
 from collegium_runtime.platform import Platform
 from collegium_runtime.spans import about, sent
 from collegium_telemetry import names
@@ -28,7 +29,9 @@ from collegium_gateway.http import asgi
 from collegium_gateway.http.asgi import Headers, Receive, Scope, Send
 from collegium_gateway.http.keyed import REPLAYED_HEADER
 from collegium_gateway.identity.directory import Directory
+from collegium_gateway.identity.principal import Principal
 from collegium_gateway.tasks.keyed import Asking, KeyedTask, KeyedTasks
+from collegium_gateway.tasks.livetext import Piece
 from collegium_gateway.tasks.views import (
     answer_of,
     cache_headers,
@@ -57,6 +60,7 @@ class ChatDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         hop, common = asgi.begin(self._platform.tracing, scope, "POST /v1/chat/completions")
+        principal: Principal | None = None
         try:
             principal = self._directory.keys.authenticate(asgi.header(scope, b"authorization"))
             principal.need("chat")
@@ -80,6 +84,7 @@ class ChatDoor:
                 await self._plain(chat, hop, send, common)
         except ApiError as error:
             hop.fail(error.code)
+            common += self._chats.tasks.admission.standing_headers(principal, common)
             await asgi.send_error(send, error, common)
         finally:
             hop.end()
@@ -112,12 +117,12 @@ class ChatDoor:
             reading.cancel("client disconnected")
 
         watcher = asyncio.create_task(watch_client())
-        events = ChatEvents(chat, send, common)
+        events = ChatEvents(chat, self._directory, send, common)
         try:
             settled: SettledMessage | None = None
             async for piece in pieces:
                 if piece.text:
-                    await events.text(piece.text, piece.model)
+                    await events.text(piece)
                 settled = piece.settled
             # After the loop: an error in here must not look like a client that went away.
             if settled is not None:
@@ -149,7 +154,8 @@ class ChatDoor:
                 delta["tool_calls"] = [
                     {"index": number, **_object(call)} for number, call in enumerate(choice.tool_calls)
                 ]
-            await events.delta(index, delta, choice.finish_reason, settled)
+            about = collegium_of(settled, trace_id) if index == len(answer.choices) - 1 else None
+            await events.delta(index, delta, choice.finish_reason, settled, about)
         if asked.include_usage:
             await events.usage(settled, trace_id)
         await events.end()
@@ -191,8 +197,9 @@ def _object(raw: Any) -> dict[str, Any]:
 class ChatEvents:
     """The chunks of one streamed chat completion."""
 
-    def __init__(self, chat: Chat | KeyedTask, send: Send, headers: Headers) -> None:
+    def __init__(self, chat: Chat | KeyedTask, directory: Directory, send: Send, headers: Headers) -> None:
         self._chat = chat
+        self._directory = directory
         self._id = f"chatcmpl-{chat.submitted.task.id}"
         self._created = chat.submitted.task.created_at_ms // 1000
         self._send = send
@@ -200,18 +207,27 @@ class ChatEvents:
         self._opened: set[int] = set()
         self.started = False
 
-    async def text(self, text: str, model: str) -> None:
+    async def text(self, piece: Piece) -> None:
         """Sends a piece of the first choice."""
-        await self._chunk(model, 0, {"content": text}, None)
+        await self._begin(piece.model, piece.settled)
+        await self._chunk(piece.model, 0, {"content": piece.text}, None)
 
-    async def delta(self, index: int, delta: dict[str, Any], finish_reason: str, settled: SettledMessage) -> None:
-        """Sends the last piece of a choice."""
-        extra = {"collegium": collegium_of(settled, "")} if index == 0 else {}
+    async def delta(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        finish_reason: str,
+        settled: SettledMessage,
+        about: dict[str, Any] | None,
+    ) -> None:
+        """Sends the last piece of a choice, with what is said about the answer in that of the last."""
+        await self._begin(settled.model, settled)
+        extra = {"collegium": about} if about is not None else None
         await self._chunk(settled.model, index, delta, finish_reason, extra)
 
     async def usage(self, settled: SettledMessage, trace_id: str) -> None:
         """Sends the usage chunk that ``include_usage`` asks for."""
-        await self._begin()
+        await self._begin(settled.model, settled)
         body = self._body(settled.model, [])
         body["usage"] = openai_usage(settled.usage)
         body["collegium"] = collegium_of(settled, trace_id)
@@ -224,17 +240,32 @@ class ChatEvents:
 
     async def end(self) -> None:
         """Ends the stream."""
-        await self._begin()
         await asgi.send_event(self._send, DONE)
         await asgi.end_events(self._send)
 
-    async def _begin(self) -> None:
+    async def _begin(self, model: str, settled: SettledMessage | None) -> None:
         if not self.started:
             self.started = True
-            # By now the chat knows whether its answer is a new one.
-            task = self._chat.submitted.task
-            about = [(b"x-collegium-task-id", task.id.encode()), *cache_headers(task), *_degraded(self._chat)]
-            await asgi.start_events(self._send, [*self._headers, *about])
+            if settled is None and isinstance(self._chat, Chat):
+                settled = self._chat.given
+            about = result_headers(settled) if settled is not None else self._known(model)
+            await asgi.start_events(self._send, [*self._headers, *about, *_degraded(self._chat)])
+
+    def _known(self, model: str) -> Headers:
+        """Returns the headers that say who answers, before it is known what that costs."""
+        # By now the chat knows whether its answer is a new one.
+        task = self._chat.submitted.task
+        headers = [
+            (b"x-collegium-task-id", task.id.encode()),
+            (b"x-collegium-model", model.encode("latin-1", "replace")),
+        ]
+        record = next((one for one in self._directory.models if one.name == model), None)
+        # A rank that was earned in one domain is not known where the router tells the domain.
+        if record is not None and (task.domain or not record.earned):
+            headers.append((b"x-collegium-rank", applying(record, task.tenant, task.domain).encode()))
+        if not task.open_to:
+            headers.append((b"x-collegium-plan", task.plan.encode()))
+        return headers + cache_headers(task)
 
     async def _chunk(
         self,
@@ -244,7 +275,6 @@ class ChatEvents:
         finish_reason: str | None,
         extra: dict[str, Any] | None = None,
     ) -> None:
-        await self._begin()
         if index not in self._opened:
             self._opened.add(index)
             delta = {"role": "assistant", **delta}

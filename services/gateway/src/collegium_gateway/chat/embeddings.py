@@ -61,6 +61,7 @@ class EmbeddingDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         hop, common = asgi.begin(self._platform.tracing, scope, "POST /v1/embeddings")
+        principal: Principal | None = None
         try:
             principal = self._directory.keys.authenticate(asgi.header(scope, b"authorization"))
             principal.need("chat")
@@ -71,6 +72,7 @@ class EmbeddingDoor:
             await self._answer(request, settled, trace_id, send, common)
         except ApiError as error:
             hop.fail(error.code)
+            common += self._tasks.admission.standing_headers(principal, common)
             await asgi.send_error(send, error, common)
         finally:
             hop.end()

@@ -116,7 +116,7 @@ class Chunks:
                 index, content=(choice.text or None) if index > 0 else None, tool_calls_json=replies.json_texts(calls)
             )
             last = ChatChoiceDelta(index=index, delta=delta, finish_reason=choice.finish_reason)
-            await self._send(settled.model, choices=[last], collegium=who if index == 0 else None)
+            await self._send(settled.model, choices=[last], collegium=who if index == len(answer.choices) - 1 else None)
         if asked.include_usage:
             await self._send(settled.model, usage=replies.chat_usage(settled), collegium=who)
 

@@ -1,6 +1,6 @@
 """Small pieces of ASGI: reading a bounded body, answering JSON, answering errors.
 
-One rule: every response carries ``x-request-id``, and every error the body of the contract.
+One rule: every response carries ``x-request-id`` and ``traceparent``, and every error the body of the contract.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 import msgspec
+from collegium_telemetry import traceparent as w3c
 from collegium_telemetry.hop import Hop
 from collegium_telemetry.tracing import Tracing
 
@@ -42,6 +43,20 @@ def request_id(scope: Scope) -> str:
     if given and len(given) <= MAX_REQUEST_ID_CHARS and given.isascii() and given.isprintable():
         return given
     return os.urandom(16).hex()
+
+
+def traceparent(scope: Scope) -> str:
+    """Returns the client's ``traceparent`` where it is one, else that of a new trace that nobody records."""
+    given = header(scope, b"traceparent")
+    return given[: w3c.LENGTH] if given and w3c.parse(given) is not None else w3c.unsampled()
+
+
+def ids(scope: Scope) -> Headers:
+    """Returns the headers by which a request is found again that has no hop of its own."""
+    return [
+        (b"x-request-id", request_id(scope).encode("latin-1")),
+        (b"traceparent", traceparent(scope).encode("latin-1")),
+    ]
 
 
 def begin(tracing: Tracing, scope: Scope, name: str) -> tuple[Hop, Headers]:
@@ -109,6 +124,8 @@ def error_headers(error: ApiError) -> Headers:
         seconds = RETRY_AFTER_SECONDS
     if seconds is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(seconds))))
+    if error.kind.http_status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     if error.task_id:
         headers.append((b"x-collegium-task-id", error.task_id.encode()))
     return headers
@@ -119,15 +136,14 @@ async def send_error(send: Send, error: ApiError, headers: Iterable[tuple[bytes,
     await send_json(send, error.kind.http_status, error_body(error), [*error_headers(error), *headers])
 
 
-def with_request_id(scope: Scope, send: Send) -> Send:
-    """Returns a ``send`` that adds ``x-request-id`` to a response that has none."""
+def with_ids(scope: Scope, send: Send) -> Send:
+    """Returns a ``send`` that adds ``x-request-id`` and ``traceparent`` to a response that has none."""
 
     async def sending(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             headers = list(message.get("headers", ()))
-            if all(name != b"x-request-id" for name, _ in headers):
-                headers.append((b"x-request-id", request_id(scope).encode("latin-1")))
-            message["headers"] = headers
+            names = {name for name, _ in headers}
+            message["headers"] = headers + [one for one in ids(scope) if one[0] not in names]
         await send(message)
 
     return sending

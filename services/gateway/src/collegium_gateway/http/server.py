@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from collegium_gateway.admission.admission import is_open_to
 from collegium_gateway.admission.idempotency import HEADER
@@ -117,14 +117,14 @@ class HttpDoor:
                 try:
                     await self._directory.tokens.prepare(asgi.header(scope, b"authorization"))
                 except ApiError as error:
-                    await asgi.send_error(send, error, [(b"x-request-id", asgi.request_id(scope).encode("latin-1"))])
+                    await asgi.send_error(send, error, asgi.ids(scope))
                     return
             if scope["method"] == "POST":
                 hot = self._hot.get(scope["path"])
                 if hot is not None:
                     await _guarded(hot, scope, receive, send)
                     return
-            send = asgi.with_request_id(scope, send)
+            send = asgi.with_ids(scope, send)
             if scope["method"] == "POST" and (key := asgi.header(scope, HEADER)) is not None:
                 await self._keyed(scope, receive, send, key)
                 return
@@ -185,12 +185,19 @@ async def _guarded(door: Asgi, scope: Scope, receive: Receive, send: Send) -> No
     except Exception as error:  # the last line of defence of the hot doors
         log.error("request failed", path=scope["path"], exc_info=error)
         if not started:
-            await asgi.send_error(send, _internal())
+            await asgi.send_error(send, _internal(), asgi.ids(scope))
 
 
-def _error_response(error: ApiError) -> Response:
+def _error_response(error: ApiError, more: Mapping[str, str] = {}) -> Response:
     headers = {name.decode(): value.decode() for name, value in asgi.error_headers(error)}
-    return json_reply(asgi.error_body(error), error.kind.http_status, headers)
+    return json_reply(asgi.error_body(error), error.kind.http_status, {**headers, **more})
+
+
+def _allowed(request: Request) -> str:
+    """Returns what may be done at a path: its methods may be several routes, of which the router names the first's."""
+    routes: Sequence[Route] = request.app.routes
+    found = (route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted({method for methods in found for method in methods}))
 
 
 async def _api_error(_request: Request, error: Exception) -> Response:
@@ -201,7 +208,8 @@ async def _api_error(_request: Request, error: Exception) -> Response:
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        return _error_response(ApiError("method_not_allowed", f"{request.method} is not allowed on {request.url.path}"))
+        refused = ApiError("method_not_allowed", f"{request.method} is not allowed on {request.url.path}")
+        return _error_response(refused, {"allow": _allowed(request)})
     return _error_response(ApiError("not_found", f"there is nothing at {request.url.path}"))
 
 

@@ -193,7 +193,8 @@ class ApprovalDoor:
                 principal, row.tenant, row.task_id, named, may=may, source=source, traceparent=hop.traceparent
             )
         shown = row_view(row) | {"state": "answered", "decision": given.decision, "answered_by": given.by or None}
-        return json_reply(shown | {"claimed_by": None, "claimed_until": None})
+        told = shown | {"claimed_by": None, "claimed_until": None}
+        return json_reply(told, headers={"traceparent": hop.traceparent})
 
     async def _row(self, principal: Principal, name: str) -> QuestionRow:
         task_id, _, question = name.partition(".")

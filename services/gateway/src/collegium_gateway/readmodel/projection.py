@@ -13,6 +13,7 @@ from collegium_bus.slices import in_slices
 from collegium_contracts.messages import JourneyMessage, Settled
 from collegium_runtime.platform import Platform
 from collegium_runtime.spans import begin_spans
+from collegium_telemetry.hop import trace_of
 
 from collegium_gateway.people import book
 from collegium_gateway.readmodel.rows import TaskRow, fold, state_of
@@ -36,7 +37,7 @@ class Projection:
         try:
             rows: dict[str, TaskRow] = {}
             async for some in in_slices(events):
-                fold(rows, ((event.message, event.payload) for event in some))
+                fold(rows, ((event.message, event.payload, trace_of(event.traceparent)) for event in some))
             webhooks = changes_of(event.message for event in events)
             people = book.changes_of(event.message for event in events)
             if rows or people is not None:

@@ -35,7 +35,7 @@ WAITS_WITH_ANSWER = 3
 class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
     """One task of the read model. ``reference`` is its TaskRef and ``settled`` its terminal message, both msgpack.
 
-    ``has_answer``: it waits for people with an answer in hand.
+    ``has_answer``: it waits for people with an answer in hand. ``trace_id``: of its journey, empty where unknown.
     """
 
     task_id: str
@@ -46,6 +46,7 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
     reference: bytes
     settled: bytes | None = None
     has_answer: bool = False
+    trace_id: str = ""
 
     @property
     def progress(self) -> int:
@@ -74,23 +75,26 @@ def state_of(message: Message) -> State | None:
             return None
 
 
-def fold(rows: dict[str, TaskRow], events: Iterable[tuple[Message, bytes]]) -> None:
-    """Folds events (message, payload) into ``rows``, one a task: the one furthest on."""
-    for row in (row for message, payload in events for row in rows_of(message, payload)):
+def fold(rows: dict[str, TaskRow], events: Iterable[tuple[Message, bytes, str]]) -> None:
+    """Folds events (message, payload, trace) into ``rows``, one a task: the one furthest on."""
+    for row in (row for event in events for row in rows_of(*event)):
         known = rows.get(row.task_id)
         if known is None or row.progress > known.progress:
             rows[row.task_id] = row
 
 
-def rows_of(message: Message, payload: bytes) -> Iterable[TaskRow]:
+def rows_of(message: Message, payload: bytes, trace_id: str) -> Iterable[TaskRow]:
     """Returns the rows that one event makes: one, none, or one for each reused answer."""
     if isinstance(message, AnswersReused):
-        return [row for answer in message.answers if (row := row_of(answer, encode(answer))) is not None]
-    row = row_of(message, payload)
+        # A gateway of before told no traces.
+        traces = message.traces if len(message.traces) == len(message.answers) else [""] * len(message.answers)
+        told = zip(message.answers, traces, strict=True)
+        return [row for answer, trace in told if (row := row_of(answer, encode(answer), trace)) is not None]
+    row = row_of(message, payload, trace_id)
     return () if row is None else (row,)
 
 
-def row_of(message: Message, payload: bytes) -> TaskRow | None:
+def row_of(message: Message, payload: bytes, trace_id: str = "") -> TaskRow | None:
     """Returns the row that one event makes."""
     state = state_of(message)
     if state is None:
@@ -109,4 +113,5 @@ def row_of(message: Message, payload: bytes) -> TaskRow | None:
         reference=encode(task),
         settled=payload if settled else None,
         has_answer=isinstance(message, InputRequired) and message.stage == "answer",
+        trace_id=trace_id,
     )

@@ -17,16 +17,19 @@ from collegium_gateway.webhooks.store import apply_changes
 from collegium_gateway.webhooks.values import Changes
 
 _UPSERT = """
-INSERT INTO gateway.tasks (task_id, tenant, state, progress, created_at_ms, settled_at_ms, reference, settled)
+INSERT INTO gateway.tasks (
+    task_id, tenant, state, progress, created_at_ms, settled_at_ms, reference, settled, trace_id
+)
 SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::text[], $4::smallint[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bytea[]
+    $1::text[], $2::text[], $3::text[], $4::smallint[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bytea[],
+    $9::text[]
 )
 ON CONFLICT (task_id) DO UPDATE
 SET state = excluded.state, progress = excluded.progress, settled_at_ms = excluded.settled_at_ms,
-    settled = excluded.settled
+    settled = excluded.settled, trace_id = coalesce(nullif(excluded.trace_id, ''), gateway.tasks.trace_id)
 WHERE excluded.progress > gateway.tasks.progress
 """
-_COLUMNS = "task_id, tenant, state, created_at_ms, settled_at_ms, reference, settled"
+_COLUMNS = "task_id, tenant, state, created_at_ms, settled_at_ms, reference, settled, trace_id"
 
 
 class TaskStore:
@@ -64,6 +67,7 @@ class TaskStore:
             [row.settled_at_ms for row in rows],
             [row.reference for row in rows],
             [row.settled for row in rows],
+            [row.trace_id for row in rows],
         )
 
     async def get(self, scope: Scope, task_id: str) -> TaskRow | None:

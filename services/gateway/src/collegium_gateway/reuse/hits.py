@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 FRESH_SECONDS: Final = 1.0
 TELL_SECONDS: Final = 0.1
+# A minute's limit is another after a minute.
+HEARD_SECONDS: Final = 60.0
 # Whoever waits for an answer that stands already waits no longer for its count.
 FIRST_SECONDS: Final = 1.0
 # Keys whose rates are remembered; beyond it those with nothing to tell are forgotten.
@@ -68,6 +70,19 @@ class Hits:
             return None
         self._note(standing)
         return msgspec.structs.replace(standing.rates, remaining_requests=max(0, left - 1))
+
+    def heard(self, tenant: str, key_id: str) -> Rates | None:
+        """Returns a key's rates as they were heard of last, for whoever counts nothing; none after HEARD_SECONDS."""
+        standing = self._standings.get((tenant, key_id))
+        if standing is None or (age := self._clock() - standing.at) > HEARD_SECONDS:
+            return None
+        rates, age_ms = standing.rates, int(age * 1000)
+        return msgspec.structs.replace(
+            rates,
+            remaining_requests=max(0, rates.remaining_requests - standing.untold - standing.told),
+            reset_requests_ms=max(0, rates.reset_requests_ms - age_ms),
+            reset_tokens_ms=max(0, rates.reset_tokens_ms - age_ms),
+        )
 
     async def ask(self, task: TaskRef) -> HoldAnswer | None:
         """Asks the owner for one answer; none where it said nothing in time, and then the answer is counted later."""

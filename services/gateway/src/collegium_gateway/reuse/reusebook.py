@@ -38,7 +38,7 @@ class ReuseBook:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._replica = platform.connection.instance
-        self._collected: deque[TaskCompleted] = deque()
+        self._collected: deque[tuple[TaskCompleted, str]] = deque()
         self._told = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -63,9 +63,9 @@ class ReuseBook:
         """Whether nothing more can be noted."""
         return len(self._collected) >= MAX_COLLECTED
 
-    def note(self, settled: TaskCompleted) -> None:
-        """Notes a reused answer, without its text: the original has it."""
-        self._collected.append(msgspec.structs.replace(settled, output=NO_OUTPUT))
+    def note(self, settled: TaskCompleted, trace_id: str) -> None:
+        """Notes a reused answer, without its text (the original has it), and the trace of who got it."""
+        self._collected.append((msgspec.structs.replace(settled, output=NO_OUTPUT), trace_id))
 
     async def _keep_telling(self) -> None:
         while True:
@@ -83,7 +83,7 @@ class ReuseBook:
         batch = [self._collected[index] for index in range(min(MAX_TOLD, len(self._collected)))]
         await self._platform.publisher.publish(
             s.reused(self._replica),
-            codec.encode(AnswersReused(answers=batch)),
+            codec.encode(AnswersReused(answers=[one for one, _ in batch], traces=[trace for _, trace in batch])),
             message_id=f"{self._replica}.reused.{self._told}.{len(batch)}",
         )
         self._told += 1

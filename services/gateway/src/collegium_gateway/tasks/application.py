@@ -48,7 +48,7 @@ from collegium_gateway.tasks.feedback import not_settled
 from collegium_gateway.tasks.livetext import LiveText, Piece
 from collegium_gateway.tasks.queueing import QueueLook
 from collegium_gateway.tasks.scheduling import Scheduling
-from collegium_gateway.tasks.views import TaskView, open_view, queued_view, reference_of, settled_view, task_view
+from collegium_gateway.tasks.views import TaskView, open_view, reference_of, settled_view, stored_view, task_view
 from collegium_gateway.tasks.waiting import Waiting, result_of
 from collegium_gateway.webhooks.callbacks import check_url, receiver_of
 
@@ -200,10 +200,10 @@ class Tasks:
             if waits is not None:
                 return await self.people.shown(waits.task, open_view(task, "input_required"))
             if future is None:
-                return await self._behind_others(task)
+                return await self.queue.last(open_view(task, "submitted"), task.tenant)
             try:
                 async with asyncio.timeout(wait_seconds):
-                    return settled_view(await future, self._platform.keyring)
+                    return settled_view(await future, self._platform.keyring, hop.trace_id)
             except (TimeoutError, ApiError):
                 return await self.people.shown(task, open_view(task, "submitted"))
         finally:
@@ -228,23 +228,6 @@ class Tasks:
             callback=self._platform.keyring.seal(task.tenant, callback_url.encode()),
             callback_receiver=receiver_of(task.tenant, URL(callback_url)),
         )
-
-    async def _behind_others(self, task: TaskRef) -> TaskView:
-        """Returns a task that was just accepted, with its place behind what waits of its tenant."""
-        view = open_view(task, "submitted")
-        reply = await self.queue.of_tenant(task.tenant)
-        if reply is None or not reply.queued:
-            return view
-        return queued_view(view, reply.queued + 1, self.queue.age_ms(reply), reply.wait_seconds)
-
-    async def placed(self, view: TaskView, tenant: str) -> TaskView:
-        """Adds to an open task where it stands in the queue."""
-        if view.state != "submitted":
-            return view
-        reply = await self.queue.of_task(tenant, view.id)
-        if reply is None or not reply.position:
-            return view
-        return queued_view(view, reply.position, self.queue.age_ms(reply), reply.wait_seconds)
 
     async def _store_submitted(
         self, submitted: TaskSubmitted, hop: Hop, on_rates: OnRates | None = None, *, stores: bool = False
@@ -294,7 +277,7 @@ class Tasks:
         view = await self.find(principal.tenant, task_id)
         if view is None:
             raise ApiError("not_found", f"there is no task {task_id!r}", param="id")
-        return await self.placed(view, principal.tenant)
+        return await self.queue.placed(view, principal.tenant)
 
     async def find(self, tenant: str, task_id: str) -> TaskView | None:
         """Returns a tenant's task, or none."""
@@ -307,7 +290,7 @@ class Tasks:
         try:
             stored = await self._platform.direct.last(s.EVENTS, s.task_settled(tenant, task_id))
             if stored is not None:
-                return settled_view(codec.settled.decode(stored.payload), self._platform.keyring)
+                return stored_view(stored, self._platform.keyring)
             if row is not None:
                 return await self.people.shown(reference_of(row), task_view(row, self._platform.keyring))
             stored = await self._platform.direct.last(s.EVENTS, s.task_changed(tenant, task_id))
@@ -373,7 +356,7 @@ class Tasks:
         while loop.time() < deadline:
             stored = await self._platform.direct.last(s.EVENTS, s.task_settled(principal.tenant, task_id))
             if stored is not None:
-                return settled_view(codec.settled.decode(stored.payload), self._platform.keyring)
+                return stored_view(stored, self._platform.keyring)
             await asyncio.sleep(CANCEL_POLL_SECONDS)
         return view
 

@@ -25,7 +25,7 @@ from collegium_gateway.readmodel.rows import STATES, State
 from collegium_gateway.tasks import feedback
 from collegium_gateway.tasks.application import Tasks
 from collegium_gateway.tasks.events import TaskEvents
-from collegium_gateway.tasks.views import queue_headers
+from collegium_gateway.tasks.views import view_headers
 
 MAX_PAGE = 200
 # Decimal digits that fit 64 bits.
@@ -58,7 +58,7 @@ class TaskDoor:
 
     async def _get(self, request: Request) -> Response:
         view = await self._tasks.get(self._principal(request), request.path_params["id"])
-        return json_reply(view, headers=queue_headers(view))
+        return json_reply(view, headers=view_headers(view))
 
     async def _list(self, request: Request) -> Response:
         principal = self._principal(request)
@@ -73,7 +73,8 @@ class TaskDoor:
         return json_reply({"data": views, "next_cursor": cursor(more) if more is not None else None})
 
     async def _cancel(self, request: Request) -> Response:
-        return json_reply(await self._tasks.cancel(self._principal(request), request.path_params["id"]))
+        view = await self._tasks.cancel(self._principal(request), request.path_params["id"])
+        return json_reply(view, headers=view_headers(view))
 
     async def _feedback(self, request: Request) -> Response:
         principal = self._directory.keys.authenticate(request.headers.get("authorization"))
@@ -88,7 +89,7 @@ class TaskDoor:
             attributes=None,
         ) as hop:
             told = await feedback.give(self._platform, principal, settled, asked, hop.traceparent)
-        return json_reply(told, 201)
+        return json_reply(told, 201, {"traceparent": hop.traceparent})
 
     async def _input(self, request: Request) -> Response:
         principal = self._principal(request)
@@ -100,14 +101,14 @@ class TaskDoor:
             attributes=None,
         ) as hop:
             view = await self._tasks.provide_input(principal, request.path_params["id"], asked, hop.traceparent)
-        return json_reply(view)
+        return json_reply(view, headers={**view_headers(view), "traceparent": hop.traceparent})
 
     async def _events(self, request: Request) -> Response:
         principal = self._principal(request)
         view = await self._tasks.get(principal, request.path_params["id"])
         after = _last_event_of(request.headers.get("last-event-id"))
         events = TaskEvents(self._platform, self._tasks.queue, principal.tenant, view, after)
-        headers = [(b"x-request-id", asgi.request_id(request.scope).encode("latin-1"))]
+        headers = [*asgi.ids(request.scope), (b"x-collegium-task-id", view.id.encode())]
         return _EventResponse(events, headers)
 
 

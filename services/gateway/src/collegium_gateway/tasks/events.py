@@ -1,12 +1,14 @@
 """``GET /v1/tasks/{id}/events``: a task's states, tokens and result as they happen, resumable on any replica.
 
 States, checkpoints and the result come from EVENTS in order, with the stream's sequence as the event id; tokens come
-live and carry no id. One rule: after ``Last-Event-ID`` nothing stored is left out, on whichever replica.
+live and carry no id. Whoever follows from the start gets tokens that join to the output, however late it comes; whoever
+resumes gets those that come. One rule: after ``Last-Event-ID`` nothing stored is left out, on whichever replica.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -21,16 +23,19 @@ from collegium_contracts.messages import (
     Message,
     Settled,
     TaskAccepted,
+    TaskCompleted,
     TaskDispatched,
     TaskInput,
     TextCheckpointed,
     TokenChunk,
 )
 from collegium_runtime.platform import Platform
+from collegium_telemetry.hop import trace_of
 
 from collegium_gateway.http import asgi
 from collegium_gateway.http.asgi import Headers, Receive, Send
 from collegium_gateway.readmodel.rows import TERMINAL
+from collegium_gateway.tasks.healing import JoinedText, Token
 from collegium_gateway.tasks.queueing import QueueLook
 from collegium_gateway.tasks.views import TaskView, settled_view
 
@@ -59,7 +64,8 @@ class TaskEvents:
         # Whoever resumes was told of a state before, and none is told backwards.
         self._resumes = after > 0
         # Tokens that come while stored events are still being told.
-        self._held: list[TaskEvent] | None = []
+        self._held: list[TokenChunk] | None = []
+        self._joined = JoinedText()
         task_id = view.id
         self._reader = OrderedReader(
             platform.connection,
@@ -112,8 +118,8 @@ class TaskEvents:
         """
         await self._reader.caught_up.wait()
         held, self._held = self._held, None
-        for event in held or ():
-            self._queue.put_nowait(event)
+        for chunk in held or ():
+            self._tell(chunk)
         if self._view.state in TERMINAL:
             self._queue.put_nowait(TaskEvent("done", self._view))
 
@@ -144,10 +150,21 @@ class TaskEvents:
             message = codec.journey.decode(delivery.payload)
         except ContractError:
             return
-        if (event := self._event(message, delivery.sequence)) is not None:
+        if (event := self._event(message, delivery)) is not None:
+            if not self._resumes:
+                self._tell_missed(message, event)
             self._queue.put_nowait(event)
 
-    def _event(self, message: Message, sequence: int) -> TaskEvent | None:
+    def _tell_missed(self, message: Message, event: TaskEvent) -> None:
+        """Tells the tokens that a checkpoint, or the output, shows to be missing."""
+        if isinstance(message, TextCheckpointed):
+            source = (message.attempt.number, message.delivery)
+            self._put(self._joined.checkpoint(source, message.chunks, event.data["text"]))
+        elif isinstance(message, TaskCompleted):
+            self._put(self._joined.complete(event.data.output or ""))
+
+    def _event(self, message: Message, delivery: Delivery) -> TaskEvent | None:
+        sequence = delivery.sequence
         match message:
             case TaskAccepted():
                 # A quick worker's AttemptStarted may be stored first; a state is never told backwards.
@@ -176,7 +193,8 @@ class TaskEvents:
                 data = {"text": text, "chunks": message.chunks, "attempt": message.attempt.number}
                 return TaskEvent("checkpoint", data, sequence)
             case Settled():
-                view = settled_view(message, self._platform.keyring)  # pyright: ignore[reportArgumentType]
+                trace_id = trace_of(delivery.header(s.TRACEPARENT))
+                view = settled_view(message, self._platform.keyring, trace_id)  # pyright: ignore[reportArgumentType]
                 return TaskEvent("done", view, sequence)
             case _:
                 return None
@@ -187,10 +205,17 @@ class TaskEvents:
         except ContractError:
             return
         if isinstance(message, TokenChunk):
-            text = self._platform.keyring.open(self._tenant, message.text).decode(errors="replace")
-            data = {"text": text, "number": message.number, "attempt": message.attempt, "delivery": message.delivery}
-            event = TaskEvent("token", data)
             if self._held is not None:
-                self._held.append(event)
+                self._held.append(message)
             else:
-                self._queue.put_nowait(event)
+                self._tell(message)
+
+    def _tell(self, chunk: TokenChunk) -> None:
+        text = self._platform.keyring.open(self._tenant, chunk.text).decode(errors="replace")
+        source = (chunk.attempt, chunk.delivery)
+        self._put([(source, chunk.number, text)] if self._resumes else self._joined.chunk(source, chunk.number, text))
+
+    def _put(self, tokens: Iterable[Token]) -> None:
+        for (attempt, delivery), number, text in tokens:
+            data = {"text": text, "number": number, "attempt": attempt, "delivery": delivery}
+            self._queue.put_nowait(TaskEvent("token", data))

@@ -119,12 +119,12 @@ class KeyedTask:
         if wait_seconds:
             try:
                 settled = await self._settled(self._keyed.platform.now_ms() + int(wait_seconds * 1000))
-                return settled_view(settled, self._keyed.platform.keyring)
+                return settled_view(settled, self._keyed.platform.keyring, self.trace_id)
             except ApiError as error:
                 if error.code not in ("deadline_exceeded", "input_required"):
                     raise
         view = await self._keyed.tasks.people.shown(task, open_view(task, "submitted"))
-        return await self._keyed.tasks.placed(view, task.tenant)
+        return await self._keyed.tasks.queue.placed(view, task.tenant)
 
     async def stream(self, hop: Hop, on_rates: OnRates | None = None) -> AsyncGenerator[Piece, None]:
         """Yields the task's text as it comes, then its terminal message; a client that goes away ends nothing."""

@@ -78,7 +78,7 @@ class LiveText:
         if isinstance(settled, TaskFailed) and settled.error.gate is not None:
             # What was sent stands, and nothing follows.
             return Piece(model=settled.model, settled=settled)
-        view = settled_view(settled, self._platform.keyring)
+        view = settled_view(settled, self._platform.keyring, "")
         rest = self._text.complete(view.output or "")
         if rest is None:
             raise ApiError(

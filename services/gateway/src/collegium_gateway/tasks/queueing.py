@@ -16,6 +16,8 @@ from collegium_contracts.ids import shard_of
 from collegium_contracts.requests import QueueReply, QueueRequest
 from collegium_runtime.platform import Platform
 
+from collegium_gateway.tasks.views import TaskView, queued_view
+
 log = structlog.get_logger(__name__)
 
 FRESH_MS = 250
@@ -50,6 +52,22 @@ class QueueLook:
         """Returns where a task stands now; none where no router answers or the task is not queued."""
         reply = await self._ask(QueueRequest(tenant=tenant, task=task_id))
         return reply if reply is not None and (reply.position or reply.waits_until_ms) else None
+
+    async def last(self, view: TaskView, tenant: str) -> TaskView:
+        """Adds to a task that was just accepted its place behind what waits of its tenant."""
+        reply = await self.of_tenant(tenant)
+        if reply is None or not reply.queued:
+            return view
+        return queued_view(view, reply.queued + 1, self.age_ms(reply), reply.wait_seconds)
+
+    async def placed(self, view: TaskView, tenant: str) -> TaskView:
+        """Adds to an open task where it stands in the queue."""
+        if view.state != "submitted":
+            return view
+        reply = await self.of_task(tenant, view.id)
+        if reply is None or not reply.position:
+            return view
+        return queued_view(view, reply.position, self.age_ms(reply), reply.wait_seconds)
 
     def age_ms(self, reply: QueueReply) -> int:
         """How old an answer is."""

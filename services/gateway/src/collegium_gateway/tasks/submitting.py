@@ -19,10 +19,11 @@ from collegium_gateway.http import asgi
 from collegium_gateway.http.asgi import Headers, Receive, Scope, Send
 from collegium_gateway.http.keyed import REPLAYED_HEADER
 from collegium_gateway.identity.directory import Directory
+from collegium_gateway.identity.principal import Principal
 from collegium_gateway.readmodel.rows import TERMINAL
 from collegium_gateway.tasks.application import Tasks
 from collegium_gateway.tasks.keyed import Asking, KeyedTask, KeyedTasks
-from collegium_gateway.tasks.views import queue_headers
+from collegium_gateway.tasks.views import view_headers
 
 MAX_WAIT_SECONDS = 300.0
 _PREFER_WAIT = re.compile(r"\bwait=(\d{1,4})\b")
@@ -41,16 +42,20 @@ class SubmitDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         hop, common = asgi.begin(self._platform.tracing, scope, "POST /v1/tasks")
+        principal: Principal | None = None
         try:
-            await self._submit(scope, receive, send, hop, common)
+            principal = self._directory.keys.authenticate(asgi.header(scope, b"authorization"))
+            await self._submit(principal, scope, receive, send, hop, common)
         except ApiError as error:
             hop.fail(error.code)
+            common += self._tasks.admission.standing_headers(principal, common)
             await asgi.send_error(send, error, common)
         finally:
             hop.end()
 
-    async def _submit(self, scope: Scope, receive: Receive, send: Send, hop: Hop, common: Headers) -> None:
-        principal = self._directory.keys.authenticate(asgi.header(scope, b"authorization"))
+    async def _submit(
+        self, principal: Principal, scope: Scope, receive: Receive, send: Send, hop: Hop, common: Headers
+    ) -> None:
         principal.need("tasks")
         body = await asgi.read_body(scope, receive, self._max_body_bytes)
         task_request = parse(decode_task, body)
@@ -72,9 +77,8 @@ class SubmitDoor:
             )
         else:
             view = await keyed.submit(hop, wait_seconds=wait_seconds, on_rates=adding(common))
-        task_id = view.id.encode()
-        common += [(b"x-collegium-task-id", task_id), (b"location", b"/v1/tasks/" + task_id)]
-        common += [(name.encode(), value.encode()) for name, value in queue_headers(view).items()]
+        common.append((b"location", f"/v1/tasks/{view.id}".encode()))
+        common += [(name.encode(), value.encode("latin-1")) for name, value in view_headers(view).items()]
         await asgi.send_json(send, 200 if view.state in TERMINAL else 202, view, common)
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from collegium_bus.direct import Stored
 from collegium_contracts import codec
 from collegium_contracts.content import Answer, as_shown, decode_answer
 from collegium_contracts.envelope import Envelope, Keyring
@@ -18,6 +19,8 @@ from collegium_contracts.messages import AttemptUsage, SettledMessage, TaskCompl
 from collegium_contracts.modelstate import EndpointHealth
 from collegium_contracts.money import Usage, picos_to_usd
 from collegium_contracts.state import Breaker
+from collegium_contracts.subjects import TRACEPARENT
+from collegium_telemetry.hop import trace_of
 
 from collegium_gateway.readmodel.rows import State, TaskRow, state_of
 
@@ -173,7 +176,7 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
 def task_view(row: TaskRow, keyring: Keyring) -> TaskView:
     """Returns the view of a read-model row."""
     if row.settled is not None:
-        return settled_view(codec.settled.decode(row.settled), keyring)
+        return settled_view(codec.settled.decode(row.settled), keyring, row.trace_id)
     return open_view(_decode_reference(row.reference), row.state)
 
 
@@ -201,11 +204,22 @@ def queued_view(view: TaskView, position: int, age_ms: int, wait_seconds: float 
     return msgspec.structs.replace(view, queue_position=position, queue_age_ms=age_ms, estimated_wait_seconds=wait)
 
 
-def queue_headers(view: TaskView) -> dict[str, str]:
-    """Returns the headers that say where a task stands; none where it is not queued."""
+def view_headers(view: TaskView) -> dict[str, str]:
+    """Returns the headers of a task as it is shown: where it stands in the queue, or who answered and what it cost."""
+    headers = {"x-collegium-task-id": view.id}
+    if (about := view.collegium) is not None:
+        headers |= {
+            "x-collegium-model": about["model"].encode("latin-1", "replace").decode("latin-1"),
+            "x-collegium-rank": about["rank"],
+            "x-collegium-plan": about["plan"],
+            "x-collegium-cache": about["cache"],
+            "x-collegium-cost-usd": about["cost_usd"],
+        }
+        if "stale" in about:
+            headers["x-collegium-cache-stale"] = str(about["age_seconds"])
     if view.queue_position is None:
-        return {}
-    headers = {
+        return headers
+    headers |= {
         "x-collegium-queue-position": str(view.queue_position),
         "x-collegium-queue-age-ms": str(view.queue_age_ms),
     }
@@ -218,8 +232,8 @@ def _not_before(task: TaskRef) -> str | None:
     return rfc3339(task.not_before_ms) if task.not_before_ms else None
 
 
-def settled_view(settled: SettledMessage, keyring: Keyring) -> TaskView:
-    """Returns the view of a settled task."""
+def settled_view(settled: SettledMessage, keyring: Keyring, trace_id: str) -> TaskView:
+    """Returns the view of a settled task, whose journey is of the trace."""
     task = settled.task
     completed = isinstance(settled, TaskCompleted)
     output = settled.output if completed else settled.partial
@@ -234,7 +248,7 @@ def settled_view(settled: SettledMessage, keyring: Keyring) -> TaskView:
         output=answer.choices[0].text if answer is not None else None,
         choices=msgspec.json.decode(msgspec.json.encode(as_shown(answer.choices))) if answer is not None else None,
         usage=usage_of(settled.usage),
-        collegium=collegium_of(settled, ""),
+        collegium=collegium_of(settled, trace_id),
         attempts=[attempt_view(attempt) for attempt in settled.attempts],
         stop_reason=settled.stop_reason,
         partial=answer is not None and not completed,
@@ -244,6 +258,11 @@ def settled_view(settled: SettledMessage, keyring: Keyring) -> TaskView:
         priority=task.priority,
         tags=task.tags,
     )
+
+
+def stored_view(stored: Stored, keyring: Keyring) -> TaskView:
+    """Returns the view of a terminal message as the broker keeps it."""
+    return settled_view(codec.settled.decode(stored.payload), keyring, trace_of(stored.headers.get(TRACEPARENT, "")))
 
 
 def breaker_view(breaker: Breaker | None, now_ms: int) -> dict[str, Any]:
