@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from collegium_bus.errors import BrokerUnavailableError, NotPermittedError, QueueFullError
+from collegium_bus.errors import BrokerUnavailableError, NotPermittedError, QueueFullError, RefusedError
 from collegium_contracts import audit as a
 from collegium_contracts import codec
 from collegium_contracts.audit import AuditEntry
@@ -26,6 +26,7 @@ class Broker:
         self.stored: dict[str, AuditEntry] = {}
         self.shut: set[str] = set()
         self.forbidden: set[str] = set()
+        self.troubled = False
         self.lost_answers = 0
 
     async def publish(self, subject: str, payload: bytes, *, message_id: str, **_more: Any) -> None:
@@ -36,6 +37,8 @@ class Broker:
             raise QueueFullError("full")
         if entry.tenant in self.forbidden:
             raise NotPermittedError(f"{subject}: may not publish there")
+        if self.troubled:
+            raise RefusedError(f"{subject}: insufficient storage resources available", 500)
         self.stored[message_id] = entry
         if self.lost_answers:
             self.lost_answers -= 1
@@ -75,6 +78,17 @@ async def test_one_tenants_full_share_holds_up_nobody_else(broker: Broker, audit
     assert audit.waiting >= 200
     broker.shut.clear()
     await eventually(lambda: broker.actions()["flood"] == 200)
+    await audit.stop()
+
+
+async def test_a_broker_in_trouble_is_told_again(broker: Broker, audit: Audit) -> None:
+    broker.troubled = True
+    audit.record(audit.entry("acme", "k", "act"))
+    with capture_logs() as logs:
+        await eventually(lambda: any("trying again" in one["event"] for one in logs))
+    assert (audit.waiting, audit.lost) == (1, 0)
+    broker.troubled = False
+    await eventually(lambda: broker.actions() == Counter({"act": 1}))
     await audit.stop()
 
 

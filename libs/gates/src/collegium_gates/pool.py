@@ -27,7 +27,6 @@ START_SECONDS: Final = 60.0
 # Questions that wait for a process; beyond it a rule counts as not evaluated at once.
 MAX_WAITING: Final = 256
 WAIT_SECONDS: Final = 10.0
-END_SECONDS: Final = 2.0
 # A rule may take its time for so many characters, and as much again for as many more.
 CHARACTERS_IN_TIME: Final = 50_000
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
-from collegium_bus.errors import BusError, QueueFullError, RefusedError
+from collegium_bus.errors import BusError, NotPermittedError, TooLargeError
 from collegium_bus.publisher import Publisher
 from collegium_contracts import audit as a
 from collegium_contracts import codec, ids
@@ -214,6 +214,5 @@ class Audit:
 
 def _is_final(error: BaseException) -> bool:
     """Whether an entry will be refused however often it is published."""
-    if isinstance(error, RefusedError):
-        return not isinstance(error, QueueFullError)
-    return isinstance(error, ContractError | ValueError)
+    # InvalidSubjectError is a ValueError. A refusal of another kind may be the broker's own trouble, and passes.
+    return isinstance(error, NotPermittedError | TooLargeError | ContractError | ValueError)
